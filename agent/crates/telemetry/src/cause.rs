@@ -1,0 +1,121 @@
+//! Causes: why a reading is not (yet) a stored one, and how many there were of each.
+//!
+//! The loss ledger's equation: received = rejected + deduplicated + reduced + shipped;
+//! shipped = stored + expired + overflowed + damaged + in flight. Counts travel in the batches,
+//! so they are stored exactly once like the readings they speak of.
+
+use std::collections::BTreeMap;
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+        /// One term of the loss ledger. The code is on disk and on the wire and never changes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Cause { $($(#[$doc])* $name = $code,)* }
+
+        impl Cause {
+            /// Every cause, in code order.
+            pub const ALL: &'static [Cause] = &[$(Cause::$name),*];
+
+            /// From the code on disk or on the wire.
+            pub fn from_code(code: u8) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
+
+            /// The name in metrics, the API and the console.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// A reading (sample or event) that reached an input, good or bad.
+    Received = 1, "received";
+    /// Rows put into a batch: raw samples, windows, events.
+    Shipped = 2, "shipped";
+    /// Didn't parse as what it should be.
+    RejectedSyntax = 16, "rejected_syntax";
+    /// Not UTF-8 where text is needed.
+    RejectedEncoding = 17, "rejected_encoding";
+    /// A value of the wrong type.
+    RejectedType = 18, "rejected_type";
+    /// NaN or infinite where that isn't allowed.
+    RejectedNotFinite = 19, "rejected_not_finite";
+    /// A time too far ahead, or outside what 64-bit nanoseconds hold.
+    RejectedTime = 20, "rejected_time";
+    /// A body, line, name, nesting or count over its limit.
+    RejectedLimit = 21, "rejected_limit";
+    /// A new series beyond the series limit.
+    RejectedSeriesLimit = 22, "rejected_series_limit";
+    /// Not permitted to this sender.
+    RejectedForbidden = 23, "rejected_forbidden";
+    /// No mapping says what this is.
+    RejectedUnmapped = 24, "rejected_unmapped";
+    /// A resend that the sender marked and that equals what was already taken.
+    Deduplicated = 32, "deduplicated";
+    /// A retained value delivered again, equal to the last seen.
+    DeduplicatedRetained = 33, "deduplicated_retained";
+    /// Folded into a window (the window itself is shipped).
+    ReducedWindow = 48, "reduced_window";
+    /// Inside the deadband.
+    ReducedDeadband = 49, "reduced_deadband";
+    /// Over the rate limit.
+    ReducedRate = 50, "reduced_rate";
+    /// The route says drop.
+    ReducedDrop = 51, "reduced_drop";
+    /// Older than the spool's age cap.
+    Expired = 64, "expired";
+    /// Over the spool's byte cap.
+    Overflowed = 65, "overflowed";
+    /// In a damaged part of journal or spool.
+    Damaged = 66, "damaged";
+    /// Made by the agent itself (scores, window rows): enters `shipped` without having been received.
+    Derived = 80, "derived";
+}
+
+/// How many readings there were of each cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts(BTreeMap<Cause, u64>);
+
+impl Counts {
+    /// No counts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `n` to a cause; 0 leaves no trace.
+    pub fn add(&mut self, cause: Cause, n: u64) {
+        if n > 0 {
+            *self.0.entry(cause).or_default() += n;
+        }
+    }
+
+    /// Adds all of another's.
+    pub fn merge(&mut self, other: &Counts) {
+        for (cause, n) in other.iter() {
+            self.add(cause, n);
+        }
+    }
+
+    /// The count of one cause.
+    pub fn get(&self, cause: Cause) -> u64 {
+        self.0.get(&cause).copied().unwrap_or(0)
+    }
+
+    /// Causes with a count, in code order.
+    pub fn iter(&self) -> impl Iterator<Item = (Cause, u64)> + '_ {
+        self.0.iter().map(|(cause, n)| (*cause, *n))
+    }
+
+    /// True when nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes everything out and leaves nothing.
+    pub fn take(&mut self) -> Counts {
+        std::mem::take(self)
+    }
+}

@@ -1,0 +1,139 @@
+//! Rows: what the fold makes of a record and the spool cuts into batches.
+
+use crate::{Cause, Counts, Event, SeriesRef};
+
+/// Marks of one sample. 0 for an ordinary one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SampleFlags;
+
+impl SampleFlags {
+    /// The sender gave no time: the time is that of arrival.
+    pub const ARRIVAL_TIME: u8 = 1;
+    /// A retained value whose payload differs from the last one seen on that topic.
+    pub const RETAINED: u8 = 2;
+    /// Taken before the clock was known to be right.
+    pub const CLOCK_UNCERTAIN: u8 = 4;
+}
+
+/// Counts of values by logarithmic bucket: the data of a DDSketch (Masson, Rim, Lee: VLDB 2019)
+/// with relative accuracy 0.01: key = ceil(ln(v) / ln(gamma)), gamma = 1.01 / 0.99.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bins {
+    /// (key, count) of positive values, ascending by key.
+    pub positive: Vec<(i32, u64)>,
+    /// (key of the absolute value, count) of negative values, ascending by key.
+    pub negative: Vec<(i32, u64)>,
+    /// Count of zeros (and of absolute values below 1e-12).
+    pub zero: u64,
+}
+
+/// One window's aggregate. A late reading gives a further row of the same window: readers merge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowRow {
+    /// Of which series.
+    pub series: SeriesRef,
+    /// Start of the window, nanoseconds since the epoch.
+    pub start: i64,
+    /// Length in nanoseconds.
+    pub length: i64,
+    /// How many samples; never 0.
+    pub count: u64,
+    /// Their sum, added in journal order.
+    pub sum: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Value of the earliest sample, and its time.
+    pub first: (i64, f64),
+    /// Value of the latest sample, and its time.
+    pub last: (i64, f64),
+    /// Quantile sketch.
+    pub bins: Bins,
+}
+
+/// What one or more records were turned into. Columns of equal length for raw samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// Series of each raw sample.
+    pub series: Vec<SeriesRef>,
+    /// Time of each raw sample, nanoseconds since the epoch.
+    pub times: Vec<i64>,
+    /// Value of each raw sample.
+    pub values: Vec<f64>,
+    /// Marks of each raw sample; empty when none has any.
+    pub flags: Vec<u8>,
+    /// Closed or partial windows.
+    pub windows: Vec<WindowRow>,
+    /// Events.
+    pub events: Vec<Event>,
+    /// What was counted on the way, without `Shipped`, which the spool adds.
+    pub counts: Counts,
+}
+
+impl Rows {
+    /// Adds one raw sample.
+    pub fn push_sample(&mut self, series: SeriesRef, time: i64, value: f64, flags: u8) {
+        if flags != 0 && self.flags.is_empty() {
+            self.flags.resize(self.series.len(), 0);
+        }
+        if !self.flags.is_empty() || flags != 0 {
+            self.flags.push(flags);
+        }
+        self.series.push(series);
+        self.times.push(time);
+        self.values.push(value);
+    }
+
+    /// Readings in here: samples, windows and events.
+    pub fn len(&self) -> usize {
+        self.series.len() + self.windows.len() + self.events.len()
+    }
+
+    /// True when there is neither a reading nor a count.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && self.counts.is_empty()
+    }
+
+    /// Takes out everything and keeps the allocations.
+    pub fn clear(&mut self) {
+        self.series.clear();
+        self.times.clear();
+        self.values.clear();
+        self.flags.clear();
+        self.windows.clear();
+        self.events.clear();
+        self.counts = Counts::new();
+    }
+
+    /// Appends another's rows behind ours.
+    pub fn append(&mut self, other: &Rows) {
+        if !other.flags.is_empty() && self.flags.is_empty() {
+            self.flags.resize(self.series.len(), 0);
+        }
+        if !self.flags.is_empty() {
+            let before = self.flags.len();
+            self.flags.extend_from_slice(&other.flags);
+            self.flags.resize(before + other.series.len(), 0);
+        }
+        self.series.extend_from_slice(&other.series);
+        self.times.extend_from_slice(&other.times);
+        self.values.extend_from_slice(&other.values);
+        self.windows.extend_from_slice(&other.windows);
+        self.events.extend_from_slice(&other.events);
+        self.counts.merge(&other.counts);
+    }
+
+    /// Earliest and latest event time in here.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        let samples = self.times.iter().map(|t| (*t, *t));
+        let windows = self.windows.iter().map(|w| (w.start, w.start.saturating_add(w.length)));
+        let events = self.events.iter().map(|e| (e.time, e.time));
+        samples.chain(windows).chain(events).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Counts this many readings of a cause.
+    pub fn count(&mut self, cause: Cause, n: u64) {
+        self.counts.add(cause, n);
+    }
+}
