@@ -1,0 +1,53 @@
+//! Credit: how many payload bytes the collector lets us have unacknowledged, and the part of it
+//! that only the live lane may use, so that a long backlog never delays a fresh reading.
+
+use telemetry::Lane;
+
+/// What may still be sent in this session.
+#[derive(Debug)]
+pub struct Credit {
+    left: u64,
+    reserve: u64,
+}
+
+impl Credit {
+    /// As the greeting grants it; a quarter is reserved for live batches.
+    pub fn new(granted: u64) -> Self {
+        Self { left: granted, reserve: granted / 4 }
+    }
+
+    /// The collector took that many bytes off our hands.
+    pub fn add(&mut self, bytes: u64) {
+        self.left = self.left.saturating_add(bytes);
+    }
+
+    /// A batch was sent. A last batch may overdraw: otherwise one larger than the credit never leaves.
+    pub fn spend(&mut self, bytes: u64) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+
+    /// May a batch of this lane be sent?
+    pub fn allows(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Live => self.left > 0,
+            Lane::Backlog => self.left > self.reserve,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_leaves_room_for_live_batches() {
+        let mut credit = Credit::new(100);
+        credit.spend(75);
+        assert!(!credit.allows(Lane::Backlog));
+        assert!(credit.allows(Lane::Live));
+        credit.spend(100);
+        assert!(!credit.allows(Lane::Live));
+        credit.add(30);
+        assert!(credit.allows(Lane::Backlog));
+    }
+}

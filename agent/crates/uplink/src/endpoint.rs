@@ -1,0 +1,98 @@
+//! From the configuration to a connection: address, TLS, token, keep-alive.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+
+use crate::config::UplinkConfig;
+use crate::error::ConfigError;
+
+/// A connection that can be opened again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) bearer: Option<MetadataValue<Ascii>>,
+}
+
+/// Reads the files and builds the endpoint.
+pub(crate) fn gateway(config: &UplinkConfig) -> Result<Gateway, ConfigError> {
+    config.check()?;
+    let invalid = || ConfigError::Url { url: config.url.clone() };
+    let mut endpoint = Endpoint::from_shared(config.url.clone())
+        .map_err(|_| invalid())?
+        .connect_timeout(Duration::from_secs(config.connect_timeout))
+        .tcp_nodelay(true)
+        // A link that died unnoticed (a NAT that forgot us, a pulled cable) is found in 20 s.
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true);
+    if config.url.starts_with("https") {
+        let mut tls = ClientTlsConfig::new();
+        tls = match &config.ca_file {
+            Some(path) => tls.ca_certificate(Certificate::from_pem(read("ca_file", path)?)),
+            None => tls.with_enabled_roots(),
+        };
+        if let Some(name) = &config.server_name {
+            tls = tls.domain_name(name);
+        }
+        endpoint = endpoint.tls_config(tls).map_err(ConfigError::Certificate)?;
+    }
+    let bearer = config.token_file.as_deref().map(token).transpose()?;
+    Ok(Gateway { endpoint, bearer })
+}
+
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|source| ConfigError::File { key, path: path.into(), source })
+}
+
+fn token(path: &Path) -> Result<MetadataValue<Ascii>, ConfigError> {
+    let bytes = read("token_file", path)?;
+    let mode = std::fs::metadata(path)
+        .map_err(|source| ConfigError::File { key: "token_file", path: path.into(), source })?
+        .permissions()
+        .mode()
+        & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(ConfigError::Mode { path: path.into(), mode });
+    }
+    let invalid = || ConfigError::Token { path: path.into() };
+    let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(invalid());
+    }
+    let mut value: MetadataValue<Ascii> = format!("Bearer {text}").parse().map_err(|_| invalid())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_token(content: &str, mode: u32) -> Result<Gateway, ConfigError> {
+        let folder = std::env::temp_dir().join(format!("tx-token-{}-{mode:o}-{}", std::process::id(), content.len()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("token");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let result = gateway(&UplinkConfig { token_file: Some(path), ..UplinkConfig::default() });
+        std::fs::remove_dir_all(folder).unwrap();
+        result
+    }
+
+    #[test]
+    fn a_token_that_others_can_read_is_refused() {
+        assert!(matches!(with_token("secret", 0o644), Err(ConfigError::Mode { mode: 0o644, .. })));
+        assert!(with_token("secret\n", 0o600).is_ok());
+    }
+
+    #[test]
+    fn a_token_of_several_lines_or_none_is_refused() {
+        assert!(matches!(with_token("a\nb", 0o600), Err(ConfigError::Token { .. })));
+        assert!(matches!(with_token("", 0o600), Err(ConfigError::Token { .. })));
+    }
+}

@@ -1,0 +1,89 @@
+//! What can go wrong on the way to the collector. Only [`ConfigError`] ends the uplink: every
+//! [`LinkError`] ends one session and the next one is tried after a pause.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A setting that can't work.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not an address.
+    #[error("uplink.url {url:?} is no address: give http://127.0.0.1:8421 or https://HOST:PORT")]
+    Url {
+        /// As configured.
+        url: String,
+    },
+    /// Plain text to another machine.
+    #[error("uplink.url {url:?} leaves this machine without TLS: use https:// and set uplink.ca_file if the collector's certificate is your own")]
+    PlainText {
+        /// As configured.
+        url: String,
+    },
+    /// No token to another machine.
+    #[error("uplink.url {url:?} leaves this machine: set uplink.token_file to a file made by `telemetryx token new`")]
+    NoToken {
+        /// As configured.
+        url: String,
+    },
+    /// A duration of zero.
+    #[error("uplink.connect_timeout and uplink.max_backoff must be at least 1 second")]
+    ZeroDuration,
+    /// A file that can't be read.
+    #[error("uplink.{key} {path:?} can't be read: {source}")]
+    File {
+        /// The config key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A secret that others can read.
+    #[error("uplink.token_file {path:?} is readable by others (mode {mode:o}): run `chmod 600 {}`", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// An empty or multi-line token.
+    #[error("uplink.token_file {path:?} must hold one line of visible ASCII: the token")]
+    Token {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate that can't be used.
+    #[error("uplink.ca_file can't be used: {0}")]
+    Certificate(#[source] tonic::transport::Error),
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No connection.
+    #[error("can't reach the collector: {0}")]
+    Connect(#[source] tonic::transport::Error),
+    /// The collector, or something between, ended the stream.
+    #[error("the collector ended the session: {} ({})", .0.message(), .0.code())]
+    Status(#[from] Box<tonic::Status>),
+    /// The stream ended without a word.
+    #[error("the collector closed the session")]
+    Closed,
+    /// It sent something else first, or nothing.
+    #[error("the collector did not greet within {0:?}")]
+    NoGreeting(Duration),
+    /// It speaks another version.
+    #[error("the collector speaks wire version {theirs}, this agent {ours}: update the older one")]
+    Version {
+        /// Ours.
+        ours: u32,
+        /// Theirs.
+        theirs: u32,
+    },
+    /// Batches wait for an ack that does not come.
+    #[error("no ack for {0:?} while batches wait for one")]
+    Stalled(Duration),
+    /// The spool refused what the collector said, or can't be read.
+    #[error("spool: {0}")]
+    Spool(String),
+}

@@ -1,0 +1,104 @@
+# Every task a person runs. `packaging/bootstrap.sh just RECIPE` installs what is missing first.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+root := justfile_directory()
+venv := root / ".venv"
+python := venv / "bin/python"
+export PYTHONDONTWRITEBYTECODE := "1"
+export PATH := venv / "bin" + ":" + root / ".cache/tools/bin" + ":" + env("PATH")
+export CARGO_INCREMENTAL := "0"
+
+# list the recipes
+default:
+    @just --list --unsorted
+
+# run the whole of TelemetryX on this host: collector, agent, console
+[positional-arguments]
+demo *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ root }}/agent"
+    if ! cargo build --quiet --locked --offline -p telemetryx-agent 2>/dev/null; then
+        echo "==> compiling the agent (once; about three minutes on two cores)"
+        cargo build --locked -p telemetryx-agent
+    fi
+    cd "{{ invocation_directory() }}"
+    PYTHONPATH="{{ root }}/collector/src" exec "{{ python }}" -m telemetryx demo --agent "{{ root }}/agent/target/debug/telemetryx-agent" "$@"
+
+# everything that .ci/run and the README's test command run
+test: check build test-rust test-python test-end fuzz
+
+# formatting, lints, licences, types, floors
+check: check-rust check-python
+
+# rustfmt, clippy, cargo-deny
+check-rust: _cargo-deny
+    cd agent && cargo fmt --all --check
+    cd agent && cargo clippy --locked --workspace --all-targets -- -D warnings
+    cd agent && cargo deny --log-level error check bans licenses sources
+
+# ruff, mypy --strict, import-linter
+check-python: native
+    cd collector && ruff check . ../models ../tests && ruff format --check . ../models ../tests
+    cd collector && mypy --strict
+    cd collector && lint-imports
+
+# the agent, as the demo and the tests use it
+build:
+    cd agent && cargo build --locked -p telemetryx-agent
+
+# telemetryx._native and the collector, into the virtual environment
+native:
+    cd collector && maturin develop --quiet --locked --uv
+
+# unit and property tests of the agent's crates
+test-rust:
+    cd agent && cargo test --locked --workspace --quiet
+
+# unit and property tests of the collector
+test-python: native
+    cd collector && pytest -q -n 2
+
+# end to end: promises, journeys, compatibility, 20 fault rounds
+test-end: build native
+    pytest -q tests
+
+# run every fuzz target for SECONDS each
+fuzz SECONDS="30":
+    agent/fuzz/run.sh all {{ SECONDS }}
+
+# kill -9 rounds of agent and collector under load
+fault *ARGS:
+    {{ python }} -m tests.fault.kill {{ ARGS }}
+
+# benchmarks as a table; --json FILE for scripts
+bench *ARGS: _release native
+    {{ python }} tests/load/bench.py {{ ARGS }}
+
+# the documents that are generated from the code
+docs: build native
+    agent/target/debug/telemetryx-agent config --reference > docs/reference/agent-config.md
+    telemetryx config reference > docs/reference/collector-config.md
+
+# the batches that both languages must decode alike
+vectors:
+    cd agent && cargo run --locked -p wire --example vectors -- ../proto/vectors
+
+# the default model, trained anew
+models: native
+    {{ python }} models/recipes/host.py
+
+# prove the two README commands in a bare Debian chroot (needs root and debootstrap)
+fresh *ARGS:
+    packaging/fresh.sh {{ ARGS }}
+
+# a flamegraph of the agent under load
+profile *ARGS: _release
+    tests/load/profile.sh {{ ARGS }}
+
+_release:
+    cd agent && cargo build --locked --release -p telemetryx-agent
+
+_cargo-deny:
+    @[ -x .cache/tools/bin/cargo-deny ] || { echo "==> building cargo-deny (once)"; cargo install --quiet --locked --root .cache/tools cargo-deny@0.20.2; }
