@@ -1,0 +1,1 @@
+"""REST, one file a noun. Each file lists its endpoints in `ROUTES`; `routes.py` joins them."""
