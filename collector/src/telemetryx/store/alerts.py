@@ -33,7 +33,9 @@ class ChangeKind(StrEnum):
     """What a step of the rules does to one alert."""
 
     STANDS = "stands"  # it stands as the change describes
-    WITHDRAWN = "withdrawn"  # the data, now complete, doesn't show it: retracted, or forgotten when it never fired
+    WITHDRAWN = (
+        "withdrawn"  # the data, now complete, doesn't show it: retracted, or forgotten when it never fired
+    )
     MOVED = "moved"  # withdrawn, and another alert of the same group covers its time: nobody is told
     CLOSED = "closed"  # its rule or its group is gone: it ends without a statement about the data
 
@@ -221,9 +223,7 @@ def merge(stored: Alert | None, change: AlertChange) -> Alert | None:
     """
     if change.kind is not ChangeKind.STANDS:
         return _ended(stored, change)
-    if stored is None:
-        detected = change.at_ns
-    elif stored.fired_ns is None and change.fired_ns is not None:
+    if stored is None or (stored.fired_ns is None and change.fired_ns is not None):
         detected = change.at_ns
     else:
         detected = stored.detected_ns

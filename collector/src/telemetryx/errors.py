@@ -1,0 +1,105 @@
+"""Every exception of the collector that crosses a module, as one tree.
+
+    TelemetryXError
+    ├── WireError            bytes that aren't what proto/README.md says; the sender gets `message`
+    │   └── UnknownVersion   a codec, version or encoding number of the future: refused by number, never guessed
+    ├── StoreError           the store can't do what was asked; `retry` says whether waiting may help
+    │   ├── StoreUnavailable locked, full, read-only, closed: nothing was written, nothing may be acknowledged
+    │   ├── StoreDamaged     the file isn't a sound store of ours: a person must act
+    │   ├── SchemaTooNew     written by a newer collector
+    │   ├── CursorGone       a reader asks for commits that were compacted already: read by time instead
+    │   └── QueryRefused     a query over its limits or that makes no sense; the message is for whoever asked
+    ├── SelectorError        text that isn't a selector; has the column
+    ├── IngestClosed         the collector is shutting down
+    ├── QueueFull            too much waits for its commit; has `after_ms`
+    └── GatewayRefused       the agents' door can't open: an address, a certificate, a token file
+
+Each message says what happened, with which value, and what to do. Causes are words that metrics count by.
+"""
+
+
+class TelemetryXError(Exception):
+    """The root of the collector's own errors."""
+
+
+class WireError(TelemetryXError):
+    """Bytes that aren't what proto/README.md says. `cause` is a word for metrics."""
+
+    def __init__(self, message: str, cause: str = "malformed") -> None:
+        """Keep the word beside the sentence."""
+        super().__init__(message)
+        self.cause = cause
+
+
+class UnknownVersion(WireError):  # noqa: N818 - named after what happened, as WireError's other causes are
+    """A codec, version or encoding number that this collector doesn't know."""
+
+    def __init__(self, what: str, number: object) -> None:
+        """Name the number."""
+        super().__init__(f"{what} {number!r} is unknown here; upgrade the collector", "unknown_version")
+
+
+class StoreError(TelemetryXError):
+    """The store can't do what was asked."""
+
+    retry = False
+
+
+class StoreUnavailable(StoreError):  # noqa: N818
+    """Nothing was written; it may work later. `reason` is one of locked, full, read_only, io, closed."""
+
+    retry = True
+
+    def __init__(self, message: str, reason: str) -> None:
+        """Keep the word beside the sentence."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreDamaged(StoreError):  # noqa: N818
+    """The file isn't a sound store of ours."""
+
+
+class SchemaTooNew(StoreError):  # noqa: N818
+    """The file was written by a newer collector."""
+
+
+class CursorGone(StoreError):  # noqa: N818
+    """Commits after the cursor were compacted; `oldest` is the smallest cursor that can still be read from."""
+
+    def __init__(self, cursor: int, oldest: int) -> None:
+        """Name both."""
+        super().__init__(
+            f"commits after cursor {cursor} are compacted; read by time, then go on from {oldest}"
+        )
+        self.oldest = oldest
+
+
+class QueryRefused(StoreError):  # noqa: N818
+    """A query over its limits, or one that makes no sense."""
+
+
+class SelectorError(TelemetryXError):
+    """Text that isn't a selector. `column` counts from 1."""
+
+    def __init__(self, message: str, column: int) -> None:
+        """Keep where it went wrong."""
+        super().__init__(f"{message} at column {column}")
+        self.column = column
+
+
+class IngestClosed(TelemetryXError):  # noqa: N818
+    """The collector is shutting down."""
+
+
+class QueueFull(TelemetryXError):  # noqa: N818
+    """Too much waits for its commit."""
+
+    def __init__(self, message: str, after_ms: int) -> None:
+        """Say when to try again."""
+        super().__init__(message)
+        self.after_ms = after_ms
+
+
+class GatewayRefused(TelemetryXError):  # noqa: N818
+    """The agents' door can't open."""

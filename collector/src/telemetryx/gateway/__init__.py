@@ -1,0 +1,1 @@
+"""The agents' door: gRPC sessions, credits, acknowledgements after the commit."""

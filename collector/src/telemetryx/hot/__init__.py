@@ -1,0 +1,1 @@
+"""The hot view: latest values, rates and fan-out of what was just committed. Never the only home of anything."""

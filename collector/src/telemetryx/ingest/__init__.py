@@ -1,0 +1,1 @@
+"""From a frame to committed rows: decode, group, commit; then tell the subscribers."""

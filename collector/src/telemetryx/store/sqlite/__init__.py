@@ -1,0 +1,1 @@
+"""The store in one SQLite file: WAL, synchronous=FULL, one writer thread, readers with their own connections."""

@@ -1,0 +1,492 @@
+"""The collector's words: batch key, series, blocks of columns, and what a commit may answer.
+
+Floor 0: every other module imports this one, and this one imports none of them. It says what the parts tell each
+other, never what they do. Times are nanoseconds since the epoch, UTC, in int64; ranges are half-open [start, end).
+Blocks are columns (NumPy): nothing here or above touches one sample at a time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+F64 = NDArray[np.float64]
+
+Attribute = bool | int | float | str
+
+#: Names of an agent's series that the console and the API treat as columns.
+SITE = "site"
+DEVICE = "device"
+
+
+class Flag(IntEnum):
+    """Marks of one sample, or-ed; 0 for an ordinary one."""
+
+    ARRIVAL_TIME = 1
+    """The sender gave no time: the time is that of arrival."""
+    RETAINED = 2
+    """A retained MQTT value whose payload differs from the last one seen on that topic."""
+    CLOCK_UNCERTAIN = 4
+    """Taken before the clock was known to be right."""
+
+
+class Cause(IntEnum):
+    """One term of the loss ledger; the codes are those of the agent (telemetry::Cause) and never change.
+
+    received = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight.
+    """
+
+    RECEIVED = 1
+    SHIPPED = 2
+    REJECTED_SYNTAX = 16
+    REJECTED_ENCODING = 17
+    REJECTED_TYPE = 18
+    REJECTED_NOT_FINITE = 19
+    REJECTED_TIME = 20
+    REJECTED_LIMIT = 21
+    REJECTED_SERIES_LIMIT = 22
+    REJECTED_FORBIDDEN = 23
+    REJECTED_UNMAPPED = 24
+    DEDUPLICATED = 32
+    DEDUPLICATED_RETAINED = 33
+    REDUCED_WINDOW = 48
+    REDUCED_DEADBAND = 49
+    REDUCED_RATE = 50
+    REDUCED_DROP = 51
+    EXPIRED = 64
+    OVERFLOWED = 65
+    DAMAGED = 66
+    DERIVED = 80
+
+
+def cause_name(code: int) -> str:
+    """Name a cause as metrics, the API and the console do; an unknown code (a newer agent) is named by its number."""
+    try:
+        return Cause(code).name.lower()
+    except ValueError:
+        return f"cause_{code}"
+
+
+#: Causes that mean: this reading will never be stored.
+LOST: tuple[Cause, ...] = (Cause.EXPIRED, Cause.OVERFLOWED, Cause.DAMAGED)
+
+
+class Lane(IntEnum):
+    """Which of the agent's two queues a batch came on."""
+
+    UNSPECIFIED = 0
+    LIVE = 1
+    BACKLOG = 2
+
+
+class Severity(IntEnum):
+    """OpenTelemetry's severity numbers, one a range of four."""
+
+    TRACE = 1
+    DEBUG = 5
+    INFO = 9
+    WARN = 13
+    ERROR = 17
+    FATAL = 21
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BatchKey:
+    """A batch's name: seq counts from 1 in (agent, epoch), without gaps."""
+
+    agent: str
+    epoch: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What an agent says one of its series numbers stands for, within one epoch."""
+
+    number: int
+    name: str
+    labels: Mapping[str, str]
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of the store. `id` is the store's own; the identity is (agent, name, labels)."""
+
+    id: int
+    agent: str
+    name: str
+    labels: Mapping[str, str]
+    unit: str = ""
+
+
+@dataclass(slots=True)
+class SampleBlock:
+    """Raw samples as columns: the samples of series[i] are the items offsets[i]:offsets[i+1] of times, values, flags.
+
+    Sorted by series, then time; equal times keep the order (batch key, index in the batch).
+    """
+
+    series: I64
+    offsets: I64
+    times: I64
+    values: F64
+    flags: U8 | None = None
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.times)
+
+    @classmethod
+    def empty(cls) -> "SampleBlock":
+        """Make a block without a sample."""
+        return cls(
+            np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+        )
+
+    def of(self, series_id: int) -> tuple[I64, F64]:
+        """Return times and values of one series (views, empty when it isn't here)."""
+        at = int(np.searchsorted(self.series, series_id))
+        if at == len(self.series) or int(self.series[at]) != series_id:
+            return self.times[:0], self.values[:0]
+        part = slice(int(self.offsets[at]), int(self.offsets[at + 1]))
+        return self.times[part], self.values[part]
+
+
+@dataclass(slots=True)
+class SketchBlock:
+    """DDSketch bins of many windows (relative accuracy 0.01): per window its positive, then its negative bins.
+
+    counts[2*i] and counts[2*i+1] say how many positive and negative bins window i has in `keys` and `weights`.
+    """
+
+    counts: U32
+    keys: I32
+    weights: U64
+    zero: U64
+
+
+@dataclass(slots=True)
+class WindowBlock:
+    """Closed or partial windows as columns of equal length, ascending by (series, start).
+
+    One window may have several rows: late data gives a further partial, and readers merge.
+    """
+
+    series: I64
+    start: I64
+    length: I64
+    count: U64
+    sum: F64
+    min: F64
+    max: F64
+    first_time: I64
+    first: F64
+    last_time: I64
+    last: F64
+    sketch: SketchBlock | None = None
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.start)
+
+    @classmethod
+    def empty(cls) -> "WindowBlock":
+        """Make a block without a row."""
+        ints, floats = np.empty(0, np.int64), np.empty(0, np.float64)
+        return cls(
+            ints, ints, ints, np.empty(0, np.uint64), floats, floats, floats, ints, floats, ints, floats
+        )
+
+
+@dataclass(slots=True)
+class EventBlock:
+    """Structured records (a log line, a user action) as columns of equal length. `ids` are the store's, after commit."""
+
+    source: list[str]
+    times: I64
+    severity: U8
+    body: list[str]
+    attributes: list[dict[str, Attribute]]
+    ids: I64 | None = None
+
+    def __len__(self) -> int:
+        """Count the events."""
+        return len(self.source)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A batch as decoded from the wire, not yet stored: its series are the agent's numbers of that epoch.
+
+    Times are as the agent stamped them; `clock_offset_ns` is added at commit, so payload and checksum never change.
+    """
+
+    key: BatchKey
+    checksum: bytes
+    payload: bytes
+    samples: SampleBlock
+    windows: WindowBlock | None = None
+    events: EventBlock | None = None
+    counts: Mapping[int, int] = field(default_factory=dict)
+    definitions: Sequence[Definition] = ()
+    clock_offset_ns: int = 0
+    lane: int = Lane.LIVE
+    t0_ns: int = 0
+    t1_ns: int = 0
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LossFrame:
+    """A seq whose batch the agent dropped: it fills the hole and says what was in it."""
+
+    key: BatchKey
+    t0_ns: int
+    t1_ns: int
+    counts: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A batch that is stored. `cursor` grows with each commit; series are the store's ids, times are corrected."""
+
+    cursor: int
+    key: BatchKey
+    received_ns: int
+    t0_ns: int
+    t1_ns: int
+    samples: SampleBlock
+    windows: WindowBlock | None = None
+    events: EventBlock | None = None
+
+
+# --- what a commit answers for one batch
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """It is stored now, and was not before. For a loss frame the cursor is 0 and `committed` None."""
+
+    cursor: int
+    committed: Committed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """It was stored before: acknowledge it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedDefinitions:
+    """It uses series numbers that nobody defined in its epoch; not stored."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Its key is known with another checksum, or one of its numbers with another series (then 16 zero bytes); not stored."""
+
+    checksum: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It can never be stored. `cause` is a word for metrics, `message` a sentence for a person."""
+
+    cause: str
+    message: str
+
+
+Outcome = Stored | Duplicate | NeedDefinitions | Conflict | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the store has of one epoch: every seq up to `upto`, and these inclusive ranges above it."""
+
+    epoch: bytes
+    upto: int
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+# --- what queries ask and answer
+
+Op = Literal["=", "!=", "=~", "!~"]
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One condition on a label; the label `__name__` is the metric name, `__agent__` the agent.
+
+    A label that a series lacks counts as empty, as in Prometheus. Regular expressions are anchored at both ends.
+    """
+
+    name: str
+    op: Op
+    value: str
+
+
+Aggregate = Literal["avg", "min", "max", "sum", "count", "last", "raw"]
+Level = Literal["raw", "1m", "1h"]
+
+
+@dataclass(slots=True)
+class RangeSeries:
+    """One series of a range query. Aggregated: one item a step, `counts` 0 where there is no data (a gap, not a zero).
+
+    With agg "raw" the items are the samples themselves, and min, max equal values.
+    """
+
+    id: int
+    times: I64
+    values: F64
+    min: F64
+    max: F64
+    counts: I64
+
+
+@dataclass(slots=True)
+class RangeResult:
+    """A range query's answer; `truncated` when a limit cut it."""
+
+    start_ns: int
+    end_ns: int
+    step_ns: int
+    level: Level
+    series: list[RangeSeries]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A series' newest sample by event time (of a window: its last value)."""
+
+    series: int
+    time_ns: int
+    value: float
+    flags: int = 0
+
+
+class AgentState(StrEnum):
+    """How an agent looks from here: `silent` isn't an error, a site may be offline for days."""
+
+    LIVE = "live"
+    CATCHING_UP = "catching_up"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """What an agent says about itself, every few seconds; only the newest is kept."""
+
+    backlog_bytes: int
+    backlog_batches: int
+    oldest_ns: int
+    skew_ms: float
+    rate: float
+    json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent with its state, as the fleet page shows it."""
+
+    name: str
+    state: AgentState
+    version: str
+    connected: bool
+    last_seen_ns: int
+    last_event_ns: int
+    backlog_bytes: int
+    backlog_batches: int
+    oldest_ns: int
+    skew_ms: float
+    rate: float
+    series: int
+    stored: int
+    labels: Mapping[str, str]
+    status_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPage:
+    """One page of agents, the number of all that match, and how many there are in each state (before the state filter)."""
+
+    agents: list[Agent]
+    total: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A thing that measured: the distinct (agent, site, device) of the series."""
+
+    agent: str
+    site: str
+    device: str
+    series: int
+    last_event_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One stored event. Ids grow in commit order."""
+
+    id: int
+    agent: str
+    time_ns: int
+    severity: int
+    source: str
+    body: str
+    attributes: Mapping[str, Attribute]
+
+
+@dataclass(frozen=True, slots=True)
+class LossRow:
+    """How many readings of one agent met one cause, and the event times that they lie between."""
+
+    agent: str
+    cause: str
+    count: int
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Seqs that an agent dropped, as its loss frames told: they will never be stored."""
+
+    agent: str
+    epoch: bytes
+    first_seq: int
+    last_seq: int
+    cause: str
+    count: int
+    t0_ns: int
+    t1_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One line of the connection log: an agent's session. `closed_ns` 0 while it is open.
+
+    Rules about the link (agent silent) judge this log and nothing else; `last_seen_ns` is the collector's own clock.
+    """
+
+    id: int
+    agent: str
+    peer: str
+    opened_ns: int
+    closed_ns: int
+    last_seen_ns: int
+    reason: str
