@@ -15,12 +15,13 @@
 //! Model  ─▶ Scorer
 //! ```
 
-mod bytes;
+pub mod bytes;
 mod checkpoint;
 pub mod config;
 mod device;
 mod fold;
 mod glob;
+mod intake;
 pub mod scorer;
 mod series;
 pub mod sketch;
@@ -29,6 +30,6 @@ mod window;
 
 pub use checkpoint::RestoreError;
 pub use config::{ConfigError, FoldConfig, Route, Span, To};
-pub use fold::Fold;
+pub use fold::{Fold, SCORE};
 pub use scorer::{NoScorer, Score, Scorer, ScorerError};
 pub use status::{FoldStatus, ModelStatus};
