@@ -1,1 +1,16 @@
-//! Placeholder until the crate lands.
+//! One segmented, checksummed, append-only log: journal, spool and MQTT session store.
+mod cell;
+mod disk;
+mod error;
+mod log;
+mod reader;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+mod storage;
+
+pub use cell::Cell;
+pub use disk::Disk;
+pub use error::{AppendError, CellError, OpenError, ReadError, ReleaseError, SyncError};
+pub use log::{Gap, Log, Options, Recovery, inspect};
+pub use reader::{Entry, Reader, Readers};
+pub use storage::{File, Guard, Mode, Storage, is_full};

@@ -1,0 +1,109 @@
+//! What the log needs of a disk, as a trait: the real one is [`crate::Disk`], the faulty one of the
+//! tests is `crate::sim::SimDisk` (feature `sim`).
+//!
+//! Everything that may fail in the field goes through here, so that a test can make it fail.
+
+use std::io;
+use std::path::Path;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// An existing file, for reading only.
+    Read,
+    /// An existing file, for reading and writing.
+    Write,
+    /// A file that is empty afterwards, whether or not it was there before.
+    Create,
+}
+
+/// A file system, as far as the log uses it. Calls block.
+pub trait Storage: Send + Sync + 'static {
+    /// Creates a directory and those above it; fine when it is there already.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Names of the files in a directory, in no order.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What the disk says; `NotFound` where [`Mode::Read`] or [`Mode::Write`] finds none.
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn File>>;
+
+    /// Gives a file another name, replacing what had it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Unlinks a file.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes creations, renames and unlinks in a directory durable.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the lock file at `path` for as long as the guard lives; `None` when another has it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>>;
+
+    /// Bytes that an ordinary process may still write on the disk that holds `dir`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+}
+
+/// A lock that is held while this lives.
+pub trait Guard: Send + Sync {}
+
+/// One open file. Positioned reads and writes only, so that it can be shared.
+pub trait File: Send + Sync {
+    /// Reads up to `buf.len()` bytes; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes`. After an error any part of it may have been written.
+    ///
+    /// # Errors
+    /// What the disk says; `StorageFull` or `QuotaExceeded` where there is no space.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes what was written durable (fdatasync: data, and length where it grew).
+    ///
+    /// # Errors
+    /// What the disk says. Then nothing is known of what was written since the last success, and
+    /// a second call that succeeds proves nothing.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Drops what the operating system remembers of this file's content, so that the next read
+    /// shows what is on the disk. What is not yet written stays. Best effort.
+    fn forget_cache(&self);
+}
+
+/// True for the errors that mean "no space": they pass when space is freed.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
