@@ -1,1 +1,24 @@
-//! Placeholder until the crate lands.
+//! Inputs: sockets and `/proc` to the journal. The first stage of the flow.
+//!
+//! Every input has the same shape: a `Config`, an error type and `run(config, door, shutdown)`. It
+//! parses what arrives into an [`telemetry::Intake`] with an [`IntakeBuilder`], gives it to the
+//! journal through its [`Door`], and acknowledges to the sender only when the door says that the
+//! journal has it on disk (promise P1). What doesn't parse is counted by cause and kept in
+//! [`Rejects`] with the reason; nothing is dropped silently.
+//!
+//! Floor 3: imports journal, seglog and telemetry; never fold, spool, uplink or score.
+
+pub mod clock;
+pub mod door;
+pub mod intake;
+pub mod mapping;
+pub mod rejects;
+pub mod stats;
+pub mod times;
+
+pub use clock::{Clock, SystemClock};
+pub use door::{Door, Limits, Refused};
+pub use intake::{IntakeBuilder, Rejection, SeriesCache, Slot};
+pub use mapping::{Mapper, MappingConfig};
+pub use rejects::{Reject, Rejects};
+pub use stats::{InputStats, StatsSnapshot};

@@ -1,0 +1,237 @@
+//! The door: the one way from an input into the journal, and back as an acknowledgement.
+//!
+//! A door belongs to one configured input and is cheap to clone. [`Door::submit`] gives an intake
+//! to the journal and returns its position; [`Door::durable`] returns once that position is on
+//! disk. Only then may an input tell a sender that its reading was taken (promise P1).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use journal::{AppendError, Journal};
+use parking_lot::Mutex;
+use telemetry::{Cause, Counts, Intake, Position, Record, SeriesTable, Stamp};
+
+use crate::clock::Clock;
+use crate::rejects::Rejects;
+use crate::stats::InputStats;
+
+/// Before this instant (2020-01-01) a host's clock was certainly never set.
+pub const CLOCK_SET_AFTER: i64 = 1_577_836_800_000_000_000;
+
+/// What an input tolerates.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How far ahead of this host's clock a reading's own time may be.
+    pub future: Duration,
+    /// How long an acknowledgement may wait for the disk before the sender is told to retry.
+    pub durable_wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { future: Duration::from_secs(24 * 3600), durable_wait: Duration::from_secs(30) }
+    }
+}
+
+/// Why an intake was not taken. Nothing of it was stored, unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The journal is at its cap: push back, the sender keeps the reading.
+    #[error("the agent's journal is full: try again in {} ms", retry_after.as_millis())]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// One intake is larger than a journal record may be.
+    #[error("too many readings at once for one journal record: send them in smaller pieces")]
+    TooLarge,
+    /// The disk did not confirm in time. It may still do so: a retry can store the reading twice.
+    #[error("the disk did not confirm the write within {} s: try again", waited.as_secs())]
+    Slow {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The journal can't take anything until it is repaired or restarted.
+    #[error("the agent's journal does not accept data: {0}")]
+    Broken(String),
+}
+
+/// One input's way into the journal.
+#[derive(Clone)]
+pub struct Door {
+    /// Where readings become durable.
+    pub journal: Journal,
+    /// The numbers of all series of this process.
+    pub table: Arc<SeriesTable>,
+    /// The last refused readings, shared by all inputs.
+    pub rejects: Arc<Rejects>,
+    /// This input's counters.
+    pub stats: Arc<InputStats>,
+    /// Which input this is: goes into each intake.
+    pub input: u16,
+    /// Its name as the config has it, such as `http` or `mqtt_client.site`.
+    pub name: Arc<str>,
+    /// Where now comes from.
+    pub clock: Arc<dyn Clock>,
+    /// What is tolerated.
+    pub limits: Limits,
+    pending: Arc<Mutex<Counts>>,
+}
+
+impl Door {
+    /// A door for input number `input`.
+    pub fn new(
+        input: u16,
+        name: &str,
+        journal: Journal,
+        table: Arc<SeriesTable>,
+        rejects: Arc<Rejects>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            journal,
+            table,
+            rejects,
+            stats: Arc::new(InputStats::new()),
+            input,
+            name: name.into(),
+            clock,
+            limits: Limits::default(),
+            pending: Arc::default(),
+        }
+    }
+
+    /// The same door with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Both of this host's clocks.
+    pub fn now(&self) -> Stamp {
+        self.clock.now()
+    }
+
+    /// Gives an intake to the journal; never waits for the disk. The position is durable once
+    /// [`Door::durable`] says so. An empty intake gives the newest position there is.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing of the intake was taken then, and nothing of it is counted.
+    pub fn submit(&self, intake: Intake) -> Result<Position, Refused> {
+        self.submit_all(vec![intake])
+    }
+
+    /// Gives several intakes to the journal, all or none; the position is the last one's.
+    ///
+    /// # Errors
+    /// As [`Door::submit`].
+    pub fn submit_all(&self, intakes: Vec<Intake>) -> Result<Position, Refused> {
+        self.append(&self.records(intakes))
+    }
+
+    /// As [`Door::submit`], for senders that can be made to wait: while the journal is full it tries
+    /// again, for at most `patience`. The caller stops reading meanwhile.
+    ///
+    /// # Errors
+    /// As [`Door::submit`].
+    pub async fn submit_waiting(&self, intake: Intake, patience: Duration) -> Result<Position, Refused> {
+        let records = self.records(vec![intake]);
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            match self.append(&records) {
+                Err(Refused::Busy { retry_after }) if tokio::time::Instant::now() < until => {
+                    let pause = retry_after.clamp(Duration::from_millis(5), Duration::from_secs(1));
+                    tokio::time::sleep_until(until.min(tokio::time::Instant::now() + pause)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn records(&self, intakes: Vec<Intake>) -> Vec<Record> {
+        intakes
+            .into_iter()
+            .filter(|intake| !intake.is_empty() || intake.origin.is_some())
+            .map(Record::Intake)
+            .collect()
+    }
+
+    fn append(&self, records: &[Record]) -> Result<Position, Refused> {
+        let result = match records {
+            [] => return Ok(self.journal.last()),
+            [one] => self.journal.append(one),
+            all => self.journal.append_all(all),
+        };
+        let position = result.map_err(|error| self.refused(error))?;
+        for record in records {
+            if let Record::Intake(intake) = record {
+                self.stats.note(&intake.counts, intake.stamp);
+            }
+        }
+        Ok(position)
+    }
+
+    fn refused(&self, error: AppendError) -> Refused {
+        match error {
+            AppendError::Full { retry_after } => {
+                self.stats.pushed_back();
+                Refused::Busy { retry_after }
+            }
+            AppendError::TooLarge { .. } => Refused::TooLarge,
+            other => Refused::Broken(other.to_string()),
+        }
+    }
+
+    /// Waits until everything up to a position is on disk. Only now may it be acknowledged.
+    ///
+    /// # Errors
+    /// [`Refused::Broken`] when the journal failed, [`Refused::Slow`] when the disk takes too long.
+    pub async fn durable(&self, position: Position) -> Result<(), Refused> {
+        match tokio::time::timeout(self.limits.durable_wait, self.journal.wait(position)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(poisoned)) => Err(Refused::Broken(poisoned.to_string())),
+            Err(_) => Err(Refused::Slow { waited: self.limits.durable_wait }),
+        }
+    }
+
+    /// Counts and keeps one reading that was refused before it came into any intake. The count is
+    /// journalled by the next [`Door::flush`].
+    pub fn reject(&self, cause: Cause, reason: &str, excerpt: &[u8]) {
+        let at = self.now();
+        {
+            let mut pending = self.pending.lock();
+            pending.add(Cause::Received, 1);
+            pending.add(cause, 1);
+        }
+        self.rejects.keep(&self.name, at.wall, cause, reason, excerpt);
+    }
+
+    /// Journals what [`Door::reject`] counted. Inputs call it now and then and at the end: many
+    /// refusals make one record.
+    ///
+    /// # Errors
+    /// As [`Door::submit`]; the counts then go on waiting.
+    pub fn flush(&self) -> Result<(), Refused> {
+        let counts = self.pending.lock().take();
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let mut intake = Intake::new(self.input, self.now());
+        intake.counts = counts;
+        let record = [Record::Intake(intake)];
+        self.append(&record).map(drop).inspect_err(|_| {
+            if let [Record::Intake(intake)] = &record {
+                self.pending.lock().merge(&intake.counts);
+            }
+        })
+    }
+
+    /// True when a reading's own time is further ahead than is tolerated. A host whose clock was
+    /// never set has no say in that.
+    #[inline]
+    pub fn too_far_ahead(&self, time: i64, now_wall: i64) -> bool {
+        now_wall >= CLOCK_SET_AFTER
+            && time > now_wall.saturating_add(i64::try_from(self.limits.future.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
