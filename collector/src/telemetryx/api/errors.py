@@ -1,0 +1,158 @@
+"""Every refusal of this API, in one shape: {"error": {"code", "message", "hint"}}.
+
+    ApiError
+    ├── BadRequest      400  the request can't be understood; sending it again won't help
+    ├── Unauthorized    401  no valid token
+    ├── Forbidden       403  a browser on another site, or a Host that isn't ours
+    ├── NotFound        404
+    ├── TooLarge        413  the body is over the limit
+    ├── TooMany         429  too many requests from one address; Retry-After says when
+    └── Unavailable     503  busy, stopping or timed out; Retry-After says when
+
+Whoever knows the cause raises; `middleware` turns it into the answer and logs what the sender isn't told.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import ClassVar
+
+import orjson
+import structlog
+from aiohttp import web
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ApiError(Exception):
+    """A refusal: `code` is for programs, `message` says what happened with which value, `hint` what to do."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, hint: str = "", *, retry_after: float | None = None) -> None:
+        """Take what the sender reads; `retry_after` is in seconds."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retry_after = retry_after
+
+    def response(self) -> web.Response:
+        """Write the answer."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
+        if self.status == Unauthorized.status:
+            headers["WWW-Authenticate"] = 'Bearer realm="telemetryx"'
+        return body(self.status, self.code, self.message, self.hint, headers)
+
+
+class BadRequest(ApiError):
+    """The request can't be understood."""
+
+    status = 400
+    code = "bad_request"
+
+
+class Unauthorized(ApiError):
+    """There is no valid token in it."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(ApiError):
+    """It comes from where it must not come from."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(ApiError):
+    """What it names doesn't exist."""
+
+    status = 404
+    code = "not_found"
+
+
+class TooLarge(ApiError):
+    """Its body is over the limit."""
+
+    status = 413
+    code = "too_large"
+
+
+class TooMany(ApiError):
+    """Its sender asks too often."""
+
+    status = 429
+    code = "too_many_requests"
+
+
+class Unavailable(ApiError):
+    """It can't be answered now."""
+
+    status = 503
+    code = "unavailable"
+
+
+def body(
+    status: int, code: str, message: str, hint: str = "", headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Write an error in the one shape."""
+    error = {"code": code, "message": message, "hint": hint}
+    return web.Response(
+        status=status,
+        body=orjson.dumps({"error": error}),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every exception into the one shape; an unexpected one gets an id that finds it in the log."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return error.response()
+    except web.HTTPException as error:
+        return _of_aiohttp(request, error)
+    except TimeoutError:
+        return Unavailable(
+            "the query took too long and was given up",
+            "ask for a shorter time range or fewer series",
+            retry_after=1,
+        ).response()
+    except ConnectionResetError:
+        raise
+    except Exception:
+        reference = secrets.token_hex(4)
+        log.exception("api_failed", reference=reference, method=request.method, path=request.path)
+        return body(
+            500,
+            "internal",
+            "the collector failed to answer",
+            f"its log has the cause under reference={reference}",
+        )
+
+
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
+    """Say aiohttp's own refusals in our shape; redirects pass."""
+    if error.status < 400:  # noqa: PLR2004  below are no errors
+        raise error
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound(
+            f"there is nothing at {request.path}", "GET /openapi.json lists every endpoint"
+        ).response()
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return body(
+            405,
+            "method_not_allowed",
+            f"{request.method} is not possible on {request.path}",
+            f"use {allowed}",
+            {"Allow": allowed},
+        )
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return TooLarge(error.text or "the body is too large", "send less at once").response()
+    return body(error.status, error.reason.lower().replace(" ", "_"), error.text or error.reason)

@@ -1,0 +1,49 @@
+"""What one peer may take: a token bucket an address, with a bound on how many addresses are remembered."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from telemetryx.api.errors import Handler, TooMany
+
+#: Addresses remembered; beyond it the one that was quiet longest is forgotten (and begins with a full bucket again).
+MAX_PEERS: Final = 4_096
+
+
+class Buckets:
+    """Token buckets by key. `rate` a second, bursts of `burst`; `monotonic` is the clock in seconds."""
+
+    def __init__(self, rate: float, burst: float, monotonic: Callable[[], float]) -> None:
+        """Start with every bucket full."""
+        self._rate = rate
+        self._burst = burst
+        self._monotonic = monotonic
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str) -> float:
+        """Take one token: 0.0 when there was one, else the seconds until there is."""
+        now = self._monotonic()
+        level, at = self._buckets.pop(key, (self._burst, now))
+        level = min(self._burst, level + (now - at) * self._rate)
+        wait = 0.0 if level >= 1 else (1 - level) / self._rate
+        self._buckets[key] = (level - 1 if wait == 0 else level, now)
+        if len(self._buckets) > MAX_PEERS:
+            self._buckets.popitem(last=False)
+        return wait
+
+
+def middleware(requests: Buckets, logins: Buckets) -> Middleware:
+    """Answer 429 to an address that asks too often; logins have a much smaller bucket."""
+
+    @web.middleware
+    async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        peer = request.remote or "unknown"
+        buckets = logins if request.path == "/api/v1/login" else requests
+        if wait := buckets.take(peer):
+            raise TooMany(f"too many requests from {peer}", f"wait {wait:.1f} s", retry_after=wait)
+        return await handler(request)
+
+    return limit

@@ -1,0 +1,246 @@
+"""One WebSocket client: reads its subscription, resumes it after a cursor, and sends at the pace it can take.
+
+Two tasks a client: `_read` takes messages, `_write` is the only one that sends. Everything that waits is bounded
+(pending.py for samples, a deque for messages), so that a client that stops reading costs nothing but its own data.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import WSMsgType, web
+from pydantic import ValidationError
+
+from telemetryx.api.live.fleet import Fleet
+from telemetryx.api.live.hub import event_messages
+from telemetryx.api.live.pending import Pending
+from telemetryx.api.models import LiveRequest, Subscribe
+from telemetryx.api.world import World
+from telemetryx.errors import CursorGone, SelectorError, TelemetryXError
+from telemetryx.store.selector import parse_selector
+from telemetryx.types import Committed, Matcher
+
+log = structlog.get_logger(__name__)
+
+#: Messages that may wait for one client; the oldest is dropped.
+MAX_MESSAGES: Final = 1_000
+#: Commits that a resume may read back; an older cursor is a gap, and the client asks query_range.
+MAX_RESUME: Final = 2_000
+RESUME_PAGE: Final = 200
+MAX_SERIES: Final = 2_000
+#: A client that takes no message for so long is gone.
+SEND_TIMEOUT_S: Final = 15.0
+#: How often a selector is asked again for series that are new.
+REFRESH_S: Final = 5.0
+
+
+class Client:
+    """One connection, from its upgrade to its end."""
+
+    def __init__(self, world: World, fleet: Fleet, socket: web.WebSocketResponse) -> None:
+        """Wait for the first request; until then nothing is sent."""
+        self._world = world
+        self._fleet = fleet
+        self._socket = socket
+        self._wanted = Subscribe()
+        self._ids: frozenset[int] = frozenset()
+        self._matchers: Sequence[Matcher] | None = None
+        self._pending = Pending()
+        self._messages: deque[dict[str, Any]] = deque(maxlen=MAX_MESSAGES)
+        self._wake = asyncio.Event()
+        self._period_s = 1.0
+        self._listening = False
+        self._watching = False
+        self._lost_messages = 0
+        self._refreshed = 0.0
+        self._highest = 0
+
+    async def run(self) -> None:
+        """Serve the client until it leaves or can't keep up."""
+        self._world.hub.join(self)
+        writer = asyncio.create_task(self._write(), name="live-writer")
+        try:
+            await self._read()
+        finally:
+            self._world.hub.leave(self)
+            self._look_at_fleet(wanted=False)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    # --- what the hub tells
+
+    def offer(self, committed: Committed) -> None:
+        """Take a commit; it is sorted out when it is sent."""
+        if self._listening and (self._ids or self._matchers is not None):
+            self._pending.offer(committed)
+        else:
+            self._pending.cursor = max(self._pending.cursor, committed.cursor)
+
+    def tell(self, kind: str, message: dict[str, Any]) -> None:
+        """Take a message of a kind that was asked for."""
+        wanted = {"event": self._wanted.events, "alert": self._wanted.alerts, "agents": self._wanted.agents}
+        if wanted[kind]:
+            self._say(message)
+
+    # --- the client's side
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            if message.type is not WSMsgType.TEXT:
+                self._say(_error("bad_request", "only text messages are understood", "send JSON as text"))
+                continue
+            try:
+                request = LiveRequest.model_validate_json(message.data)
+                await self._subscribe(request)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+                where = ".".join(str(part) for part in first["loc"]) or "message"
+                self._say(
+                    _error(
+                        "bad_request",
+                        f"{where}: {first['msg']}",
+                        "docs/reference/http-api.md shows the message",
+                    )
+                )
+            except SelectorError as error:
+                self._say(_error("bad_request", f"match: {error}", 'write e.g. temperature{site="plant1"}'))
+            except TelemetryXError as error:
+                self._say(_error("unavailable", str(error), "subscribe again in a moment"))
+
+    async def _subscribe(self, request: LiveRequest) -> None:
+        """Replace the subscription. Commits are collected from here on, so that none is missed while older ones are read."""
+        wanted = request.subscribe
+        matchers = parse_selector(wanted.match) if wanted.match is not None else None
+        self._listening = True
+        self._pending = Pending(cursor=max(self._pending.cursor, self._world.hub.cursor))
+        self._matchers = matchers
+        self._ids = frozenset(wanted.series)
+        self._wanted = wanted
+        self._period_s = 1.0 / request.max_hz
+        await self._refresh()
+        self._look_at_fleet(wanted=wanted.agents)
+        if request.cursor is not None:
+            await self._resume(request.cursor)
+        self._wake.set()
+
+    async def _resume(self, cursor: int) -> None:
+        """Put what was committed after the cursor before what came meanwhile; say whether something is missing between."""
+        newest = await self._world.store.cursor()
+        gap = cursor > newest or newest - cursor > MAX_RESUME
+        older: list[Committed] = []
+        at = cursor
+        try:
+            while not gap and at < newest:
+                page = await self._world.store.read_after(at, RESUME_PAGE)
+                if not page:
+                    break
+                older += page
+                at = page[-1].cursor
+        except CursorGone:
+            gap, older = True, []
+        meanwhile = [item for item in self._pending.commits if item.cursor > at or gap]
+        merged = Pending(cursor=max(newest, self._pending.cursor))
+        for item in (*older, *meanwhile):
+            merged.offer(item)
+        self._pending = merged
+        self._say({"type": "resumed", "from": cursor, "gap": gap or merged.dropped > 0})
+        if self._wanted.events:
+            for item in older:
+                for message in event_messages(item):
+                    self._say(message)
+
+    async def _refresh(self) -> None:
+        """Ask which series match now: new ones appear with new devices."""
+        self._refreshed = asyncio.get_running_loop().time()
+        if self._matchers is None:
+            return
+        found = await self._world.store.series(self._matchers, limit=MAX_SERIES + 1)
+        if len(found) > MAX_SERIES:
+            self._say(
+                _error(
+                    "too_many_series",
+                    f"more than {MAX_SERIES} series match",
+                    f"only the first {MAX_SERIES} are sent",
+                )
+            )
+        self._ids = frozenset({*self._wanted.series, *(row.id for row in found[:MAX_SERIES])})
+
+    def _look_at_fleet(self, *, wanted: bool) -> None:
+        if wanted and not self._watching:
+            self._messages.append(self._fleet.watch())
+        elif self._watching and not wanted:
+            self._fleet.unwatch()
+        self._watching = wanted
+
+    # --- our side
+
+    def _say(self, message: dict[str, Any]) -> None:
+        if len(self._messages) == MAX_MESSAGES:
+            self._lost_messages += 1
+        self._messages.append(message)
+        self._wake.set()
+
+    async def _write(self) -> None:
+        """Send messages at once and samples every period; close a client that takes nothing."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        try:
+            while not self._socket.closed:
+                await self._wait(due - loop.time())
+                while self._messages:
+                    await self._send(self._messages.popleft())
+                if self._lost_messages:
+                    lost, self._lost_messages = self._lost_messages, 0
+                    await self._send(
+                        _error(
+                            "too_slow", f"{lost} messages were dropped", "read faster, or load the page again"
+                        )
+                    )
+                if loop.time() >= due:
+                    await self._flush()
+                    due = loop.time() + self._period_s
+        except (TimeoutError, ConnectionError):
+            log.info("live_client_too_slow", peer=str(self._socket.get_extra_info("peername")))
+            await self._socket.close(code=1013, message=b"too slow")
+
+    async def _wait(self, seconds: float) -> None:
+        if self._messages or seconds <= 0:
+            return
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _flush(self) -> None:
+        if not self._pending.commits:
+            return
+        newest = max(
+            (int(item.samples.series[-1]) for item in self._pending.commits if len(item.samples.series)),
+            default=0,
+        )
+        stale = asyncio.get_running_loop().time() - self._refreshed > REFRESH_S
+        if self._matchers is not None and (stale or newest > self._highest):
+            self._highest = max(newest, self._highest)
+            try:
+                await self._refresh()
+            except TelemetryXError as error:
+                log.warning("live_refresh_failed", error=str(error))
+        cursor = self._pending.cursor
+        series, dropped = self._pending.take(self._ids)
+        self._world.hub.dropped += dropped
+        if series or dropped:
+            await self._send({"type": "samples", "cursor": cursor, "series": series, "dropped": dropped})
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await self._socket.send_str(text)
+
+
+def _error(code: str, message: str, hint: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"code": code, "message": message, "hint": hint}}

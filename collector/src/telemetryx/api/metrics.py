@@ -1,0 +1,136 @@
+"""The collector's own metrics: each is declared here as a type, exposed at /metrics, and listed in the reference.
+
+Counting parts keep plain numbers; `app.py` gives this module functions that read them. So nothing on a hot path knows
+Prometheus, and a metric that isn't declared can't be shown.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+#: Agents that get series of their own; what exceeds it is summed under agent="(others)".
+MAX_AGENTS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric: its name without prefix, kind, meaning and labels."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as exposed."""
+        return f"telemetryx_collector_{self.name}"
+
+
+class Metric(Enum):
+    """Every metric there is. A name ends in its unit, or in `_total` for what only grows."""
+
+    UP_SINCE = Declared(
+        "start_time_seconds", "gauge", "When the process started, in seconds since the epoch."
+    )
+    READY = Declared("ready", "gauge", "1 when the part works.", ("part",))
+    MEMORY = Declared("resident_memory_bytes", "gauge", "Resident memory of the process.")
+    BATCHES = Declared("batches_total", "counter", "Batches by what became of them.", ("outcome",))
+    SAMPLES = Declared("samples_total", "counter", "Samples stored.")
+    EVENTS = Declared("events_total", "counter", "Events stored.")
+    BYTES = Declared("payload_bytes_total", "counter", "Compressed payload bytes taken in.")
+    QUEUE_BYTES = Declared("ingest_queue_bytes", "gauge", "Payload bytes that wait for their commit.")
+    COMMITS = Declared("commits_total", "counter", "Transactions of the ingest path.")
+    CURSOR = Declared("commit_cursor", "gauge", "Number of the newest commit.")
+    AGENTS = Declared("agents", "gauge", "Agents by state.", ("state",))
+    AGENT_LAST_SEEN = Declared(
+        "agent_last_seen_seconds", "gauge", "When anything last came from the agent.", ("agent",)
+    )
+    AGENT_BACKLOG = Declared("agent_backlog_bytes", "gauge", "Bytes in the agent's spool.", ("agent",))
+    AGENT_SKEW = Declared("agent_clock_skew_seconds", "gauge", "The agent's clock less ours.", ("agent",))
+    LOST = Declared(
+        "agent_lost_readings_total", "counter", "Readings that were lost, by cause.", ("agent", "cause")
+    )
+    ALERTS = Declared("alerts", "gauge", "Alerts by state.", ("state",))
+    NOTIFICATIONS = Declared("notifications_total", "counter", "Notifications by outcome.", ("outcome",))
+    STORE_BYTES = Declared("store_bytes", "gauge", "Size of the store on disk.")
+    SERIES = Declared("series", "gauge", "Series in the store.")
+    LIVE_CLIENTS = Declared("live_clients", "gauge", "WebSocket clients.")
+    LIVE_DROPPED = Declared(
+        "live_dropped_points_total", "counter", "Points not sent to WebSocket clients that were too slow."
+    )
+    REQUESTS = Declared("http_requests_total", "counter", "HTTP requests by status class.", ("class",))
+    REQUEST_SECONDS = Declared("http_request_seconds_total", "counter", "Time spent on HTTP requests.")
+    TASK_FAILURES = Declared(
+        "task_failures_total", "counter", "Background work that failed and was tried again.", ("task",)
+    )
+
+
+#: One reading of a metric: label values in the declared order, and the number.
+Reading = tuple[tuple[str, ...], float]
+Source = Callable[[], Iterable[tuple[Metric, Iterable[Reading]]]]
+
+
+class Registry:
+    """Where the parts' numbers are read when somebody asks."""
+
+    def __init__(self) -> None:
+        """Begin without sources."""
+        self._sources: list[Source] = []
+
+    def add(self, source: Source) -> None:
+        """Read this function too at each exposition."""
+        self._sources.append(source)
+
+    def read(self) -> dict[Metric, list[Reading]]:
+        """Read every source now."""
+        found: dict[Metric, list[Reading]] = {}
+        for source in self._sources:
+            for metric, readings in source():
+                found.setdefault(metric, []).extend(readings)
+        return found
+
+    def totals(self) -> dict[str, float]:
+        """Sum each metric over its labels: what /api/v1/status shows."""
+        return {
+            metric.value.name: sum(value for _, value in readings)
+            for metric, readings in self.read().items()
+            if "agent" not in metric.value.labels
+        }
+
+    def exposition(self) -> str:
+        """Write the Prometheus text format."""
+        return "".join(line + "\n" for line in _lines(self.read()))
+
+
+def _lines(found: Mapping[Metric, list[Reading]]) -> Iterator[str]:
+    for metric in Metric:
+        readings = found.get(metric)
+        if not readings:
+            continue
+        declared = metric.value
+        yield f"# HELP {declared.full_name} {_help(declared.help)}"
+        yield f"# TYPE {declared.full_name} {declared.kind}"
+        for labels, value in readings:
+            pairs = ",".join(
+                f'{name}="{_escaped(text)}"' for name, text in zip(declared.labels, labels, strict=True)
+            )
+            yield (
+                f"{declared.full_name}{{{pairs}}} {_number(value)}"
+                if pairs
+                else f"{declared.full_name} {_number(value)}"
+            )
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def _help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")

@@ -1,0 +1,138 @@
+"""Turns the store's words into the API's JSON: one function a noun, the same for REST and the live stream."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from telemetryx.store import alerts as stored
+from telemetryx.types import Agent, Device, Event, Latest, LossRow, RangeSeries, Series, Severity
+
+
+def known_time(time_ns: int | None) -> int | None:
+    """Show 0, the store's `never`, as null."""
+    return time_ns or None
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinities: null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def agent(row: Agent) -> dict[str, Any]:
+    """Shape one agent."""
+    return {
+        "name": row.name,
+        "state": row.state.value,
+        "version": row.version,
+        "connected": row.connected,
+        "last_seen_ns": known_time(row.last_seen_ns),
+        "last_event_ns": known_time(row.last_event_ns),
+        "backlog_bytes": row.backlog_bytes,
+        "backlog_batches": row.backlog_batches,
+        "oldest_ns": known_time(row.oldest_ns),
+        "skew_ms": finite(row.skew_ms),
+        "rate": finite(row.rate) or 0.0,
+        "series": row.series,
+        "labels": dict(row.labels),
+    }
+
+
+def status(row: Agent) -> dict[str, Any]:
+    """Read what an agent said about itself; what isn't a JSON object is shown as text, never trusted."""
+    if not row.status_json:
+        return {}
+    try:
+        said = orjson.loads(row.status_json)
+    except orjson.JSONDecodeError:
+        return {"text": row.status_json}
+    return said if isinstance(said, dict) else {"value": said}
+
+
+def device(row: Device) -> dict[str, Any]:
+    """Shape one device."""
+    return {
+        "agent": row.agent,
+        "site": row.site,
+        "device": row.device,
+        "series": row.series,
+        "last_event_ns": known_time(row.last_event_ns),
+    }
+
+
+def series(row: Series, latest: Mapping[int, Latest]) -> dict[str, Any]:
+    """Shape one series with its newest value."""
+    newest = latest.get(row.id)
+    return {
+        **series_head(row),
+        "latest": None if newest is None else {"time_ns": newest.time_ns, "value": finite(newest.value)},
+    }
+
+
+def series_head(row: Series) -> dict[str, Any]:
+    """Shape what names a series."""
+    return {"id": row.id, "agent": row.agent, "name": row.name, "labels": dict(row.labels), "unit": row.unit}
+
+
+def line(head: Series, row: RangeSeries, *, raw: bool) -> dict[str, Any]:
+    """Shape one line of a chart. NumPy columns go to the encoder as they are; NaN becomes null there."""
+    if raw:
+        return {**series_head(head), "times_ns": row.times, "values": row.values, "min": [], "max": []}
+    gap = row.counts == 0
+    if gap.any():
+        for column in (row.values, row.min, row.max):
+            column[gap] = math.nan
+    return {**series_head(head), "times_ns": row.times, "values": row.values, "min": row.min, "max": row.max}
+
+
+def severity_name(number: int) -> str:
+    """Name a severity number as OpenTelemetry's ranges of four do."""
+    for severity in reversed(Severity):
+        if number >= severity:
+            return severity.name.lower()
+    return Severity.TRACE.name.lower()
+
+
+def event(row: Event) -> dict[str, Any]:
+    """Shape one event."""
+    return {
+        "id": row.id,
+        "agent": row.agent,
+        "time_ns": row.time_ns,
+        "severity": severity_name(row.severity),
+        "severity_number": row.severity,
+        "source": row.source,
+        "body": row.body,
+        "attributes": dict(row.attributes),
+    }
+
+
+def loss(row: LossRow) -> dict[str, Any]:
+    """Shape one row of the loss ledger."""
+    return {
+        "agent": row.agent,
+        "cause": row.cause,
+        "count": row.count,
+        "first_ns": known_time(row.first_ns),
+        "last_ns": known_time(row.last_ns),
+    }
+
+
+def alert(row: stored.Alert) -> dict[str, Any]:
+    """Shape one alert."""
+    return {
+        "id": row.id,
+        "rule": row.rule,
+        "state": row.state.value,
+        "severity": row.severity,
+        "labels": dict(row.labels),
+        "value": finite(row.value),
+        "threshold": finite(row.threshold),
+        "summary": row.summary,
+        "started_ns": row.started_ns,
+        "fired_ns": row.fired_ns,
+        "resolved_ns": row.resolved_ns,
+        "detected_ns": row.detected_ns,
+        "late": row.late,
+    }

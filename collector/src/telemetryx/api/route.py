@@ -1,0 +1,143 @@
+"""What an endpoint is: one declaration that the router, the parameter parser, OpenAPI and the docs all read."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, get_origin
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic_core.core_schema import ValidationInfo
+
+from telemetryx.api.errors import BadRequest, TooLarge
+from telemetryx.api.nearest import nearest
+from telemetryx.api.times import parse_duration, parse_time
+from telemetryx.api.world import World
+
+#: Repetitions of one parameter, e.g. `series=`.
+MAX_REPEATED: Final = 1_000
+MAX_SHOWN: Final = 80
+
+
+class Model(BaseModel):
+    """A closed JSON object of this API; attribute docstrings are its documentation."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+def _time(value: object, info: ValidationInfo) -> object:
+    now = info.context["now_ns"] if info.context else 0
+    return parse_time(value, now) if isinstance(value, str) else value
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+#: RFC 3339, epoch seconds, or relative to now; nanoseconds inside.
+Time = Annotated[
+    int,
+    BeforeValidator(_time),
+    WithJsonSchema(
+        {"type": "string", "description": "RFC 3339, epoch seconds, `now`, or relative like `-15m`"}
+    ),
+]
+#: `10s`, `1h30m`; nanoseconds inside.
+Duration = Annotated[
+    int,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "description": "a number and a unit, like `10s`, `1h30m` or `7d`"}),
+]
+#: Nanoseconds since the epoch, UTC.
+Nanoseconds = Annotated[
+    int, WithJsonSchema({"type": "integer", "format": "int64", "description": "ns since the epoch, UTC"})
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with something beside its JSON: a status, a header, a cookie."""
+
+    data: object
+    status: int = 200
+    prepare: Callable[[web.StreamResponse], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint. `handler(world, params)` or `handler(world, params, body)` returns what `response` describes."""
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[object]]
+    response: type[BaseModel]
+    summary: str
+    tag: str
+    params: type[Model] = Model
+    body: type[Model] | None = None
+    statuses: tuple[int, ...] = field(default=())
+    """Refusals beside those that every endpoint has."""
+
+    @property
+    def operation(self) -> str:
+        """Name of the operation: the handler's module and name."""
+        return f"{self.handler.__module__.rpartition('.')[2]}_{self.handler.__name__}"
+
+
+def read_params(route: Route, request: web.Request, world: World) -> Model:
+    """Read path and query parameters as the route's model, or say which is wrong and why."""
+    raw: dict[str, Any] = dict(request.match_info)
+    fields = route.params.model_fields
+    for name in request.query:
+        if name in request.match_info:
+            raise BadRequest(f"parameter {shown(name)} belongs into the path")
+        values = request.query.getall(name)
+        if name in fields and get_origin(fields[name].annotation) is tuple:
+            if len(values) > MAX_REPEATED:
+                raise BadRequest(
+                    f"parameter {name!r} is given {len(values)} times", f"at most {MAX_REPEATED} are possible"
+                )
+            raw[name] = values
+        elif len(values) > 1:
+            raise BadRequest(f"parameter {shown(name)} is given {len(values)} times", "give it once")
+        else:
+            raw[name] = values[0]
+    for name, value in raw.items():
+        if "\0" in str(value):
+            raise BadRequest(f"parameter {shown(name)} holds a NUL character")
+    try:
+        return route.params.model_validate(raw, context={"now_ns": world.clock.now_ns()})
+    except ValidationError as error:
+        raise _refusal(error, "parameter", list(fields)) from error
+
+
+async def read_body(model: type[Model], request: web.Request, limit: int) -> Model:
+    """Read a JSON body as the model."""
+    if request.content_type != "application/json":
+        raise BadRequest(
+            f"the body's type is {shown(request.content_type)}",
+            "send JSON with `Content-Type: application/json`",
+        )
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"the body has {request.content_length} bytes", f"at most {limit} are taken")
+    try:
+        return model.model_validate_json(await request.read(), context={"now_ns": 0})
+    except ValidationError as error:
+        raise _refusal(error, "field", list(model.model_fields)) from error
+
+
+def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
+    """Name the first wrong thing; a person mends one at a time."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "body"
+    if first["type"] == "extra_forbidden":
+        return BadRequest(f"there is no {what} {shown(name)}{nearest(name, known)}")
+    if first["type"] == "missing":
+        return BadRequest(f"{what} {name!r} is missing")
+    message = str(first["msg"]).removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], dict) else f" (got {shown(str(first['input']))})"
+    return BadRequest(f"{what} {name!r}: {message}{given}")
+
+
+def shown(text: str) -> str:
+    """Quote a sender's own text for a message: short, and without control characters."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")

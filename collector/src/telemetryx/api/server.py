@@ -1,0 +1,286 @@
+"""Builds the aiohttp application from a `World` and the declared routes, and opens its listening socket.
+
+A request passes, in this order: counting, errors in one shape, headers, the peer's rate, the guard (Host, Origin, token),
+the bound on work at once, then its endpoint. Nothing here knows a noun of the API.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from telemetryx.api import auth, errors, limits, metrics, routes, static
+from telemetryx.api.live.client import Client
+from telemetryx.api.live.fleet import Fleet
+from telemetryx.api.metrics import Metric, Reading
+from telemetryx.api.route import Reply, Route, read_body, read_params
+from telemetryx.api.world import World
+from telemetryx.errors import QueryRefused, SelectorError, StoreError
+
+log = structlog.get_logger(__name__)
+
+#: Queries that run at once, and that wait for their turn; more get 503.
+MAX_RUNNING: Final = 16
+MAX_QUEUED: Final = 128
+HEARTBEAT_S: Final = 30.0
+MAX_MESSAGE: Final = 64 << 10
+
+
+class ListenError(Exception):
+    """The address can't be listened on; the message names it and the remedy."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the server counts about itself."""
+
+    by_class: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def readings(self) -> list[tuple[Metric, list[Reading]]]:
+        """Show them as metrics."""
+        return [
+            (Metric.REQUESTS, [((name,), float(count)) for name, count in sorted(self.by_class.items())]),
+            (Metric.REQUEST_SECONDS, [((), self.seconds)]),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How the server is to behave."""
+
+    console: Path
+    max_requests_per_second: float
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class Sockets:
+    """The live clients' connections."""
+
+    open: set[web.WebSocketResponse] = field(default_factory=set)
+
+
+_SOCKETS: Final = web.AppKey("sockets", Sockets)
+
+
+def create(world: World, config: Config) -> web.Application:
+    """Build the application. Its one background task (the fleet's watcher) starts and ends with it."""
+    counts = Counts()
+    world.metrics.add(counts.readings)
+    world.metrics.add(lambda: _live(world))
+    rate = config.max_requests_per_second
+    app = web.Application(
+        client_max_size=world.limits.max_body,
+        middlewares=[
+            _counting(counts),
+            errors.middleware,
+            static.secure_headers,
+            limits.middleware(
+                limits.Buckets(rate, 2 * rate, config.monotonic), limits.Buckets(1, 10, config.monotonic)
+            ),
+            auth.middleware(world.gate),
+            _bounded(),
+        ],
+    )
+    for route in routes.ROUTES:
+        app.router.add_route(route.method, route.path, _endpoint(route, world))
+    fleet = Fleet(world.store, world.hub, world.clock)
+    app.router.add_get("/api/v1/live", _live_endpoint(world, fleet))
+    app.router.add_get("/metrics", _metrics_endpoint(world))
+    app.router.add_get("/openapi.json", _openapi_endpoint())
+    app.router.add_get("/{path:.*}", static.Static(config.console).handle)
+    app.cleanup_ctx.append(_fleet_context(fleet))
+    return app
+
+
+async def listen(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, shutdown_s: float
+) -> tuple[web.AppRunner, int]:
+    """Open the socket; return the runner (the caller ends it with `cleanup`) and the port it got."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=shutdown_s)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=256)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ListenError(
+            f"[api] can't listen on {host}:{port}: {error.strerror or error}; is another collector running? "
+            "Stop it, or set `listen` in [api] to a free port"
+        ) from error
+    return runner, int(runner.addresses[0][1])
+
+
+def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
+    """Load certificate and key for a server; TLS 1.2 and newer."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ListenError(f"[api] can't use tls_cert_file {cert} with tls_key_file {key}: {error}") from error
+    return context
+
+
+def _endpoint(route: Route, world: World) -> errors.Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        params = read_params(route, request, world)
+        arguments: list[Any] = [world, params]
+        if route.body is not None:
+            arguments.append(await read_body(route.body, request, world.limits.max_body))
+        try:
+            async with asyncio.timeout(world.limits.query_timeout_s):
+                answer = await route.handler(*arguments)
+        except SelectorError as error:
+            raise errors.BadRequest(
+                f"match: {error}", 'write e.g. temperature{site="plant1",device=~"pump.*"}'
+            ) from error
+        except QueryRefused as error:
+            raise errors.BadRequest(str(error), "ask for less, or more simply") from error
+        except StoreError as error:
+            if not error.retry:
+                raise
+            raise errors.Unavailable(str(error), "try again in a moment", retry_after=1) from error
+        reply = answer if isinstance(answer, Reply) else Reply(answer)
+        response = web.Response(
+            status=reply.status,
+            body=orjson.dumps(reply.data, option=orjson.OPT_SERIALIZE_NUMPY),
+            content_type="application/json",
+        )
+        if reply.prepare is not None:
+            reply.prepare(response)
+        if len(response.body or b"") > static.MIN_GZIP:  # type: ignore[arg-type]  # it is the bytes above
+            response.enable_compression()
+        return response
+
+    return handle
+
+
+def _live_endpoint(world: World, fleet: Fleet) -> errors.Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.query:
+            raise errors.BadRequest(
+                "the live stream takes no parameters", "send the subscription as a message"
+            )
+        if len(world.hub) >= world.limits.max_live_clients:
+            raise errors.Unavailable(
+                f"{len(world.hub)} live clients are connected already",
+                "close one, or raise max_live_clients in [api]",
+                retry_after=30,
+            )
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE)
+        if not socket.can_prepare(request):
+            raise errors.BadRequest("this is a WebSocket", "connect with a WebSocket client")
+        await socket.prepare(request)
+        request.app[_SOCKETS].open.add(socket)
+        try:
+            await Client(world, fleet, socket).run()
+        finally:
+            request.app[_SOCKETS].open.discard(socket)
+        return socket
+
+    return handle
+
+
+def _metrics_endpoint(world: World) -> errors.Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        del request
+        await world.gather()
+        return web.Response(
+            body=world.metrics.exposition().encode(), headers={"Content-Type": metrics.CONTENT_TYPE}
+        )
+
+    return handle
+
+
+def _openapi_endpoint() -> errors.Handler:
+    document = orjson.dumps(routes.document())
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        del request
+        return web.Response(body=document, content_type="application/json")
+
+    return handle
+
+
+def _fleet_context(fleet: Fleet) -> Callable[[web.Application], Any]:
+    """Own the fleet's watcher, and close live clients when the server stops, so that it needn't wait for them."""
+
+    async def context(app: web.Application) -> Any:  # noqa: ANN401  aiohttp's cleanup contexts are untyped generators
+        app[_SOCKETS] = Sockets()
+        task = asyncio.create_task(fleet.run(), name="fleet")
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    return context
+
+
+async def close_live(app: web.Application) -> None:
+    """Tell every live client that the server goes away."""
+    sockets = list(app[_SOCKETS].open)
+    await asyncio.gather(
+        *(socket.close(code=1001, message=b"the collector is stopping") for socket in sockets),
+        return_exceptions=True,
+    )
+
+
+def _counting(counts: Counts) -> Middleware:
+    @web.middleware
+    async def count(request: web.Request, handler: errors.Handler) -> web.StreamResponse:
+        begun = time.perf_counter()
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status
+        finally:
+            name = f"{status // 100}xx"
+            counts.by_class[name] = counts.by_class.get(name, 0) + 1
+            if status != 101:  # noqa: PLR2004  a WebSocket lasts as long as it likes
+                counts.seconds += time.perf_counter() - begun
+        return response
+
+    return count
+
+
+def _bounded() -> Middleware:
+    running = asyncio.Semaphore(MAX_RUNNING)
+    queued = 0
+
+    @web.middleware
+    async def bound(request: web.Request, handler: errors.Handler) -> web.StreamResponse:
+        nonlocal queued
+        if not request.path.startswith("/api/") or request.path == "/api/v1/live":
+            return await handler(request)
+        if queued >= MAX_QUEUED:
+            raise errors.Unavailable(
+                "too many requests wait for their turn", "try again in a moment", retry_after=1
+            )
+        queued += 1
+        try:
+            await running.acquire()
+        finally:
+            queued -= 1
+        try:
+            return await handler(request)
+        finally:
+            running.release()
+
+    return bound
+
+
+def _live(world: World) -> list[tuple[Metric, list[Reading]]]:
+    return [
+        (Metric.LIVE_CLIENTS, [((), float(len(world.hub)))]),
+        (Metric.LIVE_DROPPED, [((), float(world.hub.dropped))]),
+        (Metric.CURSOR, [((), float(world.hub.cursor))]),
+    ]

@@ -1,0 +1,94 @@
+"""Everything that an endpoint may use, in one value: the store, the clock, the limits and views of the other parts.
+
+Neighbours on this floor and above aren't imported: `app.py` hands in functions that answer for them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from telemetryx.api.auth import Gate
+from telemetryx.api.live.hub import Hub
+from telemetryx.api.metrics import Registry
+from telemetryx.clock import Clock
+from telemetryx.store.alerts import AlertStore
+from telemetryx.store.interface import Store
+
+
+class QueryStore(Store, AlertStore, Protocol):
+    """What the API asks of storage: data and alerts."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """Whether one part of the collector works; `reason` says why not."""
+
+    name: str
+    ready: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """One loaded rule as the API shows it."""
+
+    name: str
+    file: str
+    expression: str
+    severity: str
+    for_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One version of a model as the API shows it."""
+
+    name: str
+    version: int
+    state: str
+    created_ns: int | None
+    checksum: str
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may cost."""
+
+    max_body: int
+    max_series: int
+    max_points: int
+    query_timeout_s: float
+    max_live_clients: int
+
+
+async def no_rules() -> Sequence[RuleView]:
+    """Answer for a collector without rules."""
+    return ()
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+async def no_models() -> Sequence[ModelView]:
+    """Answer for a collector without a model registry."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What `server.create` is given."""
+
+    store: QueryStore
+    clock: Clock
+    limits: Limits
+    hub: Hub
+    metrics: Registry
+    gate: Gate
+    started_ns: int
+    readiness: Callable[[], Sequence[PartState]]
+    rules: Callable[[], Awaitable[Sequence[RuleView]]] = no_rules
+    models: Callable[[], Awaitable[Sequence[ModelView]]] = no_models
+    gather: Callable[[], Awaitable[None]] = nothing
+    """Refreshes what the metrics read and only a query can tell; called before each exposition."""
