@@ -1,0 +1,1 @@
+"""Generated from proto/telemetryx/v1/link.proto."""

@@ -1,0 +1,57 @@
+"""Series definitions beside a payload: `zstd(msgpack([[number, name, unit, {label: value}], ...]))`."""
+
+from collections.abc import Sequence
+
+import msgpack
+
+from telemetryx.errors import WireError
+from telemetryx.types import Definition
+from telemetryx.wire.compression import pack, unpack
+from telemetryx.wire.limits import (
+    MAX_DEFINITIONS_COMPRESSED,
+    MAX_DEFINITIONS_DECOMPRESSED,
+    MAX_LABEL_VALUE,
+    MAX_LABELS,
+    MAX_NAME,
+    MAX_UNIT,
+)
+from telemetryx.wire.reader import Reader
+
+_FIELDS = 4
+
+
+def decode(data: bytes) -> list[Definition]:
+    """Decode definitions or raise WireError; no bytes are no definitions."""
+    if not data:
+        return []
+    what = "the definitions"
+    reader = Reader(
+        unpack(data, what, MAX_DEFINITIONS_COMPRESSED, MAX_DEFINITIONS_DECOMPRESSED), what, MAX_LABELS
+    )
+    out: list[Definition] = []
+    for _ in range(reader.array()):
+        reader.array(_FIELDS, _FIELDS)
+        number = reader.integer()
+        if not 0 <= number < 1 << 32:
+            raise WireError(f"series number {number} doesn't fit into 32 bits")
+        name, unit = reader.text(MAX_NAME), reader.text(MAX_UNIT)
+        if not name:
+            raise WireError(f"series {number} has an empty name")
+        labels = reader.map_of_text()
+        for label, value in labels.items():
+            if not label or len(label.encode()) > MAX_NAME:
+                raise WireError(f"series {number} has a label name of {len(label)} characters")
+            if type(value) is not str or len(value.encode()) > MAX_LABEL_VALUE:
+                raise WireError(f"label {label!r} of series {number} isn't a text of at most {MAX_LABEL_VALUE} bytes")
+        out.append(Definition(number, name, dict(sorted(labels.items())), unit))
+    reader.end()
+    return out
+
+
+def encode(definitions: Sequence[Definition]) -> bytes:
+    """Encode definitions; none are no bytes."""
+    if not definitions:
+        return b""
+    return pack(
+        msgpack.packb([[entry.number, entry.name, entry.unit, dict(entry.labels)] for entry in definitions])
+    )
