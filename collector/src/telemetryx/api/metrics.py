@@ -63,6 +63,7 @@ class Metric(Enum):
     )
     REQUESTS = Declared("http_requests_total", "counter", "HTTP requests by status class.", ("class",))
     REQUEST_SECONDS = Declared("http_request_seconds_total", "counter", "Time spent on HTTP requests.")
+    DELAY = Declared("delay_seconds", "gauge", "Age of live samples when they are stored.", ("quantile",))
     TASK_FAILURES = Declared(
         "task_failures_total", "counter", "Background work that failed and was tried again.", ("task",)
     )
@@ -93,11 +94,11 @@ class Registry:
         return found
 
     def totals(self) -> dict[str, float]:
-        """Sum each metric over its labels: what /api/v1/status shows."""
+        """Sum each metric over its labels, where a sum means something: what /api/v1/status shows."""
         return {
             metric.value.name: sum(value for _, value in readings)
             for metric, readings in self.read().items()
-            if "agent" not in metric.value.labels
+            if not {"agent", "quantile", "part"} & set(metric.value.labels)
         }
 
     def exposition(self) -> str:

@@ -495,7 +495,7 @@ class StatusAnswer(Model):
     """The parts."""
     cursor: int
     """Number of the newest commit."""
-    counters: dict[str, float]
+    totals: dict[str, float]
     """Its own metrics, summed over labels."""
 
 

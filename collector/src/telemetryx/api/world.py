@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from telemetryx.api.auth import Gate
+from telemetryx.api.delay import Delay
 from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Registry
 from telemetryx.clock import Clock
@@ -84,6 +85,7 @@ class World:
     clock: Clock
     limits: Limits
     hub: Hub
+    delay: Delay
     metrics: Registry
     gate: Gate
     started_ns: int

@@ -29,6 +29,7 @@ async def status(world: World, params: Model) -> dict[str, Any]:
     """Show the collector's parts and numbers."""
     del params
     parts = world.readiness()
+    await world.gather()
     return {
         "version": telemetryx.__version__,
         "started_ns": world.started_ns,
@@ -36,7 +37,7 @@ async def status(world: World, params: Model) -> dict[str, Any]:
         "ready": all(part.ready for part in parts),
         "parts": [_part(part) for part in parts],
         "cursor": await world.store.cursor(),
-        "counters": world.metrics.totals(),
+        "totals": {**world.metrics.totals(), **world.delay.totals()},
     }
 
 

@@ -1,0 +1,119 @@
+"""Asks a collector over its HTTP API, and turns its refusals into errors with a remedy."""
+
+import http.client
+import json
+import os
+import ssl
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from telemetryx.cli.errors import CliError, Exit
+from telemetryx.cli.text import printable
+
+DEFAULT_URL: Final = "http://127.0.0.1:8420"
+TIMEOUT_S: Final = 60.0
+#: An answer over it isn't ours.
+MAX_ANSWER: Final = 512 << 20
+
+Value = str | int | float | None
+Params = Mapping[str, Value | Sequence[Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Where the collector is and how to show who asks."""
+
+    url: str
+    token: str | None = None
+    ca_file: Path | None = None
+
+    def get(self, path: str, params: Params | None = None) -> dict[str, Any]:
+        """GET a path under /api/v1 and return its JSON."""
+        pairs: list[tuple[str, str]] = []
+        for name, value in (params or {}).items():
+            values = value if isinstance(value, list | tuple) else [value]
+            pairs += [(name, str(item)) for item in values if item is not None]
+        target = f"/api/v1{path}" + (f"?{urllib.parse.urlencode(pairs)}" if pairs else "")
+        status, body = self._ask(target)
+        return self._answer(status, body)
+
+    def _ask(self, target: str) -> tuple[int, bytes]:
+        parts = urllib.parse.urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise CliError(f"--url {self.url!r}: {error}", f"write e.g. {DEFAULT_URL}", Exit.USAGE) from error
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise CliError(
+                f"--url {self.url!r} is not a collector's address", f"write e.g. {DEFAULT_URL}", Exit.USAGE
+            )
+        connection = self._connection(parts.scheme, parts.hostname, port)
+        headers = {"Accept": "application/json", "User-Agent": "telemetryx-cli"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        try:
+            connection.request("GET", parts.path.rstrip("/") + target, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(MAX_ANSWER)
+        except ssl.SSLCertVerificationError as error:
+            raise CliError(
+                f"the certificate of {self.url} isn't trusted: {error.verify_message}",
+                "give its authority with --ca-file",
+                Exit.UNREACHABLE,
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise CliError(
+                f"no collector answers at {self.url}: {getattr(error, 'strerror', None) or error}",
+                "start one with `telemetryx collector`, or name another with --url or TELEMETRYX_URL",
+                Exit.UNREACHABLE,
+            ) from error
+        finally:
+            connection.close()
+
+    def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+        if scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        try:
+            context = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise CliError(f"--ca-file {self.ca_file}: {error}", code=Exit.USAGE) from error
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+
+    def _answer(self, status: int, body: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(body)
+        except ValueError as error:
+            raise CliError(
+                f"{self.url} answers {status} with something that is no JSON",
+                "is this a TelemetryX collector?",
+                Exit.UNREACHABLE,
+            ) from error
+        if status == http.HTTPStatus.OK and isinstance(answer, dict):
+            return answer
+        error = answer.get("error", {}) if isinstance(answer, dict) else {}
+        hint = str(error.get("hint", ""))
+        if status == http.HTTPStatus.UNAUTHORIZED:
+            hint = "give a token with --token-file or TELEMETRYX_TOKEN_FILE"
+        code = Exit.USAGE if status == http.HTTPStatus.BAD_REQUEST else Exit.REFUSED
+        if status == http.HTTPStatus.NOT_FOUND:
+            code = Exit.NO
+        raise CliError(
+            printable(str(error.get("message", f"the collector answers {status}"))), printable(hint), code
+        )
+
+
+def read_token(path: Path | None) -> str | None:
+    """Read the first token of a token file."""
+    if path is None:
+        return os.environ.get("TELEMETRYX_TOKEN") or None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"--token-file {path} can't be read: {error}", code=Exit.USAGE) from error
+    for line in lines:
+        if token := line.partition("#")[0].strip():
+            return token
+    raise CliError(f"--token-file {path} holds no token", "`telemetryx token new` makes one", Exit.USAGE)

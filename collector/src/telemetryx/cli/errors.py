@@ -1,0 +1,23 @@
+"""What a command ends with when it can't do its work: a sentence, a remedy, an exit code."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes; --help lists them."""
+
+    NO = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+
+
+class CliError(Exception):
+    """A command's failure, for a person."""
+
+    def __init__(self, message: str, hint: str = "", code: Exit = Exit.NO) -> None:
+        """Keep the parts; main() prints them."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code

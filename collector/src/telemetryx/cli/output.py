@@ -1,0 +1,177 @@
+"""How answers are printed: a table for people, CSV, JSON or NDJSON for programs. Text from the field stays text."""
+
+import csv
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+from telemetryx.api.times import NS, format_duration, format_time
+from telemetryx.cli.text import printable
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+MINUTE_S: Final = 60
+HOUR_S: Final = 3_600
+DAY_S: Final = 86_400
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    NDJSON = "ndjson"
+
+
+def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], how: Format, title: str = "") -> None:
+    """Print rows in the format."""
+    if how is Format.TABLE:
+        table(rows, columns, title)
+    elif how is Format.CSV:
+        write_csv(([row.get(name) for name in columns] for row in rows), columns)
+    elif how is Format.NDJSON:
+        write_ndjson(rows)
+    else:
+        write_json(rows)
+
+
+def write_json(value: object) -> None:
+    """Print one JSON document. Control characters are escaped by JSON itself."""
+    json.dump(
+        value,
+        sys.stdout,
+        indent=2 if sys.stdout.isatty() else None,
+        ensure_ascii=sys.stdout.isatty(),
+        default=str,
+    )
+    sys.stdout.write("\n")
+
+
+def write_ndjson(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print one JSON object a line."""
+    for row in rows:
+        sys.stdout.write(json.dumps(row, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
+
+
+def write_csv(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> None:
+    """Print CSV: on a terminal with escapes shown, in a file byte for byte."""
+    terminal = sys.stdout.isatty()
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [json.dumps(cell) if isinstance(cell, dict | list) else cell for cell in row]
+        writer.writerow([printable(cell) if terminal and isinstance(cell, str) else cell for cell in cells])
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str = "") -> None:
+    """Print a table; a cell is text and never markup."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(
+        box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, expand=False
+    )
+    for name in columns:
+        numeric = any(isinstance(row.get(name), int | float) for row in rows)
+        shown.add_column(
+            Text(name.replace("_", " ")), justify="right" if numeric else "left", overflow="fold"
+        )
+    for row in rows:
+        shown.add_row(*(Text(printable(cell(row.get(name)))) for name in columns))
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 200, highlight=False, markup=False, emoji=False).print(shown)
+
+
+def cell(value: object) -> str:
+    """Write one value for a person."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={item}" for name, item in value.items())
+    return str(value)
+
+
+def number(value: float) -> str:
+    """Write a number with six significant digits."""
+    return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"  # noqa: PLR2004
+
+
+def size(count: int) -> str:
+    """Write bytes in the unit that fits."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1_024 or unit == "TiB":  # noqa: PLR2004
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1_024
+    return f"{count} B"
+
+
+def ago(time_ns: int | None) -> str:
+    """Write a time as its distance from now: what a person wants to know first."""
+    if time_ns is None:
+        return "never"
+    seconds = (time.time_ns() - time_ns) / NS
+    if seconds < 0:
+        return f"in {format_duration(max(1, round(-seconds)) * NS)}"
+    if seconds < MINUTE_S:
+        return f"{seconds:.1f} s ago"
+    if seconds < HOUR_S:
+        return f"{seconds / MINUTE_S:.0f} min ago"
+    return f"{seconds / HOUR_S:.1f} h ago" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.1f} d ago"
+
+
+def moment(time_ns: int | None) -> str:
+    """Write a time in UTC, to the millisecond."""
+    if time_ns is None:
+        return "-"
+    return format_time(time_ns - time_ns % 1_000_000)
+
+
+def labels(pairs: Mapping[str, str]) -> str:
+    """Write labels as a selector does."""
+    inner = ",".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(pairs.items())
+    )
+    return f"{{{inner}}}" if inner else ""
+
+
+def sparkline(values: Sequence[float | None], width: int = 32) -> str:
+    """Draw values as one line of bars: the largest of each piece, a space where there is no data."""
+    if not values:
+        return ""
+    pieces = min(width, len(values))
+    tops: list[float | None] = []
+    for piece in range(pieces):
+        part = [
+            value
+            for value in values[piece * len(values) // pieces : (piece + 1) * len(values) // pieces]
+            if value is not None and math.isfinite(value)
+        ]
+        tops.append(max(part) if part else None)
+    known = [value for value in tops if value is not None]
+    if not known:
+        return " " * pieces
+    low, high = min(known), max(known)
+    span = high - low
+    last = len(_BARS) - 1
+    return "".join(
+        " " if value is None else _BARS[last // 2 if span == 0 else round((value - low) / span * last)]
+        for value in tops
+    )
+
+
+def nothing(sentence: str) -> None:
+    """Say on stderr that there is nothing, so that stdout stays data."""
+    sys.stderr.write(f"telemetryx: {sentence}\n")

@@ -1,0 +1,96 @@
+"""`telemetryx query`: samples over time, as a line with a small chart a series, or every point for programs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from telemetryx.api.times import format_duration, format_time
+from telemetryx.cli import output
+from telemetryx.cli.client import Client
+from telemetryx.cli.errors import CliError, Exit
+from telemetryx.cli.listing import point
+from telemetryx.cli.output import Format
+
+COLUMNS = ("time", "time_ns", "agent", "name", "labels", "value", "min", "max", "unit")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked on the command line."""
+
+    selector: str
+    since: str
+    until: str | None
+    step: str
+    agg: str
+    points: int
+
+
+def run(client: Client, question: Question, how: Format) -> None:
+    """Ask and print; exit code 1 when no series matches."""
+    answer = client.get(
+        "/query_range",
+        {
+            "match": question.selector,
+            "start": point(question.since),
+            "end": point(question.until),
+            "step": question.step,
+            "agg": question.agg,
+            "max_points": question.points,
+        },
+    )
+    if how is Format.JSON:
+        output.write_json(answer)
+    elif how is Format.NDJSON:
+        output.write_ndjson(_points(answer))
+    elif how is Format.CSV:
+        output.write_csv(([row[name] for name in COLUMNS] for row in _points(answer)), COLUMNS)
+    elif answer["series"]:
+        step = format_duration(answer["step_ns"]) if answer["step_ns"] else "raw"
+        begin, end = output.moment(answer["start_ns"]), output.moment(answer["end_ns"])
+        rows = [_summary(line) for line in answer["series"]]
+        output.table(rows, list(rows[0]), f"{begin} to {end}, {question.agg} of {step}")
+    for warning in answer["warnings"]:
+        output.nothing(warning)
+    if not answer["series"]:
+        raise CliError(
+            f"no series matches {question.selector}", "`telemetryx series` lists what there is", Exit.NO
+        )
+
+
+def _summary(line: dict[str, Any]) -> dict[str, Any]:
+    values = [value for value in line["values"] if value is not None and math.isfinite(value)]
+    lows = [value for value in (line["min"] or line["values"]) if value is not None]
+    highs = [value for value in (line["max"] or line["values"]) if value is not None]
+    return {
+        "series": line["name"] + output.labels(line["labels"]),
+        "agent": line["agent"],
+        "last": values[-1] if values else None,
+        "unit": line["unit"],
+        "min": min(lows, default=None),
+        "max": max(highs, default=None),
+        "points": len(values),
+        "over time": output.sparkline(line["values"]),
+    }
+
+
+def _points(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every point; a gap has no row."""
+    for line in answer["series"]:
+        blank = [None] * len(line["times_ns"])
+        for time_ns, value, low, high in zip(
+            line["times_ns"], line["values"], line["min"] or blank, line["max"] or blank, strict=True
+        ):
+            if value is not None:
+                yield {
+                    "time": format_time(time_ns),
+                    "time_ns": time_ns,
+                    "agent": line["agent"],
+                    "name": line["name"],
+                    "labels": line["labels"],
+                    "value": value,
+                    "min": low,
+                    "max": high,
+                    "unit": line["unit"],
+                }

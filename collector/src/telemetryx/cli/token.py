@@ -1,0 +1,30 @@
+"""`telemetryx token new`: a random token, printed once or added to a token file that only its owner can read."""
+
+import os
+import secrets
+from pathlib import Path
+
+from telemetryx.cli.errors import CliError, Exit
+
+BYTES = 32
+
+
+def new(out: Path | None, note: str) -> None:
+    """Make one."""
+    if "\n" in note or "\r" in note:
+        raise CliError("--note has a line break", "write it in one line", Exit.USAGE)
+    token = f"tx_{secrets.token_urlsafe(BYTES)}"
+    if out is None:
+        print(token)
+        return
+    line = f"{token}  # {note}\n" if note else f"{token}\n"
+    try:
+        with os.fdopen(
+            os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8"
+        ) as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise CliError(f"{out} can't be written: {error.strerror}", code=Exit.USAGE) from error
+    print(token)
