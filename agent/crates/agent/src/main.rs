@@ -1,2 +1,194 @@
-//! The agent binary.
-fn main() {}
+//! The agent binary: four commands a person uses every day, and what keeps its documents true.
+
+mod client;
+mod config;
+mod control;
+mod fold_thread;
+mod identity;
+mod inputs_table;
+mod lock;
+mod models;
+mod reference;
+mod run;
+mod status;
+mod tap;
+mod ticker;
+mod units;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+/// Takes sensor readings, host metrics and events, keeps them safe on disk, and ships them to the collector.
+#[derive(Parser)]
+#[command(name = "telemetryx-agent", version, after_help = "\
+Examples:
+  telemetryx-agent check --config /etc/telemetryx/agent.toml
+  telemetryx-agent run --config /etc/telemetryx/agent.toml
+  telemetryx-agent status --json | jq .spool.batches
+  telemetryx-agent tap | grep temperature
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration can't be used, 4 no agent is running there.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent until SIGTERM or Ctrl-C. SIGHUP reads [fold] and [model] again.
+    Run(At),
+    /// Check the config file: names the line and the remedy, or says that it is fine.
+    Check {
+        #[command(flatten)]
+        at: At,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how the running agent is: inputs, journal, spool, link.
+    Status {
+        #[command(flatten)]
+        at: At,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+        /// Also list the last refused readings with the reason.
+        #[arg(long)]
+        rejects: bool,
+    },
+    /// Show readings live as they are taken.
+    Tap {
+        #[command(flatten)]
+        at: At,
+        /// A JSON line a reading.
+        #[arg(long)]
+        json: bool,
+        /// End after so many readings.
+        #[arg(long, short = 'n')]
+        count: Option<u64>,
+    },
+    /// Print a commented config file, or the reference of every key.
+    Config {
+        /// Print the reference as Markdown.
+        #[arg(long)]
+        reference: bool,
+        /// Print the JSON schema.
+        #[arg(long, conflicts_with = "reference")]
+        schema: bool,
+    },
+    /// Read a password from standard input and print its hash for [input.mqtt] users.
+    HashPassword,
+}
+
+#[derive(clap::Args)]
+struct At {
+    /// The config file.
+    #[arg(long, short, default_value = "/etc/telemetryx/agent.toml", env = "TELEMETRYX_AGENT_CONFIG")]
+    config: PathBuf,
+}
+
+const CONFIG_REFUSED: u8 = 3;
+const NOT_RUNNING: u8 = 4;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        // A reader that closed its end (`| head`) is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            say_error(&format!("{error:#}"));
+            if error.is::<config::ConfigError>() { ExitCode::from(CONFIG_REFUSED) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(at) => {
+            let config = Config::load(&at.config)?;
+            log_to_stderr(&config);
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(run::run(config, &at.config))?;
+        }
+        Command::Check { at, json } => return check(&at.config, json),
+        Command::Status { at, json, rejects } => {
+            let config = Config::load(&at.config)?;
+            return answered(client::status(&config.agent.data_dir, json, rejects));
+        }
+        Command::Tap { at, json, count } => {
+            let config = Config::load(&at.config)?;
+            return answered(client::tap(&config.agent.data_dir, json, count));
+        }
+        Command::Config { reference, schema } => {
+            let text = match (reference, schema) {
+                (true, _) => reference::markdown(),
+                (_, true) => reference::schema(),
+                _ => reference::EXAMPLE.to_owned(),
+            };
+            std::io::stdout().write_all(text.as_bytes())?;
+        }
+        Command::HashPassword => {
+            let mut password = String::new();
+            std::io::stdin().read_line(&mut password)?;
+            let hash = inputs::mqtt::hash_password(password.trim_end_matches(['\r', '\n']))?;
+            writeln!(std::io::stdout(), "{hash}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+    let result = Config::load(path);
+    let mut out = std::io::stdout();
+    if json {
+        let error = result.as_ref().err().map(ToString::to_string);
+        writeln!(out, "{}", serde_json::json!({"file": path, "ok": result.is_ok(), "error": error}))?;
+    } else {
+        match &result {
+            Ok(config) => writeln!(out, "{}: fine (agent {})", path.display(), config.agent.name)?,
+            Err(error) => say_error(&error.to_string()),
+        }
+    }
+    Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIG_REFUSED) })
+}
+
+fn answered(result: Result<(), client::ClientError>) -> anyhow::Result<ExitCode> {
+    match result {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error @ client::ClientError::NotRunning { .. }) => {
+            say_error(&error.to_string());
+            Ok(ExitCode::from(NOT_RUNNING))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn say_error(text: &str) {
+    // Nothing can be said when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "telemetryx-agent: {text}");
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn log_to_stderr(config: &Config) {
+    let filter = EnvFilter::try_from_env("TELEMETRYX_LOG")
+        .or_else(|_| EnvFilter::try_new(&config.agent.log))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if config.agent.log_json {
+        builder.json().init();
+    } else {
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    }
+}

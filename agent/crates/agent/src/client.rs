@@ -1,0 +1,231 @@
+//! The other end of the control socket: asks the running agent and shows the answer to a person.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::control;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no agent is running on {path} ({source}): start one with `telemetryx-agent run`, or name its file with --config")]
+    NotRunning {
+        /// The socket.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The connection or standard output broke.
+    #[error("asking the agent: {0}")]
+    Io(#[from] std::io::Error),
+    /// The answer is no JSON.
+    #[error("the agent's answer can't be read: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+fn ask(data_dir: &Path, request: &str) -> Result<BufReader<UnixStream>, ClientError> {
+    let path = control::socket(data_dir);
+    let mut stream = UnixStream::connect(&path)
+        .map_err(|source| ClientError::NotRunning { path: path.display().to_string(), source })?;
+    stream.write_all(request.as_bytes())?;
+    stream.write_all(b"\n")?;
+    Ok(BufReader::new(stream))
+}
+
+fn ask_once(data_dir: &Path, request: &str) -> Result<Value, ClientError> {
+    let mut answer = ask(data_dir, request)?;
+    answer.get_ref().set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut line = String::new();
+    answer.read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// `status`
+///
+/// # Errors
+/// [`ClientError`].
+pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<(), ClientError> {
+    let mut status = ask_once(data_dir, "status")?;
+    let refused = if rejects { ask_once(data_dir, "rejects")? } else { Value::Array(Vec::new()) };
+    let mut out = std::io::stdout().lock();
+    if json {
+        if rejects {
+            status["rejects"] = refused;
+        }
+        writeln!(out, "{status}")?;
+        return Ok(());
+    }
+    show(&mut out, &status)?;
+    for reject in refused.as_array().into_iter().flatten() {
+        writeln!(
+            out,
+            "refused  {} {}: {} ({})",
+            text(&reject["input"]),
+            text(&reject["cause"]),
+            text(&reject["reason"]),
+            text(&reject["excerpt"])
+        )?;
+    }
+    Ok(())
+}
+
+fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
+    let link = &status["link"];
+    let connection = match (link["connected"].as_bool(), text(&link["last_error"]).as_str()) {
+        (Some(true), _) => format!("connected, collector {}", text(&link["collector"])),
+        (_, "") => "connecting".to_owned(),
+        (_, error) => format!("not connected: {error}"),
+    };
+    writeln!(
+        out,
+        "agent    {} {}, up {}, {} series",
+        text(&status["agent"]),
+        text(&status["version"]),
+        span(status["uptime_s"].as_u64().unwrap_or(0)),
+        status["series"]
+    )?;
+    writeln!(out, "link     {connection}")?;
+    for input in status["inputs"].as_array().into_iter().flatten() {
+        let problem = input["error"].as_str().map(|error| format!("  NOT RUNNING: {error}")).unwrap_or_default();
+        let causes: Vec<String> = input["causes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|pair| format!(", {} {}", text(&pair[0]), pair[1]))
+            .collect();
+        writeln!(
+            out,
+            "input    {}: {} received, {:.1}/s{}{problem}",
+            text(&input["name"]),
+            input["received"],
+            input["rate"].as_f64().unwrap_or(0.0),
+            causes.concat()
+        )?;
+    }
+    let (journal, spool, fold) = (&status["journal"], &status["spool"], &status["fold"]);
+    writeln!(
+        out,
+        "journal  {} of {}, {} records behind",
+        size(&journal["bytes"]),
+        size(&journal["max_bytes"]),
+        fold["behind"]
+    )?;
+    writeln!(
+        out,
+        "spool    {} in {} batches, {} in flight",
+        size(&spool["bytes"]),
+        spool["batches"],
+        spool["in_flight"]
+    )?;
+    if let Some(reason) = fold["blocked"].as_str() {
+        writeln!(out, "         rows can't be spooled: {reason}")?;
+    }
+    if status["clock_set"] == Value::Bool(false) {
+        writeln!(out, "clock    not set: this host believes it is before 2024")?;
+    }
+    Ok(())
+}
+
+/// `tap`
+///
+/// # Errors
+/// [`ClientError`].
+pub fn tap(data_dir: &Path, json: bool, count: Option<u64>) -> Result<(), ClientError> {
+    let answer = ask(data_dir, "tap")?;
+    let mut out = std::io::stdout().lock();
+    let mut seen = 0;
+    for line in answer.lines() {
+        let line = line?;
+        let reading: Value = serde_json::from_str(&line)?;
+        if json {
+            writeln!(out, "{line}")?;
+        } else {
+            let time = clock_time(reading["time_ns"].as_i64().unwrap_or(0));
+            match reading["kind"].as_str() {
+                Some("sample") => {
+                    writeln!(out, "{time} {:<8} {} {}", text(&reading["input"]), text(&reading["series"]), reading["value"])?;
+                }
+                Some("event") => writeln!(
+                    out,
+                    "{time} {:<8} [{}] {}: {}",
+                    text(&reading["input"]),
+                    text(&reading["severity"]),
+                    text(&reading["source"]),
+                    text(&reading["body"])
+                )?,
+                _ => writeln!(out, "… {} readings passed unseen", reading["count"])?,
+            }
+        }
+        out.flush()?;
+        if reading["kind"] != "missed" {
+            seen += 1;
+        }
+        if count.is_some_and(|count| seen >= count) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A JSON string without what could steer a terminal.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn size(value: &Value) -> String {
+    let mut bytes = value.as_f64().unwrap_or(0.0);
+    for unit in ["B", "KiB", "MiB"] {
+        if bytes < 1024.0 {
+            return format!("{bytes:.0} {unit}");
+        }
+        bytes /= 1024.0;
+    }
+    format!("{bytes:.1} GiB")
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// Time of day, UTC, of nanoseconds since the epoch.
+fn clock_time(ns: i64) -> String {
+    let ms = ns.div_euclid(1_000_000).rem_euclid(86_400_000);
+    format!("{:02}:{:02}:{:02}.{:03}Z", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sensor_sends_cannot_steer_the_terminal() {
+        assert_eq!(text(&Value::String("a\u{1b}[31mb".into())), "a\u{fffd}[31mb");
+    }
+
+    #[test]
+    fn times_and_sizes_read_as_people_say_them() {
+        assert_eq!(clock_time(1_700_000_000_123_000_000), "22:13:20.123Z");
+        assert_eq!(size(&serde_json::json!(5 << 20)), "5 MiB");
+        assert_eq!(span(3_700), "1 h 1 min");
+    }
+
+    #[test]
+    fn asking_where_no_agent_runs_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(status(folder.path(), true, false), Err(ClientError::NotRunning { .. })));
+    }
+}

@@ -1,0 +1,297 @@
+//! The agent's one TOML file: every section, its defaults, and an error that names line and remedy.
+//!
+//! The doc comments of these types are the config reference (`telemetryx-agent config --reference`).
+
+use std::path::{Path, PathBuf};
+
+use fold::{FoldConfig, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::ByteSize;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The agent itself.
+    pub agent: AgentConfig,
+    /// The durable log of what came in.
+    pub journal: JournalConfig,
+    /// What is done with which series before it is shipped.
+    pub fold: FoldConfig,
+    /// The durable queue of batches that the collector has not acknowledged yet.
+    pub spool: SpoolConfig,
+    /// The way to the collector.
+    pub uplink: uplink::UplinkConfig,
+    /// Where readings come from. A section that is missing is an input that is off.
+    pub input: InputsConfig,
+    /// Anomaly models.
+    pub model: ModelsConfig,
+}
+
+/// `[agent]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// What this agent is called at the collector. Empty: the host's name.
+    pub name: String,
+    /// Where journal, spool, sessions and quarantine live. Only this agent may write there.
+    pub data_dir: PathBuf,
+    /// Most series this agent takes; readings of further ones are refused and counted.
+    pub max_series: usize,
+    /// Log level: error, warn, info, debug or trace; per module as in `info,inputs=debug`.
+    pub log: String,
+    /// True: log lines are JSON.
+    pub log_json: bool,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            data_dir: "/var/lib/telemetryx-agent".into(),
+            max_series: 100_000,
+            log: "info".into(),
+            log_json: false,
+        }
+    }
+}
+
+/// `[journal]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// Most bytes on disk; at it, inputs push back (MQTT stops reading, HTTP answers 503).
+    pub max_bytes: ByteSize,
+    /// Size of one file; smaller ones suit small flash.
+    pub segment_bytes: ByteSize,
+    /// How long a group may wait for company before it is synced; 0ms syncs as fast as the disk can.
+    pub linger: Span,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { max_bytes: ByteSize::gib(1), segment_bytes: ByteSize::mib(4), linger: Span::from_nanos(0) }
+    }
+}
+
+/// `[spool]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// Most bytes on disk; beyond it the oldest batches that were never offered go first, counted.
+    pub max_bytes: ByteSize,
+    /// Size of one file.
+    pub segment_bytes: ByteSize,
+    /// A batch is cut at about this size, uncompressed columns counted as they will be sent.
+    pub batch_bytes: ByteSize,
+    /// A batch is cut at the latest after this time.
+    pub linger: Span,
+    /// Batches older than this are dropped and counted as expired; 0ms keeps them for ever.
+    pub max_age: Span,
+    /// Stop writing when the file system has less free than this.
+    pub min_free: ByteSize,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: ByteSize::gib(10),
+            segment_bytes: ByteSize::mib(4),
+            batch_bytes: ByteSize::kib(128),
+            linger: Span::from_nanos(50_000_000),
+            max_age: Span::from_nanos(0),
+            min_free: ByteSize::mib(64),
+        }
+    }
+}
+
+/// `[input]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InputsConfig {
+    /// The MQTT port of this agent: sensors publish to it.
+    pub mqtt: Option<inputs::mqtt::MqttConfig>,
+    /// Brokers that are already there: this agent subscribes to them.
+    pub mqtt_client: Vec<inputs::mqtt_client::MqttClientConfig>,
+    /// Line protocol and JSON events over HTTP.
+    pub http: Option<inputs::http::HttpConfig>,
+    /// Line protocol and JSON events over plain TCP.
+    pub tcp: Option<inputs::tcp::TcpConfig>,
+    /// This host's own metrics.
+    pub host: Option<inputs::host::HostConfig>,
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelsConfig {
+    /// Score this host's metrics with the model that comes with the agent.
+    pub host: bool,
+    /// Another model for the slot `host`: a folder with model.onnx and manifest.json.
+    pub host_dir: Option<PathBuf>,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self { host: true, host_dir: None }
+    }
+}
+
+/// Why a config file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("the config file {} can't be read: {source}; give another with --config", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It isn't TOML, has an unknown key or a wrong type.
+    #[error("{}:{line}:{column}: {message}{}", path.display(), hint(hint_text))]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+        /// What to do, or "".
+        hint_text: String,
+    },
+    /// A value that can't work.
+    #[error("{}: {message}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Key, value and remedy.
+        message: String,
+    },
+}
+
+fn hint(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("\n  {text}") }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the place and the remedy.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// As [`Config::load`], from text; `path` is only for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text).map_err(|error| located(&error, text, path))?;
+        if config.agent.name.is_empty() {
+            config.agent.name = crate::identity::hostname();
+        }
+        config.check().map_err(|message| ConfigError::Value { path: path.into(), message })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let name = &self.agent.name;
+        if name.len() > 128 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            return Err(format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128"));
+        }
+        if self.agent.max_series == 0 {
+            return Err("agent.max_series must be at least 1".into());
+        }
+        let smallest = ByteSize::kib(256);
+        for (key, segment, max) in [
+            ("journal", self.journal.segment_bytes, self.journal.max_bytes),
+            ("spool", self.spool.segment_bytes, self.spool.max_bytes),
+        ] {
+            if segment < smallest {
+                return Err(format!("{key}.segment_bytes {segment} is below the smallest, {smallest}"));
+            }
+            if max.0 < 2 * segment.0 {
+                return Err(format!("{key}.max_bytes {max} must hold two segments of {segment} at least"));
+            }
+        }
+        self.fold.check().map_err(|error| error.to_string())?;
+        self.uplink.check().map_err(|error| error.to_string())?;
+        crate::inputs_table::check(&self.input)
+    }
+}
+
+/// Turns a TOML error into a place and a remedy.
+fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    let message = error.message().to_owned();
+    let hint_text = nearest(&message).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
+    ConfigError::Parse { path: path.into(), line, column, message, hint_text }
+}
+
+/// From serde's "unknown field `lisen`, expected one of `listen`, `users`" the nearest expected name.
+fn nearest(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (given, rest) = rest.split_once('`')?;
+    let expected = rest.split('`').skip(1).step_by(2);
+    expected.map(|name| (distance(given, name), name)).min().filter(|(d, _)| *d <= 3).map(|(_, name)| name.to_owned())
+}
+
+/// Edit distance (Levenshtein 1966).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let cost = (diagonal + usize::from(from != *to)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::parse(text, Path::new("agent.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_a_valid_one() {
+        let config = Config::parse("", Path::new("agent.toml")).unwrap();
+        assert!(!config.agent.name.is_empty());
+        assert!(config.input.mqtt.is_none());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+        let text = error("[agent]\nname = \"a\"\ndata_dri = \"/tmp\"\n");
+        assert!(text.starts_with("agent.toml:3:1: unknown field `data_dri`"), "{text}");
+        assert!(text.ends_with("did you mean `data_dir`?"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_its_line() {
+        assert!(error("[agent]\nmax_series = \"many\"\n").starts_with("agent.toml:2:14: "));
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_with_the_key() {
+        assert!(error("[agent]\nname = \"a b\"\n").contains("agent.name"));
+        assert!(error("[journal]\nsegment_bytes = \"4KiB\"\n").contains("journal.segment_bytes"));
+        assert!(error("[uplink]\nurl = \"http://192.168.0.9:8421\"\n").contains("https://"));
+    }
+}

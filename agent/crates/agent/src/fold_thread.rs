@@ -1,0 +1,211 @@
+//! Drives the fold: journal records in, rows to the spool, checkpoint and release behind it.
+//!
+//! One thread, blocking. Order of what it makes durable (DESIGN section 4): the spool first, then
+//! the checkpoint, then the journal lets go. A crash between any two only means replaying more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fold::{Fold, FoldStatus};
+use journal::{Holder, Journal};
+use parking_lot::Mutex;
+use seglog::Cell;
+use spool::Spool;
+use telemetry::{Cause, Counts, Position, Rows};
+
+use crate::tap::Taps;
+
+/// The longest wait for a record: how soon a request to stop is seen.
+const IDLE: Duration = Duration::from_millis(100);
+/// A checkpoint is taken when this much time has passed and the spool has everything before it.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// While the disk does not do what it should, the pause between two attempts.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the thread works on.
+pub struct FoldThread {
+    /// Records come from here.
+    pub journal: Journal,
+    /// The pure step.
+    pub fold: Fold,
+    /// Position of the last record the fold has seen.
+    pub applied: Position,
+    /// Rows go there.
+    pub spool: Spool,
+    /// The fold's state is kept here.
+    pub checkpoint: Cell,
+    /// Whoever watches.
+    pub taps: Arc<Taps>,
+}
+
+/// The running thread.
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    status: Arc<Mutex<Progress>>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread says of itself.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Progress {
+    /// The fold's own words.
+    pub fold: FoldStatus,
+    /// Records between the fold and the journal's end.
+    pub behind: u64,
+    /// True until the records of before the start are folded.
+    pub recovering: bool,
+    /// Why rows can't be spooled now; `None` when they can.
+    pub blocked: Option<String>,
+    /// Records that can't be read: damage, counted.
+    pub damaged_records: u64,
+}
+
+impl Running {
+    /// What the thread says of itself.
+    pub fn progress(&self) -> Arc<Mutex<Progress>> {
+        Arc::clone(&self.status)
+    }
+
+    /// Folds what the journal has, cuts the last batch and ends. The journal must be closed before.
+    pub fn finish(self) {
+        self.stop.store(true, Ordering::Release);
+        if self.thread.join().is_err() {
+            tracing::error!("the fold's thread ended with a panic; the journal keeps what it had not done");
+        }
+    }
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(work: FoldThread) -> std::io::Result<Running> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let status = Arc::new(Mutex::new(Progress { recovering: true, ..Progress::default() }));
+    let (seen_stop, seen_status) = (Arc::clone(&stop), Arc::clone(&status));
+    let thread = std::thread::Builder::new()
+        .name("fold".into())
+        .spawn(move || Driver { work, stop: seen_stop, status: seen_status }.run())?;
+    Ok(Running { stop, status, thread })
+}
+
+struct Driver {
+    work: FoldThread,
+    stop: Arc<AtomicBool>,
+    status: Arc<Mutex<Progress>>,
+}
+
+impl Driver {
+    fn run(mut self) {
+        // Records of before this start are cut by size alone: two clones of one disk cut alike.
+        let recover_to = self.work.journal.last();
+        let mut recovering = true;
+        let mut reader = self.work.journal.reader(self.work.applied);
+        let mut rows = Rows::default();
+        let mut damaged = Counts::new();
+        let started = Instant::now();
+        let mut checkpointed = started;
+        loop {
+            let stopping = self.stop.load(Ordering::Acquire);
+            if recovering && self.work.applied >= recover_to {
+                recovering = false;
+                self.insist(|spool| spool.cut().map(drop));
+                self.status.lock().recovering = false;
+                tracing::info!(position = recover_to, "the journal of before the start is folded");
+            }
+            let patience = self.work.spool.due(started.elapsed()).unwrap_or(IDLE).min(IDLE);
+            match reader.next(if stopping { Duration::ZERO } else { patience }) {
+                Ok(Some((position, record))) => {
+                    rows.clear();
+                    self.work.fold.apply(position, &record, &mut rows);
+                    self.work.taps.offer(&record);
+                    rows.counts.merge(&damaged.take());
+                    // The spool passes over what a batch already has from before the crash.
+                    self.insist(|spool| spool.append(position, &rows, recovering));
+                    self.work.applied = position;
+                }
+                Ok(None) if stopping => break,
+                // Damage at the very end of what was to be recovered: nothing more will come of it.
+                Ok(None) if recovering && *self.work.journal.durable().borrow() >= recover_to => {
+                    self.work.applied = recover_to;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the journal can't be read; trying again");
+                    self.status.lock().blocked = Some(error.to_string());
+                    if stopping {
+                        break;
+                    }
+                    std::thread::sleep(RETRY);
+                }
+            }
+            for gap in reader.take_gaps() {
+                tracing::error!(?gap, "a part of the journal is damaged; what is intact before and after it goes on");
+                damaged.add(Cause::Damaged, gap.readings.unwrap_or(0));
+                self.status.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
+            }
+            if !recovering {
+                self.insist(|spool| spool.cut_if_due(started.elapsed()).map(drop));
+            }
+            if checkpointed.elapsed() >= CHECKPOINT_EVERY {
+                checkpointed = Instant::now();
+                self.checkpoint();
+                self.note();
+            }
+        }
+        self.insist(|spool| spool.cut().map(drop));
+        self.checkpoint();
+        self.note();
+    }
+
+    /// Does it until it works: a full disk passes, and until then the journal holds the readings.
+    fn insist(&self, mut act: impl FnMut(&Spool) -> Result<(), spool::SpoolError>) {
+        let mut told = false;
+        while let Err(error) = act(&self.work.spool) {
+            if !told {
+                tracing::error!(%error, "rows can't be spooled; trying again until they can");
+                told = true;
+            }
+            self.status.lock().blocked = Some(error.to_string());
+            // At shutdown the journal keeps what couldn't be spooled.
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            std::thread::sleep(RETRY);
+        }
+        if told {
+            tracing::info!("rows are spooled again");
+            self.status.lock().blocked = None;
+        }
+    }
+
+    // DURABILITY: the spool has all rows up to `applied` on disk before the checkpoint names it, and
+    // the checkpoint is on disk before the journal lets go.
+    fn checkpoint(&mut self) {
+        let applied = self.work.applied;
+        if self.work.spool.durable_position() < applied {
+            return;
+        }
+        let mut bytes = applied.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.work.fold.checkpoint());
+        match self.work.checkpoint.set(&bytes) {
+            Ok(()) => self.work.journal.release(Holder::Fold, applied),
+            Err(error) => tracing::warn!(%error, "the fold's checkpoint can't be written; the journal keeps its records"),
+        }
+    }
+
+    fn note(&self) {
+        let mut status = self.status.lock();
+        status.fold = self.work.fold.status();
+        status.behind = self.work.journal.last().saturating_sub(self.work.applied);
+    }
+}
+
+/// Takes a checkpoint apart: position, and the fold's bytes.
+pub fn read_checkpoint(cell: &Cell) -> Option<(Position, Vec<u8>)> {
+    let bytes = cell.get()?;
+    let (position, fold) = bytes.split_at_checked(8)?;
+    Some((Position::from_le_bytes(position.try_into().ok()?), fold.to_vec()))
+}

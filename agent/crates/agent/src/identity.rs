@@ -1,0 +1,39 @@
+//! Who this host is: its name, its boot, its kind.
+
+/// The host's name, or "agent" where the kernel has none that could be used.
+pub fn hostname() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let clean: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(128).collect();
+    if clean.is_empty() { "agent".into() } else { clean }
+}
+
+/// The kernel's boot id; all zero where there is none.
+pub fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let mut id = [0; 16];
+    for (at, byte) in id.iter_mut().enumerate() {
+        *byte = hex.get(at * 2..at * 2 + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
+    }
+    id
+}
+
+/// What the collector shows beside the agent's name.
+pub fn labels() -> Vec<(String, String)> {
+    let uname = rustix::system::uname();
+    [
+        ("hostname", uname.nodename().to_string_lossy().into_owned()),
+        ("os", uname.sysname().to_string_lossy().into_owned()),
+        ("kernel", uname.release().to_string_lossy().into_owned()),
+        ("arch", uname.machine().to_string_lossy().into_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// True once the clock can be trusted: later than this build can be, so somebody has set it.
+pub fn clock_is_set(wall: i64) -> bool {
+    // 2024-01-01: boards without a battery start in 1970, or at their image's date.
+    wall > 1_704_067_200_000_000_000
+}

@@ -1,0 +1,116 @@
+//! The table of inputs: which are configured, what they are called, how each is started.
+
+use std::sync::Arc;
+
+use inputs::{Clock, Door, Rejects};
+use journal::Journal;
+use parking_lot::Mutex;
+use telemetry::SeriesTable;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::InputsConfig;
+
+/// Why an input ended, shared with `status`.
+pub type Ending = Arc<Mutex<Option<String>>>;
+
+/// What every door is made of.
+pub struct Frame {
+    /// Where readings go.
+    pub journal: Journal,
+    /// Series.
+    pub table: Arc<SeriesTable>,
+    /// Refused readings.
+    pub rejects: Arc<Rejects>,
+    /// Now.
+    pub clock: Arc<dyn Clock>,
+    /// Where an input may keep state of its own.
+    pub data_dir: std::path::PathBuf,
+}
+
+/// An input that can be started.
+enum Kind {
+    Mqtt(inputs::mqtt::MqttConfig),
+    MqttClient(inputs::mqtt_client::MqttClientConfig),
+    Http(inputs::http::HttpConfig),
+    Tcp(inputs::tcp::TcpConfig),
+    Host(inputs::host::HostConfig),
+}
+
+/// Checks every section.
+///
+/// # Errors
+/// A sentence with section, key, value and remedy.
+pub fn check(config: &InputsConfig) -> Result<(), String> {
+    for (name, kind) in table(config) {
+        let checked = match &kind {
+            Kind::Mqtt(config) => config.check().map_err(|error| error.to_string()),
+            Kind::MqttClient(config) => config.check().map_err(|error| error.to_string()),
+            Kind::Http(config) => config.check().map_err(|error| error.to_string()),
+            Kind::Tcp(config) => config.check().map_err(|error| error.to_string()),
+            Kind::Host(config) => config.check().map_err(|error| error.to_string()),
+        };
+        checked.map_err(|error| format!("input.{name}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn table(config: &InputsConfig) -> Vec<(String, Kind)> {
+    let mut table = Vec::new();
+    table.extend(config.mqtt.clone().map(|config| ("mqtt".to_owned(), Kind::Mqtt(config))));
+    for (at, client) in config.mqtt_client.iter().enumerate() {
+        table.push((format!("mqtt_client.{}", at + 1), Kind::MqttClient(client.clone())));
+    }
+    table.extend(config.http.clone().map(|config| ("http".to_owned(), Kind::Http(config))));
+    table.extend(config.tcp.clone().map(|config| ("tcp".to_owned(), Kind::Tcp(config))));
+    table.extend(config.host.clone().map(|config| ("host".to_owned(), Kind::Host(config))));
+    table
+}
+
+/// Starts every configured input in `tasks`; one that fails is reported and hurts no other.
+pub fn start(
+    config: &InputsConfig,
+    frame: &Frame,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Vec<(Door, Ending)> {
+    let mut doors = Vec::new();
+    for (number, (name, kind)) in table(config).into_iter().enumerate() {
+        let door = Door::new(
+            number as u16,
+            &name,
+            frame.journal.clone(),
+            Arc::clone(&frame.table),
+            Arc::clone(&frame.rejects),
+            Arc::clone(&frame.clock),
+        );
+        let ending: Ending = Arc::default();
+        doors.push((door.clone(), Arc::clone(&ending)));
+        let (shutdown, data_dir) = (shutdown.clone(), frame.data_dir.clone());
+        tasks.spawn(async move {
+            let result = run(kind, door, &data_dir, shutdown.clone()).await;
+            let why = match result {
+                Err(error) => error,
+                Ok(()) if shutdown.is_cancelled() => return,
+                Ok(()) => "it ended by itself".to_owned(),
+            };
+            tracing::error!(input = %name, error = %why, "an input is not running; the others go on");
+            *ending.lock() = Some(why);
+        });
+    }
+    doors
+}
+
+async fn run(kind: Kind, door: Door, data_dir: &std::path::Path, shutdown: CancellationToken) -> Result<(), String> {
+    match kind {
+        Kind::Mqtt(config) => {
+            inputs::mqtt::run(config, door, &data_dir.join("sessions"), shutdown).await.map_err(|e| e.to_string())
+        }
+        Kind::MqttClient(config) => {
+            inputs::mqtt_client::run(config, door, shutdown).await.map_err(|e| e.to_string())
+        }
+        Kind::Http(config) => inputs::http::run(config, door, shutdown).await.map_err(|e| e.to_string()),
+        Kind::Tcp(config) => inputs::tcp::run(config, door, shutdown).await.map_err(|e| e.to_string()),
+        Kind::Host(config) => inputs::host::run(config, door, shutdown).await.map_err(|e| e.to_string()),
+    }
+}

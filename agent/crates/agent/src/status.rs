@@ -1,0 +1,207 @@
+//! What the agent says of itself: collected on demand from the parts that know, for `status`, for the
+//! collector and for tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use inputs::{Clock, Door, Reject, Rejects, StatsSnapshot};
+use journal::Journal;
+use parking_lot::Mutex;
+use serde::Serialize;
+use spool::Spool;
+use telemetry::SeriesTable;
+use uplink::{LinkState, LinkStatus};
+
+use crate::fold_thread::Progress;
+
+/// Everything at one moment.
+#[derive(Serialize)]
+pub struct Status {
+    /// The agent's name.
+    pub agent: String,
+    /// The software's version.
+    pub version: &'static str,
+    /// Nanoseconds since the epoch.
+    pub now_ns: i64,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Whether the clock can be trusted.
+    pub clock_set: bool,
+    /// Series known.
+    pub series: usize,
+    /// One entry an input.
+    pub inputs: Vec<InputStatus>,
+    /// The journal.
+    pub journal: JournalStatus,
+    /// The fold and its thread.
+    pub fold: Progress,
+    /// The spool.
+    pub spool: SpoolStatus,
+    /// The link.
+    pub link: LinkStatus,
+}
+
+/// The journal.
+#[derive(Serialize)]
+pub struct JournalStatus {
+    /// On disk and waiting for it.
+    pub bytes: u64,
+    /// The cap.
+    pub max_bytes: u64,
+    /// Not yet released.
+    pub records: u64,
+    /// Taken since the start.
+    pub appended: u64,
+    /// Fsyncs since the start.
+    pub syncs: u64,
+    /// Appends refused because it was full.
+    pub pushed_back: u64,
+    /// Whether the disk has no space.
+    pub disk_full: bool,
+    /// Why nothing is acknowledged any more; `None` when all is well.
+    pub poisoned: Option<String>,
+}
+
+/// The spool.
+#[derive(Serialize)]
+pub struct SpoolStatus {
+    /// Payload bytes that wait for an ack.
+    pub bytes: u64,
+    /// Bytes of its files.
+    pub disk_bytes: u64,
+    /// The cap on those.
+    pub max_bytes: u64,
+    /// Batches that wait for an ack.
+    pub batches: u64,
+    /// Loss frames that wait for an ack.
+    pub losses: u64,
+    /// Batches sent and not yet answered.
+    pub in_flight: u64,
+    /// Earliest event time that waits.
+    pub oldest_ns: Option<i64>,
+    /// Rows that are in no batch yet.
+    pub pending_rows: u64,
+    /// The epoch, in hexadecimal.
+    pub epoch: Option<String>,
+    /// The next seq.
+    pub next_seq: u64,
+    /// Batches acknowledged since the start.
+    pub acked: u64,
+    /// Batches in quarantine since the start.
+    pub quarantined: u64,
+    /// Readings by cause in the batches cut since the start.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Why it can't write now; `None` when it can.
+    pub trouble: Option<String>,
+}
+
+impl From<journal::Usage> for JournalStatus {
+    fn from(usage: journal::Usage) -> Self {
+        let journal::Usage { bytes, max_bytes, records, appended, syncs, pushed_back, disk_full, poisoned } = usage;
+        Self { bytes, max_bytes, records, appended, syncs, pushed_back, disk_full, poisoned }
+    }
+}
+
+impl From<spool::Usage> for SpoolStatus {
+    fn from(usage: spool::Usage) -> Self {
+        Self {
+            bytes: usage.bytes,
+            disk_bytes: usage.disk_bytes,
+            max_bytes: usage.max_bytes,
+            batches: usage.batches,
+            losses: usage.losses,
+            in_flight: usage.in_flight,
+            oldest_ns: usage.oldest_ns,
+            pending_rows: usage.pending_rows,
+            epoch: usage.epoch.map(|epoch| epoch.to_string()),
+            next_seq: usage.next_seq,
+            acked: usage.acked,
+            quarantined: usage.quarantined,
+            counts: usage.counts.iter().map(|(cause, n)| (cause.name(), n)).collect(),
+            trouble: usage.trouble,
+        }
+    }
+}
+
+/// One input.
+#[derive(Serialize)]
+pub struct InputStatus {
+    /// Its name in the config.
+    pub name: String,
+    /// Why it isn't running; `None` when it is.
+    pub error: Option<String>,
+    /// Its counters.
+    #[serde(flatten)]
+    pub stats: StatsSnapshot,
+}
+
+/// Knows whom to ask.
+pub struct Reporter {
+    /// The agent's name.
+    pub agent: String,
+    /// Now.
+    pub clock: Arc<dyn Clock>,
+    /// Time since boot at the start, nanoseconds.
+    pub started_mono: u64,
+    /// Series.
+    pub table: Arc<SeriesTable>,
+    /// Inputs, and why those that ended did.
+    pub doors: Vec<(Door, Arc<Mutex<Option<String>>>)>,
+    /// Refused readings.
+    pub rejects: Arc<Rejects>,
+    /// The journal.
+    pub journal: Journal,
+    /// The fold's thread.
+    pub progress: Arc<Mutex<Progress>>,
+    /// The spool.
+    pub spool: Spool,
+    /// The link.
+    pub link: Arc<LinkState>,
+}
+
+impl Reporter {
+    /// Asks everyone.
+    pub fn status(&self) -> Status {
+        let now = self.clock.now();
+        Status {
+            agent: self.agent.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            now_ns: now.wall,
+            uptime_s: now.mono.saturating_sub(self.started_mono) / 1_000_000_000,
+            clock_set: crate::identity::clock_is_set(now.wall),
+            series: self.table.len(),
+            inputs: self
+                .doors
+                .iter()
+                .map(|(door, error)| InputStatus {
+                    name: door.name.to_string(),
+                    error: error.lock().clone(),
+                    stats: door.stats.snapshot(now),
+                })
+                .collect(),
+            journal: self.journal.usage().into(),
+            fold: self.progress.lock().clone(),
+            spool: self.spool.usage().into(),
+            link: self.link.status(),
+        }
+    }
+
+    /// The last refused readings, oldest first.
+    pub fn rejects(&self) -> Vec<Reject> {
+        self.rejects.list()
+    }
+}
+
+impl uplink::Host for Reporter {
+    fn wall(&self) -> i64 {
+        self.clock.now().wall
+    }
+
+    fn mono(&self) -> u64 {
+        self.clock.now().mono
+    }
+
+    fn status_json(&self) -> String {
+        serde_json::to_string(&self.status()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,343 @@
+"""`telemetryx demo`: a collector and an agent on this machine, its real metrics, until Ctrl-C or for a given time.
+
+Both are the real programs with real config files in one folder; the demo only starts them, looks at them from outside
+(the agent's control socket, the collector's HTTP API) and sums up at the end.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Final
+
+READY_TIMEOUT: Final = 60.0
+DRAIN_TIMEOUT: Final = 30.0
+STOP_TIMEOUT: Final = 20.0
+#: The ports that are tried first; a busy one is replaced by a free one.
+PORTS: Final = {"mqtt": 1883, "agent_http": 8186, "agent_tcp": 8187, "http": 8420, "grpc": 8421}
+
+COLLECTOR_TOML: Final = """\
+# Written by `telemetryx demo`.
+[collector]
+data_dir = "{folder}/collector"
+log_format = "json"
+
+[api]
+listen = "127.0.0.1:{http}"
+
+[gateway]
+listen = "127.0.0.1:{grpc}"
+"""
+
+AGENT_TOML: Final = """\
+# Written by `telemetryx demo`.
+[agent]
+data_dir = "{folder}/agent"
+
+[uplink]
+url = "http://127.0.0.1:{grpc}"
+
+[input.mqtt]
+listen = "127.0.0.1:{mqtt}"
+
+[input.http]
+listen = "127.0.0.1:{agent_http}"
+
+[input.tcp]
+listen = "127.0.0.1:{agent_tcp}"
+
+[input.host]
+interval = "1s"
+"""
+
+
+class DemoError(Exception):
+    """The demo can't go on; the text says why and what to do."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of it. Readings are samples and events; the ledger's terms are counted by the collector from the batches."""
+
+    seconds: float = 0.0
+    received: int = 0
+    derived: int = 0
+    stored: int = 0
+    reduced: int = 0
+    rejected: int = 0
+    deduplicated: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    wire_bytes: int = 0
+    delay_p50_ms: float | None = None
+    delay_p99_ms: float | None = None
+    alerts: int = 0
+    ledger: dict[str, int] = field(default_factory=dict)
+
+
+def run(*, agent: Path, folder: Path, seconds: float | None, fresh: bool, as_json: bool) -> int:
+    """Run the demo and return the exit code: 0 when nothing was lost or duplicated, 1 otherwise."""
+    if not agent.is_file():
+        raise DemoError(f"{agent} is no agent program: build it with `just build`, or give its place with --agent")
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ports = {name: _port(port) for name, port in PORTS.items()}
+    demo = _Demo(agent, folder.resolve(), ports, quiet=as_json)
+    try:
+        demo.start()
+        demo.watch(seconds)
+        summary = demo.finish()
+    finally:
+        demo.kill()
+    if as_json:
+        print(json.dumps(asdict(summary)))
+    else:
+        _show(summary)
+    return 1 if summary.lost or summary.duplicated else 0
+
+
+class _Demo:
+    """The two processes and what is seen of them."""
+
+    def __init__(self, agent: Path, folder: Path, ports: Mapping[str, int], *, quiet: bool) -> None:
+        self._agent_program = agent
+        self._folder = folder
+        self._ports = ports
+        self._quiet = quiet
+        self._started = time.monotonic()
+        self._collector: subprocess.Popen[bytes] | None = None
+        self._agent: subprocess.Popen[bytes] | None = None
+        self._logs: list[IO[bytes]] = []
+        self._interrupted = False
+        self._before: dict[str, int] = {}
+
+    # --- starting
+
+    def start(self) -> None:
+        """Start collector, then agent; each is waited for."""
+        for name, text in (("collector", COLLECTOR_TOML), ("agent", AGENT_TOML)):
+            (self._folder / f"{name}.toml").write_text(text.format(folder=self._folder, **self._ports))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupt)
+        self._say(f"starting the collector and the agent in {self._folder}")
+        self._collector = self._spawn(
+            "collector", [sys.executable, "-m", "telemetryx", "collector", "--config", str(self._folder / "collector.toml")]
+        )
+        self._wait("collector", self._collector, lambda: self._get("/readyz") is not None)
+        self._before = self._ledger()
+        self._agent = self._spawn(
+            "agent", [str(self._agent_program), "run", "--config", str(self._folder / "agent.toml")]
+        )
+        self._wait("agent", self._agent, lambda: bool(self._status()["link"]["connected"]))
+        self._started = time.monotonic()
+        self._say(
+            f"console   http://127.0.0.1:{self._ports['http']}/",
+            f"try       mosquitto_pub -p {self._ports['mqtt']} -q 1 -t plant1/pump7/temperature -m 21.5",
+            f"or        curl --data-binary 'weather,site=roof temperature=19.4' http://127.0.0.1:{self._ports['agent_http']}/write",
+            f"then      telemetryx query temperature --since 5m --url http://127.0.0.1:{self._ports['http']}",
+        )
+
+    def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        log = (self._folder / f"{name}.log").open("ab")
+        self._logs.append(log)
+        # A session of its own: Ctrl-C reaches only us, and we stop the two in the direction of the flow.
+        return subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _wait(self, name: str, child: subprocess.Popen[bytes], ready: "Any") -> None:
+        end = time.monotonic() + READY_TIMEOUT
+        while time.monotonic() < end and not self._interrupted:
+            if child.poll() is not None:
+                raise DemoError(f"the {name} ended by itself; its last words:\n{self._last_words(name)}")
+            try:
+                if ready():
+                    return
+            except (OSError, ValueError, KeyError):
+                pass  # not there yet
+            time.sleep(0.05)
+        if not self._interrupted:
+            raise DemoError(
+                f"the {name} was not ready within {READY_TIMEOUT:.0f} s; its last words:\n{self._last_words(name)}"
+            )
+
+    def _last_words(self, name: str) -> str:
+        return "\n".join((self._folder / f"{name}.log").read_text(errors="replace").splitlines()[-15:])
+
+    # --- watching
+
+    def watch(self, seconds: float | None) -> None:
+        """Show a line of progress until the time is over or Ctrl-C."""
+        self._say(f"running for {seconds:g} s" if seconds else "running; Ctrl-C ends it with a summary")
+        terminal = sys.stdout.isatty() and not self._quiet
+        tick = 0
+        while not self._interrupted and (seconds is None or time.monotonic() - self._started < seconds):
+            time.sleep(min(1.0, max(0.0, (seconds or 1e9) - (time.monotonic() - self._started))))
+            for name, child in (("collector", self._collector), ("agent", self._agent)):
+                if child is not None and child.poll() is not None:
+                    raise DemoError(f"the {name} ended by itself; its last words:\n{self._last_words(name)}")
+            tick += 1
+            if terminal or (not self._quiet and tick % 5 == 0):
+                print(("\r\x1b[K" if terminal else "") + self._progress(), end="" if terminal else "\n", flush=True)
+        if terminal:
+            print()
+
+    def _progress(self) -> str:
+        try:
+            status, totals = self._status(), self._totals()
+        except (OSError, ValueError, KeyError):
+            return "… (no answer)"
+        received = sum(entry["received"] for entry in status["inputs"])
+        rate = sum(entry["rate"] for entry in status["inputs"])
+        spool = status["spool"]
+        return (
+            f"{time.monotonic() - self._started:4.0f} s  received {received:,} ({rate:,.0f}/s)  "
+            f"stored {int(totals.get('samples_total', 0)):,}  waiting {spool['batches']} batches  "
+            f"sent {status['link']['sent_bytes'] / 1024:,.0f} KiB  alerts {int(totals.get('alerts', 0))}"
+        )
+
+    # --- ending
+
+    def finish(self) -> Summary:
+        """Stop in the direction of the flow and count."""
+        assert self._agent is not None  # noqa: S101 - start() has set it
+        seconds = time.monotonic() - self._started
+        status = self._status()
+        self._say("stopping: the agent first, then the collector")
+        self._terminate("agent", self._agent)
+        totals, ledger, alerts = self._totals(), self._ledger(), self._alerts()
+        if self._collector is not None:
+            self._terminate("collector", self._collector)
+        ledger = {cause: count - self._before.get(cause, 0) for cause, count in ledger.items()}
+
+        def of(prefix: str) -> int:
+            return sum(count for cause, count in ledger.items() if cause.startswith(prefix))
+
+        summary = Summary(
+            seconds=round(seconds, 1),
+            received=ledger.get("received", 0),
+            derived=ledger.get("derived", 0),
+            stored=ledger.get("stored", 0),
+            reduced=of("reduced_"),
+            rejected=of("rejected_"),
+            deduplicated=of("deduplicated"),
+            wire_bytes=int(status["link"]["sent_bytes"]),
+            delay_p50_ms=totals.get("delay_p50_ms"),
+            delay_p99_ms=totals.get("delay_p99_ms"),
+            alerts=alerts,
+            ledger={cause: count for cause, count in sorted(ledger.items()) if count},
+        )
+        due = summary.received + summary.derived - summary.reduced - summary.rejected - summary.deduplicated
+        summary.lost = max(0, due - summary.stored)
+        summary.duplicated = max(0, summary.stored - due)
+        return summary
+
+    def _terminate(self, name: str, child: subprocess.Popen[bytes]) -> None:
+        child.terminate()
+        try:
+            child.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise DemoError(
+                f"the {name} did not end within {STOP_TIMEOUT:.0f} s; its last words:\n{self._last_words(name)}"
+            ) from None
+
+    def kill(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        for child in (self._agent, self._collector):
+            if child is not None and child.poll() is None:
+                child.kill()
+                child.wait(STOP_TIMEOUT)
+        for log in self._logs:
+            log.close()
+
+    # --- looking
+
+    def _status(self) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(5)
+            link.connect(str(self._folder / "agent/agent.sock"))
+            link.sendall(b"status\n")
+            with link.makefile("rb") as answer:
+                return dict(json.loads(answer.readline()))
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['http']}{path}", timeout=10) as answer:  # noqa: S310 - always http to loopback
+            body = answer.read()
+        try:
+            return json.loads(body)
+        except ValueError:
+            return body
+
+    def _totals(self) -> dict[str, float]:
+        return dict(self._get("/api/v1/status")["totals"])
+
+    def _ledger(self) -> dict[str, int]:
+        totals: dict[str, int] = {}
+        for row in self._get("/api/v1/loss")["loss"]:
+            totals[row["cause"]] = totals.get(row["cause"], 0) + int(row["count"])
+        return totals
+
+    def _alerts(self) -> int:
+        return len(self._get("/api/v1/alerts?state=open")["alerts"])
+
+    def _say(self, *lines: str) -> None:
+        if not self._quiet:
+            print("\n".join(lines), flush=True)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._interrupted = True
+
+
+def _port(wanted: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _show(summary: Summary) -> None:
+    def delay(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f} ms"
+
+    print(
+        f"""
+summary of {summary.seconds:g} s
+  readings in        {summary.received:,}  (and {summary.derived:,} made by the agent: scores, windows)
+  stored             {summary.stored:,}
+  rejected           {summary.rejected:,}
+  deduplicated       {summary.deduplicated:,}
+  reduced            {summary.reduced:,}
+  lost               {summary.lost:,}
+  duplicated         {summary.duplicated:,}
+  bytes on the wire  {summary.wire_bytes:,}  ({summary.wire_bytes / max(1, summary.stored):.1f} a stored reading)
+  delay to the store p50 {delay(summary.delay_p50_ms)}, p99 {delay(summary.delay_p99_ms)}
+  open alerts        {summary.alerts}
+  loss ledger        {", ".join(f"{cause} {count:,}" for cause, count in summary.ledger.items()) or "empty"}"""
+    )
+
+
+def default_folder() -> Path:
+    """Return where the demo keeps its data unless told otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "telemetryx-demo"
+
+
+def default_agent() -> Path:
+    """Return the agent on the path, or the one built in this checkout."""
+    found = shutil.which("telemetryx-agent")
+    if found:
+        return Path(found)
+    return Path(__file__).resolve().parents[4] / "agent/target/debug/telemetryx-agent"

@@ -1,0 +1,31 @@
+"""Fixtures of the tests that look at the whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """Give collectors and agents in a folder of their own; their logs are shown when the test fails."""
+    stack = Stack(tmp_path)
+    try:
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Add the processes' last words to a failed test's report."""
+    report = yield
+    if call.when == "call" and report.failed:
+        stack = getattr(item, "funcargs", {}).get("stack")
+        if isinstance(stack, Stack):
+            for part in (*stack.collectors, *stack.agents):
+                if part.process is not None:
+                    report.sections.append((part.process.name, part.process.tail(60)))
+    return report
