@@ -1,0 +1,118 @@
+"""Two kinds of MQTT publisher that keep count: one that never sends anything again, one that completes every handshake.
+
+Every message is a number of its own, so that what is stored can be compared one by one with what was acknowledged.
+"""
+
+import itertools
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import paho.mqtt.client as mqtt
+
+#: Messages that may wait for their acknowledgement.
+IN_FLIGHT = 1_000
+
+
+class _Publisher(threading.Thread):
+    def __init__(self, port: int, topic: str, per_second: float) -> None:
+        super().__init__(name=topic, daemon=True)
+        self.port = port
+        self.topic = topic
+        self._pause = 1.0 / per_second
+        self._end = threading.Event()
+        self.sent = 0
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._end.set()
+        self.join(120)
+        assert not self.is_alive(), f"the publisher of {self.topic} did not end"
+
+    def _paced(self) -> Any:
+        """Yield at the agreed rate until stopped, without trying to catch up."""
+        while not self._end.wait(self._pause):
+            yield
+
+
+class NeverResends(_Publisher):
+    """QoS 1 with a clean session; a lost connection takes what was not acknowledged with it."""
+
+    def __init__(self, port: int, topic: str, per_second: float) -> None:
+        """Publish 0, 1, 2, … at a rate."""
+        super().__init__(port, topic, per_second)
+        self.acked: set[int] = set()
+
+    def run(self) -> None:
+        """Connect anew after each loss, with new messages only."""
+        numbers = itertools.count()
+        while not self._end.is_set():
+            self._session(numbers)
+
+    def _session(self, numbers: "itertools.count[int]") -> None:
+        lost = threading.Event()
+        value_of: dict[int, int] = {}
+        acked: list[int] = []
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, clean_session=True)
+        client.max_inflight_messages_set(IN_FLIGHT)
+        client.on_disconnect = lambda *_: lost.set()
+        client.on_publish = lambda _client, _data, mid, *_: acked.append(mid)
+        try:
+            client.connect("127.0.0.1", self.port, keepalive=10)
+        except OSError:
+            time.sleep(0.02)
+            return
+        client.loop_start()
+        for _ in self._paced():
+            if lost.is_set():
+                break
+            number = next(numbers)
+            info = client.publish(self.topic, str(number), qos=1)
+            value_of[info.mid] = number
+            self.sent += 1
+        if not lost.is_set():
+            end = time.monotonic() + 30
+            while len(acked) < len(value_of) and time.monotonic() < end and not lost.is_set():
+                time.sleep(0.02)
+        client.disconnect()
+        client.loop_stop()
+        self.acked |= {value_of[mid] for mid in acked if mid in value_of}
+
+
+class CompletesAll(_Publisher):
+    """QoS 2 with a persistent session: what is not completed is sent again until it is."""
+
+    def __init__(self, port: int, topic: str, per_second: float) -> None:
+        """Publish 0, 1, 2, … at a rate."""
+        super().__init__(port, topic, per_second)
+        self.completed = 0
+
+    def run(self) -> None:
+        """One client over all connections; it ends when every handshake is complete."""
+        client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=self.topic.replace("/", "-"), clean_session=False
+        )
+        client.max_inflight_messages_set(IN_FLIGHT)
+        client.max_queued_messages_set(0)
+        client.reconnect_delay_set(min_delay=1, max_delay=1)
+        client.connect("127.0.0.1", self.port, keepalive=10)
+        client.loop_start()
+        infos = []
+        for number, _ in enumerate(self._paced()):
+            infos.append(client.publish(self.topic, str(number), qos=2))
+            self.sent += 1
+        end = time.monotonic() + 90
+        for info in infos:
+            while not info.is_published() and time.monotonic() < end:
+                time.sleep(0.01)
+        self.completed = sum(info.is_published() for info in infos)
+        client.disconnect()
+        client.loop_stop()
+
+
+def judge(stored: list[float], must: set[int], may: int) -> tuple[int, int]:
+    """Return (acknowledged and lost, stored more than once); `may` is how many numbers were sent at all."""
+    counted = Counter(int(value) for value in stored)
+    assert all(0 <= number < may for number in counted), "a value that nobody sent"
+    return len(must - counted.keys()), sum(1 for count in counted.values() if count > 1)

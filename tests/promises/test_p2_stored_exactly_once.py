@@ -1,0 +1,43 @@
+"""P2, with P1: what was acknowledged is stored, and nothing is stored twice."""
+
+import shutil
+from collections import Counter
+
+from tests.fault.kill import rounds
+from tests.harness import Stack, until
+
+
+def test_twenty_kills_lose_nothing_acknowledged_and_store_nothing_twice(stack: Stack) -> None:
+    """Agent and collector are killed while QoS 1 publishers never resend and QoS 2 publishers always do."""
+    report = rounds(stack, 20, seed=7, collector_every=4)
+    assert report.acknowledged > 2_000
+    assert report.acknowledged_and_lost == 0
+    assert report.stored_twice == 0
+
+
+def test_a_cloned_image_loses_nothing_and_stores_nothing_twice(stack: Stack) -> None:
+    """A data folder copied to a second machine: both send what they share, and each what it took afterwards."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector)
+    shared = [f"c,device=shared n={number}i {number}" for number in range(1, 2_001)]
+    for start in range(0, len(shared), 100):
+        assert agent.write("\n".join(shared[start : start + 100])) == 204
+    assert agent.process is not None
+    agent.process.kill()
+
+    clone = stack.agent(collector, start=False)
+    shutil.copytree(agent.data, clone.data)
+    agent.start()
+    clone.start()
+    for number in range(1, 501):
+        assert agent.write(f"c,device=first n={number}i {number}") == 204
+        assert clone.write(f"c,device=second n={number}i {number}") == 204
+    collector.start()
+    agent.wait_drained()
+    clone.wait_drained()
+
+    for device, count in (("shared", 2_000), ("first", 500), ("second", 500)):
+        found = until(f"the readings of {device}", lambda device=device: collector.values(f'c.n{{device="{device}"}}', start="0"))
+        counted = Counter(found[0])
+        assert set(counted) == {float(number) for number in range(1, count + 1)}, device
+        assert max(counted.values()) == 1, device
