@@ -219,7 +219,8 @@ MAX_WAITING: Final = 10_000
 def merge(stored: Alert | None, change: AlertChange) -> Alert | None:
     """Return the alert after a change: `stored` itself when nothing changes, None when it isn't kept.
 
-    An alert keeps the moment it was first seen firing, also when it is retracted and stands again later.
+    An alert keeps the moment it was first seen firing, also when it is retracted and stands again later. A closed one stays
+    closed: no data brings it back.
     """
     if change.kind is not ChangeKind.STANDS:
         return _ended(stored, change)
