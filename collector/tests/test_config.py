@@ -1,0 +1,155 @@
+"""The configuration: what is wrong is said with its line and the nearest key; the reference can't go stale."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetryx import config
+
+REFERENCE = Path(__file__).parents[2] / "docs/reference/collector-config.md"
+
+
+def problems(text: str) -> list[str]:
+    """Read a text that can't be used."""
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(text, "c.toml")
+    return caught.value.problems
+
+
+def test_an_empty_file_gives_the_defaults() -> None:
+    """Nothing has to be configured."""
+    assert config.parse("", "c.toml") == config.Settings()
+
+
+def test_the_example_with_every_default_uncommented_gives_the_defaults() -> None:
+    """The example says the truth about defaults, and every key in it can be uncommented."""
+    lines = config.example().splitlines()
+    unset = {"tls_cert_file", "tls_key_file", "token_file"}
+    keep = []
+    for line in lines:
+        bare = line.removeprefix("# ")
+        if "[[" in line or "notify" in line:
+            break
+        if line.startswith("["):
+            keep.append(line)
+        elif " = " in bare and bare.split(" = ")[0].isidentifier() and bare.split(" = ")[0] not in unset:
+            keep.append(bare)
+    assert len(keep) > 25
+    assert config.parse("\n".join(keep), "example") == config.Settings()
+
+
+def test_every_key_in_the_example_is_described() -> None:
+    """A key without a description teaches nobody."""
+    for section in (config.Collector, config.Api, config.Gateway, config.Store, config.Rules, config.Webhook):
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+
+
+def test_the_reference_page_is_fresh() -> None:
+    """docs/reference/collector-config.md is what `telemetryx config reference --markdown` prints."""
+    assert REFERENCE.read_text() == config.reference()
+
+
+def test_an_unknown_key_is_refused_with_its_line_and_the_nearest() -> None:
+    """A typo is found at once."""
+    assert problems('[collector]\nlog_level = "info"\n\n[api]\nlisen = "x"\n') == [
+        "c.toml:5: unknown key `api.lisen`; did you mean `listen`?"
+    ]
+
+
+def test_an_unknown_table_is_refused_with_its_line() -> None:
+    """A misspelt table isn't ignored with all that is in it."""
+    assert problems("\n[gatway]\n") == ["c.toml:2: unknown key `gatway`; did you mean `gateway`?"]
+
+
+def test_a_value_of_the_wrong_type_is_shown() -> None:
+    """The message has the value and what is expected."""
+    (problem,) = problems('[api]\nmax_live_clients = "many"\n')
+    assert problem.startswith("c.toml:2: `api.max_live_clients`: ")
+    assert "'many'" in problem
+
+
+def test_every_problem_is_named_not_only_the_first() -> None:
+    """One run shows all there is to mend."""
+    assert len(problems('[api]\nx = 1\nquery_timeout = "soon"\n[store]\nreaders = 0\n')) == 3
+
+
+def test_broken_toml_names_the_line() -> None:
+    """The parser's own position is kept."""
+    (problem,) = problems("[api\n")
+    assert problem.startswith("c.toml: not valid TOML")
+    assert "line 1" in problem
+
+
+@pytest.mark.parametrize("section", ["api", "gateway"])
+@pytest.mark.parametrize("address", ["0.0.0.0:8420", "[::]:8420", "192.0.2.1:8420", "example.net:8420"])
+def test_off_loopback_tls_and_a_token_are_required(section: str, address: str) -> None:
+    """An open door to the network doesn't exist."""
+    (problem,) = problems(f'[{section}]\nlisten = "{address}"\n')
+    assert "tls_cert_file and tls_key_file and token_file must be set" in problem
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:8420", "localhost:0", "127.9.9.9:8420"])
+def test_on_loopback_nothing_is_required(address: str) -> None:
+    """A first look needs no certificate."""
+    assert config.parse(f'[api]\nlisten = "{address}"\n', "c").api.loopback
+
+
+@pytest.mark.parametrize(
+    "address", ["", "127.0.0.1", ":8420", "127.0.0.1:99999", "http://127.0.0.1:8420", "::1:8420"]
+)
+def test_an_address_without_a_port_is_refused(address: str) -> None:
+    """The message shows how to write one."""
+    (problem,) = problems(f'[api]\nlisten = "{address}"\n')
+    assert 'write e.g. "127.0.0.1:8420"' in problem
+
+
+def test_a_certificate_without_its_key_is_refused() -> None:
+    """Half a pair is a mistake."""
+    (problem,) = problems('[api]\ntls_cert_file = "/a.pem"\n')
+    assert "together" in problem
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers configure by variables."""
+    monkeypatch.setenv("TELEMETRYX_API__LISTEN", "127.0.0.1:9")
+    settings = config.parse('[api]\nlisten = "127.0.0.1:8"\nmax_live_clients = 3\n', "c")
+    assert (settings.api.port, settings.api.max_live_clients) == (9, 3)
+
+
+def test_an_unknown_variable_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable would otherwise do nothing, silently."""
+    monkeypatch.setenv("TELEMETRYX_API__LITSEN", "127.0.0.1:9")
+    assert problems("") == [
+        "TELEMETRYX_API__LITSEN: unknown setting; did you mean 'listen'?".replace("'", "`")
+    ]
+
+
+def test_a_bad_value_in_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file isn't blamed for it."""
+    monkeypatch.setenv("TELEMETRYX_STORE__READERS", "0")
+    (problem,) = problems("[store]\n")
+    assert problem.startswith("TELEMETRYX_STORE__READERS: `store.readers`")
+
+
+def test_variables_of_the_command_line_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TELEMETRYX_URL is for `telemetryx query`."""
+    monkeypatch.setenv("TELEMETRYX_URL", "http://example.net")
+    config.parse("", "c")
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    """The remedy stands in the message."""
+    with pytest.raises(config.ConfigError, match="config reference"):
+        config.load(tmp_path / "none.toml")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+    """No file makes the reader fail in another way."""
+    try:
+        config.parse(text, "c.toml")
+    except config.ConfigError as error:
+        assert error.problems

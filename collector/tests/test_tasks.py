@@ -1,0 +1,70 @@
+"""Background work: what fails is seen and tried again, what stops is joined."""
+
+import asyncio
+
+import pytest
+
+from telemetryx import tasks
+from telemetryx.tasks import Tasks
+
+
+async def test_failing_work_is_counted_shown_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other work isn't touched by it."""
+    monkeypatch.setattr(tasks, "FIRST_PAUSE_S", 0.0)
+    enough = asyncio.Event()
+    runs = 0
+
+    async def fail() -> None:
+        nonlocal runs
+        runs += 1
+        if runs >= 3:
+            enough.set()
+            await asyncio.Event().wait()
+        raise ValueError("no disk")
+
+    owner = Tasks()
+    owner.spawn("bad", fail)
+    async with asyncio.timeout(5):
+        await enough.wait()
+    assert owner.states["bad"].failures == 2
+    assert owner.states["bad"].reason == "ValueError: no disk"
+    await owner.join(5)
+
+
+async def test_join_cancels_and_waits() -> None:
+    """Nothing runs on after a shutdown."""
+    cleaned = asyncio.Event()
+    started = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            started.set()
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    owner = Tasks()
+    owner.spawn("good", work)
+    async with asyncio.timeout(5):
+        await started.wait()
+        await owner.join(5)
+    assert cleaned.is_set()
+
+
+async def test_periodic_work_goes_on_at_once_while_there_is_more() -> None:
+    """A backlog is worked off without pauses."""
+    left = 3
+    done = asyncio.Event()
+
+    async def work() -> bool:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            done.set()
+        return left > 0
+
+    owner = Tasks()
+    owner.every("upkeep", 3_600, work)
+    async with asyncio.timeout(5):
+        await done.wait()
+    await owner.join(5)
