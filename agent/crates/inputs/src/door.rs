@@ -174,7 +174,7 @@ impl Door {
 
     fn refused(&self, error: AppendError) -> Refused {
         match error {
-            AppendError::Full { retry_after } => {
+            AppendError::Full { retry_after, .. } => {
                 self.stats.pushed_back();
                 Refused::Busy { retry_after }
             }
