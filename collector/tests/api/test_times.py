@@ -53,7 +53,15 @@ def test_every_form_of_a_time_is_read_to_the_nanosecond(text: str, nanoseconds: 
         "99999999999",
         "15m",
         "--15m",
-    , "2026-01-01T24:61:00Z", "9999-12-31T00:00:00Z", "-999999w", "nan", "inf", "0x10", "1_000", "now" * 50],
+        "2026-01-01T24:61:00Z",
+        "9999-12-31T00:00:00Z",
+        "-999999w",
+        "nan",
+        "inf",
+        "0x10",
+        "1_000",
+        "now" * 50,
+    ],
 )
 def test_what_is_no_time_is_refused_with_the_forms_that_are(text: str) -> None:
     """The message helps; a long text isn't echoed whole."""

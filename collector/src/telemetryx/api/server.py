@@ -1,6 +1,6 @@
 """Builds the aiohttp application from a `World` and the declared routes, and opens its listening socket.
 
-A request passes, in this order: counting, errors in one shape, headers, the peer's rate, the guard (Host, Origin, token),
+A request passes, in this order: counting, headers, errors in one shape, the peer's rate, the guard (Host, Origin, token),
 the bound on work at once, then its endpoint. Nothing here knows a noun of the API.
 """
 
@@ -82,8 +82,8 @@ def create(world: World, config: Config) -> web.Application:
         client_max_size=world.limits.max_body,
         middlewares=[
             _counting(counts),
-            errors.middleware,
             static.secure_headers,
+            errors.middleware,
             limits.middleware(
                 limits.Buckets(rate, 2 * rate, config.monotonic), limits.Buckets(1, 10, config.monotonic)
             ),
