@@ -22,15 +22,21 @@ DECIMAL: Final = 4
 RUN_LENGTH: Final = 5
 NARROW: Final = 6
 PCO: Final = 7
+DECIMALS: Final = 8
 PLANES: Final = 16
+ZIGZAG: Final = 32
 
 Column = list[Any]
 Array = NDArray[Any]
 
 _SIGNED: Final = {1: "<i1", 2: "<i2", 4: "<i4", 8: "<i8"}
 _UNSIGNED: Final = {1: "<u1", 2: "<u2", 4: "<u4"}
+_ZIGZAG: Final = {**_UNSIGNED, 8: "<u8"}
 _INTEGERS: Final = {"i8", "u8", "i4", "u4"}
 _EXACT: Final = 1 << 53
+_RAW_SCALE: Final = 255
+_PLAIN: Final = 32
+"""Added to a segment's scale: its steps are from its base, not from the item before."""
 _MAX_K: Final = 9
 _POWERS: Final = [float(10**k) for k in range(_MAX_K + 1)]
 
@@ -50,9 +56,10 @@ def decode(column: Raw, dtype: DTypeLike, cap: int) -> Array:
     kind = np.dtype(dtype)
     if not 0 <= column.count <= cap:
         raise WireError(f"a column claims {column.count} items; at most {cap} can be here", "too_large")
-    planes, encoding = divmod(column.encoding, PLANES)
-    if planes not in {0, 1} or encoding not in _DECODERS:
+    marks, encoding = divmod(column.encoding, PLANES)
+    if not 0 <= marks < 4 or encoding not in _DECODERS:  # noqa: PLR2004 - planes and zigzag, or neither
         raise UnknownVersion("column encoding", column.encoding)
+    planes, zigzag = marks & 1, marks & 2
     if column.count == 0:
         if column.encoding or column.parameters or column.data:
             raise WireError("an empty column is written as encoding 0 without data")
@@ -60,9 +67,64 @@ def decode(column: Raw, dtype: DTypeLike, cap: int) -> Array:
     wanted, decoder = _DECODERS[encoding]
     if len(column.parameters) != wanted:
         raise WireError(f"encoding {encoding} has {wanted} parameters, not {len(column.parameters)}")
-    if planes and encoding in {CONSTANT, RUN_LENGTH}:
+    if (planes and encoding in {CONSTANT, RUN_LENGTH}) or (zigzag and encoding not in {DELTA, DELTA_OF_DELTA, DECIMAL}):
         raise UnknownVersion("column encoding", column.encoding)
     return decoder(column, kind, bool(planes))
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """The five columns of encoding 8, decoded."""
+
+    lengths: NDArray[np.uint32]
+    scales: NDArray[np.uint8]
+    bases: NDArray[np.int64]
+    steps: NDArray[np.uint64]
+    rest: NDArray[np.float64]
+
+
+def decode_segments(count: int, cap: int, parts: Segments) -> NDArray[np.float64]:
+    """Put decimals by segment (encoding 8) together, all segments at once."""
+    if not 0 < count <= cap:
+        raise WireError(f"a column claims {count} items; at most {cap} can be here", "too_large")
+    lengths, scales = parts.lengths.astype(np.int64), parts.scales
+    if len(lengths) != len(scales) or int(lengths.sum()) != count or int(lengths.min()) < 1:
+        raise WireError(f"a column's segments don't add up to its {count} items")
+    raw, summed = scales == _RAW_SCALE, scales <= _MAX_K
+    plain = (scales >= _PLAIN) & (scales <= _PLAIN + _MAX_K)
+    if not bool((raw | summed | plain).all()):
+        raise WireError(f"a segment has scale {int(scales[~(raw | summed | plain)][0])}, which is none")
+    starts = np.cumsum(lengths) - lengths
+    decimal_items = int(lengths[~raw].sum())
+    if (
+        len(parts.bases) != int((~raw).sum())
+        or len(parts.steps) != decimal_items - int(summed.sum())
+        or len(parts.rest) != count - decimal_items
+    ):
+        raise WireError(f"the parts of a column of {count} decimals have other lengths than its segments say")
+    if bool(((parts.bases >= _EXACT) | (parts.bases <= -_EXACT)).any()):
+        raise WireError("a segment's base lies outside the integers that f64 holds exactly")
+    # A step for every item: those a segment doesn't have (its first one, or all of a raw one) are 0.
+    is_step = np.repeat(~raw, lengths)
+    is_step[starts[summed]] = False
+    whole = np.zeros(count, np.int64)
+    steps = parts.steps
+    whole[is_step] = (steps >> np.uint64(1)).view(np.int64) ^ -((steps & np.uint64(1)).view(np.int64))
+    if summed.any():
+        sums = np.cumsum(whole)
+        offset = sums[starts] - whole[starts]
+        np.copyto(whole, sums - np.repeat(offset, lengths), where=np.repeat(summed, lengths))
+    base = np.zeros(len(scales), np.int64)
+    base[~raw] = parts.bases
+    whole += np.repeat(base, lengths)
+    if int(whole.min()) <= -_EXACT or int(whole.max()) >= _EXACT:
+        raise WireError("a segment leaves the integers that f64 holds exactly")
+    powers = np.array(_POWERS)[np.where(raw, 0, scales & (_PLAIN - 1))]
+    values = whole.astype(np.float64)
+    values /= np.repeat(powers, lengths)
+    if len(parts.rest):
+        values[np.repeat(raw, lengths)] = parts.rest
+    return values
 
 
 def _items(data: bytes, dtype: str | np.dtype[Any], count: int, *, planes: bool) -> Array:
@@ -74,6 +136,14 @@ def _items(data: bytes, dtype: str | np.dtype[Any], count: int, *, planes: bool)
         plane = np.frombuffer(data, np.uint8).reshape(kind.itemsize, count)
         return np.ascontiguousarray(plane.T).view(kind).reshape(count)
     return np.frombuffer(data, kind)
+
+
+def _steps(column: Raw, width: int, count: int, *, planes: bool) -> Array:
+    """View the differences of a column: signed, or zigzagged where its encoding says so."""
+    if not column.encoding & ZIGZAG:
+        return _items(column.data, _width(width, _SIGNED), count, planes=planes)
+    wide = _items(column.data, _width(width, _ZIGZAG), count, planes=planes).astype(np.uint64)
+    return (wide >> np.uint64(1)).view(np.int64) ^ -((wide & np.uint64(1)).view(np.int64))
 
 
 def _width(value: int, of: dict[int, str]) -> str:
@@ -118,7 +188,7 @@ def _sums(first: np.int64, steps: Array) -> NDArray[np.int64]:
 def _delta(column: Raw, kind: np.dtype[Any], planes: bool) -> Array:  # noqa: FBT001
     _only_integers(kind, DELTA)
     width, first = column.parameters
-    steps = _items(column.data, _width(width, _SIGNED), column.count - 1, planes=planes)
+    steps = _steps(column, width, column.count - 1, planes=planes)
     return _integers(_sums(_wrap(first), steps), kind)
 
 
@@ -127,7 +197,7 @@ def _delta_of_delta(column: Raw, kind: np.dtype[Any], planes: bool) -> Array:  #
     width, first, start = column.parameters
     if column.count < 2:  # noqa: PLR2004 - it takes two items to have a difference
         raise WireError("a delta-of-delta column has fewer than two items")
-    seconds = _items(column.data, _width(width, _SIGNED), column.count - 2, planes=planes)
+    seconds = _steps(column, width, column.count - 2, planes=planes)
     return _integers(_sums(_wrap(first), _sums(_wrap(start), seconds)), kind)
 
 
@@ -139,7 +209,7 @@ def _decimal(column: Raw, kind: np.dtype[Any], planes: bool) -> Array:  # noqa: 
         raise WireError(f"decimal delta with 10^{k}; 0 to {_MAX_K} are known")
     if not -_EXACT < first < _EXACT:
         raise WireError("a decimal delta starts outside the integers that f64 holds exactly")
-    steps = _items(column.data, _width(width, _SIGNED), column.count - 1, planes=planes)
+    steps = _steps(column, width, column.count - 1, planes=planes)
     whole = _sums(np.int64(first), steps)
     if int(whole.min()) <= -_EXACT or int(whole.max()) >= _EXACT:
         raise WireError("a decimal delta leaves the integers that f64 holds exactly")

@@ -100,9 +100,14 @@ def decode(payload: bytes, codec: int = CODEC) -> Payload:
     return out
 
 
-def _column(reader: Reader, dtype: str | np.dtype[Any], cap: int = MAX_ROWS) -> Any:  # noqa: ANN401 - an array of dtype
-    size = reader.array(3, 6)
+def _column(reader: Reader, dtype: str | np.dtype[Any], cap: int = MAX_ROWS, *, nested: bool = False) -> Any:  # noqa: ANN401 - an array of dtype
+    size = reader.array(3, 7)
     encoding, count = reader.integer(), reader.integer()
+    if encoding == columns.DECIMALS and not nested and size == 7 and np.dtype(dtype) == np.float64:  # noqa: PLR2004
+        lengths, scales, bases, steps, rest = (
+            _column(reader, part, cap, nested=True) for part in ("<u4", "<u1", "<i8", "<u8", "<f8")
+        )
+        return columns.decode_segments(count, cap, columns.Segments(lengths, scales, bases, steps, rest))
     parameters = tuple(reader.integer() for _ in range(size - 3))
     return columns.decode(columns.Raw(encoding, count, parameters, reader.binary()), dtype, cap)
 
