@@ -1,36 +1,166 @@
-//! A small durable value.
-use std::path::Path;
+//! A small durable value, such as a cursor or a checkpoint, in space that was taken beforehand.
+//!
+//! Two slots; a new value goes into the one that doesn't hold the current value, so that a crash
+//! at any point leaves one of the two. The file is written full of zeros when it is created, so
+//! that on a full disk a cursor can still move, and space be freed.
+//!
+//! ```text
+//! file := slot, slot          each of half the file's size, a multiple of 4096
+//! slot := magic 8 ("TXCELL" 0 1), sequence u64, len u32, crc u32, value    (little-endian)
+//! crc  := CRC32C of sequence, len and value
+//! ```
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{CellError, OpenError};
-use crate::storage::Storage;
+use crate::recover::read_damaged;
+use crate::storage::{File, Mode, Storage};
 
-/// A small durable value (cursor, checkpoint) in a preallocated reserve.
+const MAGIC: [u8; 8] = *b"TXCELL\0\x01";
+const HEAD: usize = 24;
+const PAGE: usize = 4096;
+
+/// A small durable value in a reserve of its own.
 pub struct Cell {
-    _private: (),
+    path: PathBuf,
+    file: Box<dyn File>,
+    /// Bytes of a slot.
+    slot: usize,
+    sequence: u64,
+    value: Option<Vec<u8>>,
+    damaged: bool,
+    poison: Option<String>,
 }
 
 impl Cell {
-    /// Opens or creates, with room for values of up to `max` bytes.
+    /// Opens a cell, or creates it, with room for values of up to `max` bytes. The directory must
+    /// be there. A file made for a smaller `max` is replaced by a larger one with the same value.
     ///
     /// # Errors
-    /// [`OpenError`]
-    pub fn open(_storage: Arc<dyn Storage>, _path: &Path, _max: usize) -> Result<Self, OpenError> {
-        unimplemented!()
+    /// [`OpenError::Io`]; never for damage, see [`Cell::damaged`].
+    pub fn open(storage: Arc<dyn Storage>, path: &Path, max: usize) -> Result<Self, OpenError> {
+        let slot = (HEAD + max).next_multiple_of(PAGE);
+        let failed = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
+        let file = match storage.open(path, Mode::Write) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Self::create(&*storage, path, slot, None, false).map_err(failed("created"));
+            }
+            Err(error) => return Err(failed("opened")(error)),
+        };
+        // DURABILITY: as in the log's recovery, what a failed fsync left in the cache proves nothing.
+        let synced = file.sync();
+        file.forget_cache();
+        let size = file.size().map_err(failed("read"))? as usize;
+        let mut content = vec![0; size];
+        read_damaged(&*file, &mut content, 0);
+        // The third place is where the second slot is when the file was cut short.
+        let newest = [0, size / 2, slot]
+            .into_iter()
+            .filter_map(|at| decode(content.get(at..)?))
+            .max_by_key(|(sequence, _)| *sequence);
+        let damaged = newest.is_none() && content.iter().any(|byte| *byte != 0);
+        let (sequence, value) = newest.map_or((0, None), |(sequence, value)| (sequence, Some(value.to_vec())));
+        if size < 2 * slot {
+            return Self::create(&*storage, path, slot, value, damaged).map_err(failed("enlarged"));
+        }
+        let poison = synced.err().map(|error| error.to_string());
+        Ok(Self { path: path.to_owned(), file, slot: size / 2, sequence, value, damaged, poison })
     }
-    /// The value; `None` before the first.
+
+    /// Writes a new file beside the old one, whole, before it takes the name.
+    fn create(
+        storage: &dyn Storage,
+        path: &Path,
+        slot: usize,
+        value: Option<Vec<u8>>,
+        damaged: bool,
+    ) -> std::io::Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let fresh = PathBuf::from(name);
+        let file = storage.open(&fresh, Mode::Create)?;
+        let zeros = [0; 16 * PAGE];
+        let mut at = 0;
+        while at < 2 * slot {
+            let n = zeros.len().min(2 * slot - at);
+            file.write_at(&zeros[..n], at as u64)?;
+            at += n;
+        }
+        let mut sequence = 0;
+        if let Some(value) = &value {
+            sequence = 1;
+            file.write_at(&encode(sequence, value), slot as u64)?;
+        }
+        // DURABILITY: content, then the name, then the name made to stay.
+        file.sync()?;
+        storage.rename(&fresh, path)?;
+        if let Some(dir) = path.parent() {
+            storage.sync_dir(dir)?;
+        }
+        Ok(Self { path: path.to_owned(), file, slot, sequence, value, damaged, poison: None })
+    }
+
+    /// The value; `None` before the first was set, or when it was lost to damage.
     pub fn get(&self) -> Option<Vec<u8>> {
-        unimplemented!()
+        self.value.clone()
     }
+
     /// Replaces the value; durable on return.
     ///
     /// # Errors
-    /// [`CellError`]; the old value stays then.
-    pub fn set(&mut self, _value: &[u8]) -> Result<(), CellError> {
-        unimplemented!()
+    /// [`CellError`]; [`Cell::get`] goes on giving the old value. After a failed write or fsync
+    /// either of the two may be found when the cell is opened anew.
+    pub fn set(&mut self, value: &[u8]) -> Result<(), CellError> {
+        if let Some(reason) = &self.poison {
+            return Err(CellError::Poisoned { path: self.path.clone(), reason: reason.clone() });
+        }
+        let max = self.slot - HEAD;
+        if value.len() > max {
+            return Err(CellError::TooLarge { len: value.len(), max, path: self.path.clone() });
+        }
+        let sequence = self.sequence + 1;
+        // Even ones in the first slot, odd ones in the second: never over the current value.
+        let at = (sequence % 2) * self.slot as u64;
+        let written = self.file.write_at(&encode(sequence, value), at).and_then(|()| self.file.sync());
+        if let Err(error) = written {
+            let reason = error.to_string();
+            self.poison = Some(reason.clone());
+            return Err(CellError::Poisoned { path: self.path.clone(), reason });
+        }
+        self.sequence = sequence;
+        self.value = Some(value.to_vec());
+        Ok(())
     }
-    /// True when the file held something that is no value: it was lost to damage.
+
+    /// True when the file held bytes but no value: it was lost to damage.
     pub fn damaged(&self) -> bool {
-        unimplemented!()
+        self.damaged
     }
+}
+
+fn checksum(sequence: u64, value: &[u8]) -> u32 {
+    let head = crc32c::crc32c_append(crc32c::crc32c(&sequence.to_le_bytes()), &(value.len() as u32).to_le_bytes());
+    crc32c::crc32c_append(head, value)
+}
+
+fn encode(sequence: u64, value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD + value.len());
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    out.extend_from_slice(&checksum(sequence, value).to_le_bytes());
+    out.extend_from_slice(value);
+    out
+}
+
+fn decode(slot: &[u8]) -> Option<(u64, &[u8])> {
+    let rest = slot.strip_prefix(&MAGIC)?;
+    let (sequence, rest) = rest.split_first_chunk::<8>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let sequence = u64::from_le_bytes(*sequence);
+    let value = rest.get(..u32::from_le_bytes(*len) as usize)?;
+    (checksum(sequence, value).to_le_bytes() == *crc).then_some((sequence, value))
 }

@@ -1,59 +1,299 @@
-//! The reader.
+//! The reader: records in order, from any number on, past damage, up to what was written.
+//!
+//! It never writes. It shares only the [`Index`] with the writer: while the log grows it sees the
+//! new end there, and when a segment was released under it, it goes on with the next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use crate::error::ReadError;
-use crate::log::Gap;
+use crate::format::{FRAME, Frame, HEADER, Header, find_intact};
+use crate::index::{self, Index, Place, View};
+use crate::recover::{Gap, read_damaged};
+use crate::storage::{File, Mode, Storage};
+
+/// Read at once, where a record isn't larger.
+const CHUNK: usize = 256 << 10;
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// Its number.
     pub number: u64,
-    /// Number of its segment's first record: changes when a new segment begins.
+    /// The number that its segment begins with: another one means another segment.
     pub segment_first: u64,
     /// Its bytes.
     pub payload: &'a [u8],
 }
 
-/// Makes readers; cheap to clone, independent of the writer.
+/// Makes readers of one log; cheap to clone, independent of the writer.
 #[derive(Clone)]
 pub struct Readers {
-    _private: (),
+    storage: Arc<dyn Storage>,
+    dir: Arc<Path>,
+    index: Arc<Index>,
 }
 
 impl Readers {
+    pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path, index: Arc<Index>) -> Self {
+        Self { storage, dir: dir.into(), index }
+    }
+
     /// A reader whose first entry is the first with this number or a higher one.
-    pub fn reader(&self, _from: u64) -> Reader {
-        unimplemented!()
+    pub fn reader(&self, from: u64) -> Reader {
+        Reader { log: self.clone(), from, expected: from, open: None, gaps: Vec::new() }
     }
-    /// Number of the first record of the segment that holds, or would hold, `number`.
-    pub fn segment_first(&self, _number: u64) -> u64 {
-        unimplemented!()
+
+    /// The number that the segment which holds `number` begins with: where to read from to see all
+    /// of it. For a number that isn't there any more, that of the oldest segment.
+    pub fn segment_first(&self, number: u64) -> u64 {
+        self.index.containing(number).unwrap_or(number)
     }
-    /// Oldest number still there.
+
+    /// Oldest number still there; equal to [`Readers::next`] when there is none.
     pub fn first(&self) -> u64 {
-        unimplemented!()
+        self.index.first().unwrap_or_else(|| self.next())
     }
-    /// One more than the newest number that was written.
+
+    /// One more than the last record that was written.
     pub fn next(&self) -> u64 {
-        unimplemented!()
+        self.index.tail()
     }
+
+    /// Path, first number and bytes of each segment, oldest first.
+    pub fn segments(&self) -> Vec<(PathBuf, u64, u64)> {
+        let segments = self.index.segments();
+        segments.into_iter().map(|s| (index::path(&self.dir, s.first), s.first, s.end)).collect()
+    }
+}
+
+struct Open {
+    first: u64,
+    /// `None` for a segment whose file is missing.
+    file: Option<Box<dyn File>>,
+    salt: u32,
+    /// What was read: `buf[at..filled]` is still to be parsed, `base` is the offset of `buf[0]`.
+    buf: Vec<u8>,
+    filled: usize,
+    at: usize,
+    base: u64,
+    /// As of the last look at the index.
+    view: View,
+    /// Where bytes begin that are no record and have none behind them.
+    bad_from: Option<u64>,
+}
+
+enum Step {
+    Record { number: u64, start: usize, len: usize },
+    Again,
+    Nothing,
 }
 
 /// Reads records in order, up to what was written. Never writes.
 pub struct Reader {
-    _private: (),
+    log: Readers,
+    from: u64,
+    /// The number that the next record should have.
+    expected: u64,
+    open: Option<Open>,
+    gaps: Vec<Gap>,
 }
 
 impl Reader {
-    /// The next record, or `None` when there is none yet.
+    /// The next record, or `None` when no more is written yet: call it again later.
     ///
     /// # Errors
-    /// [`ReadError`]
-    #[allow(clippy::should_implement_trait)]
+    /// [`ReadError`] when a segment can't be opened. The reader stays where it is, so that the
+    /// call can be repeated. Damage is no error: see [`Reader::take_gaps`].
+    #[allow(clippy::should_implement_trait, reason = "it lends, which an Iterator can't")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, ReadError> {
-        unimplemented!()
+        loop {
+            match self.step()? {
+                Step::Record { number, start, len } if number >= self.from => {
+                    let Some(open) = &self.open else { return Ok(None) };
+                    let payload = &open.buf[start..start + len];
+                    return Ok(Some(Entry { number, segment_first: open.first, payload }));
+                }
+                Step::Record { .. } | Step::Again => {}
+                Step::Nothing => return Ok(None),
+            }
+        }
     }
-    /// Damage passed since the last call.
+
+    /// The damage that was passed since the last call, from the reader's first number on.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
-        unimplemented!()
+        std::mem::take(&mut self.gaps)
+    }
+
+    fn step(&mut self) -> Result<Step, ReadError> {
+        let Some(open) = &mut self.open else {
+            let Some(first) = self.log.index.containing(self.from) else { return Ok(Step::Nothing) };
+            return self.enter(first, false);
+        };
+        if open.offset() < open.view.end {
+            return Ok(self.parse());
+        }
+        match self.log.index.view(open.first) {
+            // Released: nobody needs the rest of it.
+            None => match self.log.index.following(open.first) {
+                Some(first) => self.enter(first, false),
+                None => Ok(Step::Nothing),
+            },
+            Some(view) if view.end > open.view.end => {
+                open.view = view;
+                Ok(Step::Again)
+            }
+            Some(View { following: Some(first), .. }) => self.enter(first, true),
+            Some(View { following: None, .. }) => Ok(Step::Nothing),
+        }
+    }
+
+    /// Goes to the beginning of a segment; `whole` says that the one before it was read to its end,
+    /// so that what is missing between them is missing.
+    fn enter(&mut self, first: u64, whole: bool) -> Result<Step, ReadError> {
+        let Some(view) = self.log.index.view(first) else { return Ok(Step::Again) };
+        // Created, but nothing is written yet.
+        if view.end == 0 && view.following.is_none() {
+            return Ok(Step::Nothing);
+        }
+        let path = index::path(&self.log.dir, first);
+        let file = match self.log.storage.open(&path, Mode::Read) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.log.index.view(first).is_none() {
+                    return Ok(Step::Again);
+                }
+                None
+            }
+            Err(source) => return Err(ReadError { path, source }),
+        };
+        let mut head = [0; HEADER];
+        if let Some(file) = &file {
+            read_damaged(&**file, &mut head, 0);
+        }
+        let header = Header::decode(&head);
+        if whole {
+            let follows = header.map_or(first, |header| header.follows.min(first));
+            let open = self.open.as_ref();
+            let bad = open.and_then(|open| Some((open.first, open.bad_from?, open.view.end)));
+            let bytes = bad.map_or(0, |(_, from, end)| end.saturating_sub(from));
+            if self.expected < follows {
+                self.gap(follows - 1, bytes);
+                if let Some((segment, offset, _)) = bad {
+                    self.log.index.note_damage(Place { segment, offset, bytes });
+                }
+            }
+        }
+        self.expected = first;
+        if header.is_none() && file.is_some() && view.end > 0 {
+            let bytes = view.end.min(HEADER as u64);
+            self.gap(first - 1, bytes);
+            self.log.index.note_damage(Place { segment: first, offset: 0, bytes });
+        }
+        let base = view.end.min(HEADER as u64);
+        let salt = header.map_or(self.log.index.salt, |header| header.salt);
+        let buf = self.open.take().map(|open| open.buf).unwrap_or_default();
+        self.open = Some(Open { first, file, salt, buf, filled: 0, at: 0, base, view, bad_from: None });
+        Ok(Step::Again)
+    }
+
+    /// Reports that everything from the expected number to `last` is gone.
+    fn gap(&mut self, last: u64, bytes: u64) {
+        let first = self.expected.max(self.from);
+        if last >= self.from && last + 1 >= first {
+            self.gaps.push(Gap { first, last, bytes });
+        }
+        self.expected = self.expected.max(last + 1);
+    }
+
+    /// The record at the current place, which lies before the end.
+    fn parse(&mut self) -> Step {
+        let expected = self.expected;
+        let Some(open) = &mut self.open else { return Step::Nothing };
+        let highest = open.view.following.unwrap_or(u64::MAX);
+        open.fill(FRAME);
+        let frame = Frame::decode(open.rest()).filter(|frame| {
+            (expected..highest).contains(&frame.number)
+                && frame.size() as u64 <= open.view.end - open.offset()
+        });
+        if let Some(frame) = frame {
+            open.fill(frame.size());
+            let rest = open.rest();
+            if rest.get(FRAME..frame.size()).is_some_and(|payload| frame.fits(open.salt, payload)) {
+                let start = open.at + FRAME;
+                open.at += frame.size();
+                if frame.number > expected {
+                    self.gap(frame.number - 1, 0);
+                }
+                self.expected = frame.number + 1;
+                return Step::Record { number: frame.number, start, len: frame.len as usize };
+            }
+        }
+        self.pass_damage(highest)
+    }
+
+    /// From a bad record to the next intact one, or to the end of the segment.
+    fn pass_damage(&mut self, highest: u64) -> Step {
+        let expected = self.expected;
+        let Some(open) = &mut self.open else { return Step::Nothing };
+        let offset = open.offset();
+        let left = (open.view.end - offset) as usize;
+        open.fill(left);
+        if let Some((skip, number)) = find_intact(open.rest(), open.salt, expected..highest) {
+            open.at += skip;
+            let place = Place { segment: open.first, offset, bytes: skip as u64 };
+            self.log.index.note_damage(place);
+            self.gap(number - 1, skip as u64);
+            return Step::Again;
+        }
+        open.at = open.filled;
+        if open.view.following.is_some() {
+            // The next segment's header says whether records are missing, or the tail was torn.
+            open.bad_from = Some(offset);
+        } else if open.view.tail > expected {
+            let place = Place { segment: open.first, offset, bytes: left as u64 };
+            let last = open.view.tail - 1;
+            self.log.index.note_damage(place);
+            self.gap(last, left as u64);
+        }
+        Step::Again
+    }
+}
+
+impl Open {
+    fn offset(&self) -> u64 {
+        self.base + self.at as u64
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.buf[self.at..self.filled]
+    }
+
+    /// Makes `n` bytes available at the current place, or as many as there are before the end.
+    fn fill(&mut self, n: usize) {
+        if self.filled - self.at >= n {
+            return;
+        }
+        self.buf.copy_within(self.at..self.filled, 0);
+        self.filled -= self.at;
+        self.base += self.at as u64;
+        self.at = 0;
+        let there = self.view.end - self.base;
+        let want = there.min(n.max(CHUNK) as u64) as usize;
+        if self.buf.len() < want {
+            self.buf.resize(want, 0);
+        } else if self.buf.len() > 16 * CHUNK && want <= CHUNK {
+            self.buf.truncate(want.max(self.filled));
+            self.buf.shrink_to_fit();
+        }
+        if want > self.filled {
+            let target = &mut self.buf[self.filled..want];
+            match &self.file {
+                Some(file) => read_damaged(&**file, target, self.base + self.filled as u64),
+                None => target.fill(0),
+            }
+            self.filled = want;
+        }
     }
 }

@@ -1,90 +1,535 @@
-//! A disk in memory that fails as disks do.
+//! A disk in memory that fails as disks do (feature `sim`, for tests).
+//!
+//! What it models, per 512-byte sector: a write is in the cache until a successful fsync; a crash
+//! keeps any part of what was not synced (torn writes, reordered writes, a length without its
+//! data); creations, renames and unlinks last from the directory's fsync on, and before it any of
+//! them may be lost; a failed fsync writes any part and forgets the rest, and the cache goes on
+//! showing what isn't there until it is dropped. Everything is decided by the seed.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::storage::{File, Guard, Mode, Storage};
 
+const SECTOR: usize = 512;
+
 /// A simulated disk; clones share it.
 #[derive(Clone)]
-pub struct SimDisk {
-    _private: (),
+pub struct SimDisk(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    random: u64,
+    inodes: HashMap<u64, Inode>,
+    /// Names as a process sees them, and as a crash would leave them at least.
+    names: HashMap<PathBuf, u64>,
+    durable: HashMap<PathBuf, u64>,
+    pending: Vec<Change>,
+    next_inode: u64,
+    /// Counts crashes: files opened before one are dead.
+    boot: u64,
+    locks: HashSet<PathBuf>,
+    capacity: Option<u64>,
+    power_off: bool,
+    crash_after: Option<u64>,
+    fail_sync: Option<u64>,
+    fail_write: Option<u64>,
+    hold: bool,
+    held: usize,
+    syncs: u64,
+    calls: u64,
+}
+
+#[derive(Default)]
+struct Inode {
+    durable: Vec<u8>,
+    cache: Vec<u8>,
+    /// Sectors that the next fsync writes.
+    dirty: BTreeSet<usize>,
+}
+
+enum Change {
+    Set(PathBuf, u64),
+    Unset(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+impl Change {
+    fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Set(path, _) | Self::Unset(path) | Self::Rename(path, _) => path.parent(),
+        }
+    }
+
+    fn apply(&self, names: &mut HashMap<PathBuf, u64>) {
+        match self {
+            Self::Set(path, inode) => _ = names.insert(path.clone(), *inode),
+            Self::Unset(path) => _ = names.remove(path),
+            Self::Rename(from, to) => {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.clone(), inode);
+                }
+            }
+        }
+    }
+}
+
+impl Inode {
+    fn sector<'a>(content: &'a [u8], sector: usize) -> &'a [u8] {
+        let start = (sector * SECTOR).min(content.len());
+        &content[start..(start + SECTOR).min(content.len())]
+    }
+
+    /// Writes one sector of the cache to the disk.
+    fn flush(&mut self, sector: usize) {
+        let from = Self::sector(&self.cache, sector).to_vec();
+        let start = sector * SECTOR;
+        if self.durable.len() < start + from.len() {
+            self.durable.resize(start + from.len(), 0);
+        }
+        self.durable[start..start + from.len()].copy_from_slice(&from);
+    }
+
+    /// Makes the cache show the disk, but for sectors still to be written.
+    fn forget(&mut self) {
+        for sector in 0..self.cache.len().div_ceil(SECTOR) {
+            if !self.dirty.contains(&sector) {
+                let start = sector * SECTOR;
+                let end = (start + SECTOR).min(self.cache.len());
+                let mut content = Self::sector(&self.durable, sector).to_vec();
+                content.resize(end - start, 0);
+                self.cache[start..end].copy_from_slice(&content[..end - start]);
+            }
+        }
+    }
+}
+
+fn off() -> io::Error {
+    io::Error::other("simulated: the power is off")
+}
+
+fn eio() -> io::Error {
+    io::Error::other("simulated: input/output error")
+}
+
+impl State {
+    /// xorshift64*: enough to decide what breaks.
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn coin(&mut self) -> bool {
+        self.random() & 1 == 1
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.power_off { Err(off()) } else { Ok(()) }
+    }
+
+    /// Called by each writing call first; true when the power goes during this one.
+    fn power_goes(&mut self) -> io::Result<bool> {
+        self.alive()?;
+        self.calls += 1;
+        if due(&mut self.crash_after) {
+            self.power_off = true;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().filter_map(|inode| self.inodes.get(inode)).map(|i| i.cache.len() as u64).sum()
+    }
+
+    fn inode(&mut self, file: &SimFile) -> io::Result<&mut Inode> {
+        if self.boot != file.boot {
+            return Err(off());
+        }
+        self.inodes.get_mut(&file.inode).ok_or_else(off)
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        self.pending.push(change);
+    }
+}
+
+/// Counts a fault down; true when it is due.
+fn due(fault: &mut Option<u64>) -> bool {
+    match fault {
+        Some(0) => {
+            *fault = None;
+            true
+        }
+        Some(n) => {
+            *n -= 1;
+            false
+        }
+        None => false,
+    }
 }
 
 impl SimDisk {
     /// A disk without files; `seed` decides what a crash keeps.
-    pub fn new(_seed: u64) -> Self {
-        unimplemented!()
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            inodes: HashMap::new(),
+            names: HashMap::new(),
+            durable: HashMap::new(),
+            pending: Vec::new(),
+            next_inode: 1,
+            boot: 1,
+            locks: HashSet::new(),
+            capacity: None,
+            power_off: false,
+            crash_after: None,
+            fail_sync: None,
+            fail_write: None,
+            hold: false,
+            held: 0,
+            syncs: 0,
+            calls: 0,
+        };
+        Self(Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }))
     }
-    /// Power is cut: of what was not synced, any part is lost. Then it is on again, without faults.
+
+    /// As a [`Storage`].
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(self.clone())
+    }
+
+    /// Cuts the power and puts it on again: of what was not synced any part is lost, files that
+    /// were open are dead, locks are free, faults are gone. The capacity stays.
     pub fn crash(&self) {
-        unimplemented!()
+        let mut state = self.0.state.lock();
+        for change in std::mem::take(&mut state.pending) {
+            if state.coin() {
+                change.apply(&mut state.durable);
+            }
+        }
+        let mut inodes = std::mem::take(&mut state.inodes);
+        for inode in inodes.values_mut() {
+            for sector in std::mem::take(&mut inode.dirty) {
+                if state.coin() {
+                    inode.flush(sector);
+                }
+            }
+            let (low, high) = (inode.durable.len().min(inode.cache.len()), inode.durable.len().max(inode.cache.len()));
+            let len = match state.random() % 3 {
+                0 => inode.durable.len(),
+                1 => high,
+                _ => low + (state.random() % (high - low + 1) as u64) as usize,
+            };
+            // What was synced is kept: only a truncation that was not may shorten it.
+            let len = if inode.cache.len() >= inode.durable.len() { len.max(inode.durable.len()) } else { len };
+            inode.durable.resize(len, 0);
+            inode.cache = inode.durable.clone();
+        }
+        state.names = state.durable.clone();
+        let linked: HashSet<u64> = state.names.values().copied().collect();
+        inodes.retain(|inode, _| linked.contains(inode));
+        state.inodes = inodes;
+        state.boot += 1;
+        state.locks.clear();
+        state.power_off = false;
+        state.crash_after = None;
+        state.fail_sync = None;
+        state.fail_write = None;
+        state.hold = false;
+        self.0.changed.notify_all();
     }
-    /// Power is cut at the n-th writing call from now (0: the next); each call fails until [`SimDisk::crash`].
-    pub fn crash_after(&self, _calls: u64) {
-        unimplemented!()
+
+    /// The power goes during the n-th writing call from now (0: the next one). From then on every
+    /// call fails, until [`SimDisk::crash`].
+    pub fn crash_after(&self, calls: u64) {
+        self.0.state.lock().crash_after = Some(calls);
     }
-    /// The n-th fsync from now (0: the next) fails, once, and loses what it should have written.
-    pub fn fail_sync_after(&self, _calls: u64) {
-        unimplemented!()
+
+    /// The n-th fsync from now, of a file or a directory (0: the next one), fails, once: it writes
+    /// any part of what it should have written and forgets the rest.
+    pub fn fail_sync_after(&self, calls: u64) {
+        self.0.state.lock().fail_sync = Some(calls);
     }
-    /// The n-th write from now (0: the next) fails with EIO, once.
-    pub fn fail_write_after(&self, _calls: u64) {
-        unimplemented!()
+
+    /// The n-th write from now (0: the next one) fails with EIO, once.
+    pub fn fail_write_after(&self, calls: u64) {
+        self.0.state.lock().fail_write = Some(calls);
     }
-    /// How many bytes fit on the disk; `None`: no limit.
-    pub fn set_capacity(&self, _bytes: Option<u64>) {
-        unimplemented!()
+
+    /// How many bytes fit on the disk; `None` for any number.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.0.state.lock().capacity = bytes;
     }
-    /// From now on every fsync waits until [`SimDisk::release_syncs`].
+
+    /// From now on every fsync waits for [`SimDisk::release_syncs`].
     pub fn hold_syncs(&self) {
-        unimplemented!()
+        self.0.state.lock().hold = true;
     }
-    /// Lets held fsyncs go on.
+
+    /// Lets held fsyncs, and those to come, go on.
     pub fn release_syncs(&self) {
-        unimplemented!()
+        self.0.state.lock().hold = false;
+        self.0.changed.notify_all();
     }
-    /// Waits until an fsync is held; false after `timeout`.
-    pub fn wait_for_held_sync(&self, _timeout: std::time::Duration) -> bool {
-        unimplemented!()
+
+    /// Waits until an fsync is held; false when none came within `timeout`.
+    pub fn wait_for_held_sync(&self, timeout: Duration) -> bool {
+        let mut state = self.0.state.lock();
+        !self.0.changed.wait_while_for(&mut state, |state| state.held == 0, timeout).timed_out()
     }
-    /// The content of a file, as a reader sees it.
-    pub fn read(&self, _path: &Path) -> Option<Vec<u8>> {
-        unimplemented!()
+
+    /// The content of a file as a process sees it now.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.0.state.lock();
+        state.names.get(path).and_then(|inode| state.inodes.get(inode)).map(|inode| inode.cache.clone())
     }
+
     /// Puts a file there, durable at once.
-    pub fn put(&self, _path: &Path, _content: &[u8]) {
-        unimplemented!()
+    pub fn put(&self, path: &Path, content: &[u8]) {
+        let mut state = self.0.state.lock();
+        let number = state.next_inode;
+        state.next_inode += 1;
+        let inode = Inode { durable: content.to_vec(), cache: content.to_vec(), dirty: BTreeSet::new() };
+        state.inodes.insert(number, inode);
+        state.names.insert(path.to_owned(), number);
+        state.durable.insert(path.to_owned(), number);
     }
-    /// Fsyncs of files and directories so far.
+
+    /// Paths of all files, sorted.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.0.state.lock().names.keys().cloned().collect();
+        paths.sort();
+        paths
+    }
+
+    /// Fsyncs, of files and directories, that succeeded so far.
     pub fn syncs(&self) -> u64 {
-        unimplemented!()
+        self.0.state.lock().syncs
+    }
+
+    /// Writing calls so far.
+    pub fn calls(&self) -> u64 {
+        self.0.state.lock().calls
+    }
+
+    /// Waits while syncs are held, then says whether this one works.
+    fn sync_gate(&self) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        let mut state = self.0.state.lock();
+        state.alive()?;
+        let boot = state.boot;
+        state.held += 1;
+        self.0.changed.notify_all();
+        self.0.changed.wait_while(&mut state, |state| state.hold && state.boot == boot);
+        state.held -= 1;
+        if state.boot != boot || state.power_goes()? {
+            return Err(off());
+        }
+        let fails = due(&mut state.fail_sync);
+        Ok((state, fails))
     }
 }
 
-#[allow(unused_variables)]
+struct SimFile {
+    disk: SimDisk,
+    inode: u64,
+    boot: u64,
+}
+
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+    boot: u64,
+}
+
+impl Guard for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.0.state.lock();
+        if state.boot == self.boot {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
 impl Storage for SimDisk {
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        unimplemented!()
+    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        self.0.state.lock().alive()
     }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        unimplemented!()
+        let state = self.0.state.lock();
+        state.alive()?;
+        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
+
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn File>> {
-        unimplemented!()
+        let mut state = self.0.state.lock();
+        state.alive()?;
+        let known = state.names.get(path).copied();
+        let inode = match (known, mode) {
+            (Some(inode), Mode::Read | Mode::Write) => inode,
+            (None, Mode::Read | Mode::Write) => return Err(io::ErrorKind::NotFound.into()),
+            (Some(inode), Mode::Create) => {
+                if state.power_goes()? {
+                    return Err(off());
+                }
+                if let Some(inode) = state.inodes.get_mut(&inode) {
+                    inode.cache.clear();
+                    inode.dirty.clear();
+                }
+                inode
+            }
+            (None, Mode::Create) => {
+                let power_goes = state.power_goes()?;
+                let inode = state.next_inode;
+                state.next_inode += 1;
+                state.inodes.insert(inode, Inode::default());
+                state.change(Change::Set(path.to_owned(), inode));
+                if power_goes {
+                    return Err(off());
+                }
+                inode
+            }
+        };
+        Ok(Box::new(SimFile { disk: self.clone(), inode, boot: state.boot }))
     }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        unimplemented!()
+        let mut state = self.0.state.lock();
+        let power_goes = state.power_goes()?;
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change(Change::Rename(from.to_owned(), to.to_owned()));
+        if power_goes { Err(off()) } else { Ok(()) }
     }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
-        unimplemented!()
+        let mut state = self.0.state.lock();
+        let power_goes = state.power_goes()?;
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change(Change::Unset(path.to_owned()));
+        if power_goes { Err(off()) } else { Ok(()) }
     }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        unimplemented!()
+        let (mut state, fails) = self.sync_gate()?;
+        if fails {
+            return Err(eio());
+        }
+        let (here, elsewhere) =
+            std::mem::take(&mut state.pending).into_iter().partition::<Vec<_>, _>(|c| c.dir() == Some(dir));
+        for change in here {
+            change.apply(&mut state.durable);
+        }
+        state.pending = elsewhere;
+        state.syncs += 1;
+        Ok(())
     }
+
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
-        unimplemented!()
+        let mut state = self.0.state.lock();
+        state.alive()?;
+        if !state.locks.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SimLock { disk: self.clone(), path: path.to_owned(), boot: state.boot })))
     }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        unimplemented!()
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        let state = self.0.state.lock();
+        state.alive()?;
+        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.0.state.lock();
+        state.alive()?;
+        let content = &state.inode(self)?.cache;
+        let start = (offset as usize).min(content.len());
+        let n = buf.len().min(content.len() - start);
+        buf[..n].copy_from_slice(&content[start..start + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.0.state.lock();
+        state.inode(self)?;
+        let power_goes = state.power_goes()?;
+        let fails = due(&mut state.fail_write);
+        let used = state.used();
+        let room = state.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used) as usize);
+        let part = if power_goes || fails {
+            (state.random() % (bytes.len() as u64 + 1)) as usize
+        } else {
+            bytes.len()
+        };
+        let inode = state.inode(self)?;
+        let fits = inode.cache.len().saturating_add(room).saturating_sub(offset as usize);
+        let full = fits < bytes.len();
+        let part = part.min(fits);
+        let end = offset as usize + part;
+        if part > 0 {
+            if inode.cache.len() < end {
+                inode.cache.resize(end, 0);
+            }
+            inode.cache[offset as usize..end].copy_from_slice(&bytes[..part]);
+            inode.dirty.extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
+        }
+        match () {
+            () if power_goes => Err(off()),
+            () if fails => Err(eio()),
+            () if full => Err(io::ErrorKind::StorageFull.into()),
+            () => Ok(()),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let (mut state, fails) = self.disk.sync_gate()?;
+        let dirty = std::mem::take(&mut state.inode(self)?.dirty);
+        for sector in dirty {
+            if !fails || state.coin() {
+                state.inode(self)?.flush(sector);
+            }
+        }
+        if fails {
+            return Err(eio());
+        }
+        let inode = state.inode(self)?;
+        inode.durable.resize(inode.cache.len(), 0);
+        state.syncs += 1;
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let mut state = self.disk.0.state.lock();
+        state.alive()?;
+        Ok(state.inode(self)?.cache.len() as u64)
+    }
+
+    fn forget_cache(&self) {
+        let mut state = self.disk.0.state.lock();
+        if let Ok(inode) = state.inode(self) {
+            inode.forget();
+        }
     }
 }

@@ -1,0 +1,187 @@
+//! What writer and readers share: which segments there are and how far each was written.
+//!
+//! It lives in memory only. On disk the names of the files and their content say the same.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+/// Damaged places remembered for the quarantine; more than these are only counted.
+const MAX_PLACES: usize = 4096;
+const SUFFIX: &str = ".seg";
+
+/// One segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    /// Number of its first record, which is also its name.
+    pub(crate) first: u64,
+    /// Bytes of it that a reader may read.
+    pub(crate) end: u64,
+}
+
+/// A damaged place: bytes of a segment that are copied to quarantine before it is unlinked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A segment as a reader needs it, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    pub(crate) end: u64,
+    /// Of the last segment: one more than its last record. 0 where unknown.
+    pub(crate) tail: u64,
+    /// The segment behind it.
+    pub(crate) following: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: VecDeque<Segment>,
+    tail: u64,
+    damage: BTreeSet<Place>,
+}
+
+/// The shared index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    /// The log's salt, for segments whose header is damaged.
+    pub(crate) salt: u32,
+    state: Mutex<State>,
+}
+
+impl Index {
+    pub(crate) fn new(salt: u32, segments: VecDeque<Segment>, tail: u64) -> Self {
+        Self { salt, state: Mutex::new(State { segments, tail, damage: BTreeSet::new() }) }
+    }
+
+    /// Enters a new, still empty segment; one of the same name is replaced.
+    pub(crate) fn begin(&self, first: u64) {
+        let mut state = self.state.lock();
+        if state.segments.back().is_some_and(|last| last.first == first) {
+            state.segments.pop_back();
+        }
+        state.segments.push_back(Segment { first, end: 0 });
+    }
+
+    /// The last segment was written up to `end`, and its last record is `tail - 1`.
+    pub(crate) fn grow(&self, end: u64, tail: u64) {
+        let mut state = self.state.lock();
+        state.tail = tail;
+        if let Some(last) = state.segments.back_mut() {
+            last.end = end;
+        }
+    }
+
+    /// Takes out the oldest segment if all its records are at or below `upto`. The last one stays:
+    /// it is what remembers the numbers.
+    pub(crate) fn take_released(&self, upto: u64) -> Option<Segment> {
+        let mut state = self.state.lock();
+        let second = state.segments.get(1)?;
+        if second.first > upto.saturating_add(1) {
+            return None;
+        }
+        state.segments.pop_front()
+    }
+
+    /// Puts back what [`Index::take_released`] took.
+    pub(crate) fn put_back(&self, segment: Segment) {
+        self.state.lock().segments.push_front(segment);
+    }
+
+    pub(crate) fn view(&self, first: u64) -> Option<View> {
+        let state = self.state.lock();
+        let at = state.segments.binary_search_by_key(&first, |segment| segment.first).ok()?;
+        let following = state.segments.get(at + 1).map(|segment| segment.first);
+        let tail = if following.is_none() { state.tail } else { 0 };
+        Some(View { end: state.segments[at].end, tail, following })
+    }
+
+    /// The segment that holds or would hold a number; the first for a lower one.
+    pub(crate) fn containing(&self, number: u64) -> Option<u64> {
+        let state = self.state.lock();
+        let after = state.segments.partition_point(|segment| segment.first <= number);
+        state.segments.get(after.saturating_sub(1)).map(|segment| segment.first)
+    }
+
+    /// The first segment behind a name that may itself be gone.
+    pub(crate) fn following(&self, first: u64) -> Option<u64> {
+        let state = self.state.lock();
+        let after = state.segments.partition_point(|segment| segment.first <= first);
+        state.segments.get(after).map(|segment| segment.first)
+    }
+
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.state.lock().segments.front().map(|segment| segment.first)
+    }
+
+    pub(crate) fn tail(&self) -> u64 {
+        self.state.lock().tail
+    }
+
+    pub(crate) fn segments(&self) -> Vec<Segment> {
+        self.state.lock().segments.iter().copied().collect()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state.lock().segments.iter().map(|segment| segment.end).sum()
+    }
+
+    pub(crate) fn note_damage(&self, place: Place) {
+        let mut state = self.state.lock();
+        if state.damage.len() < MAX_PLACES && place.bytes > 0 {
+            state.damage.insert(place);
+        }
+    }
+
+    /// Takes out the damaged places of one segment.
+    pub(crate) fn take_damage(&self, segment: u64) -> Vec<Place> {
+        let mut state = self.state.lock();
+        let (taken, kept) = std::mem::take(&mut state.damage).into_iter().partition(|p| p.segment == segment);
+        state.damage = kept;
+        let taken: BTreeSet<Place> = taken;
+        taken.into_iter().collect()
+    }
+}
+
+/// Where the segment that begins with a number is.
+pub(crate) fn path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:020}{SUFFIX}"))
+}
+
+/// The number in a segment's file name; `None` for other files.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // Numbers count up from 1: one beyond this was not made by us, and adding to it must not overflow.
+    digits.parse().ok().filter(|number| (1..1 << 62).contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_the_log_gives_are_segments() {
+        assert_eq!(number("00000000000000000042.seg"), Some(42));
+        let others = ["42.seg", "lock", "0000000000000000004x.seg", "00000000000000000000.seg"];
+        for other in others.into_iter().chain(["18446744073709551615.seg", "99999999999999999999.seg"]) {
+            assert_eq!(number(other), None, "{other}");
+        }
+        assert_eq!(path(Path::new("j"), 42), Path::new("j/00000000000000000042.seg"));
+    }
+
+    #[test]
+    fn the_last_segment_is_never_released() {
+        let index = Index::new(0, [1, 5].map(|first| Segment { first, end: 100 }).into(), 9);
+        assert!(index.take_released(3).is_none());
+        assert_eq!(index.take_released(u64::MAX).map(|segment| segment.first), Some(1));
+        assert!(index.take_released(u64::MAX).is_none());
+        assert_eq!(index.containing(1), Some(5));
+    }
+}

@@ -1,0 +1,225 @@
+//! Opening: which segments are there, where the newest really ends, and what is damaged in it.
+//!
+//! Only the newest segment is read: those before it were durable before it was created, and a
+//! reader checks every byte of them when it comes by. So opening costs the same with 10 GB behind.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::OpenError;
+use crate::format::{FRAME, Frame, HEADER, Header, find_intact};
+use crate::index::{self, Place, Segment};
+use crate::quarantine::Quarantine;
+use crate::storage::{File, Guard, Mode, Storage};
+
+/// A range of records that were there once and can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Number of the first.
+    pub first: u64,
+    /// Number of the last; `first - 1` when only bytes that belong to no record are damaged.
+    pub last: u64,
+    /// Bytes that could not be read as records; 0 where they are missing altogether.
+    pub bytes: u64,
+}
+
+impl Gap {
+    /// How many records.
+    pub fn records(&self) -> u64 {
+        (self.last + 1).saturating_sub(self.first)
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Records that are there, as far as is known without reading all segments.
+    pub records: u64,
+    /// Bytes at the end that are no record and have none behind them: being written when the
+    /// writer died, so never acknowledged.
+    pub torn_bytes: u64,
+    /// Damage in the newest segment; a reader reports that of older ones when it comes by.
+    pub damaged: Vec<Gap>,
+    /// Copies that were made of what is damaged or torn.
+    pub quarantined: Vec<PathBuf>,
+    /// Why it could not be proven that what was read is durable; the log is poisoned then.
+    pub unverified: Option<String>,
+}
+
+pub(crate) struct Found {
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) next: u64,
+    pub(crate) follows: u64,
+    pub(crate) salt: u32,
+    pub(crate) recovery: Recovery,
+}
+
+fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
+    move |source| OpenError::Io { doing, path: path.to_owned(), source }
+}
+
+/// Makes the directory and takes its lock.
+pub(crate) fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Guard>, OpenError> {
+    storage.create_dir_all(dir).map_err(failed("created", dir))?;
+    let path = dir.join("lock");
+    storage.lock(&path).map_err(failed("locked", &path))?.ok_or_else(|| OpenError::Locked(dir.to_owned()))
+}
+
+/// The segments in a directory, in order, with their sizes.
+pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Segment>, OpenError> {
+    let names = storage.list(dir).map_err(failed("listed", dir))?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| index::number(name)).collect();
+    firsts.sort_unstable();
+    let size = |first| storage.open(&index::path(dir, first), Mode::Read).and_then(|file| file.size());
+    // One that can't be opened stays in the list: its reader will say why.
+    Ok(firsts.into_iter().map(|first| Segment { first, end: size(first).unwrap_or(0) }).collect())
+}
+
+/// The log's salt, from the newest segment whose header is intact.
+pub(crate) fn salt_of(storage: &dyn Storage, dir: &Path, segments: &[Segment]) -> Option<u32> {
+    segments.iter().rev().find_map(|segment| {
+        let file = storage.open(&index::path(dir, segment.first), Mode::Read).ok()?;
+        let mut head = [0; HEADER];
+        let n = file.read_at(&mut head, 0).ok()?;
+        Header::decode(&head[..n]).map(|header| header.salt)
+    })
+}
+
+pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenError> {
+    let mut segments = list(storage, dir)?;
+    let mut recovery = Recovery::default();
+    // DURABILITY: the names that were listed must stay.
+    if let Err(error) = storage.sync_dir(dir) {
+        recovery.unverified = Some(format!("fsync of {} failed: {error}", dir.display()));
+    }
+    let salt = salt_of(storage, dir, &segments);
+    let Some(last) = segments.last_mut() else {
+        let salt = random();
+        return Ok(Found { segments: VecDeque::new(), next: 1, follows: 1, salt, recovery });
+    };
+    let first = last.first;
+    let content = match verified(storage, &index::path(dir, first)) {
+        Ok((content, sync)) => {
+            if let Err(error) = sync {
+                recovery.unverified.get_or_insert(format!("fsync of segment {first} failed: {error}"));
+            }
+            content
+        }
+        Err(error) => {
+            recovery.unverified.get_or_insert(format!("segment {first} can't be read: {error}"));
+            Vec::new()
+        }
+    };
+    let header = Header::decode(&content);
+    let scan = scan(&content, header.map(|header| header.salt).or(salt).unwrap_or(0), first);
+    last.end = scan.end;
+    let mut places = scan.places;
+    if scan.torn > 0 {
+        places.push(Place { segment: first, offset: scan.end, bytes: scan.torn });
+    }
+    let mut quarantine = Quarantine::new(dir);
+    for place in places {
+        recovery.quarantined.extend(quarantine.copy(storage, &index::path(dir, first), place));
+    }
+    let damaged: u64 = scan.gaps.iter().map(Gap::records).sum();
+    recovery.records = scan.next - segments[0].first - damaged;
+    recovery.torn_bytes = scan.torn;
+    recovery.damaged = scan.gaps;
+    let follows = match header {
+        _ if scan.next > first => scan.next,
+        Some(header) => header.follows.min(first),
+        None => end_before(storage, dir, &segments, salt.unwrap_or(0)),
+    };
+    // What is torn may have been a record whose bytes rotted, and then its number was used.
+    let next = scan.next + scan.torn.saturating_sub(if scan.end == 0 { HEADER as u64 } else { 0 }) / FRAME as u64;
+    Ok(Found { segments: segments.into(), next, follows, salt: salt.unwrap_or_else(random), recovery })
+}
+
+/// The newest segment was being created when the power went: where the one before it ends.
+fn end_before(storage: &dyn Storage, dir: &Path, segments: &[Segment], salt: u32) -> u64 {
+    let [.., before, last] = segments else { return segments.last().map_or(1, |last| last.first) };
+    let Ok(file) = storage.open(&index::path(dir, before.first), Mode::Read) else { return last.first };
+    let mut content = vec![0; before.end as usize];
+    read_damaged(&*file, &mut content, 0);
+    let header = Header::decode(&content);
+    let scan = scan(&content, header.map_or(salt, |header| header.salt), before.first);
+    match header {
+        Some(header) if scan.next == before.first => header.follows.min(before.first),
+        _ => scan.next.min(last.first),
+    }
+}
+
+/// Reads a file as the disk has it, not as the cache remembers it.
+///
+/// DURABILITY: after a failed fsync the cache goes on showing what never reached the disk, also to
+/// the next process. So first write what can be written, then drop the cache, then read: what is
+/// intact then can be relied on.
+fn verified(storage: &dyn Storage, path: &Path) -> io::Result<(Vec<u8>, io::Result<()>)> {
+    let file = storage.open(path, Mode::Read)?;
+    let sync = file.sync();
+    file.forget_cache();
+    let mut content = vec![0; file.size()? as usize];
+    read_damaged(&*file, &mut content, 0);
+    Ok((content, sync))
+}
+
+/// Fills a buffer from a file. What can't be read, or is beyond its end, reads as zeros: those are
+/// no record, so they become a gap like any other damage.
+pub(crate) fn read_damaged(file: &dyn File, buf: &mut [u8], offset: u64) {
+    const PAGE: usize = 4096;
+    match file.read_at(buf, offset) {
+        Ok(n) => buf[n..].fill(0),
+        Err(_) if buf.len() > PAGE => {
+            for (at, page) in buf.chunks_mut(PAGE).enumerate() {
+                read_damaged(file, page, offset + (at * PAGE) as u64);
+            }
+        }
+        Err(_) => buf.fill(0),
+    }
+}
+
+struct Scan {
+    /// One more than the last intact record.
+    next: u64,
+    /// Where that one ends.
+    end: u64,
+    torn: u64,
+    gaps: Vec<Gap>,
+    places: Vec<Place>,
+}
+
+/// Walks the newest segment. A bad record with an intact one behind it is damage, one without is
+/// the torn tail.
+fn scan(content: &[u8], salt: u32, first: u64) -> Scan {
+    let mut scan = Scan { next: first, end: 0, torn: 0, gaps: Vec::new(), places: Vec::new() };
+    let mut at = HEADER.min(content.len());
+    if Header::decode(content).is_some() {
+        scan.end = at as u64;
+    }
+    while at < content.len() {
+        let rest = &content[at..];
+        let intact = Frame::decode(rest).filter(|frame| {
+            frame.number == scan.next
+                && rest.get(FRAME..frame.size()).is_some_and(|payload| frame.fits(salt, payload))
+        });
+        if let Some(frame) = intact {
+            at += frame.size();
+            scan.next += 1;
+            scan.end = at as u64;
+            continue;
+        }
+        let Some((skip, number)) = find_intact(rest, salt, scan.next..u64::MAX) else { break };
+        scan.gaps.push(Gap { first: scan.next, last: number - 1, bytes: skip as u64 });
+        scan.places.push(Place { segment: first, offset: at as u64, bytes: skip as u64 });
+        scan.next = number;
+        at += skip;
+    }
+    scan.torn = content.len() as u64 - scan.end;
+    scan
+}
+
+/// Where the system has no randomness the salt is 0: the checksums work the same.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(0)
+}
