@@ -67,7 +67,9 @@ def decode(column: Raw, dtype: DTypeLike, cap: int) -> Array:
     wanted, decoder = _DECODERS[encoding]
     if len(column.parameters) != wanted:
         raise WireError(f"encoding {encoding} has {wanted} parameters, not {len(column.parameters)}")
-    if (planes and encoding in {CONSTANT, RUN_LENGTH}) or (zigzag and encoding not in {DELTA, DELTA_OF_DELTA, DECIMAL}):
+    if (planes and encoding in {CONSTANT, RUN_LENGTH}) or (
+        zigzag and encoding not in {DELTA, DELTA_OF_DELTA, DECIMAL}
+    ):
         raise UnknownVersion("column encoding", column.encoding)
     return decoder(column, kind, bool(planes))
 
@@ -313,7 +315,9 @@ def _with_planes(head: Column, items: Array) -> list[Column]:
 
 def _narrowest(steps: NDArray[np.int64]) -> int:
     low, high = (int(steps.min()), int(steps.max())) if len(steps) else (0, 0)
-    return next(width for width in (1, 2, 4, 8) if -(1 << (8 * width - 1)) <= low and high < 1 << (8 * width - 1))
+    return next(
+        width for width in (1, 2, 4, 8) if -(1 << (8 * width - 1)) <= low and high < 1 << (8 * width - 1)
+    )
 
 
 def _integer_forms(items: Array, kind: np.dtype[Any]) -> list[Column]:

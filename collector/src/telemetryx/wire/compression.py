@@ -29,7 +29,9 @@ def unpack(data: bytes, what: str, max_compressed: int, max_decompressed: int) -
     if size in {zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR}:
         raise WireError(f"{what}'s zstd frame doesn't state its content size")
     if size > max_decompressed:
-        raise WireError(f"{what} would unpack to {size} bytes; at most {max_decompressed} are taken", "too_large")
+        raise WireError(
+            f"{what} would unpack to {size} bytes; at most {max_decompressed} are taken", "too_large"
+        )
     if header.dict_id:
         raise WireError(f"{what} needs zstd dictionary {header.dict_id}; none is used here")
     try:

@@ -42,7 +42,9 @@ def decode(data: bytes) -> list[Definition]:
             if not label or len(label.encode()) > MAX_NAME:
                 raise WireError(f"series {number} has a label name of {len(label)} characters")
             if type(value) is not str or len(value.encode()) > MAX_LABEL_VALUE:
-                raise WireError(f"label {label!r} of series {number} isn't a text of at most {MAX_LABEL_VALUE} bytes")
+                raise WireError(
+                    f"label {label!r} of series {number} isn't a text of at most {MAX_LABEL_VALUE} bytes"
+                )
         out.append(Definition(number, name, dict(sorted(labels.items())), unit))
     reader.end()
     return out

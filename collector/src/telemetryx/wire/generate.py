@@ -6,7 +6,9 @@ from tempfile import TemporaryDirectory
 
 PACKAGE = "telemetryx.wire._pb2"
 FILES = ("link_pb2.py", "link_pb2.pyi", "link_pb2_grpc.py", "link_pb2_grpc.pyi")
-HEADER = "# Written by `python -m telemetryx.wire.generate` from proto/telemetryx/v1/link.proto; don't edit.\n"
+HEADER = (
+    "# Written by `python -m telemetryx.wire.generate` from proto/telemetryx/v1/link.proto; don't edit.\n"
+)
 
 
 def generate(proto: Path) -> dict[str, str]:
@@ -50,7 +52,9 @@ def main() -> None:
     """Write the files."""
     target = Path(__file__).parent / "_pb2"
     target.mkdir(exist_ok=True)
-    (target / "__init__.py").write_text('"""Generated from proto/telemetryx/v1/link.proto."""\n', encoding="utf-8")
+    (target / "__init__.py").write_text(
+        '"""Generated from proto/telemetryx/v1/link.proto."""\n', encoding="utf-8"
+    )
     for name, text in generate(proto_folder()).items():
         (target / name).write_text(text, encoding="utf-8")
 

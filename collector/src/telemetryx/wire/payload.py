@@ -71,7 +71,9 @@ def decode(payload: bytes, codec: int = CODEC) -> Payload:
     """Decode a payload or raise WireError; what it allocates is bounded by proto/README.md's limits."""
     if codec != CODEC:
         raise UnknownVersion("codec", codec)
-    reader = Reader(unpack(payload, "the payload", MAX_COMPRESSED, MAX_DECOMPRESSED), "the payload", MAX_ATTRIBUTES)
+    reader = Reader(
+        unpack(payload, "the payload", MAX_COMPRESSED, MAX_DECOMPRESSED), "the payload", MAX_ATTRIBUTES
+    )
     out = Payload()
     timelines: list[I64] = []
     version = None

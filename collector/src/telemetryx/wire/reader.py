@@ -41,7 +41,9 @@ class Reader:
         except RecursionError as error:
             raise WireError(f"{self._what} nests too deep") from error
         except _BROKEN as error:
-            raise WireError(f"{self._what} isn't the msgpack that was expected: {error or type(error).__name__}") from error
+            raise WireError(
+                f"{self._what} isn't the msgpack that was expected: {error or type(error).__name__}"
+            ) from error
 
     def array(self, at_least: int = 0, at_most: int | None = None) -> int:
         """Open an array and return its length. A length that the bytes left can't hold is refused."""
@@ -74,7 +76,9 @@ class Reader:
         if type(value) is not str:
             raise WireError(f"{self._what} has {type(value).__name__} where text is expected")
         if max_bytes is not None and len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
-            raise WireError(f"{self._what} has a text of {len(value)} characters; at most {max_bytes} bytes are taken")
+            raise WireError(
+                f"{self._what} has a text of {len(value)} characters; at most {max_bytes} bytes are taken"
+            )
         return value
 
     def binary(self) -> bytes:

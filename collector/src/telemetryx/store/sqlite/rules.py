@@ -112,7 +112,9 @@ class SqliteRules:
         def work(connection: sqlite3.Connection) -> int | None:
             # A message under way goes first: order is kept, and what comes meanwhile joins the next one.
             for table, column in (("delivery", "next_ns"), ("outbox", "ready_ns")):
-                row = connection.execute(f"SELECT min({column}) FROM {table} WHERE receiver = ?", (receiver,)).fetchone()
+                row = connection.execute(
+                    f"SELECT min({column}) FROM {table} WHERE receiver = ?", (receiver,)
+                ).fetchone()
                 if row[0] is not None:
                     return int(row[0])
             return None
@@ -146,7 +148,9 @@ class SqliteRules:
         """Give a message up, and count its alerts as dropped."""
 
         def work(connection: sqlite3.Connection) -> None:
-            row = connection.execute("SELECT alerts, omitted FROM delivery WHERE id = ?", (delivery,)).fetchone()
+            row = connection.execute(
+                "SELECT alerts, omitted FROM delivery WHERE id = ?", (delivery,)
+            ).fetchone()
             if row is not None:
                 _note(connection, delivery, len(orjson.loads(row[0])) + int(row[1]), error)
                 connection.execute("DELETE FROM delivery WHERE id = ?", (delivery,))
@@ -157,11 +161,15 @@ class SqliteRules:
         """Return what waits and what was dropped."""
 
         def work(connection: sqlite3.Connection) -> OutboxUsage:
-            waiting = connection.execute("SELECT count(*) FROM outbox WHERE receiver = ?", (receiver,)).fetchone()[0]
+            waiting = connection.execute(
+                "SELECT count(*) FROM outbox WHERE receiver = ?", (receiver,)
+            ).fetchone()[0]
             count, oldest = connection.execute(
                 "SELECT count(*), min(created_ns) FROM delivery WHERE receiver = ?", (receiver,)
             ).fetchone()
-            row = connection.execute("SELECT dropped, last_error FROM receiver WHERE name = ?", (receiver,)).fetchone()
+            row = connection.execute(
+                "SELECT dropped, last_error FROM receiver WHERE name = ?", (receiver,)
+            ).fetchone()
             dropped, error = row or (0, None)
             return OutboxUsage(waiting, count, dropped, oldest, error)
 
@@ -260,7 +268,8 @@ def _save(connection: sqlite3.Connection, alert: Alert) -> Alert:
 def _bound(connection: sqlite3.Connection, receiver: str) -> None:
     """Drop the oldest of what waits beyond the limit, and count it."""
     over = (
-        connection.execute("SELECT count(*) FROM outbox WHERE receiver = ?", (receiver,)).fetchone()[0] - MAX_WAITING
+        connection.execute("SELECT count(*) FROM outbox WHERE receiver = ?", (receiver,)).fetchone()[0]
+        - MAX_WAITING
     )
     if over <= 0:
         return
@@ -268,7 +277,9 @@ def _bound(connection: sqlite3.Connection, receiver: str) -> None:
         "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE receiver = ? ORDER BY id LIMIT ?)",
         (receiver, over),
     )
-    _count(connection, receiver, over, f"more than {MAX_WAITING} alert changes waited; the oldest were dropped")
+    _count(
+        connection, receiver, over, f"more than {MAX_WAITING} alert changes waited; the oldest were dropped"
+    )
 
 
 def _claim(connection: sqlite3.Connection, receiver: str, now_ns: int, limit: int) -> Delivery | None:
@@ -342,7 +353,8 @@ def _alerts(connection: sqlite3.Connection, query: AlertQuery) -> list[Alert]:
         values.append(json.dumps(list(query.ids)))
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM alert {where} ORDER BY started_ns DESC, id DESC LIMIT ?", (*values, query.limit)
+        f"SELECT {_COLUMNS} FROM alert {where} ORDER BY started_ns DESC, id DESC LIMIT ?",
+        (*values, query.limit),
     )
     return [_alert(row) for row in rows]
 
@@ -351,6 +363,14 @@ def _alert(row: Sequence[Any]) -> Alert:
     number, rule, group, state, severity, labels, annotations, *rest = row
     *middle, late, revision = rest
     return Alert(
-        number, rule, group, AlertState(state), severity, orjson.loads(labels), orjson.loads(annotations), *middle,
-        bool(late), revision,
+        number,
+        rule,
+        group,
+        AlertState(state),
+        severity,
+        orjson.loads(labels),
+        orjson.loads(annotations),
+        *middle,
+        bool(late),
+        revision,
     )

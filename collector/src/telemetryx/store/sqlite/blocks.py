@@ -1,0 +1,139 @@
+"""From a decoded batch to what the store keeps: ids for numbers, corrected times, one order.
+
+Used by the commit, and by every reader that finds a batch as shipped: both must see the same rows.
+"""
+
+import numpy as np
+
+from telemetryx.types import F64, I64, U8, EventBlock, SampleBlock, SketchBlock, WindowBlock
+
+
+def ranges(starts: I64, lengths: I64) -> I64:
+    """Return the indices of several ranges, one after the other."""
+    total = int(lengths.sum())
+    if not total:
+        return np.empty(0, np.int64)
+    ends = np.cumsum(lengths)
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def samples(block: SampleBlock, ids: I64, offset_ns: int) -> SampleBlock:
+    """Give a block the store's ids and right times. Ids in another order than numbers put the block in their order."""
+    times = block.times + offset_ns if offset_ns else block.times
+    if len(ids) < 2 or bool((ids[1:] > ids[:-1]).all()):  # noqa: PLR2004 - one series is in order
+        return SampleBlock(ids, block.offsets, times, block.values, block.flags)
+    lengths = np.diff(block.offsets)
+    order = np.argsort(ids, kind="stable")
+    at = ranges(block.offsets[:-1][order], lengths[order])
+    return collect(
+        np.repeat(ids[order], lengths[order]),
+        times[at],
+        block.values[at],
+        None if block.flags is None else block.flags[at],
+    )
+
+
+def collect(series: I64, times: I64, values: F64, flags: U8 | None) -> SampleBlock:
+    """Make a block of rows that ascend by series; within one, sort by time and keep the order of equal times."""
+    if not len(series):
+        return SampleBlock.empty()
+    starts = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(series[1:] != series[:-1]) + 1))
+    back = times[1:] < times[:-1]
+    back[starts[1:] - 1] = False
+    if back.any():
+        order = np.lexsort((times, series))
+        times, values = times[order], values[order]
+        flags = None if flags is None else flags[order]
+    return SampleBlock(series[starts], np.append(starts, len(series)), times, values, flags)
+
+
+def windows(block: WindowBlock, ids: I64, offset_ns: int) -> WindowBlock:
+    """Give windows (one id a row) right times, in the order of series and start."""
+    moved = WindowBlock(
+        ids,
+        block.start + offset_ns,
+        block.length,
+        block.count,
+        block.sum,
+        block.min,
+        block.max,
+        block.first_time + offset_ns,
+        block.first,
+        block.last_time + offset_ns,
+        block.last,
+        block.sketch,
+    )
+    if len(ids) < 2 or bool((ids[1:] >= ids[:-1]).all()):  # noqa: PLR2004
+        return moved
+    return take_windows(moved, np.lexsort((moved.start, ids)))
+
+
+def take_windows(block: WindowBlock, order: I64) -> WindowBlock:
+    """Pick rows of a window block, with their sketches."""
+    sketch = block.sketch
+    if sketch is not None:
+        counts = sketch.counts.astype(np.int64)
+        starts = np.cumsum(counts) - counts
+        pairs = (2 * order[:, None] + np.arange(2)).reshape(-1)
+        bins = ranges(starts[pairs], counts[pairs])
+        sketch = SketchBlock(
+            sketch.counts[pairs], sketch.keys[bins], sketch.weights[bins], sketch.zero[order]
+        )
+    return WindowBlock(
+        block.series[order],
+        block.start[order],
+        block.length[order],
+        block.count[order],
+        block.sum[order],
+        block.min[order],
+        block.max[order],
+        block.first_time[order],
+        block.first[order],
+        block.last_time[order],
+        block.last[order],
+        sketch,
+    )
+
+
+def events(block: EventBlock, offset_ns: int, ids: I64 | None) -> EventBlock:
+    """Give events right times and their ids."""
+    return EventBlock(
+        block.source, block.times + offset_ns, block.severity, block.body, block.attributes, ids
+    )
+
+
+def sketch_blobs(sketch: SketchBlock | None, rows: int) -> list[bytes | None]:
+    """Cut sketches into one blob a window: u32 positive bins, u32 negative bins, u64 zeros, i32 keys, u64 counts."""
+    if sketch is None:
+        return [None] * rows
+    counts = sketch.counts.astype(np.int64).reshape(-1, 2)
+    ends = np.cumsum(counts.sum(axis=1))
+    out: list[bytes | None] = []
+    start = 0
+    for row, end in enumerate(ends.tolist()):
+        out.append(
+            sketch.counts[2 * row : 2 * row + 2].astype("<u4").tobytes()
+            + sketch.zero[row : row + 1].astype("<u8").tobytes()
+            + sketch.keys[start:end].astype("<i4").tobytes()
+            + sketch.weights[start:end].astype("<u8").tobytes()
+        )
+        start = end
+    return out
+
+
+def sketches(blobs: list[bytes | None]) -> SketchBlock | None:
+    """Put the blobs of windows together again; None when no window has one."""
+    if all(blob is None for blob in blobs):
+        return None
+    counts, keys, weights, zeros = [], [], [], []
+    for blob in blobs:
+        data = blob or bytes(16)
+        pair = np.frombuffer(data, "<u4", 2)
+        bins = int(pair.sum(dtype=np.int64))
+        counts.append(pair)
+        zeros.append(np.frombuffer(data, "<u8", 1, 8))
+        keys.append(np.frombuffer(data, "<i4", bins, 16))
+        weights.append(np.frombuffer(data, "<u8", bins, 16 + 4 * bins))
+    return SketchBlock(
+        np.concatenate(counts), np.concatenate(keys), np.concatenate(weights), np.concatenate(zeros)
+    )

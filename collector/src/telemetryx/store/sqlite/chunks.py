@@ -1,0 +1,159 @@
+"""Chunks: samples of one series as `pco` columns, and the merge that gives every reader one order.
+
+Times with a constant step take no bytes at all; others are pco, like the values. Each encoded column is decoded again and
+compared bit by bit before anything is thrown away: what can't be kept by pco is kept raw (first byte 0).
+
+The order of equal times is (batch key, index). A chunk is made from *all* batches seq_first to seq_last of one epoch, so no
+other source's batch lies between, and sources can be ordered as wholes: by (epoch, seq_first, part).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import zstandard
+from pcodec import ChunkConfig, standalone
+
+from telemetryx.types import F64, I64, U8
+
+TARGET: Final = 4_096
+"""Samples of a full chunk."""
+_RAW: Final = b"\x00"
+_PCO: Final = b"\x01"
+_CONFIG: Final = ChunkConfig()
+
+Order = tuple[bytes, int, int]
+
+
+@dataclass(slots=True)
+class Piece:
+    """A part of one series, sorted, from one source (a chunk or a batch), with its place among equal times."""
+
+    order: Order
+    times: I64
+    values: F64
+    flags: U8 | None
+
+    def clip(self, start_ns: int, end_ns: int) -> "Piece":
+        """Keep what lies in [start, end)."""
+        first, last = np.searchsorted(self.times, (start_ns, end_ns), side="left")
+        if first == 0 and last == len(self.times):
+            return self
+        flags = None if self.flags is None else self.flags[first:last]
+        return Piece(self.order, self.times[first:last], self.values[first:last], flags)
+
+
+def merge(pieces: Iterable[Piece]) -> tuple[I64, F64, U8 | None]:
+    """Put the pieces of one series into the one order: time, batch key, index."""
+    sources = sorted((piece for piece in pieces if len(piece.times)), key=lambda piece: piece.order)
+    if not sources:
+        return np.empty(0, np.int64), np.empty(0, np.float64), None
+    flags: U8 | None = None
+    if len(sources) == 1:
+        return sources[0].times, sources[0].values, sources[0].flags
+    times = np.concatenate([piece.times for piece in sources])
+    values = np.concatenate([piece.values for piece in sources])
+    if any(piece.flags is not None for piece in sources):
+        flags = np.concatenate(
+            [
+                np.zeros(len(piece.times), np.uint8) if piece.flags is None else piece.flags
+                for piece in sources
+            ]
+        )
+    if bool((times[1:] < times[:-1]).any()):
+        order = np.argsort(times, kind="stable")
+        times, values = times[order], values[order]
+        flags = None if flags is None else flags[order]
+    return times, values, flags
+
+
+@dataclass(slots=True)
+class Chunk:
+    """One row of `chunk`, before it has an id."""
+
+    series: int
+    t0_ns: int
+    t1_ns: int
+    count: int
+    summary: tuple[float | None, float | None, float | None, float | None, float | None]
+    times: bytes
+    values: bytes
+    flags: bytes | None
+
+
+def encode(series: int, times: I64, values: F64, flags: U8 | None) -> Chunk:
+    """Encode sorted samples of one series."""
+    marks = None
+    if flags is not None and flags.any():
+        marks = zstandard.compress(np.ascontiguousarray(flags).tobytes())
+    return Chunk(
+        series,
+        int(times[0]),
+        int(times[-1]),
+        len(times),
+        summary(values),
+        b"" if _steady(times) else _pack(times),
+        _pack(values),
+        marks,
+    )
+
+
+def decode(
+    t0_ns: int, t1_ns: int, count: int, times: bytes, values: bytes, flags: bytes | None
+) -> tuple[I64, F64, U8 | None]:
+    """Decode a row of `chunk`."""
+    when: I64
+    if times:
+        when = _unpack(times, np.dtype(np.int64))
+    elif count == 1:
+        when = np.array([t0_ns], np.int64)
+    else:
+        when = t0_ns + (t1_ns - t0_ns) // (count - 1) * np.arange(count, dtype=np.int64)
+    marks = (
+        None if flags is None else np.frombuffer(zstandard.decompress(flags, max_output_size=count), np.uint8)
+    )
+    return when, _unpack(values, np.dtype(np.float64)), marks
+
+
+def _steady(times: I64) -> bool:
+    if len(times) < 3:  # noqa: PLR2004 - two times always have one step
+        return True
+    steps = np.diff(times)
+    return bool((steps == steps[0]).all())
+
+
+def _pack(column: Any) -> bytes:  # noqa: ANN401 - I64 or F64
+    column = np.ascontiguousarray(column)
+    packed = standalone.simple_compress(column, _CONFIG)
+    again = standalone.simple_decompress(packed)
+    if (
+        len(packed) < column.nbytes
+        and again is not None
+        and np.array_equal(again.view(np.uint64), column.view(np.uint64))
+    ):
+        return _PCO + packed
+    return _RAW + column.tobytes()
+
+
+def _unpack(data: bytes, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401
+    if data[:1] == _RAW:
+        return np.frombuffer(data, dtype, offset=1)
+    return standalone.simple_decompress(data[1:])
+
+
+def summary(values: F64) -> tuple[float | None, float | None, float | None, float | None, float | None]:
+    """Return min, max, sum, first, last without NaN; None for what NULL stands for in the table."""
+    real = values[~np.isnan(values)]
+    if not len(real):
+        return (None, None, None, None, None)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(real.sum())
+    return (
+        float(real.min()),
+        float(real.max()),
+        None if math.isnan(total) else total,
+        float(real[0]),
+        float(real[-1]),
+    )

@@ -1,0 +1,109 @@
+"""Opening the file: pragmas, whose file it is, and what SQLite's errors mean to us.
+
+DURABILITY: WAL with synchronous=FULL fsyncs the log at each commit, before commit() returns; an acknowledgement that
+leaves after commit() speaks of data on the disk.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from telemetryx.errors import StoreDamaged, StoreError, StoreUnavailable
+
+APPLICATION_ID: Final = 0x54454C58
+"""`TELX`, in the file's header: we never write into somebody else's database."""
+PAGE_SIZE: Final = 8192
+"""A chunk of 4,096 samples has about 7 KB: it fills a page, where it would leave half of its last 4 KB page empty."""
+BUSY_MS: Final = 2_000
+
+_REASONS: Final = {
+    sqlite3.SQLITE_BUSY: ("locked", "another program holds the database: close it, or wait"),
+    sqlite3.SQLITE_LOCKED: ("locked", "another program holds the database: close it, or wait"),
+    sqlite3.SQLITE_FULL: ("full", "the disk (or the database's page limit) is full: free space"),
+    sqlite3.SQLITE_READONLY: (
+        "read_only",
+        "the file or its folder can't be written: check owner, mode and mount",
+    ),
+    sqlite3.SQLITE_PERM: (
+        "read_only",
+        "the file or its folder can't be written: check owner, mode and mount",
+    ),
+    sqlite3.SQLITE_IOERR: ("io", "the disk refused to read or write: check it"),
+    sqlite3.SQLITE_CANTOPEN: ("io", "the file can't be opened: check that its folder exists and who owns it"),
+    sqlite3.SQLITE_NOMEM: ("io", "memory is short"),
+}
+_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def translate(error: sqlite3.Error) -> StoreError:
+    """Say in our words what SQLite says in its own."""
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in _DAMAGED:
+        return StoreDamaged(
+            f"the store's file is damaged: {error}; run `telemetryx store verify`, restore a copy"
+        )
+    if code in _REASONS:
+        reason, remedy = _REASONS[code]
+        return StoreUnavailable(f"the store can't be used now: {error}; {remedy}", reason)
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+        return StoreUnavailable("the store is closed", "closed")
+    return StoreError(f"the store refused: {error}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's exceptions into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error) from error
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open the one connection that writes; creates the file."""
+    with translated():
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            _claim(connection, path)
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 2000")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA cache_size = -16384")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _claim(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse somebody else's file; set up a new one."""
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    if owner == APPLICATION_ID:
+        return
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreDamaged(
+            f"{path} is a database of another program (application id {owner}): choose another path"
+        )
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that only reads."""
+    with translated():
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA cache_size = -4096")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    return connection

@@ -1,0 +1,195 @@
+"""Agents, their sessions and what they lost: what the fleet page and the rules about the link read."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from telemetryx.store.interface import AgentQuery
+from telemetryx.store.sqlite.ledger import agent_id
+from telemetryx.types import (
+    Agent,
+    AgentPage,
+    AgentState,
+    AgentStatus,
+    Connection,
+    Gap,
+    LossRow,
+    cause_name,
+)
+
+BEHIND_NS: Final = 30_000_000_000
+"""An agent whose oldest waiting reading is older than this is catching up."""
+
+_CONNECTED = "EXISTS (SELECT 1 FROM connection WHERE closed_ns = 0 AND connection.agent_id = agent.id)"
+_STATE = (
+    f"CASE WHEN NOT {_CONNECTED} THEN 'silent' "
+    f"WHEN oldest_ns != 0 AND oldest_ns < :now - {BEHIND_NS} THEN 'catching_up' ELSE 'live' END"
+)
+_COLUMNS = (
+    f"name, {_STATE} AS state, version, {_CONNECTED} AS connected, last_seen_ns, last_event_ns, backlog_bytes, "
+    f"backlog_batches, oldest_ns, skew_ms, CASE WHEN {_CONNECTED} THEN rate ELSE 0.0 END AS rate, "
+    "(SELECT count(*) FROM series WHERE series.agent_id = agent.id) AS series, stored, labels, status"
+)
+_SORT: Final = {
+    "name": "name",
+    "last_seen": "last_seen_ns",
+    "last_event": "last_event_ns",
+    "backlog": "backlog_bytes",
+    "skew": "abs(skew_ms)",
+    "rate": "rate",
+}
+
+
+def agents(connection: sqlite3.Connection, query: AgentQuery, now_ns: int) -> AgentPage:
+    """Return one page of agents."""
+    parts, values = ["1"], {"now": now_ns, "filter": query.filter, "site": query.site, "state": query.state}
+    if query.filter:
+        parts.append(
+            "(instr(lower(name), lower(:filter)) OR EXISTS "
+            "(SELECT 1 FROM json_each(agent.labels) WHERE instr(lower(value), lower(:filter))))"
+        )
+    if query.site is not None:
+        parts.append(
+            "(json_extract(labels, '$.site') = :site OR EXISTS "
+            "(SELECT 1 FROM series WHERE series.agent_id = agent.id AND series.site = :site))"
+        )
+    where = " AND ".join(parts)
+    counts = dict.fromkeys(map(str, AgentState), 0)
+    counts.update(
+        connection.execute(
+            f"SELECT {_STATE} AS state, count(*) FROM agent WHERE {where} GROUP BY 1", values
+        ).fetchall()
+    )
+    total = sum(counts.values())
+    if query.state is not None:
+        total = counts.get(query.state, 0)
+        where += f" AND {_STATE} = :state"
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM agent WHERE {where} "
+        f"ORDER BY {_SORT[query.sort]} {'DESC' if query.descending else 'ASC'}, name LIMIT :limit OFFSET :offset",
+        {**values, "limit": query.limit, "offset": query.offset},
+    ).fetchall()
+    return AgentPage([_agent(row) for row in rows], total, counts)
+
+
+def agent(connection: sqlite3.Connection, name: str, now_ns: int) -> Agent | None:
+    """Return one agent."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM agent WHERE name = :name", {"now": now_ns, "name": name}
+    ).fetchone()
+    return None if row is None else _agent(row)
+
+
+def _agent(row: tuple[Any, ...]) -> Agent:
+    name, state, version, connected, *numbers, labels, status = row
+    return Agent(name, AgentState(state), version, bool(connected), *numbers, json.loads(labels), status)
+
+
+# --- the connection log
+
+
+def opened(
+    connection: sqlite3.Connection,
+    agent: str,
+    peer: str,
+    version: str,
+    labels: Mapping[str, str],
+    skew_ms: float,
+    now_ns: int,
+) -> int:
+    """Log the start of a session."""
+    known = agent_id(connection, agent, now_ns)
+    connection.execute(
+        "UPDATE agent SET version = ?, labels = ?, skew_ms = ?, last_seen_ns = max(last_seen_ns, ?) WHERE id = ?",
+        (version, orjson.dumps(dict(labels), option=orjson.OPT_SORT_KEYS).decode(), skew_ms, now_ns, known),
+    )
+    (session,) = connection.execute(
+        "INSERT INTO connection (agent_id, peer, opened_ns, last_seen_ns) VALUES (?, ?, ?, ?) RETURNING id",
+        (known, peer, now_ns, now_ns),
+    ).fetchone()
+    return int(session)
+
+
+def seen(connection: sqlite3.Connection, session: int, status: AgentStatus | None, now_ns: int) -> None:
+    """Note that a session is alive."""
+    row = connection.execute(
+        "UPDATE connection SET last_seen_ns = max(last_seen_ns, ?) WHERE id = ? RETURNING agent_id",
+        (now_ns, session),
+    ).fetchone()
+    if row is None:
+        return
+    connection.execute("UPDATE agent SET last_seen_ns = max(last_seen_ns, ?) WHERE id = ?", (now_ns, row[0]))
+    if status is not None:
+        connection.execute(
+            "UPDATE agent SET backlog_bytes = ?, backlog_batches = ?, oldest_ns = ?, skew_ms = ?, rate = ?, status = ? "
+            "WHERE id = ?",
+            (
+                status.backlog_bytes,
+                status.backlog_batches,
+                status.oldest_ns,
+                status.skew_ms,
+                status.rate,
+                status.json,
+                row[0],
+            ),
+        )
+
+
+def closed(connection: sqlite3.Connection, session: int, reason: str, now_ns: int) -> None:
+    """Log the end of a session."""
+    connection.execute(
+        "UPDATE connection SET closed_ns = ?, last_seen_ns = max(last_seen_ns, ?), reason = ? WHERE id = ? AND closed_ns = 0",
+        (now_ns, now_ns, reason, session),
+    )
+
+
+def close_all(connection: sqlite3.Connection) -> int:
+    """End the sessions that a killed collector left open, at the time it last heard of them."""
+    return connection.execute(
+        "UPDATE connection SET closed_ns = max(last_seen_ns, 1), reason = 'the collector was restarted' WHERE closed_ns = 0"
+    ).rowcount
+
+
+def connections(
+    connection: sqlite3.Connection, agent: str | None, since_ns: int, limit: int
+) -> list[Connection]:
+    """Return sessions that were open at or after a time, newest first."""
+    rows = connection.execute(
+        "SELECT connection.id, agent.name, peer, opened_ns, closed_ns, connection.last_seen_ns, reason "
+        "FROM connection JOIN agent ON agent.id = agent_id WHERE (closed_ns = 0 OR closed_ns >= ?) "
+        "AND (? IS NULL OR agent.name = ?) ORDER BY connection.id DESC LIMIT ?",
+        (since_ns, agent, agent, limit),
+    )
+    return [Connection(*row) for row in rows]
+
+
+# --- the loss ledger
+
+
+def loss(connection: sqlite3.Connection, agent: str | None) -> list[LossRow]:
+    """Return what became of readings, by agent and cause, and what was stored."""
+    rows = connection.execute(
+        "SELECT agent.name, cause, count, first_ns, last_ns FROM loss JOIN agent ON agent.id = agent_id "
+        "WHERE ? IS NULL OR agent.name = ? ORDER BY agent.name, cause",
+        (agent, agent),
+    ).fetchall()
+    out = [LossRow(name, cause_name(cause), count, first, last) for name, cause, count, first, last in rows]
+    stored = connection.execute(
+        "SELECT name, stored, last_event_ns FROM agent WHERE stored > 0 AND (? IS NULL OR name = ?) ORDER BY name",
+        (agent, agent),
+    ).fetchall()
+    return out + [LossRow(name, "stored", count, 0, last) for name, count, last in stored]
+
+
+def gaps(connection: sqlite3.Connection, agent: str | None, limit: int) -> list[Gap]:
+    """Return dropped seqs, newest first."""
+    rows = connection.execute(
+        "SELECT agent.name, epoch.epoch, first_seq, last_seq, cause, count, t0_ns, t1_ns FROM gap "
+        "JOIN epoch ON epoch.id = epoch_id JOIN agent ON agent.id = agent_id "
+        "WHERE ? IS NULL OR agent.name = ? ORDER BY gap.id DESC LIMIT ?",
+        (agent, agent, limit),
+    )
+    return [Gap(*row[:4], cause_name(row[4]), *row[5:]) for row in rows]

@@ -1,0 +1,214 @@
+"""Aggregates: reducing samples, windows and rollups to buckets, and keeping rollup_1m and rollup_1h true.
+
+A rollup row is always computed from *everything* the store has of its minute, in the one order (time, batch key, index),
+never added to: so it doesn't depend on when data came. Compaction writes into `dirty` what changed; `refresh` recomputes
+that and forgets it. Readers (ranges.py) take raw data wherever something is dirty or not compacted yet.
+NaN counts as no value.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from telemetryx.store.sqlite import reading
+from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.types import F64, I64, SampleBlock, WindowBlock
+
+MINUTE: Final = 60_000_000_000
+HOUR: Final = 60 * MINUTE
+_SPLIT_MINUTES: Final = 60
+"""Dirty minutes farther apart than this become two entries."""
+_READ: Final = 1_000_000
+"""Samples that are held at once, about."""
+_NO_LIMIT: Final = 1 << 62
+
+
+@dataclass(slots=True)
+class Parts:
+    """Aggregates of one series, ascending by time: a sample is one with count 1."""
+
+    times: I64
+    counts: I64
+    sums: F64
+    mins: F64
+    maxs: F64
+    firsts: F64
+    lasts: F64
+
+    @classmethod
+    def empty(cls) -> "Parts":
+        """Make none."""
+        ints, floats = np.empty(0, np.int64), np.empty(0, np.float64)
+        return cls(ints, ints, floats, floats, floats, floats, floats)
+
+    def __len__(self) -> int:
+        """Count the parts."""
+        return len(self.times)
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return the columns, in the order of the rollup tables."""
+        return (self.times, self.counts, self.sums, self.mins, self.maxs, self.firsts, self.lasts)
+
+    def take(self, rows: Any) -> "Parts":  # noqa: ANN401 - a mask, a slice or indices
+        """Pick rows."""
+        return Parts(*(column[rows] for column in self.columns()))
+
+
+def join(parts: Sequence[Parts]) -> Parts:
+    """Put parts together, ascending by time; those of equal time keep the order of the sources."""
+    some = [part for part in parts if len(part)]
+    if not some:
+        return Parts.empty()
+    if len(some) == 1:
+        return some[0]
+    joined = Parts(
+        *(np.concatenate(columns) for columns in zip(*(part.columns() for part in some), strict=True))
+    )
+    if bool((joined.times[1:] < joined.times[:-1]).any()):
+        joined = joined.take(np.argsort(joined.times, kind="stable"))
+    return joined
+
+
+def of_samples(times: I64, values: F64) -> Parts:
+    """Take samples as parts; NaN is left out."""
+    real = ~np.isnan(values)
+    if not real.all():
+        times, values = times[real], values[real]
+    return Parts(times, np.ones(len(times), np.int64), values, values, values, values, values)
+
+
+def of_windows(block: WindowBlock, rows: slice) -> Parts:
+    """Take windows as parts, each at its start."""
+    return Parts(
+        block.start[rows],
+        block.count[rows].astype(np.int64),
+        block.sum[rows],
+        block.min[rows],
+        block.max[rows],
+        block.first[rows],
+        block.last[rows],
+    )
+
+
+def reduce(parts: Parts, start_ns: int, step_ns: int) -> Parts:
+    """Reduce ascending parts to one a bucket [start + i*step, ...); times become the buckets' starts."""
+    if not len(parts):
+        return parts
+    buckets = (parts.times - start_ns) // step_ns
+    edges = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(buckets[1:] != buckets[:-1]) + 1))
+    ends = np.append(edges[1:], len(buckets)) - 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Parts(
+            start_ns + buckets[edges] * step_ns,
+            np.add.reduceat(parts.counts, edges),
+            np.add.reduceat(parts.sums, edges),
+            np.minimum.reduceat(parts.mins, edges),
+            np.maximum.reduceat(parts.maxs, edges),
+            parts.firsts[edges],
+            parts.lasts[ends],
+        )
+
+
+def raw_parts(samples: SampleBlock, windows: WindowBlock, series: int) -> Parts:
+    """Return one series' samples and windows as ascending parts."""
+    first, last = np.searchsorted(windows.series, (series, series + 1))
+    return join([of_samples(*samples.of(series)), of_windows(windows, slice(int(first), int(last)))])
+
+
+def stored(connection: sqlite3.Connection, table: str, series: int, start_ns: int, end_ns: int) -> Parts:
+    """Return rollup rows of a series."""
+    rows = connection.execute(
+        f"SELECT t0_ns, count, sum, min, max, first, last FROM {table} WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ?",
+        (series, start_ns, end_ns),
+    ).fetchall()
+    if not rows:
+        return Parts.empty()
+    columns = list(zip(*rows, strict=True))
+    return Parts(
+        np.array(columns[0], np.int64),
+        np.array(columns[1], np.int64),
+        *(np.array(column, np.float64) for column in columns[2:]),
+    )
+
+
+def dirty_spans(times: I64) -> list[tuple[int, int]]:
+    """Return the stretches of minutes that these times lie in, as [t0, t1) aligned to minutes."""
+    minutes = np.unique(times // MINUTE)
+    breaks = np.flatnonzero(np.diff(minutes) > _SPLIT_MINUTES)
+    starts = minutes[np.concatenate((np.zeros(1, np.int64), breaks + 1))]
+    ends = minutes[np.append(breaks, len(minutes) - 1)]
+    return [
+        (start * MINUTE, (end + 1) * MINUTE)
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class Refresh:
+    """Recomputed rollup rows, ready to be written, and the entries of `dirty` that they settle."""
+
+    ids: list[int]
+    minutes: list[tuple[Any, ...]]
+    hours: list[tuple[Any, ...]]
+
+
+def plan(connection: sqlite3.Connection, numbers: Numbers, rows: int) -> Refresh:
+    """Recompute what the newest entries of `dirty` name, up to about so many rollup rows."""
+    work = Refresh([], [], [])
+    horizon = raw_horizon(connection)
+    entries = connection.execute(
+        "SELECT id, series_id, t0_ns, t1_ns FROM dirty ORDER BY id DESC LIMIT 1024"
+    ).fetchall()
+    for entry, series, t0, t1 in entries:
+        if len(work.minutes) >= rows:
+            break
+        start = max(t0, -(-horizon // MINUTE) * MINUTE)
+        if start < t1:
+            _recompute(connection, numbers, series, (start, t1), work)
+        work.ids.append(entry)
+    return work
+
+
+def raw_horizon(connection: sqlite3.Connection) -> int:
+    """Return the time before which raw data was deleted: rollups before it are all there is, and stay as they are."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'raw_horizon_ns'").fetchone()
+    return -(1 << 62) if row is None else int(row[0])
+
+
+def _recompute(
+    connection: sqlite3.Connection, numbers: Numbers, series: int, span: tuple[int, int], work: Refresh
+) -> None:
+    start, end = span
+    minutes = _minutes(connection, numbers, series, start, end)
+    first_hour, last_hour = start // HOUR * HOUR, -(-end // HOUR) * HOUR
+    around = stored(connection, "rollup_1m", series, first_hour, last_hour)
+    around = around.take((around.times < start) | (around.times >= end))
+    hours = reduce(join([around, minutes]), 0, HOUR)
+    for parts, rows in ((minutes, work.minutes), (hours, work.hours)):
+        rows.extend(zip([series] * len(parts), *(column.tolist() for column in parts.columns()), strict=True))
+
+
+def _minutes(connection: sqlite3.Connection, numbers: Numbers, series: int, start: int, end: int) -> Parts:
+    """Reduce raw data to minutes; a stretch with very many samples is halved, so that memory stays bounded."""
+    (count,) = connection.execute(
+        "SELECT coalesce(sum(count), 0) FROM chunk WHERE series_id = ? AND t1_ns >= ? AND t0_ns < ?",
+        (series, start, end),
+    ).fetchone()
+    if count > _READ and end - start > MINUTE:
+        middle = start + (end - start) // MINUTE // 2 * MINUTE
+        return join(
+            [_minutes(connection, numbers, series, *half) for half in ((start, middle), (middle, end))]
+        )
+    samples = reading.samples(connection, numbers, [series], start, end, _NO_LIMIT)
+    windows = reading.windows(connection, [series], start, end, sketches=False)
+    return reduce(raw_parts(samples, windows, series), 0, MINUTE)
+
+
+def apply(connection: sqlite3.Connection, work: Refresh) -> None:
+    """Write recomputed rows."""
+    connection.executemany("INSERT OR REPLACE INTO rollup_1m VALUES (?, ?, ?, ?, ?, ?, ?, ?)", work.minutes)
+    connection.executemany("INSERT OR REPLACE INTO rollup_1h VALUES (?, ?, ?, ?, ?, ?, ?, ?)", work.hours)
+    connection.executemany("DELETE FROM dirty WHERE id = ?", [(entry,) for entry in work.ids])

@@ -1,0 +1,130 @@
+"""The one thread that writes. Work is a function of the connection, run in a transaction of its own; ingest goes first.
+
+A failed transaction is rolled back and nothing of it may be acknowledged. After an I/O error the connection is thrown
+away and opened anew: what SQLite then finds in the WAL is what counts, not what we remember.
+"""
+
+import heapq
+import itertools
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from enum import IntEnum
+from typing import Any, Final, TypeVar
+
+from telemetryx.errors import StoreError, StoreUnavailable
+from telemetryx.store.sqlite.connection import translate
+
+T = TypeVar("T")
+MAX_WAITING: Final = 4_096
+
+
+class Priority(IntEnum):
+    """Who goes first when several wait."""
+
+    INGEST = 0
+    RULES = 1
+    STATUS = 2
+    UPKEEP = 3
+
+
+class Writer:
+    """Owns the writing connection and its thread."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], on_rollback: Callable[[], None]) -> None:
+        """Open the connection and start. `on_rollback` runs in the thread whenever a transaction was undone."""
+        self._connect = connect
+        self._on_rollback = on_rollback
+        self._connection: sqlite3.Connection | None = connect()
+        self._queue: list[tuple[int, int, Callable[[sqlite3.Connection], Any], Future[Any]]] = []
+        self._numbers = itertools.count()
+        self._wake = threading.Condition()
+        self._closing = False
+        self.longest_ns: dict[Priority, int] = dict.fromkeys(Priority, 0)
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, priority: Priority, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Queue work; the future has its result after the commit, or the reason why there was none."""
+        future: Future[T] = Future()
+        with self._wake:
+            if self._closing:
+                raise StoreUnavailable("the store is closed", "closed")
+            if len(self._queue) >= MAX_WAITING:
+                raise StoreUnavailable(f"{MAX_WAITING} writes wait already: the disk is too slow", "locked")
+            heapq.heappush(self._queue, (priority, next(self._numbers), work, future))
+            self._wake.notify()
+        return future
+
+    def close(self) -> None:
+        """Do what is queued, then close the connection and end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue and not self._closing:
+                    self._wake.wait()
+                if not self._queue:
+                    break
+                priority, _, work, future = heapq.heappop(self._queue)
+            if not future.set_running_or_notify_cancel():
+                continue
+            started = time.perf_counter_ns()
+            try:
+                result = self._transact(work)
+            except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            took = time.perf_counter_ns() - started
+            self.longest_ns[Priority(priority)] = max(took, self.longest_ns[Priority(priority)])
+        if self._connection is not None:
+            try:
+                self._connection.execute("PRAGMA optimize")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error:
+                pass  # a reader elsewhere holds it; the WAL is as durable as the file
+            self._connection.close()
+
+    def _transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401 - the work's own type
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                self._undo(connection)
+                raise
+        except sqlite3.Error as error:
+            ours = translate(error)
+            if not isinstance(ours, StoreUnavailable) or ours.reason == "io":
+                self._drop()
+            raise ours from error
+        except StoreError:
+            raise
+        return result
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        self._on_rollback()
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error:
+                pass
