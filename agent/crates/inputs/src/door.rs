@@ -227,11 +227,12 @@ impl Door {
         })
     }
 
-    /// True when a reading's own time is further ahead than is tolerated. A host whose clock was
-    /// never set has no say in that.
-    #[inline]
-    pub fn too_far_ahead(&self, time: i64, now_wall: i64) -> bool {
-        now_wall >= CLOCK_SET_AFTER
-            && time > now_wall.saturating_add(i64::try_from(self.limits.future.as_nanos()).unwrap_or(i64::MAX))
+    /// The latest time that a reading arriving now may have. A host whose clock was never set has
+    /// no say in that.
+    pub fn latest(&self, now_wall: i64) -> i64 {
+        if now_wall < CLOCK_SET_AFTER {
+            return i64::MAX;
+        }
+        now_wall.saturating_add(i64::try_from(self.limits.future.as_nanos()).unwrap_or(i64::MAX))
     }
 }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use telemetry::{Cause, Counts, Event, Intake, Origin, SampleFlags, SeriesDef, SeriesKey, SeriesRef, Stamp};
 
 use crate::door::Door;
+use crate::lineproto::Dictionary;
 
 /// Most raw keys a cache remembers; beyond them series are looked up in the shared table.
 const MAX_KEYS: usize = 65_536;
@@ -38,7 +39,7 @@ impl Rejection {
     }
 }
 
-/// A series as one cache numbers it. Valid until that cache is [renewed](SeriesCache::renewals).
+/// A series as one cache numbers it. Valid within one intake; beyond, only the cache itself keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
 
@@ -58,19 +59,14 @@ pub struct SeriesCache {
     by_series: HashMap<SeriesRef, Slot, ahash::RandomState>,
     entries: Vec<Entry>,
     intake: u32,
-    renewals: u64,
     scratch: Vec<u8>,
+    dictionary: Dictionary,
 }
 
 impl SeriesCache {
     /// An empty cache.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Counts up when all slots were forgotten: whoever keeps slots beside must drop them then.
-    pub fn renewals(&self) -> u64 {
-        self.renewals
     }
 
     /// Begins an intake. Between intakes is the one moment at which the cache may start anew.
@@ -80,7 +76,7 @@ impl SeriesCache {
             self.by_series.clear();
             self.entries.clear();
             (self.key_bytes, self.intake) = (0, 0);
-            self.renewals += 1;
+            self.dictionary.clear();
         }
         self.intake += 1;
     }
@@ -108,13 +104,16 @@ pub struct IntakeBuilder<'a> {
     intake: Intake,
     refused: Counts,
     kept: u32,
+    /// The latest time that is taken.
+    latest: i64,
 }
 
 impl<'a> IntakeBuilder<'a> {
     /// An empty intake of this door's input.
     pub fn new(door: &'a Door, cache: &'a mut SeriesCache, at: Stamp) -> Self {
         cache.begin();
-        Self { intake: Intake::new(door.input, at), door, cache, refused: Counts::new(), kept: 0 }
+        let latest = door.latest(at.wall);
+        Self { intake: Intake::new(door.input, at), door, cache, refused: Counts::new(), kept: 0, latest }
     }
 
     /// When it arrived.
@@ -137,9 +136,21 @@ impl<'a> IntakeBuilder<'a> {
         self.refused.iter().map(|(_, n)| n).sum()
     }
 
-    /// [`SeriesCache::renewals`] of the cache behind it.
-    pub fn renewals(&self) -> u64 {
-        self.cache.renewals
+    /// Line protocol's own part of the cache, taken out while a body is parsed.
+    pub(crate) fn take_dictionary(&mut self) -> Dictionary {
+        std::mem::take(&mut self.cache.dictionary)
+    }
+
+    /// Puts it back.
+    pub(crate) fn put_dictionary(&mut self, dictionary: Dictionary) {
+        self.cache.dictionary = dictionary;
+    }
+
+    /// Makes room for about this many samples.
+    pub fn reserve(&mut self, samples: usize) {
+        self.intake.index.reserve(samples);
+        self.intake.times.reserve(samples);
+        self.intake.values.reserve(samples);
     }
 
     /// The slot that an input's own key was [remembered](Self::remember) with.
@@ -207,7 +218,7 @@ impl<'a> IntakeBuilder<'a> {
         }
         let now = self.intake.stamp.wall;
         let (time, flags) = match time {
-            Some(time) if self.door.too_far_ahead(time, now) => return Err(future(time, self.door)),
+            Some(time) if time > self.latest => return Err(future(time, self.door)),
             Some(time) => (time, flags),
             None => (now, flags | SampleFlags::ARRIVAL_TIME),
         };
@@ -243,13 +254,16 @@ impl<'a> IntakeBuilder<'a> {
     /// # Errors
     /// [`Rejection`]: a time too far ahead, a text or a number of attributes over the limit.
     pub fn event(&mut self, event: Event) -> Result<(), Rejection> {
-        if self.door.too_far_ahead(event.time, self.intake.stamp.wall) {
+        if event.time > self.latest {
             return Err(future(event.time, self.door));
         }
         if event.attributes.len() > MAX_ATTRIBUTES {
             return Err(Rejection::new(
                 Cause::RejectedLimit,
-                format!("{} attributes on one event; at most {MAX_ATTRIBUTES} are taken", event.attributes.len()),
+                format!(
+                    "{} attributes on one event; at most {MAX_ATTRIBUTES} are taken",
+                    event.attributes.len()
+                ),
             ));
         }
         let mut size = event.source.len() + event.body.len();
@@ -304,9 +318,6 @@ fn not_finite(value: f64) -> Rejection {
 fn future(time: i64, door: &Door) -> Rejection {
     Rejection::new(
         Cause::RejectedTime,
-        format!(
-            "time {time} ns is more than {} s ahead of this host's clock",
-            door.limits.future.as_secs()
-        ),
+        format!("time {time} ns is more than {} s ahead of this host's clock", door.limits.future.as_secs()),
     )
 }

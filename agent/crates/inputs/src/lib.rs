@@ -11,9 +11,12 @@
 pub mod clock;
 pub mod door;
 pub mod intake;
+pub mod lineproto;
 pub mod mapping;
 pub mod rejects;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod times;
 
 pub use clock::{Clock, SystemClock};

@@ -192,7 +192,8 @@ fn offset(text: &str) -> Option<i64> {
         b'-' => -1,
         _ => return None,
     };
-    let digit = |at: usize| bytes.get(at).filter(|byte| byte.is_ascii_digit()).map(|byte| i64::from(byte - b'0'));
+    let digit =
+        |at: usize| bytes.get(at).filter(|byte| byte.is_ascii_digit()).map(|byte| i64::from(byte - b'0'));
     let hours = digit(1)? * 10 + digit(2)?;
     let minutes = match (bytes.len(), bytes.get(3)) {
         (3, None) => 0,
@@ -305,7 +306,16 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused_with_the_reason() {
-        for bad in ["", "morning", "12:30", "2024-03-01", "2024-03-01T10", "2024-03-01T10:00:00+25:00", "1.2.3", "--5"] {
+        for bad in [
+            "",
+            "morning",
+            "12:30",
+            "2024-03-01",
+            "2024-03-01T10",
+            "2024-03-01T10:00:00+25:00",
+            "1.2.3",
+            "--5",
+        ] {
             assert!(matches!(text(bad), Err(InvalidTime::NotATime(_))), "{bad}");
         }
         assert!(matches!(text("2024-02-30T10:00:00Z"), Err(InvalidTime::NoSuchDate(_))));
