@@ -16,7 +16,12 @@ def known_from(verdict: Verdict) -> int:
 
 
 def changes(
-    rule: MetricRule, key: str, labels: Mapping[str, str], verdict: Verdict, known: Iterable[Alert], now_ns: int
+    rule: MetricRule,
+    key: str,
+    labels: Mapping[str, str],
+    verdict: Verdict,
+    known: Iterable[Alert],
+    now_ns: int,
 ) -> list[AlertChange]:
     """Compare what stands with what was known (`known` is only needed after a rerun), oldest first."""
     stands = {episode.started_ns: episode for episode in verdict.episodes}
@@ -26,12 +31,16 @@ def changes(
     found: list[AlertChange] = []
     for started in sorted(old - set(stands)):
         alert = before.get(started)
-        kind = ChangeKind.MOVED if alert is not None and _covered(alert, stands.values()) else ChangeKind.WITHDRAWN
+        kind = (
+            ChangeKind.MOVED
+            if alert is not None and _covered(alert, stands.values())
+            else ChangeKind.WITHDRAWN
+        )
         found.append(AlertChange(kind, rule.name, key, started, now_ns))
     last = verdict.episodes[-1] if verdict.episodes else None
     for started, episode in sorted(stands.items()):
-        if episode is last and verdict.upto_ns is not None and episode.resolved_ns is None and started in before:
-            continue  # it goes on where the run met what was known: its fate is known too
+        if episode is last and verdict.upto_ns is not None and episode.resolved_ns is None:
+            continue  # it goes on where the run met what was known, so its fate is known (also that it never fired)
         if episode == going and not verdict.rerun:
             continue  # nothing happened to it
         found.append(_stands(rule, key, labels, episode, now_ns))
@@ -57,7 +66,9 @@ def _covered(alert: Alert, episodes: Iterable[Episode]) -> bool:
     )
 
 
-def _stands(rule: MetricRule, key: str, labels: Mapping[str, str], episode: Episode, now_ns: int) -> AlertChange:
+def _stands(
+    rule: MetricRule, key: str, labels: Mapping[str, str], episode: Episode, now_ns: int
+) -> AlertChange:
     every = {**labels, **rule.labels}
     threshold = rule.when.threshold
 

@@ -11,7 +11,9 @@ from telemetryx.types import F64
 
 Op = Literal[">", ">=", "<", "<=", "==", "!="]
 
-_TEXT: Final = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII)
+_TEXT: Final = re.compile(
+    r"\s*(>=|<=|==|!=|>|<)\s*([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII
+)
 _CALLS: Final[dict[str, Any]] = {
     ">": np.greater,
     ">=": np.greater_equal,

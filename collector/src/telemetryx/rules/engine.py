@@ -68,7 +68,12 @@ class RulesStore(AlertStore, Protocol):
         ...
 
     async def series(
-        self, matchers: Sequence[Matcher] = (), *, agent: str | None = None, limit: int = 1_000, offset: int = 0
+        self,
+        matchers: Sequence[Matcher] = (),
+        *,
+        agent: str | None = None,
+        limit: int = 1_000,
+        offset: int = 0,
     ) -> list[Series]:
         """Return series that meet all matchers."""
         ...
@@ -131,7 +136,7 @@ class Engine:
         *,
         lateness_ns: int,
         receivers: Sequence[str] = (),
-        publish: Callable[[Sequence[Alert]], None] = lambda alerts: None,
+        publish: Callable[[Sequence[Alert]], None] = lambda _alerts: None,
     ) -> None:
         """Take the rules; `lateness_ns` is for those that name none (how long raw data is kept)."""
         self._store = store
@@ -148,7 +153,7 @@ class Engine:
             if rule.enabled
         ]
         self._cursor = 0
-        self._seen = bytearray()
+        self._seen = np.zeros(0, np.bool_)
         self._wanted: dict[int, list[tuple[RuleState, str]]] = {}
         self._due: list[tuple[int, int, str]] = []
         self.future = 0
@@ -188,7 +193,8 @@ class Engine:
         while True:
             still = await self._store.rules_alerts(AlertQuery(states=OPEN, rule=name, limit=COMMIT_GROUPS))
             closed = [
-                AlertChange(ChangeKind.CLOSED, alert.rule, alert.group, alert.started_ns, now) for alert in still
+                AlertChange(ChangeKind.CLOSED, alert.rule, alert.group, alert.started_ns, now)
+                for alert in still
             ]
             self._publish(
                 await self._store.rules_commit(
@@ -275,24 +281,21 @@ class Engine:
 
     async def _meet_series(self, batches: Sequence[Committed]) -> None:
         """Look up series that are seen for the first time, and let them join the groups they belong to."""
-        new: set[int] = set()
-        for batch in batches:
-            ids = batch.samples.series
-            if batch.windows is not None and len(batch.windows):
-                ids = np.union1d(ids, batch.windows.series)
-            if len(ids) == 0:
-                continue
-            if int(ids.max()) >= len(self._seen):
-                self._seen.extend(bytes(int(ids.max()) + 1_024 - len(self._seen)))
-            fresh = ids[np.frombuffer(bytes(self._seen), np.uint8)[ids] == 0]
-            new.update(fresh.tolist())
+        blocks = [batch.samples.series for batch in batches]
+        blocks += [batch.windows.series for batch in batches if batch.windows is not None]
+        ids = np.unique(np.concatenate(blocks))
+        if len(ids) == 0:
+            return
+        if int(ids[-1]) >= len(self._seen):
+            self._seen = np.append(self._seen, np.zeros(int(ids[-1]) + 1_024 - len(self._seen), np.bool_))
+        new = ids[~self._seen[ids]].tolist()
         if not new:
             return
-        for series in (await self._store.series_by_id(sorted(new))).values():
+        for series in (await self._store.series_by_id(new)).values():
             for state in self._rules:
                 if state.matches(series):
                     self._join(state, series)
-            self._seen[series.id] = 1
+            self._seen[series.id] = True
 
     def _spans(self, batches: Sequence[Committed]) -> dict[tuple[int, str], list[Span]]:
         """Find the groups that these commits touch, and the times of what is new there."""
@@ -322,6 +325,8 @@ class Engine:
         late: list[tuple[RuleState, str, Span]] = []
         for index, groups in by_rule.items():
             state = self._rules[index]
+            if state.error is not None:
+                continue
             try:
                 proposals, behind = await self._forward(state, groups)
             except StoreUnavailable:
@@ -375,7 +380,11 @@ class Engine:
             behind += [(key, span) for span in old]
             if upto <= head or any(span.last_ns > head for span in old):
                 # Nothing new to judge here, or the rerun goes through to the newest point anyway.
-                if (after.due_ns, after.longest_ns) != (group.due_ns, group.longest_ns) or key not in state.groups or old:
+                if (
+                    (after.due_ns, after.longest_ns) != (group.due_ns, group.longest_ns)
+                    or key not in state.groups
+                    or old
+                ):
                     waiting.append(Proposal(state, key, after, []))
             elif upto - head > _near(rule):
                 behind.append((key, Span(head + 1, max(reached, head + 1), longest)))
@@ -492,9 +501,7 @@ def _together(spans: Iterable[Span], apart_ns: int) -> list[Span]:
     return joined
 
 
-def _neighbours(
-    ready: list[tuple[str, Group, int]], near_ns: int
-) -> Iterable[list[tuple[str, Group, int]]]:
+def _neighbours(ready: list[tuple[str, Group, int]], near_ns: int) -> Iterable[list[tuple[str, Group, int]]]:
     """Split groups so that those judged in one read lie close in time."""
     part: list[tuple[str, Group, int]] = []
     for one in sorted(ready, key=lambda item: item[1].head.at_ns):

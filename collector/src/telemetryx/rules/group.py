@@ -67,14 +67,17 @@ class Group:
             if version != _VERSION:
                 raise ValueError(f"state version {version} is unknown here; upgrade the collector")
             checkpoints = tuple(
-                Checkpoint(at, Machine(Phase(rest[0]), *rest[1:]) if rest else INACTIVE) for at, *rest in points
+                Checkpoint(at, Machine(Phase(rest[0]), *rest[1:]) if rest else INACTIVE)
+                for at, *rest in points
             )
         except (TypeError, IndexError, msgpack.UnpackException) as error:
             raise ValueError(f"not the state of a group: {error}") from error
         return cls(checkpoints, born, reached, due, longest)
 
 
-def prune(checkpoints: Sequence[Checkpoint], lateness_ns: int, *, born: bool) -> tuple[tuple[Checkpoint, ...], bool]:
+def prune(
+    checkpoints: Sequence[Checkpoint], lateness_ns: int, *, born: bool
+) -> tuple[tuple[Checkpoint, ...], bool]:
     """Keep few enough checkpoints, and none that lies uselessly far back; say whether the beginning is still among them.
 
     Between two that stay lies at most half of their age, so a rerun costs at most half more than the lateness of what

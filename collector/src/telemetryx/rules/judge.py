@@ -82,7 +82,9 @@ def horizon(rule: MetricRule, reached_ns: int, now_ns: int) -> tuple[int, int]:
     return (coming, 0) if now_ns >= coming + SETTLE_NS else (done, coming + SETTLE_NS)
 
 
-async def read(source: Source, groups: Sequence[Sequence[int]], start_ns: int, end_ns: int, longest_ns: int) -> Readings:
+async def read(
+    source: Source, groups: Sequence[Sequence[int]], start_ns: int, end_ns: int, longest_ns: int
+) -> Readings:
     """Read what these groups' series hold in the half-open range."""
     ids = [series for group in groups for series in group]
     samples = await source.samples(ids, start_ns, end_ns)
@@ -91,7 +93,11 @@ async def read(source: Source, groups: Sequence[Sequence[int]], start_ns: int, e
 
 
 async def extend(
-    source: Source, rule: MetricRule, groups: Sequence[Group], series: Sequence[Sequence[int]], upto: Sequence[int],
+    source: Source,
+    rule: MetricRule,
+    groups: Sequence[Group],
+    series: Sequence[Sequence[int]],
+    upto: Sequence[int],
     lateness_ns: int,
 ) -> list[Verdict]:
     """Judge many groups onwards from their newest states, in one read; their heads should lie close together."""
@@ -107,14 +113,21 @@ async def extend(
         head = group.head
         times, values = points.of(index)
         quiet = head.machine.phase is Phase.INACTIVE and not hits[index]
-        result = Run(head.machine, [], []) if quiet else run(terms(rule), head.machine, head.at_ns, times, values)
+        result = (
+            Run(head.machine, [], []) if quiet else run(terms(rule), head.machine, head.at_ns, times, values)
+        )
         checkpoints = (*group.checkpoints, *_checkpoints(result, times))
         found.append(_verdict(group, checkpoints, head, None, result.ended, lateness_ns, rerun=False))
     return found
 
 
 async def rerun(
-    source: Source, rule: MetricRule, group: Group, series: Sequence[int], span: tuple[int, int], upto_ns: int,
+    source: Source,
+    rule: MetricRule,
+    group: Group,
+    series: Sequence[int],
+    span: tuple[int, int],
+    upto_ns: int,
     lateness_ns: int,
 ) -> Verdict:
     """Judge a group again from the last checkpoint before `span`, the times of its first and last new reading."""
@@ -125,7 +138,9 @@ async def rerun(
     start = known[max(base, 0)]
     if base < 0:
         base = 0
-        if group.born:  # the beginning moves back; otherwise it is too late for what came before, not for what follows
+        if (
+            group.born
+        ):  # the beginning moves back; otherwise it is too late for what came before, not for what follows
             start = Checkpoint(first - 1, start.machine)
     settled = span[1] + rule.window - 1
     targets = [point for point in known[base + 1 :] if point.at_ns >= settled] if span[1] <= head else []
@@ -155,21 +170,35 @@ async def rerun(
         fresh.pop()
     last = met if met is not None else fresh[-1]
     checkpoints = (*known[:base], *fresh, *rest)
-    verdict = _verdict(
-        group, checkpoints, start, None if met is None else met.at_ns, episodes, lateness_ns, rerun=True, last=last
+    return _verdict(
+        group,
+        checkpoints,
+        start,
+        None if met is None else met.at_ns,
+        episodes,
+        lateness_ns,
+        rerun=True,
+        last=last,
     )
-    return verdict
 
 
 def _meet(
-    result: Run, times: I64, values: F64, rule: MetricRule, before: Checkpoint, targets: list[Checkpoint], stop: int
+    result: Run,
+    times: I64,
+    values: F64,
+    rule: MetricRule,
+    before: Checkpoint,
+    targets: list[Checkpoint],
+    stop: int,
 ) -> tuple[Checkpoint | None, Run, I64]:
     """Look for a known checkpoint in this slice that shows the state just computed; cut the run off there."""
     here = [target for target in targets if before.at_ns < target.at_ns <= stop]
     if not here:
         return None, result, times
     counts = np.searchsorted(times, [target.at_ns for target in here], side="right")
-    for target, count, machine in zip(here, counts, result.after([int(count) - 1 for count in counts]), strict=True):
+    for target, count, machine in zip(
+        here, counts, result.after([int(count) - 1 for count in counts]), strict=True
+    ):
         if machine == target.machine:
             size = int(count)
             cut = run(terms(rule), before.machine, before.at_ns, times[:size], values[:size])
@@ -191,12 +220,22 @@ def _checkpoints(result: Run, times: I64) -> list[Checkpoint]:
     if size == 0:
         return []
     indices = [*range(STRIDE - 1, size - 1, STRIDE), size - 1]
-    return [Checkpoint(int(times[index]), machine) for index, machine in zip(indices, result.after(indices), strict=True)]
+    return [
+        Checkpoint(int(times[index]), machine)
+        for index, machine in zip(indices, result.after(indices), strict=True)
+    ]
 
 
 def _verdict(
-    group: Group, checkpoints: tuple[Checkpoint, ...], start: Checkpoint, upto_ns: int | None, ended: list[Episode],
-    lateness_ns: int, *, rerun: bool, last: Checkpoint | None = None,
+    group: Group,
+    checkpoints: tuple[Checkpoint, ...],
+    start: Checkpoint,
+    upto_ns: int | None,
+    ended: list[Episode],
+    lateness_ns: int,
+    *,
+    rerun: bool,
+    last: Checkpoint | None = None,
 ) -> Verdict:
     going = ongoing((last or checkpoints[-1]).machine)
     kept, born = prune(checkpoints, lateness_ns, born=group.born)

@@ -47,13 +47,17 @@ def load_rules(paths: Iterable[Path], *, defaults: bool = True) -> RuleSet:
     texts: list[tuple[str, str]] = []
     problems: list[str] = []
     if defaults:
-        texts.append(("default.yaml", resources.files(__package__).joinpath("default.yaml").read_text("utf-8")))
+        texts.append(
+            ("default.yaml", resources.files(__package__).joinpath("default.yaml").read_text("utf-8"))
+        )
     for path in paths:
         try:
             with path.open("rb") as file:
                 texts.append((str(path), file.read(MAX_BYTES + 1).decode("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{path}: can't be read: {error}; name a UTF-8 YAML file that the collector may read")
+            problems.append(
+                f"{path}: can't be read: {error}; name a UTF-8 YAML file that the collector may read"
+            )
     rules: dict[str, AnyRule] = {}
     origins: dict[str, str] = {}
     for origin, text in texts:
@@ -98,7 +102,9 @@ def _read(text: str, origin: str) -> tuple[list[tuple[int, AnyRule]], list[str]]
     if tree is None:
         return [], []
     if not isinstance(tree, dict):
-        return [], [f"{origin}:1: a rule file is a mapping with the key `rules`; write `rules:` and a list below it"]
+        return [], [
+            f"{origin}:1: a rule file is a mapping with the key `rules`; write `rules:` and a list below it"
+        ]
     problems = [
         f"{origin}:{lines.get((key,), 1)}: unknown key `{key}`{_nearest(str(key), ['rules'])}"
         for key in tree
@@ -106,14 +112,19 @@ def _read(text: str, origin: str) -> tuple[list[tuple[int, AnyRule]], list[str]]
     ]
     entries = tree.get("rules", [])
     if not isinstance(entries, list):
-        return [], [*problems, f"{origin}:{lines.get(('rules',), 1)}: `rules` must be a list: start each rule with `- name:`"]
+        return [], [
+            *problems,
+            f"{origin}:{lines.get(('rules',), 1)}: `rules` must be a list: start each rule with `- name:`",
+        ]
     if len(entries) > MAX_RULES:
         return [], [*problems, f"{origin}: {len(entries)} rules, at most {MAX_RULES}; split or combine them"]
     found: list[tuple[int, AnyRule]] = []
     for index, entry in enumerate(entries):
         line = lines.get(("rules", index), 1)
         if not isinstance(entry, dict):
-            problems.append(f"{origin}:{line}: a rule is a mapping of keys; write `- name: …` and its keys below")
+            problems.append(
+                f"{origin}:{line}: a rule is a mapping of keys; write `- name: …` and its keys below"
+            )
             continue
         kind = entry.get("kind", "metric")
         if kind not in {"metric", "link"}:
@@ -125,13 +136,19 @@ def _read(text: str, origin: str) -> tuple[list[tuple[int, AnyRule]], list[str]]
             found.append((line, model.model_validate(entry)))
         except ValidationError as error:
             problems += [
-                _problem(dict(item), origin, lines, index, model, entry) for item in error.errors(include_url=False)
+                _problem(dict(item), origin, lines, index, model, entry)
+                for item in error.errors(include_url=False)
             ]
     return found, problems
 
 
 def _problem(
-    item: dict[str, Any], origin: str, lines: _Lines, index: int, model: type[BaseModel], entry: Mapping[Any, Any]
+    item: dict[str, Any],
+    origin: str,
+    lines: _Lines,
+    index: int,
+    model: type[BaseModel],
+    entry: Mapping[Any, Any],
 ) -> str:
     """Say one validation error: where, what, with which value, and what to do."""
     location = tuple(item["loc"])
@@ -158,7 +175,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, origin: str) -> str:
     for at in range(min(number, len(rows) - 1), max(-1, number - 3), -1):
         key, colon, rest = rows[at].partition(":")
         if colon and key.strip(" -") in {"when", "recover_when"} and rest.strip()[:1] in {">", "<", "=", "!"}:
-            return f'{origin}:{at + 1}: a comparison must stand in quotes: {key.strip(" -")}: "{rest.strip()}"'
+            return (
+                f'{origin}:{at + 1}: a comparison must stand in quotes: {key.strip(" -")}: "{rest.strip()}"'
+            )
     what = " ".join(part for part in (error.context, error.problem) if part)
     return f"{origin}:{number + 1}: not valid YAML: {what}"
 
@@ -167,7 +186,10 @@ def _tree(text: str) -> tuple[Any, _Lines]:
     """Parse without aliases, duplicate keys or depth, and note the line of each key and item."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not used here; write the value out", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not used here; write the value out",
+                problem_mark=event.start_mark,
+            )
     lines: _Lines = {}
     loader = yaml.SafeLoader(text)
     try:
@@ -188,7 +210,9 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, path: tuple[str | int, ...]
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None or key in found:
-                problem = "a key must be a word" if key is None else f"the key {key!r} stands here twice; keep one"
+                problem = (
+                    "a key must be a word" if key is None else f"the key {key!r} stands here twice; keep one"
+                )
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             lines[*path, key] = key_node.start_mark.line + 1
             found[key] = _value(loader, value_node, (*path, key), lines)

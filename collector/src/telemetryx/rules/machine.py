@@ -109,11 +109,14 @@ def run(terms: Terms, start: Machine, before_ns: int, times: I64, values: F64) -
             machine = _begin(terms, int(times[index]), float(values[index]))
         elif machine.phase is Phase.PENDING:
             index = min(
-                _first(broken, at, size), max(at, int(np.searchsorted(times, machine.started_ns + terms.for_ns)))
+                _first(broken, at, size),
+                max(at, int(np.searchsorted(times, machine.started_ns + terms.for_ns))),
             )
             if index == size:
                 break
-            machine = _decide(terms, machine, int(times[index]), float(values[index]), when[index], pauses[index])
+            machine = _decide(
+                terms, machine, int(times[index]), float(values[index]), when[index], pauses[index]
+            )
         else:
             index = _first(recovered, at, size)
             if index == size:
@@ -133,7 +136,9 @@ def _begin(terms: Terms, time: int, value: float) -> Machine:
     return Machine(Phase.PENDING, time, 0, value)
 
 
-def _decide(terms: Terms, machine: Machine, time: int, value: float, holds: np.bool_, pause: np.bool_) -> Machine:
+def _decide(
+    terms: Terms, machine: Machine, time: int, value: float, holds: np.bool_, pause: np.bool_
+) -> Machine:
     """Leave or confirm a pending state at the point that broke it or completed its `for`."""
     if not holds:
         return INACTIVE

@@ -40,7 +40,9 @@ def _selector(value: str) -> str:
     try:
         parse_selector(value)
     except SelectorError as error:
-        raise ValueError(f'{error}; a selector looks like temperature{{site="plant1",device=~"pump.*"}}') from error
+        raise ValueError(
+            f'{error}; a selector looks like temperature{{site="plant1",device=~"pump.*"}}'
+        ) from error
     return value
 
 
@@ -59,7 +61,9 @@ LabelValue = Annotated[str, Field(max_length=1_000)]
 class Common(BaseModel):
     """What both kinds of rules have."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S(?:.*\S)?$")]
     """What the alert is called. Unique over all files: an alert is known by its rule's name."""
@@ -127,13 +131,17 @@ class MetricRule(Common):
         if self.lateness is not None and self.lateness < self.window:
             raise ValueError("lateness must be at least as long as window")
         if self.group_by is not None and (barred := sorted(UNGROUPED & set(self.group_by))):
-            raise ValueError(f"group_by {barred[0]!r} would end every alert when a new version of the model arrives")
+            raise ValueError(
+                f"group_by {barred[0]!r} would end every alert when a new version of the model arrives"
+            )
         return self
 
     @property
     def fingerprint(self) -> str:
         """Return a digest of all that decides which alerts there are. Texts, labels and severity don't."""
-        return _digest(self, {"select", "agg", "window", "when", "for_", "recover_when", "group_by", "interval"})
+        return _digest(
+            self, {"select", "agg", "window", "when", "for_", "recover_when", "group_by", "interval"}
+        )
 
     @property
     def gap_ns(self) -> int:
@@ -146,7 +154,9 @@ class LinkRule(Common):
 
     kind: Literal["link"]
     """`link` judges the connection log."""
-    agents: Annotated[str, Field(max_length=4_000), AfterValidator(lambda text: _selector(text) if text else text)] = ""
+    agents: Annotated[
+        str, Field(max_length=4_000), AfterValidator(lambda text: _selector(text) if text else text)
+    ] = ""
     """Which agents: label matchers on what agents say about themselves, like `{site="plant1"}`; `agent` is the name. Empty: all."""
     after: Duration = parse_duration("2m")
     """An agent is silent when nothing came from it for this long."""

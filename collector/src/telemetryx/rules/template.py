@@ -28,7 +28,12 @@ def check(template: str) -> str:
 
 
 def render(
-    template: str, labels: Mapping[str, str], value: float | None, threshold: float | None, rule: str, severity: str
+    template: str,
+    labels: Mapping[str, str],
+    value: float | None,
+    threshold: float | None,
+    rule: str,
+    severity: str,
 ) -> str:
     """Fill a checked template; a label that the alert lacks is empty."""
     fields = {"value": number(value), "threshold": number(threshold), "rule": rule, "severity": severity}

@@ -105,9 +105,7 @@ def _of_windows(windows: WindowBlock, series: int) -> tuple[I64, F64]:
     return times[~bad], rows[:, ~bad]
 
 
-def evaluate(
-    agg: Agg, window_ns: int, interval_ns: int, readings: Readings, after: I64, upto: I64
-) -> Points:
+def evaluate(agg: Agg, window_ns: int, interval_ns: int, readings: Readings, after: I64, upto: I64) -> Points:
     """Compute each group's values at its points in (after[g], upto[g]]; interval 0 puts the points at the readings."""
     sizes = np.diff(readings.offsets)
     groups = len(sizes)

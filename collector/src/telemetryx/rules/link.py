@@ -1,0 +1,175 @@
+"""Rules about the link: has an agent been heard from? They judge the connection log by the collector's own clock.
+
+Readings that arrive late say nothing about when the link was up, so backfill never changes these alerts. After a start of
+the collector, and after a jump of its clock, silence is counted anew: nobody can be blamed for the time when nobody listened.
+A running alert lives in the store, so it outlasts a restart and ends when the agent is heard again.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from telemetryx.clock import Clock
+from telemetryx.rules import template
+from telemetryx.rules.group import group_key, matcher
+from telemetryx.rules.model import LinkRule
+from telemetryx.store.alerts import (
+    Alert,
+    AlertChange,
+    AlertQuery,
+    AlertState,
+    AlertStore,
+    ChangeKind,
+    RuleRow,
+    RulesCommit,
+)
+from telemetryx.store.interface import AgentQuery
+from telemetryx.store.selector import parse_selector
+from telemetryx.types import Agent, AgentPage, Series
+
+#: The wall clock may leave the monotonic one by this much between two looks before we call it a jump.
+JUMP_NS: Final = 5_000_000_000
+_PAGE: Final = 500
+_CONSUMER: Final = "links"
+
+
+class LinkStore(AlertStore, Protocol):
+    """The part of the store that these rules use."""
+
+    async def agents(self, query: AgentQuery) -> AgentPage:
+        """Return one page of agents."""
+        ...
+
+    async def agent(self, name: str) -> Agent | None:
+        """Return one agent."""
+        ...
+
+
+class Links:
+    """Runs the link rules; one task calls look() every second or so."""
+
+    def __init__(
+        self,
+        store: LinkStore,
+        clock: Clock,
+        rules: Iterable[LinkRule],
+        *,
+        receivers: Sequence[str] = (),
+        publish: Callable[[Sequence[Alert]], None] = lambda _alerts: None,
+    ) -> None:
+        """Take the rules; silence is counted from now at the earliest."""
+        self._store = store
+        self._clock = clock
+        self._rules = [
+            (rule, matcher(parse_selector(rule.agents)) if rule.agents else None)
+            for rule in rules
+            if rule.enabled
+        ]
+        self._receivers = tuple(receivers)
+        self._publish = publish
+        self._since_ns = clock.now_ns()
+        self._offset_ns = clock.now_ns() - clock.mono_ns()
+
+    @property
+    def rules(self) -> list[LinkRule]:
+        """Return the rules at work."""
+        return [rule for rule, _ in self._rules]
+
+    async def start(self) -> None:
+        """Note the rules in the store. A changed one keeps its alerts: they end when their agents are heard."""
+        await self._store.rules_commit(
+            RulesCommit(_CONSUMER, rules=[RuleRow(rule.name, rule.fingerprint) for rule in self.rules])
+        )
+
+    async def look(self) -> None:
+        """Compare who is silent with which alerts run, and store the differences."""
+        if not self._rules:
+            return
+        now = self._clock.now_ns()
+        offset = now - self._clock.mono_ns()
+        if abs(offset - self._offset_ns) > JUMP_NS:
+            self._since_ns = now
+        self._offset_ns = offset
+        quiet = await self._quiet(now, min(rule.after for rule in self.rules))
+        for rule, matches in self._rules:
+            silent = {
+                agent.name: agent
+                for agent in quiet
+                if now - max(agent.last_seen_ns, self._since_ns) >= rule.after
+                and (matches is None or matches(Series(0, agent.name, "", agent.labels)))
+            }
+            await self._settle(rule, silent, now)
+
+    async def _quiet(self, now: int, after: int) -> list[Agent]:
+        """Return the agents that were last seen longest ago, back from `after`."""
+        found: list[Agent] = []
+        while True:
+            page = await self._store.agents(AgentQuery(sort="last_seen", limit=_PAGE, offset=len(found)))
+            quiet = [agent for agent in page.agents if now - agent.last_seen_ns >= after]
+            found += quiet
+            if len(quiet) < _PAGE:
+                return [agent for agent in found if agent.last_seen_ns > 0]
+
+    async def _settle(self, rule: LinkRule, silent: dict[str, Agent], now: int) -> None:
+        running = await self._store.rules_alerts(
+            AlertQuery(states=frozenset({AlertState.FIRING}), rule=rule.name, limit=100_000)
+        )
+        named = {alert.labels.get("agent", ""): alert for alert in running}
+        changes = [_fires(rule, agent, now) for name, agent in silent.items() if name not in named]
+        for name, alert in named.items():
+            if name in silent:
+                continue
+            agent = await self._store.agent(name)
+            if agent is None:
+                changes.append(AlertChange(ChangeKind.CLOSED, alert.rule, alert.group, alert.started_ns, now))
+            elif agent.last_seen_ns > alert.started_ns:
+                # Heard again: not merely spared because the collector itself has just started.
+                changes.append(_ends(alert, agent.last_seen_ns, now))
+        if changes:
+            self._publish(
+                await self._store.rules_commit(
+                    RulesCommit(_CONSUMER, changes=changes, receivers=self._receivers)
+                )
+            )
+
+
+def _fires(rule: LinkRule, agent: Agent, now: int) -> AlertChange:
+    labels = {**agent.labels, "agent": agent.name, **rule.labels}
+    after = rule.after / 1e9
+
+    def text(source: str) -> str:
+        return template.render(source, labels, after, after, rule.name, rule.severity)
+
+    return AlertChange(
+        kind=ChangeKind.STANDS,
+        rule=rule.name,
+        group=group_key({"agent": agent.name}),
+        started_ns=agent.last_seen_ns,
+        at_ns=now,
+        state=AlertState.FIRING,
+        severity=rule.severity,
+        labels=labels,
+        annotations={name: text(value) for name, value in rule.annotations.items()},
+        summary=text(rule.summary) or f"{rule.name}: agent {agent.name}",
+        value=after,
+        threshold=after,
+        fired_ns=now,
+    )
+
+
+def _ends(alert: Alert, seen_ns: int, now: int) -> AlertChange:
+    return AlertChange(
+        kind=ChangeKind.STANDS,
+        rule=alert.rule,
+        group=alert.group,
+        started_ns=alert.started_ns,
+        at_ns=now,
+        state=AlertState.RESOLVED,
+        severity=alert.severity,
+        labels=alert.labels,
+        annotations=alert.annotations,
+        summary=alert.summary,
+        value=alert.value,
+        threshold=alert.threshold,
+        fired_ns=alert.fired_ns,
+        resolved_ns=max(seen_ns, alert.started_ns),
+    )

@@ -1,0 +1,261 @@
+"""Rules at work, as the rest of the collector sees them: one task to run, and what REST, WebSocket and console ask.
+
+app.py loads the rules, makes this from the store and a clock, lets ingest call `wake` after each commit, runs `run()` as a
+task, and hands `subscribe`d changes to the live stream. Notifications need no call: they lie in the outbox already.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from telemetryx.clock import Clock
+from telemetryx.errors import StoreError
+from telemetryx.rules.duration import format_duration
+from telemetryx.rules.engine import Engine, RulesStore
+from telemetryx.rules.link import Links, LinkStore
+from telemetryx.rules.load import AnyRule, RuleSet
+from telemetryx.rules.model import LinkRule, MetricRule
+from telemetryx.store.alerts import OPEN, Alert, AlertQuery, AlertState
+
+#: Without a wake-up the store is asked this often: a lost one costs a delay and nothing else.
+POLL_NS: Final = 2_000_000_000
+#: How long ended alerts are kept, and how often what is older is deleted.
+KEEP_NS: Final = 365 * 86_400_000_000_000
+_FORGET_EVERY_NS: Final = 3_600_000_000_000
+_WORST_PAUSE: Final = 30.0
+#: Readings may be missing this much longer than a rule's window until a firing alert is shown as unknown.
+UNKNOWN_NS: Final = 60_000_000_000
+
+log = structlog.get_logger("telemetryx.rules")
+Listener = Callable[[Sequence[dict[str, Any]]], None]
+
+
+class ServiceStore(RulesStore, LinkStore, Protocol):
+    """The part of the store that rules use."""
+
+
+class RulesService:
+    """Runs all rules and answers about them."""
+
+    def __init__(
+        self,
+        store: ServiceStore,
+        clock: Clock,
+        rules: RuleSet,
+        *,
+        lateness_ns: int,
+        link_interval_ns: int = 1_000_000_000,
+        receivers: Sequence[str] = (),
+    ) -> None:
+        """Take everything it needs. `lateness_ns`: how long raw data is kept. `receivers`: who is notified (notify/)."""
+        self._store = store
+        self._clock = clock
+        self._rules = rules
+        self._link_interval_ns = link_interval_ns
+        self._wake = asyncio.Event()
+        self._listeners: list[Listener] = []
+        metric = [rule for rule in rules.rules.values() if isinstance(rule, MetricRule)]
+        link = [rule for rule in rules.rules.values() if isinstance(rule, LinkRule)]
+        self._engine = Engine(
+            store, clock, metric, lateness_ns=lateness_ns, receivers=receivers, publish=self._publish
+        )
+        self._links = Links(store, clock, link, receivers=receivers, publish=self._publish)
+
+    # --- for app.py
+
+    def wake(self, *_committed: object) -> None:
+        """Say that something was committed. Cheap; called on the event loop after each commit."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Judge until `stop` is set. What goes wrong in the store is tried again; nothing is skipped meanwhile."""
+        pause = 0.0
+        started = False
+        next_link = next_forget = 0
+        while not stop.is_set():
+            try:
+                if not started:
+                    await self.start()
+                    started = True
+                busy = await self.step()
+                if self._clock.mono_ns() >= next_link:
+                    next_link = self._clock.mono_ns() + self._link_interval_ns
+                    await self._links.look()
+                if self._clock.mono_ns() >= next_forget:
+                    next_forget = self._clock.mono_ns() + _FORGET_EVERY_NS
+                    await self._store.rules_forget(self._clock.now_ns() - KEEP_NS, 10_000)
+                pause = 0.0
+            except StoreError as error:
+                pause = min(max(2 * pause, 0.25), _WORST_PAUSE)
+                log.warning("rules_wait_for_store", error=str(error), retry_in_s=pause)
+                await self._sleep(stop, pause)
+                continue
+            if not busy:
+                await self._sleep(stop, self._idle_s(next_link))
+
+    async def start(self) -> None:
+        """Load what the store remembers; run() does it."""
+        enabled = [rule.name for rule in self._rules.rules.values() if rule.enabled]
+        await self._engine.start(enabled)
+        await self._links.start()
+
+    async def step(self) -> bool:
+        """Judge the next commits and what the clock has made due; False when there is nothing more to do now."""
+        self._wake.clear()
+        busy = await self._engine.step()
+        await self._engine.due()
+        return busy
+
+    async def look(self) -> None:
+        """Judge the links once; run() does it every interval."""
+        await self._links.look()
+
+    def _idle_s(self, next_link: int) -> float:
+        waits = [POLL_NS, next_link - self._clock.mono_ns()]
+        due = self._engine.next_due()
+        if due is not None:
+            waits.append(due - self._clock.now_ns())
+        return max(min(waits), 1_000_000) / 1e9
+
+    async def _sleep(self, stop: asyncio.Event, seconds: float) -> None:
+        """Wait for a commit, the time, or the end."""
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self._wake.wait())]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    # --- for api/
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call a function on the event loop with alerts that changed (as `alerts` shows them); returns how to stop it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def _publish(self, alerts: Sequence[Alert]) -> None:
+        shown = [self.show(alert) for alert in alerts]
+        for listener in tuple(self._listeners):
+            try:
+                listener(shown)
+            except Exception:
+                log.exception("alert_listener_failed")  # its trouble is its own
+
+    async def alerts(
+        self,
+        state: str = "open",
+        *,
+        agent: str | None = None,
+        rule: str | None = None,
+        limit: int = 1_000,
+    ) -> list[dict[str, Any]]:
+        """Return alerts, newest start first. `state`: open, all, or one of the states; firing includes unknown."""
+        states: frozenset[AlertState]
+        if state == "all":
+            states = frozenset()
+        elif state == "open":
+            states = OPEN
+        elif state in {AlertState.FIRING, AlertState.UNKNOWN}:
+            states = frozenset({AlertState.FIRING})
+        else:
+            states = frozenset({AlertState(state)})
+        found = await self._store.rules_alerts(AlertQuery(states=states, agent=agent, rule=rule, limit=limit))
+        shown = [self.show(alert) for alert in found]
+        return [one for one in shown if state != AlertState.UNKNOWN or one["state"] == AlertState.UNKNOWN]
+
+    def show(self, alert: Alert) -> dict[str, Any]:
+        """Return an alert as the API shows it."""
+        data_ns = self._data_ns(alert)
+        state = alert.state
+        if state is AlertState.FIRING and data_ns is not None and self._stopped(alert, data_ns):
+            state = AlertState.UNKNOWN
+        return {
+            "id": alert.id,
+            "rule": alert.rule,
+            "state": str(state),
+            "severity": alert.severity,
+            "labels": dict(alert.labels),
+            "annotations": dict(alert.annotations),
+            "value": alert.value,
+            "threshold": alert.threshold,
+            "summary": alert.summary,
+            "started_ns": alert.started_ns,
+            "fired_ns": alert.fired_ns,
+            "resolved_ns": alert.resolved_ns,
+            "detected_ns": alert.detected_ns,
+            "changed_ns": alert.changed_ns,
+            "data_ns": data_ns,
+            "late": alert.late,
+            "revision": alert.revision,
+        }
+
+    def _data_ns(self, alert: Alert) -> int | None:
+        for state in self._engine.states:
+            if state.rule.name == alert.rule:
+                group = state.groups.get(alert.group)
+                return None if group is None else group.reached_ns
+        return None
+
+    def _stopped(self, alert: Alert, data_ns: int) -> bool:
+        rule = self._rules.rules.get(alert.rule)
+        window = rule.window if isinstance(rule, MetricRule) else 0
+        return self._clock.now_ns() - data_ns > window + UNKNOWN_NS
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every rule with how it is doing."""
+        open_now = await self._store.rules_alerts(AlertQuery(states=OPEN, limit=100_000))
+        counts: dict[tuple[str, str], int] = {}
+        for alert in open_now:
+            key = (alert.rule, str(alert.state))
+            counts[key] = counts.get(key, 0) + 1
+        running = {state.rule.name: state for state in self._engine.states}
+        return [
+            {
+                **describe(rule),
+                "file": self._rules.origins.get(rule.name, ""),
+                "firing": counts.get((rule.name, AlertState.FIRING), 0),
+                "pending": counts.get((rule.name, AlertState.PENDING), 0),
+                **_health(rule, running),
+            }
+            for rule in self._rules.rules.values()
+        ]
+
+    @property
+    def cursor(self) -> int:
+        """Return the number of the last commit that was judged, for /metrics."""
+        return self._engine.cursor
+
+
+def describe(rule: AnyRule) -> dict[str, Any]:
+    """Write a rule with the keys and spelling of its file."""
+    return rule.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _health(rule: AnyRule, running: dict[str, Any]) -> dict[str, Any]:
+    state = running.get(rule.name)
+    if not rule.enabled:
+        return {"state": "off", "error": None, "groups": 0}
+    if state is None:
+        return {"state": "ok", "error": None, "groups": 0}
+    error = state.error
+    if error is None and state.left_out:
+        error = f"{state.left_out} series belong to no group: a rule has at most {len(state.members)}; narrow `select` or use `group_by`"
+    return {
+        "state": "failed" if state.error else "ok",
+        "error": error,
+        "groups": len(state.groups),
+        "too_late": state.too_late,
+        "judged_ns": state.judged_ns,
+    }
+
+
+def explain(rule: AnyRule) -> str:
+    """Say a rule in one sentence, for `rules check`."""
+    if isinstance(rule, LinkRule):
+        return f"{rule.name}: an agent is silent for {format_duration(rule.after)}"
+    held = f" for {format_duration(rule.for_)}" if rule.for_ else ""
+    ends = f", until {rule.recover_when}" if rule.recover_when else ""
+    return f"{rule.name}: {rule.agg} of {rule.select} over {format_duration(rule.window)} {rule.when}{held}{ends}"
