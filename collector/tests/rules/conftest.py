@@ -296,7 +296,9 @@ class Bench:
             found, problems = check_text(rules, "test.yaml")
             assert problems == []
             self.rules = RuleSet({rule.name: rule for rule in found}, {})
-        self.service = RulesService(self.store, self.clock, self.rules, lateness_ns=30 * 86_400 * S)
+        self.service = RulesService(
+            self.store, self.store, self.clock, self.rules, lateness_ns=30 * 86_400 * S
+        )
         self.service.subscribe(self.seen.extend)
         self.started = False
         return self.service

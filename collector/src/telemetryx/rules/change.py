@@ -38,7 +38,7 @@ def changes(
         )
         found.append(AlertChange(kind, rule.name, key, started, now_ns))
     last = verdict.episodes[-1] if verdict.episodes else None
-    for started, episode in sorted(stands.items()):
+    for _, episode in sorted(stands.items()):
         if episode is last and verdict.upto_ns is not None and episode.resolved_ns is None:
             continue  # it goes on where the run met what was known, so its fate is known (also that it never fired)
         if episode == going and not verdict.rerun:

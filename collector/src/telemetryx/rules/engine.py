@@ -20,10 +20,11 @@ from telemetryx.clock import Clock
 from telemetryx.errors import CursorGone, StoreUnavailable
 from telemetryx.rules import judge
 from telemetryx.rules.change import changes, known_from
-from telemetryx.rules.group import Checkpoint, Group, Member, group_key, group_labels, matcher
+from telemetryx.rules.group import Checkpoint, Group, Member, group_key, group_labels
 from telemetryx.rules.judge import Verdict, first_point, horizon
 from telemetryx.rules.machine import INACTIVE
 from telemetryx.rules.model import MetricRule
+from telemetryx.store import selector
 from telemetryx.store.alerts import (
     OPEN,
     Alert,
@@ -35,7 +36,6 @@ from telemetryx.store.alerts import (
     RuleRow,
     RulesCommit,
 )
-from telemetryx.store.selector import parse_selector
 from telemetryx.types import Committed, Matcher, SampleBlock, Series, WindowBlock
 
 CONSUMER: Final = "rules"
@@ -52,8 +52,8 @@ _PAGE: Final = 5_000
 log = structlog.get_logger("telemetryx.rules")
 
 
-class RulesStore(AlertStore, Protocol):
-    """The part of the store that the engine uses."""
+class RulesStore(Protocol):
+    """The part of the store that holds readings."""
 
     async def cursor(self) -> int:
         """Return the newest commit's number."""
@@ -97,7 +97,7 @@ class RuleState:
 
     rule: MetricRule
     lateness_ns: int
-    matches: Callable[[Series], bool]
+    matchers: tuple[Matcher, ...]
     groups: dict[str, Group] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     error: str | None = None
@@ -131,6 +131,7 @@ class Engine:
     def __init__(
         self,
         store: RulesStore,
+        alerts: AlertStore,
         clock: Clock,
         rules: Iterable[MetricRule],
         *,
@@ -140,6 +141,7 @@ class Engine:
     ) -> None:
         """Take the rules; `lateness_ns` is for those that name none (how long raw data is kept)."""
         self._store = store
+        self._alerts = alerts
         self._clock = clock
         self._receivers = tuple(receivers)
         self._publish = publish
@@ -147,7 +149,7 @@ class Engine:
             RuleState(
                 rule,
                 lateness_ns if rule.lateness is None else rule.lateness,
-                matcher(parse_selector(rule.select)),
+                tuple(selector.parse(rule.select)),
             )
             for rule in rules
             if rule.enabled
@@ -171,8 +173,8 @@ class Engine:
     async def start(self, names: Iterable[str]) -> None:
         """Meet what the store remembers: rules that are gone or mean something else end their alerts (`names`: all rules)."""
         await self._store.register_consumer(CONSUMER, await self._store.cursor())
-        self._cursor = await self._store.rules_cursor(CONSUMER)
-        remembered = {row.name: row for row in await self._store.rules_known()}
+        self._cursor = await self._alerts.rules_cursor(CONSUMER)
+        remembered = {row.name: row for row in await self._alerts.rules_known()}
         known = set(names)
         for name in remembered:
             if name not in known:
@@ -182,7 +184,7 @@ class Engine:
             row = remembered.get(name)
             if row is not None and row.fingerprint != state.rule.fingerprint:
                 await self._forget(name)
-            await self._store.rules_commit(
+            await self._alerts.rules_commit(
                 RulesCommit(CONSUMER, rules=[RuleRow(name, state.rule.fingerprint)])
             )
             await self._load(state)
@@ -191,13 +193,13 @@ class Engine:
         """Close a rule's open alerts and drop its memory."""
         now = self._clock.now_ns()
         while True:
-            still = await self._store.rules_alerts(AlertQuery(states=OPEN, rule=name, limit=COMMIT_GROUPS))
+            still = await self._alerts.rules_alerts(AlertQuery(states=OPEN, rule=name, limit=COMMIT_GROUPS))
             closed = [
                 AlertChange(ChangeKind.CLOSED, alert.rule, alert.group, alert.started_ns, now)
                 for alert in still
             ]
             self._publish(
-                await self._store.rules_commit(
+                await self._alerts.rules_commit(
                     RulesCommit(
                         CONSUMER,
                         changes=closed,
@@ -211,14 +213,13 @@ class Engine:
 
     async def _load(self, state: RuleState) -> None:
         """Read the series that a rule is about, and the memory of its groups."""
-        matchers = parse_selector(state.rule.select)
         offset = 0
-        while page := await self._store.series(matchers, limit=_PAGE, offset=offset):
+        while page := await self._store.series(state.matchers, limit=_PAGE, offset=offset):
             for series in page:
-                if state.matches(series):
+                if selector.matches(state.matchers, series):
                     self._join(state, series)
             offset += len(page)
-        for row in await self._store.rules_groups(state.rule.name):
+        for row in await self._alerts.rules_groups(state.rule.name):
             if row.state is None or row.group not in state.members:
                 continue
             try:
@@ -293,7 +294,7 @@ class Engine:
             return
         for series in (await self._store.series_by_id(new)).values():
             for state in self._rules:
-                if state.matches(series):
+                if selector.matches(state.matchers, series):
                     self._join(state, series)
             self._seen[series.id] = True
 
@@ -421,7 +422,7 @@ class Engine:
             upto,
             state.lateness_ns,
         )
-        known = await self._store.rules_alerts(
+        known = await self._alerts.rules_alerts(
             AlertQuery(rule=rule.name, group=key, started_from_ns=known_from(verdict), limit=100_000)
         )
         return self._proposal(state, key, verdict, known)
@@ -437,7 +438,7 @@ class Engine:
         if not parts and cursor is not None:
             parts = [()]
         for index, part in enumerate(parts):
-            changed = await self._store.rules_commit(
+            changed = await self._alerts.rules_commit(
                 RulesCommit(
                     CONSUMER,
                     cursor=cursor if index == len(parts) - 1 else None,
@@ -460,7 +461,7 @@ class Engine:
         """Switch a rule off, visibly, until the next start; its groups go on from their saved states then."""
         state.error = f"{type(error).__name__}: {error}"[:500]
         log.error("rule_switched_off", rule=state.rule.name, error=state.error, exc_info=error)
-        await self._store.rules_commit(
+        await self._alerts.rules_commit(
             RulesCommit(CONSUMER, rules=[RuleRow(state.rule.name, state.rule.fingerprint, state.error)])
         )
 

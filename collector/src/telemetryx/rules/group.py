@@ -5,16 +5,15 @@ rule's lateness. Late readings are judged by running again from the last checkpo
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgpack
 
 from telemetryx.rules.machine import INACTIVE, Machine, Phase
 from telemetryx.rules.model import UNGROUPED
-from telemetryx.types import Matcher, Series
+from telemetryx.types import Series
 
 _VERSION: Final = 1
 
@@ -127,27 +126,3 @@ def group_labels(series: Series, group_by: Sequence[str] | None) -> dict[str, st
 def group_key(labels: Mapping[str, str]) -> str:
     """Write labels as the text that names a group in the store."""
     return json.dumps(dict(sorted(labels.items())), ensure_ascii=False, separators=(",", ":"))
-
-
-def matcher(matchers: Sequence[Matcher]) -> Callable[[Series], bool]:
-    """Compile a selector for series; a label that one lacks is empty, regular expressions are anchored."""
-    tests: list[tuple[str, Callable[[str], Any], bool]] = []
-    for one in matchers:
-        negative = one.op in {"!=", "!~"}
-        if one.op in {"=", "!="}:
-            tests.append((one.name, one.value.__eq__, negative))
-        else:
-            tests.append((one.name, re.compile(one.value).fullmatch, negative))
-
-    def matches(series: Series) -> bool:
-        return all(bool(test(_label(series, name))) is not negative for name, test, negative in tests)
-
-    return matches
-
-
-def _label(series: Series, name: str) -> str:
-    if name == "__name__":
-        return series.name
-    if name == "__agent__":
-        return series.agent
-    return series.labels.get(name) or (series.agent if name == "agent" else "")

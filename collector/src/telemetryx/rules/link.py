@@ -10,8 +10,9 @@ from typing import Final, Protocol
 
 from telemetryx.clock import Clock
 from telemetryx.rules import template
-from telemetryx.rules.group import group_key, matcher
+from telemetryx.rules.group import group_key
 from telemetryx.rules.model import LinkRule
+from telemetryx.store import selector
 from telemetryx.store.alerts import (
     Alert,
     AlertChange,
@@ -23,7 +24,6 @@ from telemetryx.store.alerts import (
     RulesCommit,
 )
 from telemetryx.store.interface import AgentQuery
-from telemetryx.store.selector import parse_selector
 from telemetryx.types import Agent, AgentPage, Series
 
 #: The wall clock may leave the monotonic one by this much between two looks before we call it a jump.
@@ -32,7 +32,7 @@ _PAGE: Final = 500
 _CONSUMER: Final = "links"
 
 
-class LinkStore(AlertStore, Protocol):
+class LinkStore(Protocol):
     """The part of the store that these rules use."""
 
     async def agents(self, query: AgentQuery) -> AgentPage:
@@ -50,6 +50,7 @@ class Links:
     def __init__(
         self,
         store: LinkStore,
+        alerts: AlertStore,
         clock: Clock,
         rules: Iterable[LinkRule],
         *,
@@ -58,12 +59,9 @@ class Links:
     ) -> None:
         """Take the rules; silence is counted from now at the earliest."""
         self._store = store
+        self._alerts = alerts
         self._clock = clock
-        self._rules = [
-            (rule, matcher(parse_selector(rule.agents)) if rule.agents else None)
-            for rule in rules
-            if rule.enabled
-        ]
+        self._rules = [(rule, tuple(selector.parse(rule.agents))) for rule in rules if rule.enabled]
         self._receivers = tuple(receivers)
         self._publish = publish
         self._since_ns = clock.now_ns()
@@ -76,7 +74,7 @@ class Links:
 
     async def start(self) -> None:
         """Note the rules in the store. A changed one keeps its alerts: they end when their agents are heard."""
-        await self._store.rules_commit(
+        await self._alerts.rules_commit(
             RulesCommit(_CONSUMER, rules=[RuleRow(rule.name, rule.fingerprint) for rule in self.rules])
         )
 
@@ -90,12 +88,12 @@ class Links:
             self._since_ns = now
         self._offset_ns = offset
         quiet = await self._quiet(now, min(rule.after for rule in self.rules))
-        for rule, matches in self._rules:
+        for rule, matchers in self._rules:
             silent = {
                 agent.name: agent
                 for agent in quiet
                 if now - max(agent.last_seen_ns, self._since_ns) >= rule.after
-                and (matches is None or matches(Series(0, agent.name, "", agent.labels)))
+                and selector.matches(matchers, _as_series(agent))
             }
             await self._settle(rule, silent, now)
 
@@ -110,7 +108,7 @@ class Links:
                 return [agent for agent in found if agent.last_seen_ns > 0]
 
     async def _settle(self, rule: LinkRule, silent: dict[str, Agent], now: int) -> None:
-        running = await self._store.rules_alerts(
+        running = await self._alerts.rules_alerts(
             AlertQuery(states=frozenset({AlertState.FIRING}), rule=rule.name, limit=100_000)
         )
         named = {alert.labels.get("agent", ""): alert for alert in running}
@@ -126,10 +124,15 @@ class Links:
                 changes.append(_ends(alert, agent.last_seen_ns, now))
         if changes:
             self._publish(
-                await self._store.rules_commit(
+                await self._alerts.rules_commit(
                     RulesCommit(_CONSUMER, changes=changes, receivers=self._receivers)
                 )
             )
+
+
+def _as_series(agent: Agent) -> Series:
+    """Let a selector look at an agent as it looks at a series."""
+    return Series(0, agent.name, "", {**agent.labels, "agent": agent.name})
 
 
 def _fires(rule: LinkRule, agent: Agent, now: int) -> AlertChange:

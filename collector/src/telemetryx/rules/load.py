@@ -186,9 +186,9 @@ def _tree(text: str) -> tuple[Any, _Lines]:
     """Parse without aliases, duplicate keys or depth, and note the line of each key and item."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
+            mark: Any = event.start_mark
             raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not used here; write the value out",
-                problem_mark=event.start_mark,
+                problem="aliases (*name) are not used here; write the value out", problem_mark=mark
             )
     lines: _Lines = {}
     loader = yaml.SafeLoader(text)
@@ -217,7 +217,7 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, path: tuple[str | int, ...]
             lines[*path, key] = key_node.start_mark.line + 1
             found[key] = _value(loader, value_node, (*path, key), lines)
         return found
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node)
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -15,7 +15,7 @@ from telemetryx.errors import SelectorError
 from telemetryx.rules import template
 from telemetryx.rules.comparison import Comparison
 from telemetryx.rules.duration import format_duration, parse_duration
-from telemetryx.store.selector import parse_selector
+from telemetryx.store import selector
 
 #: A reading is judged at every grid point whose window holds it; more than this many is a mistake.
 MAX_OVERLAP: Final = 10_000
@@ -38,7 +38,7 @@ def _interval(value: object) -> object:
 
 def _selector(value: str) -> str:
     try:
-        parse_selector(value)
+        selector.parse(value)
     except SelectorError as error:
         raise ValueError(
             f'{error}; a selector looks like temperature{{site="plant1",device=~"pump.*"}}'

@@ -5,7 +5,9 @@ task, and hands `subscribe`d changes to the live stream. Notifications need no c
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import structlog
@@ -13,11 +15,11 @@ import structlog
 from telemetryx.clock import Clock
 from telemetryx.errors import StoreError
 from telemetryx.rules.duration import format_duration
-from telemetryx.rules.engine import Engine, RulesStore
+from telemetryx.rules.engine import MAX_GROUPS, Engine, RulesStore, RuleState
 from telemetryx.rules.link import Links, LinkStore
 from telemetryx.rules.load import AnyRule, RuleSet
 from telemetryx.rules.model import LinkRule, MetricRule
-from telemetryx.store.alerts import OPEN, Alert, AlertQuery, AlertState
+from telemetryx.store.alerts import OPEN, Alert, AlertQuery, AlertState, AlertStore
 
 #: Without a wake-up the store is asked this often: a lost one costs a delay and nothing else.
 POLL_NS: Final = 2_000_000_000
@@ -33,7 +35,24 @@ Listener = Callable[[Sequence[dict[str, Any]]], None]
 
 
 class ServiceStore(RulesStore, LinkStore, Protocol):
-    """The part of the store that rules use."""
+    """The part of the store that rules read."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """One rule and how it is doing. `state`: ok, failed or off; `definition`: its keys, spelled as in a rule file."""
+
+    name: str
+    kind: str
+    file: str
+    expression: str
+    severity: str
+    state: str
+    error: str
+    groups: int
+    firing: int
+    pending: int
+    definition: Mapping[str, Any]
 
 
 class RulesService:
@@ -42,6 +61,7 @@ class RulesService:
     def __init__(
         self,
         store: ServiceStore,
+        alerts: AlertStore,
         clock: Clock,
         rules: RuleSet,
         *,
@@ -50,7 +70,7 @@ class RulesService:
         receivers: Sequence[str] = (),
     ) -> None:
         """Take everything it needs. `lateness_ns`: how long raw data is kept. `receivers`: who is notified (notify/)."""
-        self._store = store
+        self._alerts = alerts
         self._clock = clock
         self._rules = rules
         self._link_interval_ns = link_interval_ns
@@ -59,9 +79,9 @@ class RulesService:
         metric = [rule for rule in rules.rules.values() if isinstance(rule, MetricRule)]
         link = [rule for rule in rules.rules.values() if isinstance(rule, LinkRule)]
         self._engine = Engine(
-            store, clock, metric, lateness_ns=lateness_ns, receivers=receivers, publish=self._publish
+            store, alerts, clock, metric, lateness_ns=lateness_ns, receivers=receivers, publish=self._publish
         )
-        self._links = Links(store, clock, link, receivers=receivers, publish=self._publish)
+        self._links = Links(store, alerts, clock, link, receivers=receivers, publish=self._publish)
 
     # --- for app.py
 
@@ -85,7 +105,7 @@ class RulesService:
                     await self._links.look()
                 if self._clock.mono_ns() >= next_forget:
                     next_forget = self._clock.mono_ns() + _FORGET_EVERY_NS
-                    await self._store.rules_forget(self._clock.now_ns() - KEEP_NS, 10_000)
+                    await self._alerts.rules_forget(self._clock.now_ns() - KEEP_NS, 10_000)
                 pause = 0.0
             except StoreError as error:
                 pause = min(max(2 * pause, 0.25), _WORST_PAUSE)
@@ -162,7 +182,9 @@ class RulesService:
             states = frozenset({AlertState.FIRING})
         else:
             states = frozenset({AlertState(state)})
-        found = await self._store.rules_alerts(AlertQuery(states=states, agent=agent, rule=rule, limit=limit))
+        found = await self._alerts.rules_alerts(
+            AlertQuery(states=states, agent=agent, rule=rule, limit=limit)
+        )
         shown = [self.show(alert) for alert in found]
         return [one for one in shown if state != AlertState.UNKNOWN or one["state"] == AlertState.UNKNOWN]
 
@@ -204,22 +226,25 @@ class RulesService:
         window = rule.window if isinstance(rule, MetricRule) else 0
         return self._clock.now_ns() - data_ns > window + UNKNOWN_NS
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def rules(self) -> list[RuleStatus]:
         """Return every rule with how it is doing."""
-        open_now = await self._store.rules_alerts(AlertQuery(states=OPEN, limit=100_000))
-        counts: dict[tuple[str, str], int] = {}
-        for alert in open_now:
-            key = (alert.rule, str(alert.state))
-            counts[key] = counts.get(key, 0) + 1
+        standing = await self._alerts.rules_alerts(AlertQuery(states=OPEN, limit=100_000))
+        counts = Counter((alert.rule, alert.state) for alert in standing)
         running = {state.rule.name: state for state in self._engine.states}
         return [
-            {
-                **describe(rule),
-                "file": self._rules.origins.get(rule.name, ""),
-                "firing": counts.get((rule.name, AlertState.FIRING), 0),
-                "pending": counts.get((rule.name, AlertState.PENDING), 0),
-                **_health(rule, running),
-            }
+            RuleStatus(
+                name=rule.name,
+                kind=rule.kind,
+                file=self._rules.origins.get(rule.name, ""),
+                expression=explain(rule),
+                severity=rule.severity,
+                state=_state(rule, running.get(rule.name)),
+                error=_trouble(running.get(rule.name)),
+                groups=len(running[rule.name].groups) if rule.name in running else 0,
+                firing=counts[rule.name, AlertState.FIRING],
+                pending=counts[rule.name, AlertState.PENDING],
+                definition=rule.model_dump(mode="json", by_alias=True, exclude_none=True),
+            )
             for rule in self._rules.rules.values()
         ]
 
@@ -229,27 +254,23 @@ class RulesService:
         return self._engine.cursor
 
 
-def describe(rule: AnyRule) -> dict[str, Any]:
-    """Write a rule with the keys and spelling of its file."""
-    return rule.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _health(rule: AnyRule, running: dict[str, Any]) -> dict[str, Any]:
-    state = running.get(rule.name)
+def _state(rule: AnyRule, running: RuleState | None) -> str:
     if not rule.enabled:
-        return {"state": "off", "error": None, "groups": 0}
-    if state is None:
-        return {"state": "ok", "error": None, "groups": 0}
-    error = state.error
-    if error is None and state.left_out:
-        error = f"{state.left_out} series belong to no group: a rule has at most {len(state.members)}; narrow `select` or use `group_by`"
-    return {
-        "state": "failed" if state.error else "ok",
-        "error": error,
-        "groups": len(state.groups),
-        "too_late": state.too_late,
-        "judged_ns": state.judged_ns,
-    }
+        return "off"
+    return "failed" if running is not None and running.error else "ok"
+
+
+def _trouble(running: RuleState | None) -> str:
+    """Say what is wrong with a rule, or what it leaves out."""
+    if running is None:
+        return ""
+    if running.error:
+        return f"switched off until the next start: {running.error}"
+    if running.left_out:
+        return f"{running.left_out} series are not judged: {MAX_GROUPS:,} groups are the most; narrow `select` or use `group_by`"
+    if running.too_late:
+        return f"readings came {running.too_late} times later than the rule's lateness; raise `lateness`"
+    return ""
 
 
 def explain(rule: AnyRule) -> str:

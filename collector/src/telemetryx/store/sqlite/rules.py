@@ -4,13 +4,12 @@ Each method is one transaction of the store's one writer, or one snapshot of a r
 whole: its alerts, what each group remembers, what receivers are to be told, and the cursor.
 """
 
-import asyncio
 import json
 import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
@@ -30,8 +29,6 @@ from telemetryx.store.alerts import (
     notable,
     ready_ns,
 )
-from telemetryx.store.sqlite.readers import Readers
-from telemetryx.store.sqlite.writer import Priority, Writer
 
 T = TypeVar("T")
 #: Alerts that one message names; the others are counted in it.
@@ -45,16 +42,24 @@ _COLUMNS: Final = (
 _FIRST: Final = {AlertState.FIRING: 0, AlertState.RESOLVED: 1, AlertState.RETRACTED: 2, AlertState.CLOSED: 3}
 
 
+class Database(Protocol):
+    """What SqliteStore lends: its one writer and its readers."""
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run work in a transaction of its own, durable on return."""
+        ...
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run work on a snapshot."""
+        ...
+
+
 class SqliteRules:
     """The part of the SQLite store that rules and notify use (`AlertStore`)."""
 
-    def __init__(self, writer: Writer, readers: Readers) -> None:
+    def __init__(self, store: Database) -> None:
         """Share the store's writer and readers."""
-        self._writer = writer
-        self._readers = readers
-
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.wrap_future(self._writer.submit(Priority.RULES, work))
+        self._store = store
 
     async def rules_cursor(self, consumer: str) -> int:
         """Return the number of the last commit that this consumer has worked through; 0 at first."""
@@ -63,7 +68,7 @@ class SqliteRules:
             row = connection.execute("SELECT cursor FROM consumer WHERE name = ?", (consumer,)).fetchone()
             return int(row[0]) if row else 0
 
-        return await self._readers.read(work)
+        return await self._store.read(work)
 
     async def rules_known(self) -> list[RuleRow]:
         """Return what is remembered of each rule."""
@@ -71,7 +76,7 @@ class SqliteRules:
         def work(connection: sqlite3.Connection) -> list[RuleRow]:
             return [RuleRow(*row) for row in connection.execute("SELECT name, fingerprint, error FROM rule")]
 
-        return await self._readers.read(work)
+        return await self._store.read(work)
 
     async def rules_groups(self, rule: str) -> list[GroupRow]:
         """Return the saved state of every group of a rule."""
@@ -80,15 +85,15 @@ class SqliteRules:
             rows = connection.execute('SELECT rule, "group", state FROM rule_group WHERE rule = ?', (rule,))
             return [GroupRow(*row) for row in rows]
 
-        return await self._readers.read(work)
+        return await self._store.read(work)
 
     async def rules_commit(self, commit: RulesCommit) -> list[Alert]:
         """Apply one step; return the alerts that it changed, as they now stand (a forgotten one as retracted)."""
-        return await self._write(lambda connection: _commit(connection, commit))
+        return await self._store.write(lambda connection: _commit(connection, commit))
 
     async def rules_alerts(self, query: AlertQuery) -> list[Alert]:
         """Return alerts, newest start first."""
-        return await self._readers.read(lambda connection: _alerts(connection, query))
+        return await self._store.read(lambda connection: _alerts(connection, query))
 
     async def rules_forget(self, before_ns: int, limit: int) -> int:
         """Delete alerts that ended before a time, at most `limit`; return how many went."""
@@ -100,11 +105,11 @@ class SqliteRules:
                 (before_ns, limit),
             ).rowcount
 
-        return await self._write(work)
+        return await self._store.write(work)
 
     async def outbox_claim(self, receiver: str, now_ns: int, limit: int) -> Delivery | None:
         """Return the message that is due next for a receiver, first putting one together from what waits."""
-        return await self._write(lambda connection: _claim(connection, receiver, now_ns, limit))
+        return await self._store.write(lambda connection: _claim(connection, receiver, now_ns, limit))
 
     async def outbox_next(self, receiver: str) -> int | None:
         """Return when something will be due for this receiver; None when nothing waits."""
@@ -119,7 +124,7 @@ class SqliteRules:
                     return int(row[0])
             return None
 
-        return await self._readers.read(work)
+        return await self._store.read(work)
 
     async def outbox_done(self, delivery: int) -> None:
         """Forget a message that has arrived."""
@@ -131,7 +136,7 @@ class SqliteRules:
             )
             connection.execute("DELETE FROM delivery WHERE id = ?", (delivery,))
 
-        await self._write(work)
+        await self._store.write(work)
 
     async def outbox_retry(self, delivery: int, next_ns: int, error: str) -> None:
         """Note a failed attempt and when the next one is due."""
@@ -142,7 +147,7 @@ class SqliteRules:
             )
             _note(connection, delivery, 0, error)
 
-        await self._write(work)
+        await self._store.write(work)
 
     async def outbox_drop(self, delivery: int, error: str) -> None:
         """Give a message up, and count its alerts as dropped."""
@@ -155,7 +160,7 @@ class SqliteRules:
                 _note(connection, delivery, len(orjson.loads(row[0])) + int(row[1]), error)
                 connection.execute("DELETE FROM delivery WHERE id = ?", (delivery,))
 
-        await self._write(work)
+        await self._store.write(work)
 
     async def outbox_usage(self, receiver: str) -> OutboxUsage:
         """Return what waits and what was dropped."""
@@ -173,7 +178,7 @@ class SqliteRules:
             dropped, error = row or (0, None)
             return OutboxUsage(waiting, count, dropped, oldest, error)
 
-        return await self._readers.read(work)
+        return await self._store.read(work)
 
 
 def _commit(connection: sqlite3.Connection, commit: RulesCommit) -> list[Alert]:
@@ -360,17 +365,38 @@ def _alerts(connection: sqlite3.Connection, query: AlertQuery) -> list[Alert]:
 
 
 def _alert(row: Sequence[Any]) -> Alert:
-    number, rule, group, state, severity, labels, annotations, *rest = row
-    *middle, late, revision = rest
-    return Alert(
+    (
         number,
         rule,
         group,
-        AlertState(state),
+        state,
         severity,
-        orjson.loads(labels),
-        orjson.loads(annotations),
-        *middle,
-        bool(late),
+        labels,
+        annotations,
+        summary,
+        value,
+        threshold,
+        *times,
+        late,
         revision,
+    ) = row
+    started, fired, resolved, detected, changed = times
+    return Alert(
+        id=number,
+        rule=rule,
+        group=group,
+        state=AlertState(state),
+        severity=severity,
+        labels=orjson.loads(labels),
+        annotations=orjson.loads(annotations),
+        summary=summary,
+        value=value,
+        threshold=threshold,
+        started_ns=started,
+        fired_ns=fired,
+        resolved_ns=resolved,
+        detected_ns=detected,
+        changed_ns=changed,
+        late=bool(late),
+        revision=revision,
     )
