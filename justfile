@@ -85,6 +85,10 @@ docs: build native
 vectors:
     cd agent && cargo run --locked -p wire --example vectors -- ../proto/vectors
 
+# the console's libraries, fetched from npm and verified by hash
+vendor:
+    {{ python }} packaging/vendor.py
+
 # the default model, trained anew
 models: native
     {{ python }} models/recipes/host.py

@@ -1,0 +1,207 @@
+// A chart of a few lines that also is a table, has a sentence, and can be walked with the arrow keys.
+import { html, render } from "./vendor/lit-html-3.3.3/lit-html.js";
+import * as format from "./format.js";
+import { speak } from "./parts.js";
+
+export const MAX_LINES = 20;
+const TABLE_ROWS = 25;
+const DASHES = [[], [6, 3], [2, 3], [9, 3, 2, 3]];
+const color = (index) => getComputedStyle(document.documentElement).getPropertyValue(`--series-${(index % 8) + 1}`).trim();
+const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** Points of one line; x in seconds, y a number or null (a gap). */
+class Line {
+  constructor(series, name) {
+    this.series = series;
+    this.name = name;
+    this.x = [];
+    this.y = [];
+  }
+
+  load(timesNs, values) {
+    this.x = timesNs.map((ns) => ns / 1e9);
+    this.y = values.slice();
+  }
+
+  /** Appends newer points; where much more time passed than usual between two, a gap is drawn as one. */
+  append(timesNs, values) {
+    for (let i = 0; i < timesNs.length; i++) {
+      const x = timesNs[i] / 1e9;
+      const last = this.x.length - 1;
+      if (last >= 0 && x <= this.x[last]) continue;
+      const usual = this.usual();
+      if (usual && x - this.x[last] > 4 * usual) {
+        this.x.push(this.x[last] + usual);
+        this.y.push(null);
+      }
+      this.x.push(x);
+      this.y.push(values[i]);
+    }
+  }
+
+  usual() {
+    const n = Math.min(20, this.x.length - 1);
+    if (n < 3) return 0;
+    const steps = [];
+    for (let i = this.x.length - n; i < this.x.length; i++) steps.push(this.x[i] - this.x[i - 1]);
+    steps.sort((a, b) => a - b);
+    return steps[steps.length >> 1];
+  }
+
+  trim(from) {
+    let drop = 0;
+    while (drop < this.x.length && this.x[drop] < from) drop++;
+    // One point outside keeps the line touching the edge.
+    if (drop > 1) {
+      this.x.splice(0, drop - 1);
+      this.y.splice(0, drop - 1);
+    }
+  }
+
+  last() {
+    for (let i = this.y.length - 1; i >= 0; i--) if (this.y[i] !== null) return this.y[i];
+    return null;
+  }
+}
+
+export class Chart {
+  /** `series` are API rows of one metric; `span` is the width of the view in seconds. */
+  constructor(title, series, span) {
+    this.title = title;
+    this.span = span;
+    this.unit = series[0]?.unit ?? "";
+    this.hidden = Math.max(0, series.length - MAX_LINES);
+    const shown = series.slice(0, MAX_LINES);
+    this.lines = new Map(shown.map((one) => [one.id, new Line(one, format.lineName(one, shown))]));
+    this.element = document.createElement("section");
+    this.element.className = "card";
+    this.table = false;
+    this.page = 0;
+    this.cursor = null;
+    this.draw();
+  }
+
+  ids() {
+    return [...this.lines.keys()];
+  }
+
+  load(answerSeries) {
+    for (const one of answerSeries) this.lines.get(one.id)?.load(one.times_ns, one.values);
+    this.refresh();
+  }
+
+  /** `batch` maps ids to {times_ns, values}; true when something of this chart was in it. */
+  append(batch) {
+    let touched = false;
+    for (const [id, line] of this.lines) {
+      const points = batch[id];
+      if (!points) continue;
+      line.append(points.times_ns, points.values);
+      touched = true;
+    }
+    return touched;
+  }
+
+  /** Draws what came, once a frame and only while the page is seen. */
+  refresh() {
+    if (this.scheduled || document.hidden) return;
+    this.scheduled = true;
+    requestAnimationFrame(() => {
+      this.scheduled = false;
+      const from = Date.now() / 1000 - this.span;
+      for (const line of this.lines.values()) line.trim(from);
+      this.data = uPlot.join([...this.lines.values()].map((line) => [line.x, line.y]), [...this.lines.values()].map((line) => line.y.map(() => 2)));
+      if (!this.data || this.data.length === 0) this.data = [[], ...[...this.lines.values()].map(() => [])];
+      this.draw();
+      if (this.plot) {
+        this.plot.setData(this.data, false);
+        this.plot.setScale("x", { min: from, max: Date.now() / 1000 });
+      }
+    });
+  }
+
+  summary() {
+    let min = Infinity, max = -Infinity, count = 0, gaps = 0;
+    for (const line of this.lines.values()) {
+      for (const y of line.y) {
+        if (y === null) gaps++;
+        else { count++; if (y < min) min = y; if (y > max) max = y; }
+      }
+    }
+    if (count === 0) return `No data in the last ${format.span(this.span)}.`;
+    const lines = [...this.lines.values()];
+    const last = lines.length === 1 ? `, last ${format.number(lines[0].last(), this.unit)}` : "";
+    return `Last ${format.span(this.span)}: ${format.number(min, this.unit)} to ${format.number(max, this.unit)}${last}${gaps ? `, with gaps` : ""}${this.hidden ? `; ${this.hidden} more lines not drawn` : ""}.`;
+  }
+
+  draw() {
+    const lines = [...this.lines.values()];
+    render(html`
+      <div class="head"><h3>${this.title}</h3>
+        <button aria-pressed=${this.table} @click=${() => { this.table = !this.table; this.page = 0; this.draw(); this.mount(); }}>Table</button></div>
+      <p class="summary">${this.summary()}</p>
+      ${this.table ? this.tableView(lines) : html`
+        <div class="plot" role="img" tabindex="0" aria-label="Chart of ${this.title}. ${this.summary()} Arrow keys walk the points."
+          @keydown=${(event) => this.key(event)}></div>
+        ${lines.length > 1 ? html`<ul class="legend">${lines.map((line, i) => html`<li>
+          <svg width="26" height="8" aria-hidden="true"><line x1="0" y1="4" x2="26" y2="4" stroke=${color(i)} stroke-width="2" stroke-dasharray=${DASHES[(i >> 3) % 4].join(" ")}></line></svg>${line.name}
+          <span class="soft">${format.number(line.last(), this.unit)}</span></li>`)}</ul>` : ""}`}
+    `, this.element);
+  }
+
+  tableView(lines) {
+    const rows = [...(this.data?.[0]?.keys() ?? [])].reverse();
+    const pages = Math.max(1, Math.ceil(rows.length / TABLE_ROWS));
+    this.page = Math.min(this.page, pages - 1);
+    const shown = rows.slice(this.page * TABLE_ROWS, (this.page + 1) * TABLE_ROWS);
+    return html`<div class="scroll"><table><caption>${this.title}, newest first, ${format.zone}</caption>
+      <thead><tr><th scope="col">Time</th>${lines.map((line) => html`<th scope="col" class="number">${line.name}</th>`)}</tr></thead>
+      <tbody>${shown.map((row) => html`<tr><th scope="row">${format.timeOfDay(this.data[0][row])}</th>
+        ${lines.map((_, i) => html`<td class="number">${format.number(this.data[i + 1][row], this.unit)}</td>`)}</tr>`)}</tbody></table></div>
+      <div class="pager"><button ?disabled=${this.page === 0} @click=${() => { this.page--; this.draw(); }}>Newer</button>
+        <span>Page ${this.page + 1} of ${pages}</span>
+        <button ?disabled=${this.page >= pages - 1} @click=${() => { this.page++; this.draw(); }}>Older</button></div>`;
+  }
+
+  /** Puts uPlot into its place; call when the element is in the page, and after a change of theme. */
+  mount() {
+    this.plot?.destroy();
+    this.plot = null;
+    const place = this.element.querySelector(".plot");
+    if (!place) return;
+    const axis = { stroke: token("--soft"), grid: { stroke: token("--grid"), width: 1 }, ticks: { stroke: token("--grid") }, font: "12px system-ui" };
+    this.plot = new uPlot({
+      width: Math.max(200, place.clientWidth), height: place.clientHeight,
+      legend: { show: false }, cursor: { y: false, sync: { key: "telemetryx" } },
+      scales: { x: { time: true } },
+      axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (this.unit === "By" ? format.bytes(tick) : format.number(tick))) }],
+      series: [{}, ...[...this.lines.values()].map((line, i) => ({ label: line.name, stroke: color(i), width: 1.6, dash: DASHES[(i >> 3) % 4], spanGaps: false, points: { show: false } }))],
+    }, this.data ?? [[], ...[...this.lines.values()].map(() => [])], place);
+    const now = Date.now() / 1000;
+    this.plot.setScale("x", { min: now - this.span, max: now });
+    this.observer ??= new ResizeObserver(() => {
+      const holder = this.element.querySelector(".plot");
+      if (holder && this.plot) this.plot.setSize({ width: Math.max(200, holder.clientWidth), height: holder.clientHeight });
+    });
+    this.observer.disconnect();
+    this.observer.observe(place);
+  }
+
+  key(event) {
+    const count = this.data?.[0]?.length ?? 0;
+    const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -count, End: count };
+    if (!(event.key in moves) || count === 0) return;
+    event.preventDefault();
+    this.cursor = Math.min(count - 1, Math.max(0, (this.cursor ?? count - 1) + moves[event.key]));
+    const x = this.data[0][this.cursor];
+    this.plot?.setCursor({ left: this.plot.valToPos(x, "x"), top: 10 });
+    const values = [...this.lines.values()].map((line, i) => `${this.lines.size > 1 ? `${line.name} ` : ""}${format.number(this.data[i + 1][this.cursor], this.unit)}`);
+    speak(`${format.timeOfDay(x)}: ${values.join(", ")}`);
+  }
+
+  destroy() {
+    this.observer?.disconnect();
+    this.plot?.destroy();
+    this.plot = null;
+  }
+}

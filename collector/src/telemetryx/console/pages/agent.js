@@ -1,0 +1,61 @@
+// One agent: its state and why, its lanes, the loss ledger as an equation, its inputs, its devices.
+import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
+import { get } from "../api.js";
+import * as format from "../format.js";
+import { Live } from "../live.js";
+import { failure, stateBadge } from "../parts.js";
+import { query } from "../url.js";
+import { deviceRow } from "./fleet.js";
+
+export const title = "Agent";
+const EVERY = 3_000;
+
+export function open(place) {
+  let agent = null;
+  let error = null;
+
+  async function load() {
+    try {
+      agent = await get(`agents/${encodeURIComponent(query().name ?? "")}`);
+      error = null;
+    } catch (problem) {
+      error = problem;
+    }
+    draw();
+  }
+
+  function draw() {
+    render(html`<p><a href="/">Fleet</a></p><h1>${query().name}</h1>${failure(error)}${agent ? body(agent) : nothing}`, place);
+  }
+
+  load();
+  const timer = setInterval(() => { if (!document.hidden) load(); }, EVERY);
+  const stream = new Live({ agents: true }, () => {});
+  const close = () => { clearInterval(timer); stream.close(); };
+  close.update = load;
+  return close;
+}
+
+function body(agent) {
+  const status = agent.status ?? {};
+  return html`
+    <p>${stateBadge(agent.state)} <span class="soft">version ${agent.version}, ${Object.entries(agent.labels).map(([name, value]) => `${name} ${value}`).join(", ")}</span></p>
+    <dl class="facts">
+      <dt>Last seen</dt><dd>${format.ago(agent.last_seen_ns)} <span class="soft">${format.at(agent.last_seen_ns)}</span></dd>
+      <dt>Last event</dt><dd>${format.ago(agent.last_event_ns)} <span class="soft">${format.at(agent.last_event_ns)}</span></dd>
+      <dt>Backlog</dt><dd>${agent.backlog_batches ? `${format.bytes(agent.backlog_bytes)} in ${agent.backlog_batches} batches, oldest ${format.ago(agent.oldest_ns)}` : "nothing waits"}</dd>
+      <dt>Clock skew</dt><dd>${agent.skew_ms === null ? "unknown" : `${format.number(agent.skew_ms)} ms`}</dd>
+      <dt>Readings/s</dt><dd>${format.number(agent.rate)}</dd>
+    </dl>
+    <h2>Loss ledger</h2>
+    <div class="scroll"><table><caption>received = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight</caption>
+      <thead><tr><th scope="col">Cause</th><th scope="col" class="number">Readings</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
+      <tbody>${agent.loss.map((row) => html`<tr><th scope="row">${row.cause.replaceAll("_", " ")}</th><td class="number">${format.number(row.count)}</td><td>${row.first_ns ? format.at(row.first_ns) : "–"}</td><td>${row.last_ns ? format.at(row.last_ns) : "–"}</td></tr>`)}</tbody></table></div>
+    ${status.inputs ? html`<h2>Inputs</h2><div class="scroll"><table><caption>As the agent said last</caption>
+      <thead><tr><th scope="col">Input</th><th scope="col" class="number">Received</th><th scope="col" class="number">Readings/s</th><th scope="col">Refused</th><th scope="col">Problem</th></tr></thead>
+      <tbody>${status.inputs.map((input) => html`<tr><th scope="row">${input.name}</th><td class="number">${format.number(input.received)}</td><td class="number">${format.number(Math.round(input.rate * 10) / 10)}</td>
+        <td>${(input.causes ?? []).filter(([cause]) => cause !== "received").map(([cause, n]) => `${cause.replaceAll("_", " ")} ${n}`).join(", ") || "none"}</td><td>${input.error ?? "–"}</td></tr>`)}</tbody></table></div>` : nothing}
+    <h2>Devices</h2>
+    <div class="scroll"><table><caption>Devices behind this agent</caption><thead><tr><th scope="col">Device</th><th scope="col">Site</th><th scope="col">Agent</th><th scope="col" class="number">Series</th><th scope="col">Last event</th></tr></thead>
+      <tbody>${agent.devices.map(deviceRow)}</tbody></table></div>`;
+}

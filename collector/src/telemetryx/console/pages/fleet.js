@@ -1,0 +1,107 @@
+// The fleet: a sentence, counts that filter, the agents (sorted, filtered and paged by the server), and their devices.
+import { html, render } from "../vendor/lit-html-3.3.3/lit-html.js";
+import { repeat } from "../vendor/lit-html-3.3.3/directives/repeat.js";
+import { get } from "../api.js";
+import * as format from "../format.js";
+import { Live } from "../live.js";
+import { choiceField, failure, filterField, pager, sortHeading, stateBadge } from "../parts.js";
+import { go, link, query, withQuery } from "../url.js";
+
+export const title = "Fleet";
+const LIMIT = 50;
+const EVERY = 5_000;
+
+export function open(place) {
+  let fleet = { agents: [], total: 0, counts: { live: 0, catching_up: 0, silent: 0 } };
+  let devices = { devices: [], total: 0 };
+  let alerts = [];
+  let error = null;
+  let loaded = false;
+  let request = null;
+
+  async function load() {
+    request?.abort();
+    request = new AbortController();
+    const { filter, state, sort, order, offset, dfilter, doffset } = query();
+    try {
+      [fleet, devices, { alerts }] = await Promise.all([
+        get("agents", { filter, state, sort, order, offset, limit: LIMIT }, request.signal),
+        get("devices", { filter: dfilter, offset: doffset, limit: LIMIT }, request.signal),
+        get("alerts", { state: "open", limit: 100 }, request.signal),
+      ]);
+      error = null;
+      loaded = true;
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
+      error = problem;
+    }
+    draw();
+  }
+
+  function sentence() {
+    const { live, catching_up: busy, silent } = fleet.counts;
+    const all = live + busy + silent;
+    if (!loaded) return "Loading.";
+    if (all === 0) return "No agent has connected yet. Start one with: telemetryx-agent run";
+    const firing = alerts.filter((alert) => alert.state === "firing").length;
+    return `${live} of ${all} agents live, ${busy} catching up, ${silent} silent. ${firing === 0 ? "No alert is firing." : `${firing} ${firing === 1 ? "alert is" : "alerts are"} firing.`}`;
+  }
+
+  function draw() {
+    const { state = "", sort = "name", order = "asc", offset = 0 } = query();
+    const count = (value, text, number) => html`<button aria-pressed=${state === value} @click=${() => go(withQuery({ state: state === value ? "" : value, offset: "" }))}>${text} ${number}</button>`;
+    render(html`
+      <h1>Fleet</h1><p class="lead">${sentence()} ${alerts.length ? html`<a href="/alerts">Open alerts</a>` : ""}</p>
+      ${failure(error)}
+      <div class="bar" role="group" aria-label="Filter agents">
+        ${count("live", "● live", fleet.counts.live)} ${count("catching_up", "◐ catching up", fleet.counts.catching_up)} ${count("silent", "○ silent", fleet.counts.silent)}
+        ${filterField("Find an agent", "filter", "name, site or label")}
+      </div>
+      <div class="scroll"><table><caption>Agents</caption><thead><tr>
+        ${sortHeading("Agent", "name", sort, order)}<th scope="col">State</th>
+        ${sortHeading("Last seen", "last_seen", sort, order)}${sortHeading("Last event", "last_event", sort, order)}
+        ${sortHeading("Backlog", "backlog", sort, order, true)}${sortHeading("Clock skew", "skew", sort, order, true)}
+        ${sortHeading("Readings/s", "rate", sort, order, true)}<th scope="col" class="number">Series</th><th scope="col">Version</th></tr></thead>
+        <tbody>${repeat(fleet.agents, (row) => row.name, agentRow)}</tbody></table></div>
+      ${pager(fleet.total, Number(offset), LIMIT)}
+      <h2>Devices</h2>
+      <div class="bar">${filterField("Find a device", "dfilter", "device or site")}</div>
+      <div class="scroll"><table><caption>Devices${devices.total > devices.devices.length ? ` (${devices.devices.length} of ${devices.total}; filter to see others)` : ""}</caption><thead><tr>
+        <th scope="col">Device</th><th scope="col">Site</th><th scope="col">Agent</th><th scope="col" class="number">Series</th><th scope="col">Last event</th></tr></thead>
+        <tbody>${repeat(devices.devices, (row) => `${row.agent}\n${row.site}\n${row.device}`, deviceRow)}</tbody></table></div>
+    `, place);
+  }
+
+  load();
+  // Changes of the fleet arrive at once; the page shown is asked for again, since the server filters and sorts it.
+  let soon = null;
+  const stream = new Live({ agents: true, alerts: true }, (message) => {
+    if (message.type !== "agents" && message.type !== "alert") return;
+    soon ??= setTimeout(() => { soon = null; if (!document.hidden) load(); }, 900);
+  });
+  const timer = setInterval(() => { if (!document.hidden) load(); }, EVERY);
+  const close = () => {
+    request?.abort();
+    clearTimeout(soon);
+    clearInterval(timer);
+    stream.close();
+  };
+  close.update = load;
+  return close;
+}
+
+function agentRow(row) {
+  return html`<tr><th scope="row"><a href=${link("/agent", { name: row.name })}>${row.name}</a></th>
+    <td>${stateBadge(row.state)}</td>
+    <td title=${format.at(row.last_seen_ns)}>${format.ago(row.last_seen_ns)}</td>
+    <td title=${format.at(row.last_event_ns)}>${format.ago(row.last_event_ns)}</td>
+    <td class="number">${row.backlog_batches ? `${format.bytes(row.backlog_bytes)}` : "–"}</td>
+    <td class="number">${row.skew_ms === null ? "–" : `${format.number(Math.round(row.skew_ms * 10) / 10)} ms`}</td>
+    <td class="number">${format.number(Math.round(row.rate * 10) / 10)}</td><td class="number">${row.series}</td><td>${row.version}</td></tr>`;
+}
+
+export function deviceRow(row) {
+  return html`<tr><th scope="row"><a href=${link("/device", { agent: row.agent, site: row.site, device: row.device })}>${row.device || "(no device)"}</a></th>
+    <td>${row.site || "–"}</td><td><a href=${link("/agent", { name: row.agent })}>${row.agent}</a></td><td class="number">${row.series}</td>
+    <td title=${format.at(row.last_event_ns)}>${format.ago(row.last_event_ns)}</td></tr>`;
+}

@@ -1,0 +1,60 @@
+// Small pieces that every page uses: states, sortable headings, paging, notes, fields.
+import { html, nothing } from "./vendor/lit-html-3.3.3/lit-html.js";
+import * as format from "./format.js";
+import { go, query, withQuery } from "./url.js";
+
+export function stateBadge(name) {
+  const [icon, style, word] = format.state(name);
+  return html`<span class="state ${style}" data-icon=${icon}>${word}</span>`;
+}
+
+/** A column heading that sorts on the server; says its direction to everyone. */
+export function sortHeading(label, key, current, order, numeric = false) {
+  const active = current === key;
+  const next = active && order === "asc" ? "desc" : "asc";
+  return html`<th scope="col" class=${numeric ? "number" : ""} aria-sort=${active ? (order === "asc" ? "ascending" : "descending") : "none"}>
+    <button @click=${() => go(withQuery({ sort: key, order: next, offset: "" }))}>${label}${active ? (order === "asc" ? " ▲" : " ▼") : ""}</button></th>`;
+}
+
+export function pager(total, offset, limit) {
+  if (total <= limit && offset === 0) return nothing;
+  const last = Math.min(offset + limit, total);
+  return html`<nav class="pager" aria-label="Pages">
+    <button ?disabled=${offset === 0} @click=${() => go(withQuery({ offset: Math.max(0, offset - limit) || "" }))}>Previous</button>
+    <span>${total === 0 ? 0 : offset + 1}–${last} of ${total}</span>
+    <button ?disabled=${last >= total} @click=${() => go(withQuery({ offset: offset + limit }))}>Next</button></nav>`;
+}
+
+export function failure(error) {
+  if (!error) return nothing;
+  return html`<p class="note bad" role="alert"><strong>${error.message}.</strong> ${error.hint ?? ""}</p>`;
+}
+
+let typing;
+/** A text field that filters while one types; the address follows. */
+export function filterField(label, name, placeholder = "") {
+  return html`<label>${label}<input type="search" name=${name} placeholder=${placeholder} .value=${query()[name] ?? ""}
+    @input=${(event) => {
+      const { value } = event.target;
+      clearTimeout(typing);
+      typing = setTimeout(() => go(withQuery({ [name]: value, offset: "" }), { replace: true }), 250);
+    }}></label>`;
+}
+
+/** One choice of a few; `options` are [value, text]. */
+export function choiceField(label, name, options, fallback = "") {
+  const current = query()[name] ?? fallback;
+  return html`<label>${label}<select name=${name} @change=${(event) => go(withQuery({ [name]: event.target.value, offset: "" }))}>
+    ${options.map(([value, text]) => html`<option value=${value} ?selected=${value === current}>${text}</option>`)}</select></label>`;
+}
+
+/** Speaks to assistive technology, at most once a second. */
+let spokenAt = 0;
+let waiting;
+export function speak(text) {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    spokenAt = performance.now();
+    document.getElementById("spoken").textContent = text;
+  }, Math.max(150, 1000 - (performance.now() - spokenAt)));
+}
