@@ -1,0 +1,567 @@
+//! One client's connection after CONNECT: reads, acknowledges, delivers, until one side ends it.
+//!
+//! One task, one loop. What is read goes to the journal and into `pending` with the position its
+//! ack waits for; what the durable mark has passed goes to `out`; so does what waits in the
+//! session's outbox. Reading stops while too much is pending, while `out` isn't taken by the client,
+//! and while the journal pushes back: that is the back-pressure, and it reaches this sender only.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use rumqttd::protocol::DisconnectReasonCode as Reason;
+use telemetry::Position;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{self, Outcome};
+use super::broker::Broker;
+use super::codec::{self, Incoming, Publish, Version, Violation};
+use super::encode;
+use super::handshake::Held;
+use super::outbox::Next;
+use super::store::{Entry, Ticket};
+use super::subscribe;
+use crate::intake::SeriesCache;
+
+/// Topic aliases a client may set.
+pub const MAX_ALIASES: u16 = 64;
+/// How much is read at once, at first and at most: an idle client costs little, a busy one fills
+/// larger batches.
+const READ_MIN: usize = 1 << 10;
+const READ_MAX: usize = 64 << 10;
+/// Deliveries are added until this much waits to be written.
+const WRITE_LOW: usize = 32 << 10;
+/// Beyond this nothing more is read: the client doesn't take what it asked for.
+const WRITE_HIGH: usize = 256 << 10;
+/// A client that takes nothing for this long is gone.
+const STALLED: Duration = Duration::from_secs(30);
+/// Publishes that go into one intake.
+const BATCH: usize = 512;
+
+struct Pending {
+    position: Position,
+    ticket: Ticket,
+    bytes: BytesMut,
+    publishes: usize,
+    since: Instant,
+}
+
+/// Why a connection ends.
+pub enum End {
+    /// DISCONNECT.
+    Goodbye,
+    /// The socket is closed or broken.
+    Lost,
+    /// Another connection has the session now.
+    TakenOver,
+    /// The agent stops.
+    Shutdown,
+    /// For what the client did, or didn't.
+    Closed(Violation),
+}
+
+/// The connection's state.
+pub struct Connection {
+    /// Shared.
+    pub broker: Arc<Broker>,
+    /// Session and rights.
+    pub held: Held,
+    /// What it speaks.
+    pub version: Version,
+    /// Topic → series, from batch to batch.
+    pub cache: SeriesCache,
+    input: BytesMut,
+    out: BytesMut,
+    pending: VecDeque<Pending>,
+    unacked: usize,
+    aliases: HashMap<u16, String>,
+    keep_alive: Option<Duration>,
+    window: usize,
+    max_out: usize,
+    durable: watch::Receiver<Position>,
+    stored: watch::Receiver<Ticket>,
+    /// Nothing is read before this: the journal pushed back.
+    hold: Option<Instant>,
+    /// Complete packets may lie in `input` that were not looked at yet.
+    unread: bool,
+    batch: usize,
+    read_size: usize,
+}
+
+impl Connection {
+    /// After CONNECT; `input` holds what was read behind it.
+    pub fn new(broker: Arc<Broker>, held: Held, connect: &codec::Connect, input: BytesMut) -> Self {
+        let window = usize::from(connect.receive_maximum.min(broker.config.max_inflight));
+        Self {
+            durable: broker.door.journal.durable(),
+            stored: broker.store.durable(),
+            keep_alive: (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500)),
+            window,
+            max_out: connect.max_packet.map_or(usize::MAX, |max| max as usize),
+            version: connect.version,
+            cache: SeriesCache::new(),
+            unread: !input.is_empty(),
+            input,
+            out: BytesMut::new(),
+            pending: VecDeque::new(),
+            unacked: 0,
+            aliases: HashMap::new(),
+            hold: None,
+            batch: BATCH,
+            read_size: READ_MIN,
+            broker,
+            held,
+        }
+    }
+
+    /// Queues bytes that go out when both marks have passed; the order is kept.
+    pub fn respond(&mut self, bytes: BytesMut, position: Position, ticket: Ticket, publishes: usize) {
+        if bytes.is_empty() && publishes == 0 {
+            return;
+        }
+        self.unacked += publishes;
+        self.pending.push_back(Pending { position, ticket, bytes, publishes, since: Instant::now() });
+    }
+
+    /// Runs until one side ends it, then says so to the client and lets the session go.
+    pub async fn run<S>(mut self, mut stream: S, shutdown: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let end = self.serve(&mut stream, &shutdown).await;
+        let reason = match &end {
+            End::Goodbye => {
+                self.held.will = None;
+                None
+            }
+            End::Lost => None,
+            End::TakenOver => Some(Reason::SessionTakenOver),
+            End::Shutdown => {
+                // The agent's restart is not the device's failure.
+                self.held.will = None;
+                Some(Reason::ServerShuttingDown)
+            }
+            End::Closed(violation) => {
+                self.broker.counters.violations.fetch_add(1, Relaxed);
+                let client = codec::shorten(&self.held.session.client);
+                tracing::warn!(client, reason = %violation, "an MQTT client was disconnected");
+                Some(violation.reason)
+            }
+        };
+        if let Some(reason) = reason {
+            encode::disconnect(&mut self.out, self.version, reason);
+        }
+        let Self { out, held, version, .. } = self;
+        drop(held);
+        let farewell = async {
+            if reason.is_some() && version == Version::V5 {
+                stream.write_all(&out).await?;
+            }
+            stream.shutdown().await?;
+            if reason.is_some() {
+                // Read what is still coming: closing with unread bytes would reset the connection,
+                // and our DISCONNECT would be lost with it.
+                let mut sink = [0; 4096];
+                while stream.read(&mut sink).await? > 0 {}
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        // An error here is the client being gone already.
+        let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
+    }
+
+    async fn serve<S>(&mut self, stream: &mut S, shutdown: &CancellationToken) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut last_read = Instant::now();
+        let mut last_written = Instant::now();
+        let timer = tokio::time::sleep(Duration::from_secs(1));
+        let mut timer = std::pin::pin!(timer);
+        let session = Arc::clone(&self.held.session);
+        let stop = self.held.stop.clone();
+        loop {
+            if self.hold.is_none_or(|until| until <= Instant::now()) {
+                self.hold = None;
+                if self.unread && self.may_read() {
+                    match self.receive() {
+                        Ok(None) => {}
+                        Ok(Some(end)) => return end,
+                        Err(violation) => return End::Closed(violation),
+                    }
+                }
+            }
+            self.release();
+            let waits_for_delivery = self.deliver();
+            let reading = self.may_read() && !self.unread && self.hold.is_none();
+            let waiting = !self.pending.is_empty() || waits_for_delivery;
+            // A full turn that has work left goes on at once, but lets others run in between.
+            if self.unread && self.may_read() && self.hold.is_none() {
+                tokio::task::yield_now().await;
+                if self.out.is_empty() {
+                    continue;
+                }
+            }
+            if reading {
+                self.input.reserve(self.read_size);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return End::TakenOver,
+                () = shutdown.cancelled() => return self.drain(&mut writer).await,
+                read = reader.read_buf(&mut self.input), if reading => match read {
+                    Ok(0) | Err(_) => return End::Lost,
+                    Ok(n) => {
+                        last_read = Instant::now();
+                        self.unread = true;
+                        if n >= self.read_size {
+                            self.read_size = (self.read_size * 2).min(READ_MAX);
+                        }
+                    }
+                },
+                written = writer.write_buf(&mut self.out), if !self.out.is_empty() => match written {
+                    Ok(0) | Err(_) => return End::Lost,
+                    Ok(_) => last_written = Instant::now(),
+                },
+                changed = self.durable.changed(), if waiting => if changed.is_err() {
+                    return End::Closed(Violation::new(Reason::ServerShuttingDown, "the journal was closed"));
+                },
+                changed = self.stored.changed(), if waiting => if changed.is_err() {
+                    return End::Closed(Violation::new(Reason::ServerShuttingDown, "the session store was closed"));
+                },
+                () = session.wake.notified() => {},
+                () = timer.as_mut() => {
+                    let now = Instant::now();
+                    // While we don't read it is not the client that is silent.
+                    if !reading {
+                        last_read = now;
+                    }
+                    if self.keep_alive.is_some_and(|limit| now - last_read >= limit) {
+                        return End::Closed(Violation::new(Reason::KeepAliveTimeout, "nothing came within 1.5 times the keep-alive"));
+                    }
+                    if !self.out.is_empty() && now - last_written >= STALLED {
+                        return End::Closed(Violation::new(Reason::QuotaExceeded, "the client takes nothing of what is sent to it"));
+                    }
+                    if self.out.is_empty() {
+                        last_written = now;
+                    }
+                    if self.pending.front().is_some_and(|front| now - front.since >= self.broker.door.limits.durable_wait) {
+                        return End::Closed(Violation::new(Reason::ServerBusy, "the disk did not confirm in time"));
+                    }
+                    let mut next = now + Duration::from_secs(5);
+                    if let Some(limit) = self.keep_alive {
+                        next = next.min((last_read + limit).max(now + Duration::from_millis(10)));
+                    }
+                    if let Some(hold) = self.hold {
+                        next = next.min(hold.max(now + Duration::from_millis(1)));
+                    }
+                    timer.as_mut().reset(next);
+                }
+            }
+            if let Some(hold) = self.hold
+                && timer.deadline() > hold
+            {
+                timer.as_mut().reset(hold);
+            }
+        }
+    }
+
+    /// The agent stops: what was taken is still acknowledged, if the disk is quick.
+    async fn drain<W: AsyncWrite + Unpin>(&mut self, writer: &mut W) -> End {
+        let drained = async {
+            loop {
+                self.release();
+                if !self.out.is_empty() && writer.write_all_buf(&mut self.out).await.is_err() {
+                    return;
+                }
+                let Some(front) = self.pending.front() else { return };
+                let (position, ticket) = (front.position, front.ticket);
+                if self.durable.wait_for(|durable| *durable >= position).await.is_err() {
+                    return;
+                }
+                if self.stored.wait_for(|stored| *stored >= ticket).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
+        End::Shutdown
+    }
+
+    fn may_read(&self) -> bool {
+        self.unacked < self.window_in() && self.out.len() < WRITE_HIGH && self.pending.len() < 1_024
+    }
+
+    fn window_in(&self) -> usize {
+        usize::from(self.broker.config.max_inflight)
+    }
+
+    /// Moves to `out` what both durable marks have passed.
+    fn release(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let durable = *self.durable.borrow_and_update();
+        let stored = *self.stored.borrow_and_update();
+        while let Some(front) = self.pending.front()
+            && front.position <= durable
+            && front.ticket <= stored
+        {
+            self.out.extend_from_slice(&front.bytes);
+            self.unacked -= front.publishes;
+            self.pending.pop_front();
+        }
+    }
+
+    /// Moves deliveries to `out`; true when the next one waits for the journal.
+    fn deliver(&mut self) -> bool {
+        if self.out.len() >= WRITE_LOW {
+            return false;
+        }
+        let durable = *self.durable.borrow();
+        let now = self.broker.door.now().wall;
+        let mut over = Vec::new();
+        let mut state = self.held.session.state();
+        let waits = loop {
+            if self.out.len() >= WRITE_LOW {
+                break false;
+            }
+            let delivery = match state.outbox.next(self.window, durable) {
+                None => break state.outbox.waits_for(durable).is_some(),
+                Some(Next::Release(pkid)) => {
+                    encode::ack(&mut self.out, self.version, encode::PUBREL, pkid, 0);
+                    continue;
+                }
+                Some(Next::Publish(delivery)) => delivery,
+            };
+            let sent = !delivery.message.expired(now)
+                && self.held.rights.may_read(&delivery.message.topic)
+                && encode::publish(&mut self.out, self.version, &delivery, now, self.max_out);
+            if !sent && delivery.qos > 0 {
+                let pkid = delivery.pkid();
+                over.extend(state.outbox.acknowledged(pkid).or_else(|| state.outbox.refused(pkid)));
+            }
+        };
+        drop(state);
+        if !over.is_empty() {
+            self.broker.done(&self.held.session, over.iter().map(|delivery| delivery.number));
+        }
+        waits
+    }
+
+    /// Works through complete packets in `input`, as far as limits allow.
+    fn receive(&mut self) -> Result<Option<End>, Violation> {
+        self.unread = false;
+        if self.broker.store.is_behind() {
+            self.unread = true;
+            self.hold = Some(Instant::now() + Duration::from_millis(20));
+            return Ok(None);
+        }
+        let input = std::mem::take(&mut self.input);
+        let mut used = 0;
+        let result = self.receive_from(&input, &mut used);
+        self.input = input;
+        self.input.advance(used);
+        result
+    }
+
+    fn receive_from(&mut self, input: &[u8], used: &mut usize) -> Result<Option<End>, Violation> {
+        let max = self.broker.config.max_packet_bytes;
+        let mut publishes: Vec<Publish<'_>> = Vec::new();
+        let mut end = *used;
+        loop {
+            let room = self.window_in().saturating_sub(self.unacked + publishes.len());
+            if room == 0 || publishes.len() >= self.batch {
+                self.unread = true;
+                break;
+            }
+            let frame = match codec::frame(&input[end..], max) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(violation) => return self.last_words(&mut publishes, violation),
+            };
+            let incoming = match codec::decode(self.version, frame) {
+                Ok(incoming) => incoming,
+                Err(violation) => return self.last_words(&mut publishes, violation),
+            };
+            if let Incoming::Publish(publish) = incoming {
+                if publish.alias.is_some() && !publishes.is_empty() {
+                    // An alias may be set and used in one read: one at a time, each borrows its own.
+                    self.unread = true;
+                    break;
+                }
+                end += frame.whole.len();
+                if let Some(alias) = publish.alias {
+                    if self.aliased(alias, publish)? {
+                        *used = end;
+                        continue;
+                    }
+                    self.unread = true;
+                    return Ok(None);
+                }
+                publishes.push(publish);
+                continue;
+            }
+            if !publishes.is_empty() {
+                self.unread = true;
+                break;
+            }
+            end += frame.whole.len();
+            *used = end;
+            if let Some(end) = self.control(incoming)? {
+                return Ok(Some(end));
+            }
+            if self.pending.len() >= 1_024 {
+                self.unread = true;
+                break;
+            }
+        }
+        if !publishes.is_empty() && self.submit(&mut publishes)? {
+            *used = end;
+        }
+        Ok(None)
+    }
+
+    /// What came complete before a violation is still taken.
+    fn last_words(&mut self, publishes: &mut [Publish<'_>], violation: Violation) -> Result<Option<End>, Violation> {
+        if !publishes.is_empty() {
+            self.submit(publishes)?;
+        }
+        Err(violation)
+    }
+
+    /// True when the publishes were taken; false when the same bytes must be read again.
+    fn submit(&mut self, publishes: &mut [Publish<'_>]) -> Result<bool, Violation> {
+        let count = publishes.len() as u64;
+        match batch::take(self, publishes)? {
+            Outcome::Taken(taken) => {
+                self.batch = BATCH;
+                self.broker.counters.received.fetch_add(count, Relaxed);
+                self.respond(taken.acks, taken.position, taken.ticket, taken.count);
+                self.check_unreleased()?;
+                Ok(true)
+            }
+            Outcome::Busy(retry) => {
+                self.unread = true;
+                self.hold = Some(Instant::now() + retry.clamp(Duration::from_millis(1), Duration::from_secs(5)));
+                Ok(false)
+            }
+            Outcome::TooLarge => {
+                self.unread = true;
+                self.batch = 1;
+                Ok(false)
+            }
+        }
+    }
+
+    /// A client that publishes at QoS 2 and never releases would fill our memory.
+    fn check_unreleased(&self) -> Result<(), Violation> {
+        let limit = self.window_in() * if self.version == Version::V5 { 1 } else { 4 };
+        let unreleased = self.held.session.state().inbound.unreleased.len();
+        if unreleased > limit {
+            let text = format!("{unreleased} QoS 2 publishes without PUBREL; at most {limit} are taken (max_inflight)");
+            return Err(Violation::new(Reason::ReceiveMaximumExceeded, text));
+        }
+        Ok(())
+    }
+
+    /// A publish with a topic alias; as [`Self::submit`].
+    fn aliased(&mut self, alias: u16, mut publish: Publish<'_>) -> Result<bool, Violation> {
+        if alias == 0 || alias > MAX_ALIASES {
+            return Err(Violation::new(Reason::TopicAliasInvalid, format!("topic alias {alias}; 1 to {MAX_ALIASES} are taken")));
+        }
+        if !publish.topic.is_empty() {
+            self.aliases.insert(alias, publish.topic.to_owned());
+            return self.submit(std::slice::from_mut(&mut publish));
+        }
+        let Some(topic) = self.aliases.get(&alias).cloned() else {
+            return Err(Violation::protocol(format!("topic alias {alias} was never set")));
+        };
+        let mut publish = Publish { topic: &topic, ..publish };
+        self.submit(std::slice::from_mut(&mut publish))
+    }
+
+    fn control(&mut self, incoming: Incoming<'_>) -> Result<Option<End>, Violation> {
+        let session = Arc::clone(&self.held.session);
+        let client = || Arc::clone(&session.client);
+        match incoming {
+            Incoming::Publish(_) => {}
+            Incoming::PubAck { pkid } => {
+                let done = session.state().outbox.acknowledged(pkid);
+                self.broker.done(&session, done.iter().map(|delivery| delivery.number));
+            }
+            Incoming::PubRec { pkid, failed: true } => {
+                let done = session.state().outbox.refused(pkid);
+                self.broker.done(&session, done.iter().map(|delivery| delivery.number));
+            }
+            Incoming::PubRec { pkid, failed: false } => {
+                let (number, durable) = {
+                    let mut state = session.state();
+                    (state.outbox.received(pkid), state.durable)
+                };
+                let mut bytes = BytesMut::new();
+                // 0x92: packet identifier not found.
+                encode::ack(&mut bytes, self.version, encode::PUBREL, pkid, if number.is_some() { 0 } else { 0x92 });
+                // DURABILITY: were the PUBREL sent first and forgotten, a restart would send the
+                // message again under an id that the client has let go: twice.
+                let ticket = match number {
+                    Some(number) if durable => self.broker.store.append([Entry::Received { client: client(), number }]),
+                    _ => 0,
+                };
+                self.respond(bytes, 0, ticket, 0);
+            }
+            Incoming::PubRel { pkid } => {
+                let (known, durable) = {
+                    let mut state = session.state();
+                    let known = state.inbound.unreleased.remove(&pkid);
+                    state.inbound.dirty |= known.is_some();
+                    (known, state.durable)
+                };
+                let mut bytes = BytesMut::new();
+                encode::ack(&mut bytes, self.version, encode::PUBCOMP, pkid, if known.is_some() { 0 } else { 0x92 });
+                // DURABILITY: after PUBCOMP the client may use the id for another message, which
+                // must not be taken for this one after a restart.
+                let ticket = match known {
+                    Some((position, _)) if durable => {
+                        self.broker.store.append([Entry::Released { client: client(), pkid, position }])
+                    }
+                    _ => 0,
+                };
+                self.respond(bytes, 0, ticket, 0);
+            }
+            Incoming::PubComp { pkid } => {
+                let done = session.state().outbox.completed(pkid);
+                self.broker.done(&session, done.iter().map(|delivery| delivery.number));
+            }
+            Incoming::Subscribe { pkid, id, requests } => {
+                let (codes, ticket) =
+                    subscribe::subscribe(&self.broker, &session, &self.held.rights, id.unwrap_or(0), requests);
+                let mut bytes = BytesMut::new();
+                encode::suback(&mut bytes, self.version, pkid, codes);
+                self.respond(bytes, 0, ticket, 0);
+            }
+            Incoming::Unsubscribe { pkid, filters } => {
+                let (reasons, ticket) = subscribe::unsubscribe(&self.broker, &session, filters);
+                let mut bytes = BytesMut::new();
+                encode::unsuback(&mut bytes, self.version, pkid, reasons);
+                self.respond(bytes, 0, ticket, 0);
+            }
+            Incoming::PingReq => encode::pong(&mut self.out),
+            Incoming::Disconnect { with_will, expiry } => {
+                if let Some(expiry) = expiry {
+                    if self.held.expiry == 0 && expiry > 0 {
+                        return Err(Violation::protocol("a session expiry in DISCONNECT after none in CONNECT"));
+                    }
+                    self.held.expiry = expiry.min(self.broker.config.max_session_expiry_secs);
+                }
+                return Ok(Some(if with_will { End::Lost } else { End::Goodbye }));
+            }
+        }
+        Ok(None)
+    }
+}

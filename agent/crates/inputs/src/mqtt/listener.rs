@@ -1,0 +1,218 @@
+//! The port: accepts connections, within limits, and takes each through TLS and CONNECT.
+//!
+//! Nothing that one connection does before its CONNECT holds up the next: handshakes run in the
+//! connection's own task, against one deadline, and their number is capped apart from the clients'.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rumqttd::protocol::{ConnAckProperties, ConnectReturnCode, DisconnectReasonCode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::broker::Broker;
+use super::codec::{self, Connect, Version, Violation};
+use super::connection::Connection;
+use super::{encode, handshake};
+
+/// Accepts until shutdown, then waits for all connections to end.
+pub async fn accept(broker: Arc<Broker>, listener: TcpListener, tls: Option<TlsAcceptor>, shutdown: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(slot) = Slot::take(&broker, peer) {
+                        let (broker, tls, shutdown) = (Arc::clone(&broker), tls.clone(), shutdown.clone());
+                        connections.spawn(async move { welcome(broker, stream, peer, tls, slot, shutdown).await });
+                    }
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: waiting is all that helps.
+                    tracing::warn!(%error, "an MQTT connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        note(ended);
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "an MQTT connection's task panicked; the others go on");
+    }
+}
+
+/// A place among those that have not said CONNECT yet.
+struct Slot(Arc<Broker>);
+
+impl Slot {
+    fn take(broker: &Arc<Broker>, peer: SocketAddr) -> Option<Self> {
+        let counters = &broker.counters;
+        if counters.unauthenticated.load(Relaxed) >= broker.config.max_unauthenticated {
+            tracing::debug!(%peer, "an MQTT connection was closed: max_unauthenticated is reached");
+            return None;
+        }
+        counters.unauthenticated.fetch_add(1, Relaxed);
+        Some(Self(Arc::clone(broker)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.counters.unauthenticated.fetch_sub(1, Relaxed);
+    }
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+    }
+}
+
+async fn welcome(
+    broker: Arc<Broker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    slot: Slot,
+    shutdown: CancellationToken,
+) {
+    let deadline = tokio::time::Instant::now() + broker.config.connect_timeout();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
+    }
+    match tls {
+        None => begin(broker, stream, peer, deadline, slot, shutdown).await,
+        Some(tls) => match tokio::time::timeout_at(deadline, tls.accept(stream)).await {
+            Ok(Ok(stream)) => begin(broker, stream, peer, deadline, slot, shutdown).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+        },
+    }
+}
+
+async fn begin<S>(
+    broker: Arc<Broker>,
+    mut stream: S,
+    peer: SocketAddr,
+    deadline: tokio::time::Instant,
+    slot: Slot,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut input = BytesMut::new();
+    let read = tokio::select! {
+        () = shutdown.cancelled() => return,
+        read = tokio::time::timeout_at(deadline, read_connect(&mut stream, &mut input, broker.config.max_packet_bytes)) => read,
+    };
+    let connect = match read {
+        Ok(Ok(Some(connect))) => connect,
+        // Gone, or silent until the deadline.
+        Ok(Ok(None)) | Err(_) => return,
+        Ok(Err((version, violation))) => {
+            broker.counters.violations.fetch_add(1, Relaxed);
+            let reason = format!("{peer}: {violation}");
+            broker.door.rejects.keep(
+                &broker.door.name,
+                broker.door.now().wall,
+                telemetry::Cause::RejectedSyntax,
+                &reason,
+                &input[..input.len().min(256)],
+            );
+            if let Some((version, code)) = version {
+                refuse(&mut stream, version, code).await;
+            }
+            return;
+        }
+    };
+    if broker.counters.clients.load(Relaxed) >= broker.config.max_clients {
+        tracing::warn!(%peer, "an MQTT client was refused: max_clients is reached");
+        refuse(&mut stream, connect.version, ConnectReturnCode::ServerBusy).await;
+        return;
+    }
+    let admitted = handshake::admit(&broker, connect.clone(), is_local(peer.ip())).await;
+    let (held, welcome) = match admitted {
+        Ok(admitted) => admitted,
+        Err(code) => {
+            tracing::warn!(%peer, client = codec::shorten(&connect.client), ?code, "an MQTT client was refused");
+            refuse(&mut stream, connect.version, code).await;
+            return;
+        }
+    };
+    drop(slot);
+    let mut bytes = BytesMut::new();
+    encode::connack(&mut bytes, connect.version, welcome.present, ConnectReturnCode::Success, welcome.properties);
+    let mut connection = Connection::new(broker, held, &connect, input);
+    connection.respond(bytes, 0, welcome.ticket, 0);
+    Box::pin(connection.run(stream, shutdown)).await;
+}
+
+async fn refuse<S: AsyncWrite + AsyncRead + Unpin>(stream: &mut S, version: Version, code: ConnectReturnCode) {
+    let mut bytes = BytesMut::new();
+    encode::connack(&mut bytes, version, false, code, ConnAckProperties::default());
+    let farewell = async {
+        stream.write_all(&bytes).await?;
+        stream.shutdown().await
+    };
+    // The client may be gone already; there is nobody else to tell.
+    let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+}
+
+type Refusal = (Option<(Version, ConnectReturnCode)>, Violation);
+
+/// Reads the first packet. `None`: the client went away.
+async fn read_connect<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    input: &mut BytesMut,
+    max: usize,
+) -> Result<Option<Connect>, Refusal> {
+    loop {
+        // The type is judged before its body comes: nobody makes us wait or hold memory for less.
+        if input.first().is_some_and(|first| *first != 0x10) {
+            return Err((None, Violation::protocol(format!("the first packet is of type {}, not CONNECT", input[0] >> 4))));
+        }
+        if let Some(frame) = codec::frame(input, max).map_err(|violation| (None, violation))? {
+            let version = match codec::level(frame).map_err(|violation| (None, violation))? {
+                4 => Version::V4,
+                5 => Version::V5,
+                other => {
+                    let text = format!("protocol level {other}; 4 (MQTT 3.1.1) and 5 are spoken here");
+                    return Err((Some((Version::V4, ConnectReturnCode::RefusedProtocolVersion)), Violation::protocol(text)));
+                }
+            };
+            let connect = codec::decode_connect(version, frame).map_err(|violation| {
+                let code = match violation.reason {
+                    DisconnectReasonCode::ProtocolError => ConnectReturnCode::ProtocolError,
+                    DisconnectReasonCode::TopicNameInvalid => ConnectReturnCode::TopicNameInvalid,
+                    _ => ConnectReturnCode::MalformedPacket,
+                };
+                // 3.1.1 has no code for it: the connection is just closed.
+                ((version == Version::V5).then_some((version, code)), violation)
+            })?;
+            let used = frame.whole.len();
+            let _ = input.split_to(used);
+            return Ok(Some(connect));
+        }
+        match stream.read_buf(input).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The MQTT port: a durable front. PUBACK and PUBREC leave only when the journal has the reading on
+//! disk (promise P1); what a client resends is recognised (P2); what one client sends can't hurt
+//! another (P8). Local pub/sub, retained messages, wills and sessions work for other programs on
+//! the gateway and survive a restart.
+//!
+//! ```text
+//! listener ─▶ handshake ─▶ connection ─▶ batch ─▶ door (journal)
+//!                              ▲           └─▶ broker.publish ─▶ router ─▶ outbox of each session ─▶ its connection
+//!                              │                     ├─▶ retained
+//!                      acks when durable ◀───────────└─▶ store (sessions on disk)
+//! ```
+//! One publish: [`codec`] reads it in place; [`batch`] asks rights, knows duplicates, maps it and
+//! submits all publishes of one socket read as one intake; [`broker`] hands it to subscribers, who
+//! get it once the journal's durable mark has passed it; [`connection`] writes the ack at the same
+//! mark. docs/decisions/0001-durable-front.md says why, docs/how-to/mqtt.md how to use it.
+
+pub mod acl;
+pub mod auth;
+pub mod batch;
+pub mod broker;
+pub mod codec;
+pub mod config;
+pub mod connection;
+pub mod encode;
+pub mod handshake;
+mod housekeeping;
+pub mod listener;
+pub mod message;
+pub mod outbox;
+pub mod retained;
+pub mod router;
+pub mod session;
+pub mod store;
+pub mod subscribe;
+pub mod tls;
+pub mod topic;
+pub mod wills;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seglog::Storage;
+use telemetry::{Origin, Position, Record};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use auth::hash_password;
+pub use config::{ConfigError, MqttConfig, UserConfig};
+
+use crate::door::Door;
+use crate::mapping::{Mapper, MappingError};
+use broker::Broker;
+
+/// Why the MQTT port doesn't run.
+#[derive(Debug, thiserror::Error)]
+pub enum MqttError {
+    /// The section.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its mapping.
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    /// A user's hash.
+    #[error("a user's password_hash {0}")]
+    Users(#[from] auth::HashError),
+    /// Certificate and key.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The session store.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// The journal couldn't be read for the sessions' marks.
+    #[error("the journal can't be read for the MQTT sessions: {0}")]
+    Journal(#[from] journal::ReadError),
+    /// A thread or task of ours failed.
+    #[error("a part of the MQTT port failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// The port.
+    #[error("MQTT can't listen on {address} ({error}): is another broker (mosquitto) using it? Set {key} to another address, or stop the other")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// The key that says so.
+        key: &'static str,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// Runs the MQTT port until shutdown. `dir` is where sessions are kept.
+///
+/// # Errors
+/// [`MqttError`]: it could not start.
+pub async fn run(config: MqttConfig, door: Door, dir: &Path, shutdown: CancellationToken) -> Result<(), MqttError> {
+    config.check()?;
+    let mut listeners = Vec::new();
+    for (key, address) in [("listen", config.listen), ("tls_listen", config.tls_listen)] {
+        if let Some(address) = address {
+            let listener = TcpListener::bind(address).await;
+            listeners.push((key, listener.map_err(|error| MqttError::Bind { address, key, error })?));
+        }
+    }
+    let tls = listeners.iter().any(|(key, _)| *key == "tls_listen");
+    let (plain, secure) = match (tls, listeners.len()) {
+        (true, 2) => (Some(listeners.remove(0).1), listeners.pop().map(|l| l.1)),
+        (true, _) => (None, listeners.pop().map(|l| l.1)),
+        _ => (listeners.pop().map(|l| l.1), None),
+    };
+    serve(config, door, dir, Arc::new(seglog::Disk), plain, secure, shutdown).await
+}
+
+/// The same on listeners and a storage that are there already.
+///
+/// # Errors
+/// [`MqttError`]: it could not start.
+pub async fn serve(
+    config: MqttConfig,
+    door: Door,
+    dir: &Path,
+    storage: Arc<dyn Storage>,
+    plain: Option<TcpListener>,
+    secure: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> Result<(), MqttError> {
+    config.check()?;
+    let mapper = Mapper::new(&config.mapping)?;
+    let users = auth::Users::new(&config.users)?;
+    let acceptor = match (&secure, &config.cert_file, &config.key_file) {
+        (Some(_), Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
+        _ => None,
+    };
+    let (dir, journal) = (dir.to_owned(), door.journal.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let (store, mut state) = store::Store::open(storage, &dir)?;
+        match replay(&journal, &mut state) {
+            Ok(()) => Ok((store, state)),
+            Err(error) => {
+                store.close();
+                Err(error)
+            }
+        }
+    });
+    let (store, state) = opened.await??;
+    let broker = Arc::new(Broker {
+        mapper,
+        users,
+        router: Box::new(router::Tree::new()),
+        store: store.clone(),
+        sessions: Default::default(),
+        retained: Default::default(),
+        wills: Default::default(),
+        released: Default::default(),
+        queued: Default::default(),
+        counters: Default::default(),
+        marking: Default::default(),
+        connections: Default::default(),
+        config,
+        door,
+    });
+    broker.restore(state);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(housekeeping::run(Arc::clone(&broker), shutdown.clone()));
+    for (listener, tls) in [(plain, None), (secure, acceptor)] {
+        if let Some(listener) = listener {
+            tasks.spawn(listener::accept(Arc::clone(&broker), listener, tls, shutdown.clone()));
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a part of the MQTT port failed");
+            shutdown.cancel();
+        }
+    }
+    let (_, position) = broker.checkpoint();
+    tokio::task::spawn_blocking(move || store.close()).await?;
+    broker.door.journal.release(journal::Holder::Sessions, position);
+    Ok(())
+}
+
+/// Takes in the journal's marks that the store doesn't have yet.
+fn replay(journal: &journal::Journal, state: &mut store::State) -> Result<(), MqttError> {
+    if state.sessions.is_empty() {
+        // Nobody to remember anything for.
+        state.position = journal.last();
+        return Ok(());
+    }
+    let mut reader = journal.reader(state.position);
+    let last: Position = *journal.durable().borrow();
+    let mut at = state.position;
+    while at < last {
+        let Some((position, record)) = reader.next(Duration::from_secs(10))? else { break };
+        at = position;
+        if let Record::Intake(intake) = record
+            && let Some(Origin::Mqtt { client, publishes }) = intake.origin
+        {
+            for mark in publishes {
+                state.mark(&client, position, mark.packet_id, mark.qos, mark.content, session::REMEMBERED);
+            }
+        }
+    }
+    Ok(())
+}
