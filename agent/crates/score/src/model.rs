@@ -4,6 +4,11 @@ use crate::load;
 use crate::ops::Op;
 use crate::tensor::{Shape, Tensor};
 
+/// The operators that the evaluator has; those of another domain with it in front.
+pub fn operators() -> impl Iterator<Item = &'static str> {
+    crate::ops::KNOWN.split_ascii_whitespace()
+}
+
 /// Rows that are evaluated together.
 pub(crate) const CHUNK: usize = 256;
 /// Most multiplications and the like for one row, by a rough count.
