@@ -1,0 +1,144 @@
+"""The operator's journeys in a real Chromium: fleet, device, events, alerts; live, by keyboard, in both themes."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.harness import Agent, Collector, Stack
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+#: Where screenshots go when somebody wants to look at them.
+SCREENSHOTS = os.environ.get("TELEMETRYX_SCREENSHOTS")
+
+expect.set_options(timeout=30_000)
+
+
+@pytest.fixture(name="page")
+def _page() -> Iterator[Page]:
+    """Give a page whose script errors and refused resources fail the test."""
+    assert CHROMIUM, "chromium is not installed: packaging/bootstrap.sh setup test"
+    problems: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        yield page
+        browser.close()
+    assert problems == []
+
+
+@pytest.fixture(name="running")
+def _running(stack: Stack) -> tuple[Collector, Agent]:
+    """Give a collector and an agent with host metrics every second."""
+    collector = stack.collector()
+    agent = stack.agent(collector, extra='[input.host]\ninterval = "1s"\n')
+    return collector, agent
+
+
+def publish(agent: Agent, topic: str, payload: str) -> None:
+    """Publish with QoS 1 as a sensor does."""
+    subprocess.run(
+        ["mosquitto_pub", "-p", str(agent.mqtt), "-q", "1", "-t", topic, "-m", payload], check=True, timeout=30
+    )
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep a screenshot where one is wanted."""
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+
+def test_a_published_reading_appears_on_the_device_page_and_the_next_one_comes_live(
+    running: tuple[Collector, Agent], page: Page
+) -> None:
+    """From mosquitto_pub to the fleet page, to the device page, to a live chart and its table."""
+    collector, agent = running
+    publish(agent, "plant1/pump7/temperature", "21.5")
+    page.goto(f"http://127.0.0.1:{collector.http}/")
+    expect(page.get_by_role("row", name="edge").first).to_contain_text("live")
+    page.get_by_role("link", name="pump7").click()
+    card = page.locator(".card", has=page.get_by_role("heading", name="temperature"))
+    expect(card).to_contain_text("last 21.5")
+    picture(page, "device")
+
+    publish(agent, "plant1/pump7/temperature", "22.25")
+    expect(card).to_contain_text("last 22.25")
+    card.get_by_role("button", name="Table").click()
+    expect(card.get_by_role("cell", name="22.25")).to_be_visible()
+    expect(card.get_by_role("cell", name="21.5")).to_be_visible()
+
+
+def test_the_fleet_filters_and_sorts_on_the_server_and_the_address_says_so(
+    running: tuple[Collector, Agent], page: Page
+) -> None:
+    """A filter that fits nothing empties the table; the address keeps it; the heading tells its direction."""
+    collector, _ = running
+    page.goto(f"http://127.0.0.1:{collector.http}/")
+    agents = page.get_by_role("table", name="Agents")
+    expect(agents.get_by_role("link", name="edge")).to_be_visible()
+    picture(page, "fleet")
+    page.get_by_label("Find an agent").fill("nobody")
+    expect(agents.get_by_role("link", name="edge")).to_have_count(0)
+    assert "filter=nobody" in page.url
+    page.get_by_label("Find an agent").fill("")
+    expect(agents.get_by_role("link", name="edge")).to_be_visible()
+    page.get_by_role("button", name="Last seen").click()
+    expect(page.get_by_role("columnheader", name="Last seen")).to_have_attribute("aria-sort", "ascending")
+
+
+def test_events_are_found_by_severity_and_text_and_markup_stays_text(
+    running: tuple[Collector, Agent], page: Page
+) -> None:
+    """An event's body is data: tags in it are shown, not run."""
+    collector, agent = running
+    body = '[{"source":"app","severity":"error","body":"disk <img src=x onerror=alert(1)> full"},{"source":"app","severity":"info","body":"all well"}]'
+    assert agent.write(body, "/v1/events", {"Content-Type": "application/json"}) == 204
+    page.goto(f"http://127.0.0.1:{collector.http}/events")
+    expect(page.get_by_text("all well")).to_be_visible()
+    expect(page.get_by_text("disk <img src=x onerror=alert(1)> full")).to_be_visible()
+    picture(page, "events")
+    page.get_by_label("Severity").select_option("error")
+    expect(page.get_by_text("all well")).to_have_count(0)
+    page.get_by_label("Text").fill("disk")
+    expect(page.get_by_text("disk <img")).to_be_visible()
+
+
+def test_a_chart_is_walked_with_the_arrow_keys_and_the_theme_can_be_switched(
+    running: tuple[Collector, Agent], page: Page
+) -> None:
+    """The chart is a named figure; a step says time and value to assistive technology."""
+    collector, agent = running
+    publish(agent, "plant1/pump7/temperature", "21.5")
+    page.goto(f"http://127.0.0.1:{collector.http}/device?agent=edge&site=plant1&device=pump7")
+    figure = page.get_by_role("img", name="Chart of temperature")
+    expect(page.locator(".card")).to_contain_text("last 21.5")
+    figure.focus()
+    page.keyboard.press("End")
+    expect(page.locator("#spoken")).to_contain_text("21.5")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.locator("header").get_by_role("button").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+
+
+def test_the_host_page_draws_real_metrics_on_a_narrow_screen_too(
+    running: tuple[Collector, Agent], page: Page
+) -> None:
+    """At 320 px nothing is wider than the screen but what scrolls in its own box."""
+    collector, _ = running
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.goto(f"http://127.0.0.1:{collector.http}/")
+    page.get_by_role("table", name="Devices").get_by_role("link").first.click()
+    expect(page.get_by_role("heading", name="system.cpu.utilization")).to_be_visible()
+    picture(page, "host-narrow")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
