@@ -1,28 +1,36 @@
-//! The journal's handle.
+//! The journal's handle: append, wait for the mark, release, reopen, close.
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use seglog::{Recovery, Storage};
+use parking_lot::{Condvar, Mutex};
+use seglog::{Log, Options, Recovery, Storage};
 use telemetry::{Position, Record, SeriesTable};
 use tokio::sync::watch;
 
+use crate::commit;
 use crate::error::{AppendError, OpenError, Poisoned, WaitError};
 use crate::reader::JournalReader;
+use crate::state::{Batch, Plan, Shared, State};
 
-/// Largest record in bytes.
+/// Largest record in bytes, definitions included.
 pub const MAX_RECORD: u32 = 16 << 20;
+/// The cap holds at least this many segments, so that there is always one to free.
+const MIN_SEGMENTS: u64 = 4;
 
-/// Where and how large.
+/// Where the journal is and how large it may become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
-    /// Its directory.
+    /// Its directory; made when it isn't there.
     pub dir: PathBuf,
     /// At this size appends are refused until something is released.
     pub max_bytes: u64,
-    /// Size of a segment: what is freed at once.
+    /// Size of a segment: what is freed at once. At most a quarter of `max_bytes` is used.
     pub segment_bytes: u64,
-    /// How long a commit waits for company. 0: the fsync in progress is the wait.
+    /// How long a commit waits for company. With 0 the fsync in progress is the wait: best for
+    /// latency, and under load for throughput too. More spares a slow disk.
     pub linger: Duration,
 }
 
@@ -38,7 +46,7 @@ impl JournalConfig {
 pub enum Holder {
     /// The fold, by way of the spool's durable position.
     Fold,
-    /// The MQTT session store. Without one: release `Position::MAX` once.
+    /// The MQTT session store. Where there is none: release [`Position::MAX`] once.
     Sessions,
 }
 
@@ -49,102 +57,287 @@ pub struct Usage {
     pub bytes: u64,
     /// The cap.
     pub max_bytes: u64,
-    /// Records not yet released, as far as whole segments go.
+    /// Records that are there: those not released, and what is left in their segments.
     pub records: u64,
-    /// Records taken since it was opened.
+    /// Records taken by this process.
     pub appended: u64,
-    /// Fsyncs that made records durable since it was opened.
+    /// Commits by this process: each one fsync that served all who waited.
     pub syncs: u64,
-    /// Appends refused because it was full.
+    /// Appends refused because something was full.
     pub pushed_back: u64,
-    /// True while the disk has no space.
+    /// True while the disk takes nothing; passes by itself once there is space.
     pub disk_full: bool,
-    /// Why nothing is acknowledged any more.
+    /// Why nothing is acknowledged until it is reopened.
     pub poisoned: Option<String>,
 }
 
-/// The journal. Cheap to clone; the clones share it.
+/// The journal. Cheap to clone; the clones share it, and the last one closes it.
 #[derive(Clone)]
-pub struct Journal(Arc<()>);
+pub struct Journal(Arc<Handle>);
 
-#[allow(unused_variables)]
+struct Handle {
+    shared: Arc<Shared>,
+    storage: Arc<dyn Storage>,
+    config: JournalConfig,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
 impl Journal {
-    /// Opens or creates it and starts the one committing thread. Begins a new segment.
+    /// Opens or creates the journal and starts its one committing thread. The next record begins a
+    /// new segment. When it can't be proven that what is there is durable, it opens poisoned
+    /// ([`Recovery::unverified`]): it can be read, and [`Journal::reopen`] tries again.
     ///
     /// # Errors
-    /// [`OpenError`]; never for damage.
+    /// [`OpenError`] when the directory can't be used; never for damage.
     pub fn open(
         config: JournalConfig,
         storage: Arc<dyn Storage>,
         table: Arc<SeriesTable>,
     ) -> Result<(Self, Recovery), OpenError> {
-        unimplemented!()
+        let (log, recovery) = open_log(&*config.dir, &storage)?;
+        let state = State {
+            queue: Batch::default(),
+            next: log.next(),
+            plan: Plan::new(config.segment_bytes.min(config.max_bytes / MIN_SEGMENTS)),
+            log_bytes: log.bytes(),
+            in_flight: 0,
+            mark: log.durable(),
+            sender: None,
+            readers: log.readers(),
+            opened: 0,
+            lost: Vec::new(),
+            passed: [0; 2],
+            released: 0,
+            stalled: None,
+            release_trouble: None,
+            poison: recovery.unverified.clone(),
+            closing: false,
+            appended: 0,
+            syncs: 0,
+            pushed_back: 0,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            marked: Condvar::new(),
+            table,
+            max_bytes: config.max_bytes,
+        });
+        let handle = Handle { shared, storage, config, thread: Mutex::new(None) };
+        if recovery.unverified.is_none() {
+            *handle.thread.lock() = Some(handle.start(log)?);
+        }
+        Ok((Self(Arc::new(handle)), recovery))
     }
-    /// Takes a record; never waits for the disk.
+
+    /// Takes a record and returns its position. It never waits for the disk: the record is durable
+    /// once [`Journal::wait`] says so, and only then may it be acknowledged.
     ///
     /// # Errors
     /// [`AppendError`]; nothing was taken then.
     pub fn append(&self, record: &Record) -> Result<Position, AppendError> {
-        unimplemented!()
+        self.append_all(std::slice::from_ref(record))
     }
-    /// Takes records, all or none; the position of the last.
+
+    /// Takes records, all or none, and returns the position of the last. Without any it returns
+    /// the newest position there is.
     ///
     /// # Errors
     /// [`AppendError`]; nothing was taken then.
     pub fn append_all(&self, records: &[Record]) -> Result<Position, AppendError> {
-        unimplemented!()
+        let shared = &self.0.shared;
+        let mut state = shared.state.lock();
+        let idle = state.queue.records.is_empty();
+        let position = state.append(records, &shared.table, shared.max_bytes)?;
+        drop(state);
+        // While something was queued the committing thread is at work, and will look again.
+        if idle {
+            shared.work.notify_one();
+        }
+        Ok(position)
     }
-    /// The durable mark: everything at or below it is on disk.
+
+    /// The durable mark: everything at or below it is on disk. The channel closes when nothing
+    /// more becomes durable: what is above the mark then must not be acknowledged, even if the
+    /// journal is reopened.
     pub fn durable(&self) -> watch::Receiver<Position> {
-        unimplemented!()
+        let state = self.0.shared.state.lock();
+        match &state.sender {
+            Some(sender) => sender.subscribe(),
+            None => watch::channel(state.mark).1,
+        }
     }
+
     /// Waits until a position is durable.
     ///
     /// # Errors
-    /// [`Poisoned`]
+    /// [`Poisoned`] when it never will be.
     pub async fn wait(&self, position: Position) -> Result<(), Poisoned> {
-        unimplemented!()
+        let mut mark = {
+            let state = self.0.shared.state.lock();
+            match (state.settled(position), &state.sender) {
+                (Some(settled), _) => return settled,
+                (None, Some(sender)) => sender.subscribe(),
+                (None, None) => return Err(state.reason()),
+            }
+        };
+        match mark.wait_for(|mark| *mark >= position).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.0.shared.state.lock().reason()),
+        }
     }
-    /// The same, for a thread.
+
+    /// The same for a thread without a runtime.
     ///
     /// # Errors
-    /// [`WaitError`]
+    /// [`WaitError`]; after a timeout it may still become durable.
     pub fn wait_blocking(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
-        unimplemented!()
+        let until = Instant::now() + timeout;
+        let mut state = self.0.shared.state.lock();
+        loop {
+            if let Some(settled) = state.settled(position) {
+                return Ok(settled?);
+            }
+            if self.0.shared.marked.wait_until(&mut state, until).timed_out() {
+                return match state.settled(position) {
+                    Some(settled) => Ok(settled?),
+                    None => Err(WaitError::Timeout { position, waited: timeout }),
+                };
+            }
+        }
     }
-    /// A reader of everything durable behind `after`.
+
+    /// A reader of everything durable behind `after`. It interns series as it meets them.
     pub fn reader(&self, after: Position) -> JournalReader {
-        unimplemented!()
+        JournalReader::new(Arc::clone(&self.0.shared), after)
     }
-    /// A holder has no more need of anything up to `upto`.
+
+    /// A holder needs nothing up to `upto` any more, and has made durable that it doesn't. Whole
+    /// segments that every holder has passed are unlinked, soon after.
     pub fn release(&self, holder: Holder, upto: Position) {
-        unimplemented!()
+        let mut state = self.0.shared.state.lock();
+        state.pass(holder, upto);
+        drop(state);
+        self.0.shared.work.notify_one();
     }
-    /// The next record's position will be above `position`.
+
+    /// The next record's position will be above `position`. Call it after opening with the highest
+    /// position the spool knows: if the journal's files were lost, its numbers must not begin
+    /// again, or the spool would take new records for old ones.
     pub fn skip_to(&self, position: Position) {
-        unimplemented!()
+        let mut state = self.0.shared.state.lock();
+        if position >= state.next {
+            state.next = position + 1;
+            state.plan.begin();
+        }
     }
-    /// The newest position given out.
+
+    /// The newest position given out; 0 before the first.
     pub fn last(&self) -> Position {
-        unimplemented!()
+        self.0.shared.state.lock().next - 1
     }
-    /// The oldest position still there.
+
+    /// The oldest position still there; one more than [`Journal::last`] when there is none.
     pub fn first(&self) -> Position {
-        unimplemented!()
+        let state = self.0.shared.state.lock();
+        state.readers.first().min(state.next)
     }
+
     /// What it holds and did.
     pub fn usage(&self) -> Usage {
-        unimplemented!()
+        self.0.shared.state.lock().usage(self.0.shared.max_bytes)
     }
-    /// After a failed fsync: looks what is really on the disk, and goes on from there.
+
+    /// What goes wrong at present without having poisoned it: why the disk takes nothing, or why
+    /// released segments are still there.
+    pub fn trouble(&self) -> Option<String> {
+        let state = self.0.shared.state.lock();
+        state.stalled.clone().or_else(|| state.release_trouble.clone())
+    }
+
+    /// After a failed write or fsync: opens the log anew, looks what is really on the disk, and
+    /// goes on from there. What was queued is gone; its senders were told so, and go on being told
+    /// so. What had been written and is found intact counts as durable. Blocks.
     ///
     /// # Errors
-    /// [`OpenError`]; it stays poisoned then.
+    /// [`OpenError`]; it stays poisoned then, as it does when [`Recovery::unverified`] is set.
     pub fn reopen(&self) -> Result<Recovery, OpenError> {
-        unimplemented!()
+        let shared = &self.0.shared;
+        let mut thread = self.0.thread.lock();
+        {
+            let state = shared.state.lock();
+            if state.closing {
+                return Err(OpenError::NotPoisoned("is closed"));
+            }
+            if state.poison.is_none() {
+                return Err(OpenError::NotPoisoned("works"));
+            }
+        }
+        if let Some(thread) = thread.take() {
+            // A panic in it has poisoned the journal already.
+            _ = thread.join();
+        }
+        let (log, recovery) = open_log(&self.0.config.dir, &self.0.storage)?;
+        {
+            let mut state = shared.state.lock();
+            let lost = (log.durable() + 1, state.next - 1);
+            if lost.0 <= lost.1 {
+                state.lost.push(lost);
+            }
+            state.next = log.next().max(state.next);
+            state.plan.begin();
+            state.mark = log.durable();
+            state.log_bytes = log.bytes();
+            state.readers = log.readers();
+            state.opened += 1;
+            state.poison = recovery.unverified.clone();
+        }
+        if recovery.unverified.is_none() {
+            *thread = Some(self.0.start(log)?);
+        }
+        shared.marked.notify_all();
+        Ok(recovery)
     }
-    /// Commits what is queued and ends the thread. Later appends are refused.
+
+    /// Commits what is queued and ends the committing thread; later appends are refused. Readers
+    /// can go on to the end. Blocks until the last fsync.
     pub fn close(&self) {
-        unimplemented!()
+        self.0.close();
+    }
+}
+
+fn open_log(dir: &std::path::Path, storage: &Arc<dyn Storage>) -> Result<(Log, Recovery), OpenError> {
+    // Segments begin where the plan says so, and nowhere else.
+    let options = Options { segment_bytes: u64::MAX, max_record: MAX_RECORD };
+    Ok(Log::open(Arc::clone(storage), dir, options)?)
+}
+
+impl Handle {
+    /// Gives the log to a new committing thread.
+    fn start(&self, log: Log) -> Result<JoinHandle<()>, OpenError> {
+        self.shared.state.lock().sender = Some(watch::channel(log.durable()).0);
+        let (shared, linger) = (Arc::clone(&self.shared), self.config.linger);
+        let thread = std::thread::Builder::new().name("journal".into());
+        thread.spawn(move || commit::run(shared, log, linger)).map_err(|error| {
+            self.shared.poison(&format!("the committing thread can't be started: {error}"));
+            OpenError::Thread(error)
+        })
+    }
+
+    fn close(&self) {
+        let mut thread = self.thread.lock();
+        self.shared.state.lock().closing = true;
+        self.shared.work.notify_all();
+        match thread.take() {
+            // A panic in it has poisoned the journal already.
+            Some(thread) => _ = thread.join(),
+            None => self.shared.end(&mut self.shared.state.lock()),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -1,39 +1,227 @@
-//! The reader below the durable mark.
-use std::time::Duration;
+//! The reader below the durable mark: bytes back into records, with the series they speak of.
+//!
+//! A record names its series by numbers that are defined once a segment. So a reader that starts
+//! anywhere first reads the segment from its beginning, to learn them.
 
-use telemetry::{Position, Record};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use seglog::Reader;
+use telemetry::record::Numbering;
+use telemetry::{DecodeError, Position, Record, SeriesDef, SeriesRef, SeriesTable};
 
 use crate::error::ReadError;
+use crate::state::Shared;
 
 /// Records that are lost to damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalGap {
     /// The first.
     pub first: Position,
-    /// The last.
+    /// The last; `first - 1` when only bytes that belong to no record are damaged.
     pub last: Position,
-    /// Damaged bytes.
+    /// Damaged bytes, or those of a record that can't be understood without what was damaged.
     pub bytes: u64,
-    /// Readings in them, where that is known: `Cause::Damaged`.
+    /// Readings in them, where that is known: to be counted as `Cause::Damaged`.
     pub readings: Option<u64>,
 }
 
-/// Reads records in order, never above the durable mark. For one thread; blocking.
-pub struct JournalReader {
-    _private: (),
+/// The numbers of one segment.
+struct Numbers {
+    table: Arc<SeriesTable>,
+    segment: u64,
+    known: HashMap<u32, SeriesRef>,
 }
 
-#[allow(unused_variables)]
+impl Numbering for Numbers {
+    fn define(&mut self, number: u32, def: SeriesDef) {
+        let series = self.table.restore(def);
+        self.known.insert(number, series);
+    }
+
+    fn resolve(&self, number: u32) -> Option<SeriesRef> {
+        self.known.get(&number).copied()
+    }
+}
+
+/// For counting what is in a record whose definitions are lost.
+struct Anything;
+
+impl Numbering for Anything {
+    fn define(&mut self, _number: u32, _def: SeriesDef) {}
+
+    fn resolve(&self, _number: u32) -> Option<SeriesRef> {
+        Some(SeriesRef(0))
+    }
+}
+
+/// Reads records in order, never above the durable mark. For one thread; it blocks.
+pub struct JournalReader {
+    shared: Arc<Shared>,
+    reader: Reader,
+    /// Which opening of the log the reader belongs to.
+    opened: u64,
+    /// As last looked up.
+    mark: Position,
+    /// Everything up to here was returned or reported.
+    passed: Position,
+    /// A record that was read before it was durable.
+    early: Option<(Position, u64, Vec<u8>)>,
+    numbers: Numbers,
+    gaps: Vec<JournalGap>,
+}
+
 impl JournalReader {
-    /// The next record, or `None` when none became durable within `timeout`.
+    pub(crate) fn new(shared: Arc<Shared>, after: Position) -> Self {
+        let table = Arc::clone(&shared.table);
+        let state = shared.state.lock();
+        let reader = state.readers.reader(state.readers.segment_first(after.saturating_add(1)));
+        let (opened, mark) = (state.opened, state.mark);
+        drop(state);
+        Self {
+            shared,
+            reader,
+            opened,
+            mark,
+            passed: after,
+            early: None,
+            numbers: Numbers { table, segment: 0, known: HashMap::new() },
+            gaps: Vec::new(),
+        }
+    }
+
+    /// The next record, or `None` when none became durable within `timeout`. Call
+    /// [`JournalReader::take_gaps`] after each call: damage before a record is reported with it.
     ///
     /// # Errors
-    /// [`ReadError`]
+    /// [`ReadError::Log`] may pass, and the reader stays where it is; [`ReadError::Closed`] when
+    /// the journal is closed and everything durable was returned.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<(Position, Record)>, ReadError> {
-        unimplemented!()
+        let until = Instant::now() + timeout;
+        loop {
+            if self.passed < self.mark
+                && let Some(found) = self.read()?
+            {
+                return Ok(Some(found));
+            }
+            if !self.look(until)? {
+                return Ok(None);
+            }
+        }
     }
-    /// Damage passed since the last call.
+
+    /// The damage that was passed since the last call.
     pub fn take_gaps(&mut self) -> Vec<JournalGap> {
-        unimplemented!()
+        std::mem::take(&mut self.gaps)
+    }
+
+    /// Everything up to here was returned, or reported as a gap.
+    pub fn position(&self) -> Position {
+        self.passed
+    }
+
+    /// Waits until the mark is above what was passed; false when the time is over.
+    fn look(&mut self, until: Instant) -> Result<bool, ReadError> {
+        let mut state = self.shared.state.lock();
+        let mut waiting = true;
+        loop {
+            if state.opened != self.opened {
+                self.opened = state.opened;
+                self.reader = state.readers.reader(state.readers.segment_first(self.passed.saturating_add(1)));
+                self.numbers.segment = 0;
+                self.early = None;
+            }
+            let moved = state.mark > self.mark;
+            self.mark = state.mark;
+            if moved && self.passed < self.mark {
+                return Ok(true);
+            }
+            if state.closing && state.sender.is_none() {
+                return Err(ReadError::Closed);
+            }
+            if !waiting {
+                return Ok(false);
+            }
+            waiting = !self.shared.marked.wait_until(&mut state, until).timed_out();
+        }
+    }
+
+    /// Reads on; `None` at the mark, or where what is left up to it is damaged.
+    fn read(&mut self) -> Result<Option<(Position, Record)>, ReadError> {
+        loop {
+            let decoded = if let Some((position, segment, payload)) = self.early.take() {
+                if position > self.mark {
+                    self.early = Some((position, segment, payload));
+                    return Ok(None);
+                }
+                Decoded::of(position, segment, &payload, &mut self.numbers)
+            } else {
+                let entry = self.reader.next()?;
+                let decoded = match entry {
+                    Some(entry) if entry.number > self.mark => {
+                        self.early = Some((entry.number, entry.segment_first, entry.payload.to_vec()));
+                        None
+                    }
+                    Some(entry) => {
+                        Some(Decoded::of(entry.number, entry.segment_first, entry.payload, &mut self.numbers))
+                    }
+                    None => None,
+                };
+                for gap in self.reader.take_gaps() {
+                    self.gap(JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings: None });
+                }
+                match decoded {
+                    Some(decoded) => decoded,
+                    None => return Ok(None),
+                }
+            };
+            // Before the start: read for its definitions only.
+            if decoded.position <= self.passed {
+                continue;
+            }
+            match decoded.record {
+                Ok(record) => {
+                    self.passed = decoded.position;
+                    return Ok(Some((decoded.position, record)));
+                }
+                Err(readings) => {
+                    let (first, last) = (decoded.position, decoded.position);
+                    self.gap(JournalGap { first, last, bytes: decoded.bytes, readings });
+                }
+            }
+        }
+    }
+
+    fn gap(&mut self, gap: JournalGap) {
+        let first = gap.first.max(self.passed + 1);
+        if gap.last >= first {
+            self.gaps.push(JournalGap { first, ..gap });
+            self.passed = gap.last;
+        }
+    }
+}
+
+/// A record, or how many readings there are in one that can't be understood.
+struct Decoded {
+    position: Position,
+    bytes: u64,
+    record: Result<Record, Option<u64>>,
+}
+
+impl Decoded {
+    fn of(position: Position, segment: u64, payload: &[u8], numbers: &mut Numbers) -> Self {
+        if numbers.segment != segment {
+            numbers.segment = segment;
+            numbers.known.clear();
+        }
+        let record = Record::decode(payload, numbers).map_err(|error| match error {
+            DecodeError::Undefined(_) => match Record::decode(payload, &mut Anything) {
+                Ok(Record::Intake(intake)) => Some(intake.len() as u64),
+                _ => None,
+            },
+            _ => None,
+        });
+        Self { position, bytes: payload.len() as u64, record }
     }
 }

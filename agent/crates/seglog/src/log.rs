@@ -213,6 +213,7 @@ impl Log {
     /// # Errors
     /// [`ReleaseError`]; may pass. Segments that could not be unlinked are still there.
     pub fn release(&mut self, upto: u64) -> Result<u64, ReleaseError> {
+        self.link()?;
         let mut freed = 0;
         let mut result = Ok(());
         while let Some(segment) = self.index.take_released(upto) {
@@ -256,6 +257,21 @@ impl Log {
     /// A handle that makes readers on other threads.
     pub fn readers(&self) -> Readers {
         Readers::new(Arc::clone(&self.storage), &self.dir, Arc::clone(&self.index))
+    }
+
+    /// DURABILITY: the newest segment's name must be there to stay before an older one goes: it is
+    /// what remembers the numbers. Else a crash could leave no segment at all, and number 1 again.
+    fn link(&mut self) -> Result<(), ReleaseError> {
+        let Some(active) = self.active.as_mut().filter(|active| !active.linked) else { return Ok(()) };
+        let result = match &self.poison {
+            Some(reason) => Err(std::io::Error::other(reason.clone())),
+            None => self.storage.sync_dir(&self.dir),
+        };
+        active.linked = result.is_ok();
+        result.map_err(|source| {
+            self.poison(format!("fsync of {} failed: {source}", self.dir.display()));
+            ReleaseError { path: self.dir.clone(), source }
+        })
     }
 
     fn alive(&self) -> Result<(), String> {

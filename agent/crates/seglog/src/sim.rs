@@ -269,6 +269,11 @@ impl SimDisk {
         self.0.state.lock().fail_write = Some(calls);
     }
 
+    /// True from the call that [`SimDisk::crash_after`] named until [`SimDisk::crash`].
+    pub fn is_off(&self) -> bool {
+        self.0.state.lock().power_off
+    }
+
     /// How many bytes fit on the disk; `None` for any number.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.0.state.lock().capacity = bytes;

@@ -73,9 +73,9 @@ impl Model {
             assert!(log.next() > *last, "number {last} would be used twice");
         }
         assert!(there.last_key_value().is_none_or(|(last, _)| log.next() > *last));
-        for gap in gaps.iter().chain(&recovery.damaged) {
+        for gap in gaps.iter().chain(&recovery.damaged).filter(|gap| gap.records() > 0) {
             let within = self.promised.range(gap.first..=gap.last).any(|(number, ())| *number > self.released);
-            assert!(!within || gap.records() == 0, "{gap:?} holds a promised record");
+            assert!(!within, "{gap:?} holds a promised record");
         }
         // What recovery showed may be relied on from now on.
         self.promised.extend(there.keys().map(|number| (*number, ())));
@@ -92,7 +92,7 @@ fn run(seed: u64, ops: Vec<Op>) {
         *log = None;
         // An armed fault may hit the recovery itself: then the power goes there, once.
         let (fresh, recovery) = match Log::open(sim.storage(), &support::dir(), support::SMALL) {
-            Ok((fresh, recovery)) if recovery.unverified.is_none() => (fresh, recovery),
+            Ok((fresh, recovery)) if recovery.unverified.is_none() && !sim.is_off() => (fresh, recovery),
             other => {
                 drop(other);
                 sim.crash();
@@ -166,8 +166,25 @@ fn run(seed: u64, ops: Vec<Op>) {
     model.check(&log, &recovery);
 }
 
+/// Number 1 was used twice when a crash followed a release that had unlinked the only segment whose
+/// name was durable. Cure: `Log::release` first makes the newest segment's name durable.
+#[test]
+fn a_segment_stays_until_the_name_of_the_next_is_durable() {
+    for seed in 0..200 {
+        run(seed, vec![Op::CrashAfter(5), Op::Append(0), Op::Append(929), Op::Release(16)]);
+    }
+}
+
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases: 1000, ..config },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn what_was_synced_survives_any_crash_and_nothing_is_invented(

@@ -1,0 +1,274 @@
+//! What appenders, waiters, readers and the committing thread share, and the plan of segments.
+//!
+//! Whoever appends decides, under the one short lock, in which segment its record will lie: only
+//! so can it put in the definitions that this segment lacks. The committing thread then does as
+//! planned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use seglog::Readers;
+use telemetry::{Position, Record, SeriesDef, SeriesRef, SeriesTable};
+use tokio::sync::watch;
+
+use crate::error::{AppendError, Fullness, Poisoned};
+use crate::journal::{Holder, MAX_RECORD, Usage};
+use crate::size;
+
+/// Most bytes that wait in memory for the disk.
+pub(crate) const MAX_QUEUED: usize = 8 << 20;
+/// What the log adds to a record and to a segment.
+const FRAME: usize = 16;
+const HEADER: u64 = 64;
+
+/// One record that waits for the disk.
+pub(crate) struct Queued {
+    pub(crate) position: Position,
+    /// Where its bytes end in the batch.
+    pub(crate) end: usize,
+    /// True when it begins a segment.
+    pub(crate) begins: bool,
+}
+
+/// Records in the order of their positions.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) records: Vec<Queued>,
+}
+
+impl Batch {
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        if self.bytes.capacity() > MAX_QUEUED / 2 {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+pub(crate) struct State {
+    pub(crate) queue: Batch,
+    pub(crate) next: Position,
+    pub(crate) plan: Plan,
+    /// Bytes of the log, as of the last commit, and of the batch that is being committed.
+    pub(crate) log_bytes: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) mark: Position,
+    /// Gone once nothing more becomes durable: that is how those who wait learn of it.
+    pub(crate) sender: Option<watch::Sender<Position>>,
+    pub(crate) readers: Readers,
+    /// Counts reopenings: readers then begin anew with the log.
+    pub(crate) opened: u64,
+    /// Positions that were given out and then lost with a poisoned log.
+    pub(crate) lost: Vec<(Position, Position)>,
+    pub(crate) passed: [Position; 2],
+    pub(crate) released: Position,
+    pub(crate) stalled: Option<String>,
+    pub(crate) release_trouble: Option<String>,
+    pub(crate) poison: Option<String>,
+    pub(crate) closing: bool,
+    pub(crate) appended: u64,
+    pub(crate) syncs: u64,
+    pub(crate) pushed_back: u64,
+}
+
+/// Which definitions the segment that is being filled has, and how full it is.
+pub(crate) struct Plan {
+    segment_bytes: u64,
+    used: u64,
+    /// Counts segments; a series is defined in this one when its entry says so.
+    segment: u32,
+    defined: Vec<u32>,
+    begin: bool,
+}
+
+type Defs = Vec<(SeriesRef, Arc<SeriesDef>)>;
+
+impl Plan {
+    pub(crate) fn new(segment_bytes: u64) -> Self {
+        Self { segment_bytes, used: HEADER, segment: 1, defined: Vec::new(), begin: true }
+    }
+
+    /// The next record begins a segment.
+    pub(crate) fn begin(&mut self) {
+        self.begin = true;
+    }
+
+    /// The definitions a record needs: those this segment lacks, or all.
+    fn lacking(&self, record: &Record, table: &SeriesTable, all: bool) -> Result<Defs, AppendError> {
+        let lacks = |series: &&SeriesRef| all || self.defined.get(series.index()) != Some(&self.segment);
+        let get = |series: &SeriesRef| {
+            table.get(*series).map(|def| (*series, def)).ok_or(AppendError::UnknownSeries(series.0))
+        };
+        record.series().iter().filter(lacks).map(get).collect()
+    }
+
+    /// Bytes that records will take on disk, not less than they then do.
+    fn need(&self, records: &[Record], table: &SeriesTable) -> Result<u64, AppendError> {
+        let total = |all| {
+            records.iter().try_fold(0, |sum, record| {
+                let bytes = (size::record(record) + size::defs(&self.lacking(record, table, all)?)) as u64;
+                if bytes > u64::from(MAX_RECORD) {
+                    return Err(AppendError::TooLarge { len: bytes, max: u64::from(MAX_RECORD) });
+                }
+                Ok(sum + bytes + FRAME as u64)
+            })
+        };
+        let in_this = total(false)?;
+        if !self.begin && self.used + in_this <= self.segment_bytes {
+            return Ok(in_this);
+        }
+        let in_new = total(true)?;
+        Ok(in_new + HEADER * (1 + in_new / self.segment_bytes.max(1)))
+    }
+
+    /// Encodes a record behind those of its segment; true when it begins one. `need` has checked it.
+    fn put(&mut self, record: &Record, table: &SeriesTable, out: &mut Vec<u8>) -> Result<bool, AppendError> {
+        let mut defs = self.lacking(record, table, false)?;
+        let bytes = (FRAME + size::record(record) + size::defs(&defs)) as u64;
+        let begins = self.begin || (self.used > HEADER && self.used + bytes > self.segment_bytes);
+        if begins {
+            defs = self.lacking(record, table, true)?;
+            self.segment += 1;
+            self.used = HEADER;
+            self.begin = false;
+        }
+        let before = out.len();
+        record.encode(out, &defs);
+        self.used += (FRAME + out.len() - before) as u64;
+        for (series, _) in &defs {
+            if self.defined.len() <= series.index() {
+                self.defined.resize(series.index() + 1, 0);
+            }
+            self.defined[series.index()] = self.segment;
+        }
+        Ok(begins)
+    }
+}
+
+impl State {
+    fn full(&mut self, what: Fullness) -> AppendError {
+        self.pushed_back += 1;
+        let retry_after = Duration::from_millis(match what {
+            Fullness::Behind => 50,
+            Fullness::Cap => 1000,
+            Fullness::Disk => 5000,
+        });
+        AppendError::Full { what, retry_after }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.log_bytes + self.in_flight + self.queue.bytes.len() as u64
+    }
+
+    /// Queues records, all or none.
+    pub(crate) fn append(
+        &mut self,
+        records: &[Record],
+        table: &SeriesTable,
+        max_bytes: u64,
+    ) -> Result<Position, AppendError> {
+        if let Some(reason) = &self.poison {
+            return Err(AppendError::Poisoned(reason.clone()));
+        }
+        if self.closing {
+            return Err(AppendError::Closed);
+        }
+        let need = self.plan.need(records, table)?;
+        if need > max_bytes {
+            return Err(AppendError::TooLarge { len: need, max: max_bytes });
+        }
+        if self.stalled.is_some() {
+            return Err(self.full(Fullness::Disk));
+        }
+        if self.bytes() + need > max_bytes {
+            return Err(self.full(Fullness::Cap));
+        }
+        let queued = self.queue.bytes.len();
+        if queued > 0 && queued as u64 + need > MAX_QUEUED as u64 {
+            return Err(self.full(Fullness::Behind));
+        }
+        for record in records {
+            let begins = self.plan.put(record, table, &mut self.queue.bytes)?;
+            let end = self.queue.bytes.len();
+            self.queue.records.push(Queued { position: self.next, end, begins });
+            self.next += 1;
+            self.appended += 1;
+        }
+        Ok(self.next - 1)
+    }
+
+    /// Up to where every holder has passed, as far as it is durable.
+    pub(crate) fn releasable(&self) -> Position {
+        self.passed.iter().copied().min().unwrap_or(0).min(self.mark)
+    }
+
+    pub(crate) fn pass(&mut self, holder: Holder, upto: Position) {
+        let passed = &mut self.passed[match holder {
+            Holder::Fold => 0,
+            Holder::Sessions => 1,
+        }];
+        *passed = upto.max(*passed);
+    }
+
+    /// `Some` when it is known whether a position is durable or never will be.
+    pub(crate) fn settled(&self, position: Position) -> Option<Result<(), Poisoned>> {
+        if self.lost.iter().any(|(first, last)| (*first..=*last).contains(&position)) {
+            return Some(Err(Poisoned("it was written, but its fsync failed".into())));
+        }
+        if position <= self.mark {
+            return Some(Ok(()));
+        }
+        self.sender.is_none().then(|| Err(self.reason()))
+    }
+
+    pub(crate) fn reason(&self) -> Poisoned {
+        Poisoned(self.poison.clone().unwrap_or_else(|| "the journal was closed".into()))
+    }
+
+    pub(crate) fn usage(&self, max_bytes: u64) -> Usage {
+        Usage {
+            bytes: self.bytes(),
+            max_bytes,
+            records: self.next.saturating_sub(self.readers.first()),
+            appended: self.appended,
+            syncs: self.syncs,
+            pushed_back: self.pushed_back,
+            disk_full: self.stalled.is_some(),
+            poisoned: self.poison.clone(),
+        }
+    }
+}
+
+/// The state with those who wait for a change of it.
+pub(crate) struct Shared {
+    pub(crate) state: Mutex<State>,
+    /// Work for the committing thread.
+    pub(crate) work: Condvar,
+    /// The mark moved, or never will again.
+    pub(crate) marked: Condvar,
+    pub(crate) table: Arc<SeriesTable>,
+    pub(crate) max_bytes: u64,
+}
+
+impl Shared {
+    /// Nothing more becomes durable: drops what is queued and tells all who wait.
+    pub(crate) fn poison(&self, reason: &str) {
+        let mut state = self.state.lock();
+        if state.poison.is_none() {
+            state.poison = Some(reason.to_owned());
+        }
+        self.end(&mut state);
+    }
+
+    /// Ends the watch: whoever still waits learns that it is in vain.
+    pub(crate) fn end(&self, state: &mut State) {
+        state.queue.clear();
+        state.in_flight = 0;
+        state.stalled = None;
+        state.sender = None;
+        self.marked.notify_all();
+    }
+}
