@@ -11,8 +11,11 @@
 pub mod clock;
 pub mod door;
 pub mod intake;
+pub mod json;
 pub mod lineproto;
 pub mod mapping;
+pub mod mqtt;
+pub mod mqtt_client;
 pub mod rejects;
 pub mod stats;
 #[cfg(test)]
