@@ -247,6 +247,10 @@ class Store(Protocol):
         """Note that a session is alive, and its agent's newest status."""
         ...
 
+    async def sessions_seen(self, seen: Sequence[tuple[int, AgentStatus | None]]) -> None:
+        """Note many sessions at once: `session_seen` for each, in one transaction."""
+        ...
+
     async def session_closed(self, session: int, reason: str) -> None:
         """Log the end of a session."""
         ...

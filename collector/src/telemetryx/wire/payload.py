@@ -209,7 +209,9 @@ def _windows(reader: Reader) -> WindowBlock:
     if sketch is not None and (len(sketch.counts) != 2 * rows or len(sketch.zero) != rows):
         raise WireError("the sketches don't belong to the windows")
     series = found["id"].astype(np.int64)
-    block = WindowBlock(series, *(found[name] for name in _WINDOW_COLUMNS), sketch)
+    columns_found: list[Any] = [found[name] for name in _WINDOW_COLUMNS]
+    block = WindowBlock(series, *columns_found)
+    block.sketch = sketch
     same = series[1:] == series[:-1]
     if rows and bool(((series[1:] < series[:-1]) | (same & (block.start[1:] < block.start[:-1]))).any()):
         raise WireError("the windows aren't in the order of series and start")

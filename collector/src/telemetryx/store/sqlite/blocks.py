@@ -14,7 +14,8 @@ def ranges(starts: I64, lengths: I64) -> I64:
     if not total:
         return np.empty(0, np.int64)
     ends = np.cumsum(lengths)
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+    out: I64 = np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+    return out
 
 
 def samples(block: SampleBlock, ids: I64, offset_ns: int) -> SampleBlock:

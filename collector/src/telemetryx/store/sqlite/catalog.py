@@ -56,10 +56,7 @@ def _condition(matcher: Matcher) -> tuple[str, list[Any]]:
     else:
         empty, test = selector.regex(matcher.value).fullmatch("") is not None, "full_match(?, value)"
     # Met by an empty value: everything but those that have the label with a value that doesn't meet it.
-    if empty:
-        inside = f"series.id NOT IN ({having} AND NOT {test})"
-    else:
-        inside = f"series.id IN ({having} AND {test})"
+    inside = f"series.id NOT IN ({having} AND NOT {test})" if empty else f"series.id IN ({having} AND {test})"
     return (f"NOT ({inside})" if negated else inside), [matcher.name, matcher.value]
 
 

@@ -133,8 +133,8 @@ def _pack(column: Any) -> bytes:  # noqa: ANN401 - I64 or F64
         and again is not None
         and np.array_equal(again.view(np.uint64), column.view(np.uint64))
     ):
-        return _PCO + packed
-    return _RAW + column.tobytes()
+        return _PCO + bytes(packed)
+    return _RAW + bytes(column.tobytes())
 
 
 def _unpack(data: bytes, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401

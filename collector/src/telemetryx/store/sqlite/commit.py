@@ -120,7 +120,7 @@ class Committer:
                 raise _Undo(Conflict(NO_CHECKSUM))
             self.numbers.forget_epoch(epoch)
         samples, windows = self._numbered(connection, batch, epoch)
-        t0, t1 = _time_range(samples, windows, batch)
+        t0, t1 = _time_range(windows, batch)
         cursor = _insert(connection, batch, (agent, epoch, now, t0, t1))
         events = _events(connection, batch, agent, cursor)
         if windows is not None:
@@ -144,7 +144,7 @@ class Committer:
         return blocks.samples(batch.samples, ids, batch.clock_offset_ns), windows
 
 
-def _time_range(samples: SampleBlock, windows: WindowBlock | None, batch: Decoded) -> tuple[int, int]:
+def _time_range(windows: WindowBlock | None, batch: Decoded) -> tuple[int, int]:
     """Return earliest and latest corrected time inside, and refuse times that 64 bits barely hold."""
     offset = batch.clock_offset_ns
     raw = [batch.samples.times]

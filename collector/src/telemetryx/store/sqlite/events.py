@@ -33,7 +33,10 @@ def query(connection: sqlite3.Connection, wanted: EventQuery) -> list[Event]:
         f"JOIN agent ON agent.id = agent_id WHERE {' AND '.join(parts)} ORDER BY event.id DESC LIMIT ?",
         (*values, wanted.limit),
     )
-    return [Event(*row[:6], orjson.loads(row[6])) for row in rows]
+    return [
+        Event(number, agent, time_ns, severity, source, body, orjson.loads(attributes))
+        for number, agent, time_ns, severity, source, body, attributes in rows
+    ]
 
 
 def match(text: str) -> str:

@@ -84,8 +84,18 @@ def agent(connection: sqlite3.Connection, name: str, now_ns: int) -> Agent | Non
 
 
 def _agent(row: tuple[Any, ...]) -> Agent:
-    name, state, version, connected, *numbers, labels, status = row
-    return Agent(name, AgentState(state), version, bool(connected), *numbers, json.loads(labels), status)
+    name, state, version, connected, *rest = row
+    numbers, (labels, status) = rest[:-2], rest[-2:]
+    fields: tuple[Any, ...] = (
+        name,
+        AgentState(state),
+        version,
+        bool(connected),
+        *numbers,
+        json.loads(labels),
+        status,
+    )
+    return Agent(*fields)
 
 
 # --- the connection log
@@ -192,4 +202,7 @@ def gaps(connection: sqlite3.Connection, agent: str | None, limit: int) -> list[
         "WHERE ? IS NULL OR agent.name = ? ORDER BY gap.id DESC LIMIT ?",
         (agent, agent, limit),
     )
-    return [Gap(*row[:4], cause_name(row[4]), *row[5:]) for row in rows]
+    return [
+        Gap(agent, epoch, first, last, cause_name(cause), count, t0, t1)
+        for agent, epoch, first, last, cause, count, t0, t1 in rows
+    ]

@@ -274,6 +274,16 @@ class SqliteStore:
         now = self._clock.now_ns()
         await self.write(lambda db: fleet.seen(db, session, status, now), Priority.STATUS)
 
+    async def sessions_seen(self, seen: Sequence[tuple[int, AgentStatus | None]]) -> None:
+        """Note many sessions at once."""
+        now = self._clock.now_ns()
+
+        def note(db: sqlite3.Connection) -> None:
+            for session, status in seen:
+                fleet.seen(db, session, status, now)
+
+        await self.write(note, Priority.STATUS)
+
     async def session_closed(self, session: int, reason: str) -> None:
         """Log the end of a session."""
         now = self._clock.now_ns()
@@ -365,7 +375,8 @@ class SqliteStore:
                 for path in (self.path, self.path.with_name(self.path.name + "-wal"))
                 if path.exists()
             )
-            return StoreUsage(size, *batches, *parts, *single, 0 if newest is None else newest[0])
+            counted: list[int] = [*batches, *parts, *single, 0 if newest is None else newest[0]]
+            return StoreUsage(size, *counted)
 
         return await self.read(measure)
 

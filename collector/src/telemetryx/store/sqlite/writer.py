@@ -4,6 +4,7 @@ A failed transaction is rolled back and nothing of it may be acknowledged. After
 away and opened anew: what SQLite then finds in the WAL is what counts, not what we remember.
 """
 
+import contextlib
 import heapq
 import itertools
 import sqlite3
@@ -85,11 +86,10 @@ class Writer:
             took = time.perf_counter_ns() - started
             self.longest_ns[Priority(priority)] = max(took, self.longest_ns[Priority(priority)])
         if self._connection is not None:
-            try:
+            # A reader elsewhere may hold it: the WAL is as durable as the file.
+            with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA optimize")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error:
-                pass  # a reader elsewhere holds it; the WAL is as durable as the file
             self._connection.close()
 
     def _transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401 - the work's own type
@@ -124,7 +124,5 @@ class Writer:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
+            with contextlib.suppress(sqlite3.Error):
                 connection.close()
-            except sqlite3.Error:
-                pass

@@ -1,0 +1,42 @@
+"""How the door says no: gRPC status codes, and for `come back later` the google.rpc.RetryInfo that clients understand."""
+
+from typing import Any, Final, NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+
+DETAILS: Final = "grpc-status-details-bin"
+_LENGTH_DELIMITED: Final = 2
+
+
+def _field(number: int, data: bytes) -> bytes:
+    size, out = len(data), bytearray([number << 3 | _LENGTH_DELIMITED])
+    while size > 0x7F:  # noqa: PLR2004 - a varint's seven bits
+        out.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes(out) + bytes([size]) + data
+
+
+def retry_info(code: int, message: str, after_ms: int) -> bytes:
+    """Write google.rpc.Status with a RetryInfo inside (two messages; not worth a dependency)."""
+    delay = duration_pb2.Duration(seconds=after_ms // 1000, nanos=after_ms % 1000 * 1_000_000)
+    detail = any_pb2.Any(
+        type_url="type.googleapis.com/google.rpc.RetryInfo", value=_field(1, delay.SerializeToString())
+    )
+    return bytes([1 << 3, code]) + _field(2, message.encode()) + _field(3, detail.SerializeToString())
+
+
+async def later(context: "grpc.aio.ServicerContext[Any, Any]", message: str, after_ms: int) -> NoReturn:
+    """End the call with UNAVAILABLE and when to come back."""
+    code = grpc.StatusCode.UNAVAILABLE
+    details = retry_info(code.value[0], message, after_ms)
+    await context.abort(code, message, trailing_metadata=((DETAILS, details),))
+    raise AssertionError("abort raises")
+
+
+async def never(
+    context: "grpc.aio.ServicerContext[Any, Any]", code: grpc.StatusCode, message: str
+) -> NoReturn:
+    """End the call for good."""
+    await context.abort(code, message)
+    raise AssertionError("abort raises")

@@ -1,0 +1,250 @@
+"""The agents' door: a gRPC server for Link.Session. It checks who comes, opens the session in the log, and closes it there.
+
+Off loopback it opens only with a certificate and tokens. Full or broken, it says UNAVAILABLE with the time to come back:
+any other code would make somebody's client give up data.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from telemetryx import __version__
+from telemetryx.clock import Clock, SystemClock
+from telemetryx.errors import GatewayRefused, StoreError
+from telemetryx.gateway import refusal, session, tokens
+from telemetryx.gateway.status import StatusBoard
+from telemetryx.ingest.ingest import Ingest
+from telemetryx.store.interface import Store
+from telemetryx.wire._pb2 import link_pb2_grpc as pb_grpc
+
+log = structlog.get_logger(__name__)
+
+FRAME_ROOM: Final = 2 << 20
+"""Of a message beside the payload: definitions and the rest of the frame."""
+RETRY_MS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Where the door is and what it takes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8421
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    token_file: Path | None = None
+    credit: int = 4 << 20
+    max_batch: int = 4 << 20
+    max_sessions: int = 5_000
+
+    def check(self) -> None:
+        """Refuse to open unguarded off loopback."""
+        if (self.cert_file is None) != (self.key_file is None):
+            raise GatewayRefused(
+                "[gateway] needs tls_cert_file and tls_key_file together: set both, or neither"
+            )
+        if _loopback(self.host):
+            return
+        missing = [
+            name
+            for name, path in (
+                ("tls_cert_file and tls_key_file", self.cert_file),
+                ("token_file", self.token_file),
+            )
+            if path is None
+        ]
+        if missing:
+            raise GatewayRefused(
+                f"[gateway] listens on {self.host}, which other machines can reach: set {' and '.join(missing)}, "
+                "or listen on 127.0.0.1"
+            )
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Gateway(pb_grpc.LinkServicer):
+    """The door. `start()` opens it, `close()` lets sessions finish what they began and shuts it."""
+
+    def __init__(
+        self,
+        store: Store,
+        ingest: Ingest,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        rate: Callable[[str], float] = lambda _agent: 0.0,
+    ) -> None:
+        """Check the configuration and read the tokens; `rate` gives an agent's readings a second (hot view)."""
+        config.check()
+        self._config = config
+        self._tokens = tokens.read(config.token_file) if config.token_file else tokens.Tokens()
+        self._clock = clock or SystemClock()
+        self._board = StatusBoard(store)
+        self._listeners: list[Callable[[str], None]] = []
+        self._server: grpc.aio.Server | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._world = session.World(
+            store=store,
+            ingest=ingest,
+            clock=self._clock,
+            board=self._board,
+            rate=rate,
+            changed=self._changed,
+            version=__version__,
+            credit=config.credit,
+            max_batch=config.max_batch,
+            closing=asyncio.Event(),
+        )
+        self.sessions = 0
+        self.refused: dict[str, int] = {}
+        self.port = config.port
+
+    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call this with an agent's name when one of its sessions opened or closed. Returns the way out."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _changed(self, agent: str) -> None:
+        for listener in self._listeners:
+            listener(agent)
+
+    async def start(self) -> int:
+        """Open the door and return its port."""
+        config = self._config
+        server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", config.max_batch + FRAME_ROOM),
+                ("grpc.max_send_message_length", config.max_batch + FRAME_ROOM),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.max_ping_strikes", 0),
+            ),
+        )
+        pb_grpc.add_LinkServicer_to_server(self, server)
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        address = f"{host}:{config.port}"
+        try:
+            credentials = self._credentials()
+            self.port = (
+                server.add_insecure_port(address)
+                if credentials is None
+                else server.add_secure_port(address, credentials)
+            )
+        except RuntimeError as error:
+            raise GatewayRefused(
+                f"the agents' door can't open on {address}: {error}; choose another address in [gateway] listen"
+            ) from error
+        await server.start()
+        self._server = server
+        self._flushing = asyncio.create_task(self._board.run(), name="gateway-status")
+        return self.port
+
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        if self._config.cert_file is None or self._config.key_file is None:
+            return None
+        try:
+            pair = (self._config.key_file.read_bytes(), self._config.cert_file.read_bytes())
+        except OSError as error:
+            raise GatewayRefused(
+                f"the certificate or its key can't be read: {error}; check tls_cert_file and tls_key_file in [gateway]"
+            ) from error
+        return grpc.ssl_server_credentials([pair])
+
+    async def close(self, grace_s: float = 10.0) -> None:
+        """Take nothing new, let sessions hear of what is being committed, then shut."""
+        self._world.closing.set()
+        if self._server is not None:
+            await self._server.stop(grace_s)
+            self._server = None
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        await self._board.flush()
+
+    async def Session(  # type: ignore[override]  # noqa: N802 - link.proto's name; a coroutine that writes by context
+        self,
+        request_iterator: object,
+        context: Any,  # noqa: ANN401
+    ) -> None:
+        """Serve one session."""
+        del request_iterator  # context.read() and write() carry the frames
+        if self._world.closing.is_set():
+            await refusal.later(context, "the collector is shutting down", RETRY_MS)
+        authorization = _authorization(context)
+        if not self._tokens.admits(authorization):
+            self._count("token")
+            await refusal.never(
+                context,
+                grpc.StatusCode.UNAUTHENTICATED,
+                "the token is missing or unknown: set token_file in the agent's [uplink]",
+            )
+        if self.sessions >= self._config.max_sessions:
+            self._count("sessions")
+            await refusal.later(context, f"{self.sessions} agents are connected, as many as may", RETRY_MS)
+        self.sessions += 1
+        try:
+            await self._serve(context, authorization)
+        finally:
+            self.sessions -= 1
+
+    async def _serve(self, context: Any, authorization: str) -> None:  # noqa: ANN401
+        hello, skew_ms = await session.first(context, self._clock)
+        if not self._tokens.admits_as(authorization, hello.agent):
+            self._count("token")
+            await refusal.never(
+                context, grpc.StatusCode.PERMISSION_DENIED, f"this token isn't for agent {hello.agent!r}"
+            )
+        store = self._world.store
+        one = session.Session(self._world, context, hello.agent)
+        try:
+            opened = await store.session_opened(
+                hello.agent, context.peer(), hello.version, dict(hello.labels), skew_ms
+            )
+            await one.greet(hello)
+        except StoreError as error:
+            self._count("store")
+            await refusal.later(context, str(error), max(self._world.ingest.retry_after_ms(), RETRY_MS))
+        log.info("gateway.opened", agent=hello.agent, peer=context.peer(), version=hello.version)
+        self._changed(hello.agent)
+        reason = "the link broke"
+        try:
+            reason = await one.serve(opened)
+        finally:
+            await asyncio.shield(self._ended(opened, hello.agent, reason))
+        if self._world.closing.is_set():
+            await refusal.later(context, reason, RETRY_MS)
+
+    async def _ended(self, opened: int, agent: str, reason: str) -> None:
+        """Close the session in the log; a store that can't be written now closes it when it is opened again."""
+        log.info("gateway.closed", agent=agent, reason=reason)
+        try:
+            await self._world.store.session_closed(opened, reason)
+        except StoreError as error:
+            log.warning("gateway.close_not_logged", agent=agent, reason=str(error))
+        self._changed(agent)
+
+    def _count(self, cause: str) -> None:
+        self.refused[cause] = self.refused.get(cause, 0) + 1
+
+
+def _authorization(context: Any) -> str:  # noqa: ANN401
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            return value if isinstance(value, str) else ""
+    return ""

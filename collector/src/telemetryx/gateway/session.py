@@ -1,0 +1,319 @@
+"""One session of one agent: hello, greeting, then batches in and acknowledgements out until one side ends it.
+
+    reading   frame by frame; a batch goes to ingest, which answers after the commit. When more than the credit is on its
+              way, nothing more is read: HTTP/2 pushes back, and memory stays bounded whatever an agent does
+    writing   answers gather while a write is under way and leave together: one Ack for many batches
+
+DURABILITY: an Ack names only what ingest called Stored or Duplicate, and it says so only after the commit.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from telemetryx.clock import Clock
+from telemetryx.errors import IngestClosed, QueueFull, StoreError, WireError
+from telemetryx.gateway import refusal
+from telemetryx.gateway.held import RangeSet
+from telemetryx.gateway.status import StatusBoard
+from telemetryx.ingest.ingest import Ingest
+from telemetryx.store.interface import Store
+from telemetryx.types import (
+    AgentStatus,
+    Conflict,
+    Duplicate,
+    Holding,
+    NeedDefinitions,
+    Outcome,
+    Refused,
+    Stored,
+)
+from telemetryx.wire import frame as wire
+from telemetryx.wire._pb2 import link_pb2 as pb
+from telemetryx.wire.limits import WIRE
+
+log = structlog.get_logger(__name__)
+
+HELLO_TIMEOUT_S: Final = 15.0
+SILENCE_S: Final = 60.0
+"""An agent sends its status every five seconds; one that says nothing for this long is gone."""
+SETTLE_S: Final = 10.0
+"""At the end of a session, how long its last commits are waited for."""
+_END: Final[object] = grpc.aio.EOF  # type: ignore[attr-defined]  # grpc-stubs lack it
+MAX_UNACKED: Final = 10_000
+MAX_LABELS: Final = 64
+MAX_LABEL: Final = 1024
+MAX_STATUS: Final = 64 << 10
+SLOW_DOWN_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What all sessions share."""
+
+    store: Store
+    ingest: Ingest
+    clock: Clock
+    board: StatusBoard
+    rate: Callable[[str], float]
+    changed: Callable[[str], None]
+    """Told the agent's name when a session opens or closes."""
+    version: str
+    credit: int
+    max_batch: int
+    closing: asyncio.Event
+
+
+class Session:
+    """One agent's session."""
+
+    def __init__(self, world: World, context: Any, agent: str) -> None:  # noqa: ANN401 - Context; grpc's class isn't generic at run time
+        """Serve this call; `greet` and `serve` do the work."""
+        self._world = world
+        self._context = context
+        self._agent = agent
+        self._held: dict[bytes, RangeSet] = {}
+        self._fresh: dict[bytes, list[int]] = {}
+        self._answers: list[pb.FromCollector] = []
+        self._credit = 0
+        self._outstanding = 0
+        self._waiting = 0
+        self._slow: tuple[int, str] | None = None
+        self._wake = asyncio.Event()
+        self._eased = asyncio.Event()
+        self._skew_ms = 0.0
+
+    async def greet(self, hello: pb.Hello) -> None:
+        """Say what is held of the epochs that the agent named, and which of its batches conflict."""
+        unacked = hello.unacked[:MAX_UNACKED]
+        epochs = list(dict.fromkeys([hello.epoch, *(held.epoch for held in unacked)]))
+        holdings = await self._world.store.holdings(self._agent, epochs)
+        known = await self._world.store.checksums(self._agent, [(held.epoch, held.seq) for held in unacked])
+        conflicts = [
+            pb.Held(epoch=held.epoch, seq=held.seq, checksum=theirs)
+            for held in unacked
+            if (theirs := known.get((held.epoch, held.seq))) is not None and theirs != held.checksum
+        ]
+        self._held = {epoch: RangeSet(holding) for epoch, holding in holdings.items()}
+        greeting = pb.Greeting(
+            wire=WIRE,
+            collector=self._world.version,
+            holdings=[wire.holdings(holding) for holding in holdings.values()],
+            conflicts=conflicts,
+            credit_bytes=self._world.credit,
+            max_batch_bytes=self._world.max_batch,
+            wall_ns=self._world.clock.now_ns(),
+        )
+        await self._context.write(pb.FromCollector(greeting=greeting))
+
+    async def serve(self, session: int) -> str:
+        """Exchange frames until the end; return why it ended."""
+        reading = asyncio.create_task(self._read_all(session), name=f"session-read {self._agent}")
+        writing = asyncio.create_task(self._write_all(), name=f"session-write {self._agent}")
+        closing = asyncio.create_task(self._world.closing.wait())
+        try:
+            await asyncio.wait({reading, writing, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if closing.done() and not reading.done():
+                reading.cancel()
+            await self._settle()
+            if reading.done() and not reading.cancelled():
+                return reading.result()
+            return "the collector is shutting down" if closing.done() else "the link broke"
+        finally:
+            for task in (reading, writing, closing):
+                task.cancel()
+            await asyncio.gather(reading, writing, closing, return_exceptions=True)
+
+    async def _settle(self) -> None:
+        """Wait for what is being committed, so that the agent still hears of it."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                while self._waiting:
+                    self._eased.clear()
+                    await self._eased.wait()
+        except TimeoutError:
+            log.warning("gateway.unsettled", agent=self._agent, batches=self._waiting)
+        await self._flush()
+
+    # --- in
+
+    async def _read_all(self, session: int) -> str:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    message = await self._context.read()
+            except TimeoutError:
+                return f"nothing came for {SILENCE_S:.0f} s"
+            if message is _END:
+                return "the agent closed it"
+            match message.WhichOneof("frame"):
+                case "batch":
+                    await self._batch(message.batch)
+                case "loss":
+                    await self._submit(message.loss, 0)
+                case "status":
+                    self._status(session, message.status)
+                case _:
+                    pass  # a second hello, or a frame of a newer agent: passed over, as the versioning rule says
+
+    async def _batch(self, batch: pb.Batch) -> None:
+        size = len(batch.payload)
+        if size > self._world.max_batch:
+            self._refuse(
+                batch,
+                Refused("too_large", f"{size} bytes of payload; at most {self._world.max_batch} are taken"),
+                size,
+            )
+            return
+        while self._outstanding > self._world.credit + self._world.max_batch:
+            self._eased.clear()
+            await self._eased.wait()
+        await self._submit(batch, size)
+
+    async def _submit(self, frame: pb.Batch | pb.Loss, size: int) -> None:
+        try:
+            future = await self._world.ingest.enqueue(self._agent, frame)
+        except (StoreError, QueueFull) as error:
+            self._later(error, size)
+            return
+        except IngestClosed:
+            return
+        self._outstanding += size
+        self._waiting += 1
+        future.add_done_callback(lambda done: self._settled(frame, size, done))
+
+    def _status(self, session: int, status: pb.Status) -> None:
+        self._skew_ms = (status.wall_ns - self._world.clock.now_ns()) / 1e6
+        text = status.json if len(status.json) <= MAX_STATUS else ""
+        limit = (1 << 63) - 1
+        self._world.board.note(
+            session,
+            AgentStatus(
+                backlog_bytes=min(status.backlog_bytes, limit),
+                backlog_batches=min(status.backlog_batches, limit),
+                oldest_ns=status.oldest_ns,
+                skew_ms=self._skew_ms,
+                rate=self._world.rate(self._agent),
+                json=text,
+            ),
+        )
+
+    # --- out
+
+    def _settled(self, frame: pb.Batch | pb.Loss, size: int, done: "asyncio.Future[Outcome]") -> None:
+        """Ingest is done with a frame: note what to answer. Runs on the loop, after the commit."""
+        self._outstanding -= size
+        self._waiting -= 1
+        self._eased.set()
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            self._later(error, size)
+            return
+        outcome = done.result()
+        self._credit += size
+        match outcome:
+            case Stored() | Duplicate():
+                held = self._held.get(frame.epoch)
+                if held is None:
+                    held = self._held[frame.epoch] = RangeSet(Holding(frame.epoch, 0))
+                held.insert(frame.seq)
+                self._fresh.setdefault(frame.epoch, []).append(frame.seq)
+            case NeedDefinitions(numbers):
+                need = pb.NeedDefinitions(epoch=frame.epoch, seq=frame.seq, series=numbers)
+                self._answers.append(pb.FromCollector(need_definitions=need))
+            case Conflict(checksum):
+                conflict = pb.Conflict(epoch=frame.epoch, seq=frame.seq, checksum=checksum)
+                self._answers.append(pb.FromCollector(conflict=conflict))
+            case Refused():
+                self._refuse(frame, outcome, 0)
+        self._wake.set()
+
+    def _refuse(self, frame: pb.Batch | pb.Loss, refused: Refused, size: int) -> None:
+        self._credit += size
+        self._answers.append(
+            pb.FromCollector(
+                refusal=pb.Refusal(
+                    epoch=frame.epoch, seq=frame.seq, cause=refused.cause, message=refused.message
+                )
+            )
+        )
+        self._wake.set()
+
+    def _later(self, error: BaseException, size: int) -> None:
+        """Not stored, and not the batch's fault: ask the agent to wait and to send it again."""
+        self._credit += size
+        after = (
+            error.after_ms
+            if isinstance(error, QueueFull)
+            else max(self._world.ingest.retry_after_ms(), SLOW_DOWN_MS)
+        )
+        self._slow = (after, str(error))
+        self._wake.set()
+
+    async def _write_all(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Write everything that gathered."""
+        fresh, self._fresh = self._fresh, {}
+        answers, self._answers = self._answers, []
+        credit, self._credit = self._credit, 0
+        slow, self._slow = self._slow, None
+        if fresh:
+            acked = [wire.holdings(self._held[epoch].about(seqs)) for epoch, seqs in fresh.items()]
+            await self._context.write(pb.FromCollector(ack=pb.Ack(holdings=acked)))
+        for answer in answers:
+            await self._context.write(answer)
+        if credit:
+            await self._context.write(pb.FromCollector(credit=pb.Credit(bytes=credit)))
+        if slow is not None:
+            await self._context.write(
+                pb.FromCollector(slow_down=pb.SlowDown(after_ms=slow[0], reason=slow[1]))
+            )
+
+
+async def first(context: Any, clock: Clock) -> tuple[pb.Hello, float]:  # noqa: ANN401
+    """Read and check the hello; return it with the agent's clock skew in milliseconds."""
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            message = await context.read()
+    except TimeoutError:
+        await refusal.never(
+            context, grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_TIMEOUT_S:.0f} s"
+        )
+    if message is _END or message.WhichOneof("frame") != "hello":
+        await refusal.never(context, invalid, "a session begins with a hello")
+    hello: pb.Hello = message.hello
+    skew_ms = (hello.wall_ns - clock.now_ns()) / 1e6
+    if hello.wire != WIRE:
+        await refusal.never(
+            context,
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"wire version {hello.wire} is unknown here; this collector speaks {WIRE}",
+        )
+    try:
+        wire.agent_name(hello.agent)
+        wire.key(hello.agent, hello.epoch, 1)
+        for held in hello.unacked[:MAX_UNACKED]:
+            wire.key(hello.agent, held.epoch, held.seq)
+    except WireError as error:
+        await refusal.never(context, invalid, str(error))
+    if len(hello.labels) > MAX_LABELS or any(
+        len(key) + len(value) > MAX_LABEL for key, value in hello.labels.items()
+    ):
+        await refusal.never(
+            context,
+            invalid,
+            f"more than {MAX_LABELS} labels in the hello, or one over {MAX_LABEL} characters",
+        )
+    return hello, skew_ms

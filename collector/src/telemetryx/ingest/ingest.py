@@ -1,0 +1,290 @@
+"""Ingest: frames in, outcomes out, one transaction for all who wait; subscribers hear of each commit after it.
+
+    submit ─▶ queue (bounded by bytes) ─▶ decode (a thread) ─▶ commit (the store's writer) ─▶ outcome, Committed
+                                          while a group commits, the next is decoded
+
+A group is what waits when the one before is done, up to `max_group`: alone when idle, large under load; so nobody waits for
+a timer. When the store fails, the group and what waits behind it are dropped with the reason, nothing is acknowledged, and
+ingest takes nothing until a pause is over: agents keep what isn't acknowledged and send it again.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from telemetryx.errors import IngestClosed, QueueFull, StoreError, StoreUnavailable, WireError
+from telemetryx.ingest.counters import Counters, Health
+from telemetryx.store.interface import Store
+from telemetryx.types import (
+    Committed,
+    Conflict,
+    Decoded,
+    Duplicate,
+    LossFrame,
+    NeedDefinitions,
+    Outcome,
+    Refused,
+    Stored,
+)
+from telemetryx.wire import frame as wire
+from telemetryx.wire._pb2 import link_pb2 as pb
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 10.0
+FRAME_COST: Final = 512
+"""Bytes that a queued frame costs beside its payload."""
+GROUP_BYTES: Final = 8 << 20
+"""Payload bytes of one group, about: what is decoded and not yet committed stays small."""
+
+Subscriber = Callable[[Committed], None]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    agent: str
+    frame: pb.Batch | pb.Loss
+    cost: int
+    done: "asyncio.Future[Outcome]"
+
+
+@dataclass(slots=True)
+class _Group:
+    """A decoded group: what can be committed, and the frames it belongs to."""
+
+    waiting: list[_Waiting]
+    batches: list[tuple[_Waiting, Decoded]]
+    losses: list[tuple[_Waiting, LossFrame]]
+    refused: list[tuple[_Waiting, Refused]]
+
+
+class Ingest:
+    """The way into the store. `run()` is its one task; app.py owns it."""
+
+    def __init__(self, store: Store, *, max_queue_bytes: int = 64 << 20, max_group: int = 64) -> None:
+        """Commit to this store; hold at most so many bytes that wait."""
+        self._store = store
+        self._max_queue = max_queue_bytes
+        self._max_group = max_group
+        self._queue: deque[_Waiting] = deque()
+        self._queued = 0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Condition()
+        self._closing = False
+        self._subscribers: list[Subscriber] = []
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="ingest-decode")
+        self._reason = ""
+        self._pause_s = 0.0
+        self._paused_until = 0.0
+        self.counters = Counters()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call this after each commit, in commit order, on the event loop; it must return at once. Returns the way out."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def health(self) -> Health:
+        """Tell whether batches can be stored."""
+        return Health(not self._reason, self._reason, self._queued, len(self._queue))
+
+    async def submit(self, agent: str, frame: pb.Batch | pb.Loss) -> Outcome:
+        """Store one frame; returns after its commit. Raises StoreUnavailable, QueueFull or IngestClosed: then it isn't stored."""
+        return await (await self.enqueue(agent, frame))
+
+    async def enqueue(
+        self, agent: str, frame: pb.Batch | pb.Loss, *, patience_s: float = 30.0
+    ) -> "asyncio.Future[Outcome]":
+        """Queue one frame, waiting for room; the future has its outcome, or the reason why it isn't stored."""
+        self._admit()
+        cost = FRAME_COST + (
+            len(frame.payload) + len(frame.definitions) if isinstance(frame, pb.Batch) else 0
+        )
+        if self._queued and self._queued + cost > self._max_queue:
+            await self._wait_for_room(cost, patience_s)
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(agent, frame, cost, done))
+        self._queued += cost
+        self._wake.set()
+        return done
+
+    def _admit(self) -> None:
+        if self._closing:
+            raise IngestClosed("the collector is shutting down")
+        left = self._paused_until - time.monotonic()
+        if self._reason and left > 0:
+            raise StoreUnavailable(self._reason, "paused")
+
+    async def _wait_for_room(self, cost: int, patience_s: float) -> None:
+        try:
+            async with asyncio.timeout(patience_s), self._room:
+                await self._room.wait_for(
+                    lambda: self._closing or not self._queued or self._queued + cost <= self._max_queue
+                )
+        except TimeoutError:
+            raise QueueFull(f"{self._queued} bytes wait for their commit, as many as may", 1_000) from None
+        self._admit()
+
+    def retry_after_ms(self) -> int:
+        """Say how long agents should wait before they send again."""
+        return max(int((self._paused_until - time.monotonic()) * 1000), 100)
+
+    async def run(self) -> None:
+        """Decode and commit until cancelled or closed."""
+        decoded: asyncio.Queue[_Group | None] = asyncio.Queue(1)
+        committing = asyncio.create_task(self._commit_all(decoded), name="ingest-commit")
+        try:
+            while not (self._closing and not self._queue):
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    group = await self._decode(self._take())
+                    await decoded.put(group)
+            await decoded.put(None)
+            await committing
+        finally:
+            committing.cancel()
+            await asyncio.gather(committing, return_exceptions=True)
+            self._drop_queue(IngestClosed("the collector is shutting down"))
+
+    async def close(self) -> None:
+        """Take no more, and let `run` finish what waits."""
+        self._closing = True
+        self._wake.set()
+        async with self._room:
+            self._room.notify_all()
+
+    def _take(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        size = 0
+        while (
+            self._queue
+            and len(group) < self._max_group
+            and (not group or size + self._queue[0].cost <= GROUP_BYTES)
+        ):
+            group.append(self._queue.popleft())
+            size += group[-1].cost
+        return group
+
+    async def _decode(self, waiting: list[_Waiting]) -> _Group:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _decode, waiting)
+
+    async def _commit_all(self, groups: "asyncio.Queue[_Group | None]") -> None:
+        while (group := await groups.get()) is not None:
+            try:
+                await self._commit(group)
+            except StoreError as error:
+                self._fail(error, group)
+            except Exception as error:
+                log.exception("ingest.commit_failed")
+                self._fail(StoreError(f"the commit failed unexpectedly: {error!r}"), group)
+            finally:
+                self._queued -= sum(one.cost for one in group.waiting)
+                async with self._room:
+                    self._room.notify_all()
+
+    async def _commit(self, group: _Group) -> None:
+        for one, refused in group.refused:
+            self._settle(one, refused)
+        if group.losses:
+            entered = await self._store.commit_loss([loss for _, loss in group.losses])
+            for (one, _), outcome in zip(group.losses, entered, strict=True):
+                self.counters.losses += isinstance(outcome, Stored)
+                self._settle(one, outcome)
+        if group.batches:
+            started = time.perf_counter()
+            outcomes = await self._store.commit([batch for _, batch in group.batches])
+            self.counters.commits += 1
+            self.counters.commit_seconds += time.perf_counter() - started
+            self._tell(outcomes)
+            for (one, batch), outcome in zip(group.batches, outcomes, strict=True):
+                if isinstance(outcome, Stored):
+                    self._count(batch)
+                self._settle(one, outcome)
+        if self._reason and (group.losses or group.batches):
+            log.info("ingest.resumed", reason=self._reason)
+            self._reason, self._pause_s = "", 0.0
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Stored) and outcome.committed is not None:
+                for subscriber in self._subscribers:
+                    try:
+                        subscriber(outcome.committed)
+                    except Exception:
+                        log.exception("ingest.subscriber_failed", cursor=outcome.cursor)
+
+    def _count(self, batch: Decoded) -> None:
+        self.counters.samples += len(batch.samples)
+        self.counters.windows += 0 if batch.windows is None else len(batch.windows)
+        self.counters.events += 0 if batch.events is None else len(batch.events)
+        self.counters.payload_bytes += len(batch.payload)
+
+    def _settle(self, one: _Waiting, outcome: Outcome) -> None:
+        self.counters.outcomes[_NAMES[type(outcome)]] += 1
+        if isinstance(outcome, Refused):
+            self.counters.refused[outcome.cause] += 1
+            log.warning(
+                "ingest.refused",
+                agent=one.agent,
+                seq=one.frame.seq,
+                cause=outcome.cause,
+                message=outcome.message,
+            )
+        if not one.done.done():
+            one.done.set_result(outcome)
+
+    def _fail(self, error: StoreError, group: _Group) -> None:
+        """Drop the group and everything behind it, and pause: nothing of it was acknowledged, so nothing is lost."""
+        self._pause_s = min(self._pause_s * 2 or FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        self._paused_until = time.monotonic() + self._pause_s
+        if not self._reason:
+            log.error("ingest.stopped", reason=str(error))
+        self._reason = str(error)
+        self.counters.failures += 1
+        for one in group.waiting:
+            self._give_up(one, error)
+        self._drop_queue(error)
+
+    def _drop_queue(self, error: Exception) -> None:
+        while self._queue:
+            one = self._queue.popleft()
+            self._queued -= one.cost
+            self._give_up(one, error)
+
+    def _give_up(self, one: _Waiting, error: Exception) -> None:
+        if not one.done.done():
+            self.counters.outcomes["failed"] += 1
+            one.done.set_exception(error)
+
+
+_NAMES: Final[dict[type[Outcome], str]] = {
+    Stored: "stored",
+    Duplicate: "duplicate",
+    NeedDefinitions: "need_definitions",
+    Conflict: "conflict",
+    Refused: "refused",
+}
+
+
+def _decode(waiting: list[_Waiting]) -> _Group:
+    """Decode a group, in a thread. What can't be decoded is refused; it doesn't hurt its neighbours."""
+    group = _Group(waiting, [], [], [])
+    for one in waiting:
+        try:
+            if isinstance(one.frame, pb.Batch):
+                group.batches.append((one, wire.batch(one.agent, one.frame)))
+            else:
+                group.losses.append((one, wire.loss(one.agent, one.frame)))
+        except WireError as error:
+            group.refused.append((one, Refused(error.cause, str(error))))
+        except Exception as error:
+            log.exception("ingest.decode_failed", agent=one.agent, seq=one.frame.seq)
+            group.refused.append((one, Refused("malformed", f"the batch can't be decoded: {error!r}")))
+    return group

@@ -1,0 +1,239 @@
+"""A small agent in Python, for tests and benches: cuts batches, keeps what isn't acknowledged, speaks link.proto.
+
+It shares the frames and the encoder with the collector, not the gateway: what it sends is what an agent sends.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+
+from telemetryx.types import BatchKey, Decoded, Definition, EventBlock, SampleBlock, WindowBlock
+from telemetryx.wire import definitions
+from telemetryx.wire import frame as frames
+from telemetryx.wire._pb2 import link_pb2 as pb
+from telemetryx.wire._pb2.link_pb2_grpc import LinkStub
+from telemetryx.wire.payload import Payload
+
+T0 = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def samples(rows: dict[int, Sequence[tuple[int, float]]], flags: dict[int, Sequence[int]] | None = None) -> SampleBlock:
+    """Make a block of {number: [(time, value), ...]}."""
+    numbers = sorted(rows)
+    offsets = np.zeros(len(numbers) + 1, np.int64)
+    np.cumsum([len(rows[number]) for number in numbers], out=offsets[1:])
+    pairs = [pair for number in numbers for pair in rows[number]]
+    marks = None
+    if flags is not None:
+        marks = np.array([mark for number in numbers for mark in flags[number]], np.uint8)
+    return SampleBlock(
+        np.array(numbers, np.int64),
+        offsets,
+        np.array([time for time, _ in pairs], np.int64),
+        np.array([value for _, value in pairs], np.float64),
+        marks,
+    )
+
+
+def window(number: int, start: int, values: Sequence[float], length: int = 10 * SECOND) -> WindowBlock:
+    """Make one window over values a second apart."""
+    floats = np.array(values, np.float64)
+    return WindowBlock(
+        np.array([number], np.int64),
+        np.array([start], np.int64),
+        np.array([length], np.int64),
+        np.array([len(values)], np.uint64),
+        np.array([floats.sum()]),
+        np.array([floats.min()]),
+        np.array([floats.max()]),
+        np.array([start], np.int64),
+        floats[:1],
+        np.array([start + (len(values) - 1) * SECOND], np.int64),
+        floats[-1:],
+    )
+
+
+def events(*rows: tuple[int, int, str, str, dict[str, Any]]) -> EventBlock:
+    """Make events of (time, severity, source, body, attributes)."""
+    return EventBlock(
+        [row[2] for row in rows],
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.uint8),
+        [row[3] for row in rows],
+        [row[4] for row in rows],
+    )
+
+
+def defined(*names: str, first: int = 1, **labels: str) -> list[Definition]:
+    """Define series numbers from `first` on, by name, with labels in common."""
+    return [Definition(number, name, dict(labels)) for number, name in enumerate(names, start=first)]
+
+
+def decoded(
+    key: BatchKey, content: Payload, defs: Sequence[Definition] = (), clock_offset_ns: int = 0
+) -> Decoded:
+    """Make what ingest hands to the store, by way of the wire."""
+    frame = frames.encode_batch(
+        key, content, defined=definitions.encode(list(defs)), clock_offset_ns=clock_offset_ns
+    )
+    return frames.batch(key.agent, frame)
+
+
+@dataclass
+class ReferenceAgent:
+    """An agent with its spool in memory."""
+
+    name: str = "agent-1"
+    epoch: bytes = field(default_factory=lambda: os.urandom(16))
+    next_seq: int = 1
+    unacked: dict[tuple[bytes, int], pb.Batch] = field(default_factory=dict)
+    received: list[pb.FromCollector] = field(default_factory=list)
+    greeting: pb.Greeting | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def cut(self, content: Payload, defs: Sequence[Definition] = (), *, lane: int = 1) -> pb.Batch:
+        """Cut a batch."""
+        frame = frames.encode_batch(
+            BatchKey(self.name, self.epoch, self.next_seq), content, defined=definitions.encode(list(defs)), lane=lane
+        )
+        self.next_seq += 1
+        self.unacked[frame.epoch, frame.seq] = frame
+        return frame
+
+    def hello(self, now_ns: int = T0) -> pb.Hello:
+        """Say who we are and what we hold."""
+        return pb.Hello(
+            wire=1,
+            agent=self.name,
+            version="9.9.9",
+            epoch=self.epoch,
+            next_seq=self.next_seq,
+            unacked=[
+                pb.Held(epoch=epoch, seq=seq, checksum=batch.checksum) for (epoch, seq), batch in self.unacked.items()
+            ],
+            boot_id=bytes(16),
+            wall_ns=now_ns,
+            labels=self.labels,
+        )
+
+    def settle(self, holdings: Sequence[pb.Holdings]) -> int:
+        """Let go of what is stored."""
+        done = [
+            key
+            for key in self.unacked
+            for held in holdings
+            if held.epoch == key[0]
+            and (key[1] <= held.upto or any(part.first <= key[1] <= part.last for part in held.ranges))
+        ]
+        for key in done:
+            self.unacked.pop(key, None)
+        return len(done)
+
+    @asynccontextmanager
+    async def session(
+        self, port: int, *, token: str | None = None, credentials: grpc.ChannelCredentials | None = None
+    ) -> AsyncIterator["Link"]:
+        """Connect and greet."""
+        options = (("grpc.max_receive_message_length", 8 << 20), ("grpc.max_send_message_length", 8 << 20))
+        address = f"localhost:{port}"
+        channel = (
+            grpc.aio.insecure_channel(address, options=options)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options=options)
+        )
+        async with channel:
+            metadata = (("authorization", f"Bearer {token}"),) if token else ()
+            call = LinkStub(channel).Session(metadata=metadata)
+            link = Link(self, call)
+            await link.open()
+            try:
+                yield link
+            finally:
+                await link.close()
+
+
+class Link:
+    """An open session."""
+
+    def __init__(self, agent: ReferenceAgent, call: Any) -> None:
+        """Speak on this call."""
+        self._agent = agent
+        self._call = call
+        self._reading: asyncio.Task[None] | None = None
+        self._news = asyncio.Condition()
+        self.ended: grpc.aio.AioRpcError | None = None
+
+    async def open(self) -> None:
+        """Send the hello and wait for the greeting."""
+        await self._call.write(pb.FromAgent(hello=self._agent.hello()))
+        async with asyncio.timeout(10):
+            first = await self._call.read()
+        if first is grpc.aio.EOF:
+            raise AssertionError(f"no greeting: {await self._call.code()} {await self._call.details()}")
+        self._agent.greeting = first.greeting
+        self._agent.settle(first.greeting.holdings)
+        self._reading = asyncio.create_task(self._read())
+
+    async def send(self, *items: pb.Batch | pb.Loss | pb.Status) -> None:
+        """Send frames."""
+        for item in items:
+            if isinstance(item, pb.Batch):
+                await self._call.write(pb.FromAgent(batch=item))
+            elif isinstance(item, pb.Loss):
+                await self._call.write(pb.FromAgent(loss=item))
+            else:
+                await self._call.write(pb.FromAgent(status=item))
+
+    async def _read(self) -> None:
+        try:
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                async with self._news:
+                    self._agent.received.append(message)
+                    if message.WhichOneof("frame") == "ack":
+                        self._agent.settle(message.ack.holdings)
+                    self._news.notify_all()
+        except grpc.aio.AioRpcError as error:
+            self.ended = error
+        async with self._news:
+            self._news.notify_all()
+
+    async def until(self, met: Any, seconds: float = 10) -> None:
+        """Wait until a condition on what came is met."""
+        async with asyncio.timeout(seconds), self._news:
+            await self._news.wait_for(met)
+
+    async def acked(self, seconds: float = 10) -> None:
+        """Wait until nothing is unacknowledged."""
+        await self.until(lambda: not self._agent.unacked, seconds)
+
+    async def answer(self, kind: str, seconds: float = 10) -> Any:
+        """Wait for a frame of a kind and return it."""
+        found: list[Any] = []
+
+        def met() -> bool:
+            found.extend(getattr(m, kind) for m in self._agent.received if m.WhichOneof("frame") == kind)
+            return bool(found)
+
+        await self.until(met, seconds)
+        return found[0]
+
+    async def close(self) -> None:
+        """End the session."""
+        try:
+            await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass
+        if self._reading is not None:
+            try:
+                async with asyncio.timeout(10):
+                    await self._reading
+            except TimeoutError:
+                self._call.cancel()
+                await asyncio.gather(self._reading, return_exceptions=True)
