@@ -111,17 +111,19 @@ class Links:
         running = await self._alerts.rules_alerts(
             AlertQuery(states=frozenset({AlertState.FIRING}), rule=rule.name, limit=100_000)
         )
-        named = {alert.labels.get("agent", ""): alert for alert in running}
-        changes = [_fires(rule, agent, now) for name, agent in silent.items() if name not in named]
-        for name, alert in named.items():
-            if name in silent:
-                continue
-            agent = await self._store.agent(name)
+        changes: list[AlertChange] = []
+        told: set[str] = set()
+        for alert in running:
+            name = alert.labels.get("agent", "")
+            agent = silent.get(name) or await self._store.agent(name)
             if agent is None:
                 changes.append(AlertChange(ChangeKind.CLOSED, alert.rule, alert.group, alert.started_ns, now))
             elif agent.last_seen_ns > alert.started_ns:
-                # Heard again: not merely spared because the collector itself has just started.
+                # Heard again; if it is silent once more, that is another alert.
                 changes.append(_ends(alert, agent.last_seen_ns, now))
+            else:
+                told.add(name)  # also when it is spared because the collector itself has just started
+        changes += [_fires(rule, agent, now) for name, agent in silent.items() if name not in told]
         if changes:
             self._publish(
                 await self._alerts.rules_commit(

@@ -135,10 +135,11 @@ def _read(text: str, origin: str) -> tuple[list[tuple[int, AnyRule]], list[str]]
         try:
             found.append((line, model.model_validate(entry)))
         except ValidationError as error:
-            problems += [
-                _problem(dict(item), origin, lines, index, model, entry)
-                for item in error.errors(include_url=False)
-            ]
+            # A key that nobody knows comes first: it explains the one that is missing.
+            items = sorted(
+                error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden"
+            )
+            problems += [_problem(dict(item), origin, lines, index, model, entry) for item in items]
     return found, problems
 
 
