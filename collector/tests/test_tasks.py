@@ -14,7 +14,7 @@ async def test_failing_work_is_counted_shown_and_tried_again(monkeypatch: pytest
     enough = asyncio.Event()
     runs = 0
 
-    async def fail() -> None:
+    async def fail(_stop: asyncio.Event) -> None:
         nonlocal runs
         runs += 1
         if runs >= 3:
@@ -28,7 +28,7 @@ async def test_failing_work_is_counted_shown_and_tried_again(monkeypatch: pytest
         await enough.wait()
     assert owner.states["bad"].failures == 2
     assert owner.states["bad"].reason == "ValueError: no disk"
-    await owner.join(5)
+    await owner.join()
 
 
 async def test_join_cancels_and_waits() -> None:
@@ -36,7 +36,7 @@ async def test_join_cancels_and_waits() -> None:
     cleaned = asyncio.Event()
     started = asyncio.Event()
 
-    async def work() -> None:
+    async def work(_stop: asyncio.Event) -> None:
         try:
             started.set()
             await asyncio.Event().wait()
@@ -47,7 +47,7 @@ async def test_join_cancels_and_waits() -> None:
     owner.spawn("good", work)
     async with asyncio.timeout(5):
         await started.wait()
-        await owner.join(5)
+        await owner.join()
     assert cleaned.is_set()
 
 
@@ -67,4 +67,40 @@ async def test_periodic_work_goes_on_at_once_while_there_is_more() -> None:
     owner.every("upkeep", 3_600, work)
     async with asyncio.timeout(5):
         await done.wait()
-    await owner.join(5)
+    await owner.join()
+
+
+async def test_work_that_is_told_to_end_finishes_what_it_has() -> None:
+    """It isn't cut off while it keeps to its time, and isn't started again."""
+    finished = 0
+    started = asyncio.Event()
+
+    async def work(stop: asyncio.Event) -> None:
+        nonlocal finished
+        started.set()
+        await stop.wait()
+        await asyncio.sleep(0)
+        finished += 1
+
+    owner = Tasks()
+    owner.spawn("good", work)
+    async with asyncio.timeout(5):
+        await started.wait()
+        await owner.end("good", 5)
+        await owner.join()
+    assert finished == 1
+
+
+async def test_work_that_does_not_end_in_time_is_cancelled() -> None:
+    """A shutdown has an end."""
+    started = asyncio.Event()
+
+    async def work(_stop: asyncio.Event) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    owner = Tasks()
+    owner.spawn("stubborn", work)
+    async with asyncio.timeout(5):
+        await started.wait()
+        await owner.end("stubborn", 0.01)

@@ -219,6 +219,8 @@ class Webhook(Section):
 class Notify(Section):
     """Who is told about alerts."""
 
+    external_url: str = ""
+    """Where people reach the console, for links in messages."""
     webhook: tuple[Webhook, ...] = ()
     """Write one `[[notify.webhook]]` table for each address."""
 

@@ -1,13 +1,13 @@
 """Background work of the collector: each piece is owned here, tried again with growing pauses, visible when it fails, and joined.
 
-A piece of work is a coroutine function that runs until it is cancelled. One that ends or raises is logged, counted, and
-started again; meanwhile `states` says why the part isn't ready.
+A piece of work is a coroutine function that takes an event and runs until that is set, or until it is cancelled. One that
+ends or raises before is logged, counted, and started again; meanwhile its state says why the part isn't ready.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -19,6 +19,8 @@ LONGEST_PAUSE_S: Final = 30.0
 #: A run that lasted longer than this begins again with the first pause.
 SOUND_S: Final = 60.0
 
+Work = Callable[[asyncio.Event], Awaitable[None]]
+
 
 @dataclass(slots=True)
 class State:
@@ -27,6 +29,7 @@ class State:
     name: str
     reason: str = ""
     failures: int = 0
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Tasks:
@@ -35,18 +38,18 @@ class Tasks:
     def __init__(self) -> None:
         """Own nothing yet."""
         self.states: dict[str, State] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def spawn(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` until `join`, again and again when it fails."""
+    def spawn(self, name: str, work: Work) -> None:
+        """Run `work` until `end` or `join`, again and again when it fails."""
         state = self.states[name] = State(name)
-        self._tasks.append(asyncio.create_task(self._keep(state, work), name=name))
+        self._tasks[name] = asyncio.create_task(self._keep(state, work), name=name)
 
     def every(self, name: str, seconds: float, work: Callable[[], Awaitable[bool]]) -> None:
         """Call `work` each so many seconds; at once again while it returns True (there is more to do)."""
 
-        async def loop() -> None:
-            while True:
+        async def loop(stop: asyncio.Event) -> None:
+            while not stop.is_set():
                 if await work():
                     await asyncio.sleep(0)
                 else:
@@ -54,26 +57,41 @@ class Tasks:
 
         self.spawn(name, loop)
 
-    async def join(self, timeout_s: float) -> None:
-        """Cancel everything, newest first, and wait for it; what doesn't end in time is named in the log."""
-        for task in reversed(self._tasks):
-            task.cancel()
-        if not self._tasks:
+    async def end(self, name: str, grace_s: float) -> None:
+        """Tell one piece to stop, give it time to finish what it has, then cancel it."""
+        task = self._tasks.pop(name, None)
+        if task is None:
             return
-        _, still = await asyncio.wait(self._tasks, timeout=timeout_s)
-        for task in still:
-            log.error("task_does_not_end", task=task.get_name())
-        self._tasks.clear()
+        self.states[name].stop.set()
+        _, still = await asyncio.wait([task], timeout=grace_s)
+        if still:
+            log.warning("task_cut_short", task=name, after_s=grace_s)
+        await self._cancel([task])
 
-    async def _keep(self, state: State, work: Callable[[], Awaitable[None]]) -> None:
+    async def join(self) -> None:
+        """Cancel what still runs, newest first, and wait for it."""
+        tasks = list(reversed(self._tasks.values()))
+        self._tasks.clear()
+        await self._cancel(tasks)
+
+    @staticmethod
+    async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, state: State, work: Work) -> None:
         pause = FIRST_PAUSE_S
         loop = asyncio.get_running_loop()
-        while True:
+        while not state.stop.is_set():
             begun = loop.time()
             recovery = loop.call_later(pause + 1, self._recovered, state)
             try:
-                await work()
+                await work(state.stop)
+                if state.stop.is_set():
+                    return
                 state.reason = "it ended by itself"
+                log.error("task_ended", task=state.name)
             except Exception as error:
                 state.reason = f"{type(error).__name__}: {error}"
                 log.exception("task_failed", task=state.name, again_in_s=round(pause, 1))

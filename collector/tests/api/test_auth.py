@@ -15,6 +15,7 @@ TOKEN = "tx_0123456789abcdef"
 def gate(tmp_path: Path, text: str = TOKEN, lifetime_s: int = 3_600) -> Gate:
     """Make a gate from a token file."""
     path = tmp_path / "tokens"
+    path.touch(mode=0o600)
     path.write_text(text)
     return Gate(
         read_tokens(path), frozenset({"localhost", "127.0.0.1", "::1"}), lifetime_s * 10**9, secure=False

@@ -8,6 +8,7 @@ needs no table, and dies with the token.
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ COOKIE: Final = "telemetryx_session"
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/api/v1/login"})
 MIN_TOKEN_LENGTH: Final = 16
 NS: Final = 1_000_000_000
+_HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
 class TokenFileError(Exception):
@@ -32,14 +34,20 @@ class TokenFileError(Exception):
 
 
 def read_tokens(path: Path) -> tuple[bytes, ...]:
-    """Read the digests of the tokens in a file: one a line, `#` starts a comment."""
+    """Read the digests of the tokens in a file: one a line, as it is or as `sha256:<hex>`; `#` starts a comment.
+
+    A word before the token is the name of its owner, as in the agents' token file; here it means nothing.
+    """
     try:
+        mode = path.stat().st_mode & 0o777
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TokenFileError(
             f"token file {path} can't be read: {error}; `telemetryx token new --out {path}` makes one"
         ) from error
-    tokens = [token for line in lines if (token := line.partition("#")[0].strip())]
+    if mode & 0o077:
+        raise TokenFileError(f"token file {path} can be read by others (mode {mode:o}): chmod 600 {path}")
+    tokens = [line.split()[-1] for raw in lines if (line := raw.partition("#")[0].strip())]
     if not tokens:
         raise TokenFileError(
             f"token file {path} holds no token; `telemetryx token new --out {path}` writes one"
@@ -50,7 +58,13 @@ def read_tokens(path: Path) -> tuple[bytes, ...]:
                 f"token {number} in {path} has {len(token)} characters; at least {MIN_TOKEN_LENGTH} are needed, "
                 "`telemetryx token new` makes good ones"
             )
-    return tuple(_digest(token) for token in tokens)
+    return tuple(_known(token) for token in tokens)
+
+
+def _known(token: str) -> bytes:
+    """Return the digest of a token of the file, which may hold the digest itself."""
+    hashed = _HASHED.fullmatch(token)
+    return bytes.fromhex(hashed[1]) if hashed else _digest(token)
 
 
 def _digest(token: str) -> bytes:

@@ -39,6 +39,14 @@ class Metric(Enum):
     MEMORY = Declared("resident_memory_bytes", "gauge", "Resident memory of the process.")
     BATCHES = Declared("batches_total", "counter", "Batches by what became of them.", ("outcome",))
     SAMPLES = Declared("samples_total", "counter", "Samples stored.")
+    WINDOWS = Declared("windows_total", "counter", "Windows stored.")
+    REFUSED = Declared(
+        "refused_batches_total", "counter", "Batches that can never be stored, by cause.", ("cause",)
+    )
+    COMMIT_SECONDS = Declared("commit_seconds_total", "counter", "Time spent in those transactions.")
+    AGENT_RATE = Declared(
+        "agent_readings_per_second", "gauge", "Readings stored of the agent lately.", ("agent",)
+    )
     EVENTS = Declared("events_total", "counter", "Events stored.")
     BYTES = Declared("payload_bytes_total", "counter", "Compressed payload bytes taken in.")
     QUEUE_BYTES = Declared("ingest_queue_bytes", "gauge", "Payload bytes that wait for their commit.")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from telemetryx.api.route import Duration, Model, Nanoseconds, Time
+from telemetryx.api.route import Model, Nanoseconds, Step, Time
 
 Limit = Annotated[int, Field(ge=1, le=1_000)]
 Offset = Annotated[int, Field(ge=0, le=10_000_000)]
@@ -247,11 +247,11 @@ class RangeParams(Model):
     """Begin (inclusive); an hour before the end when left out."""
     end: Time | None = None
     """End (exclusive); now when left out."""
-    step: Literal["auto"] | Duration = "auto"
+    step: Step = "auto"
     """Width of a point; `auto` chooses one that gives at most max_points."""
     agg: Literal["avg", "min", "max", "sum", "count", "last", "raw"] = "avg"
     """How the samples of a step become one point; `raw` returns samples as they are, without steps."""
-    max_points: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    max_points: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """Points a series at most, for `auto` and `raw`."""
 
 
@@ -358,6 +358,8 @@ class AlertsParams(Model):
     """`open` is pending, firing and unknown."""
     agent: Text | None = None
     """Only about this agent."""
+    rule: Text | None = None
+    """Only of this rule."""
     limit: Limit = 100
     """Rows in the answer."""
 
@@ -375,6 +377,8 @@ class Alert(Model):
     """As the rule says."""
     labels: dict[str, str]
     """What it is about."""
+    annotations: dict[str, str]
+    """What the rule says for people, filled in."""
     value: float | None
     """The value that decided."""
     threshold: float | None
@@ -389,8 +393,14 @@ class Alert(Model):
     """When it held no more, in event time."""
     detected_ns: Nanoseconds | None
     """When the collector found out."""
+    changed_ns: Nanoseconds
+    """When it last changed, by the collector's clock."""
+    data_ns: Nanoseconds | None
+    """Up to when its data has been judged."""
     late: bool
     """Whether it was found in late data."""
+    revision: int
+    """Grows with each change."""
 
 
 class AlertsAnswer(Model):
@@ -407,18 +417,26 @@ class Rule(Model):
 
     name: str
     """Its name."""
+    kind: str
+    """`metric`: judges samples; `link`: judges the connection log."""
     file: str
     """Where it comes from."""
     expression: str
-    """What it judges, in words of the rule file."""
+    """What it judges, in a sentence."""
     severity: str
     """Severity of its alerts."""
-    for_ns: int
-    """How long the condition must hold."""
+    state: str
+    """ok, failed or off."""
+    error: str
+    """Why it failed, or what it leaves out; empty otherwise."""
+    groups: int
+    """Groups of series that it judges."""
     firing: int
     """Its firing alerts."""
     pending: int
     """Its pending alerts."""
+    definition: dict[str, Any]
+    """Its keys, spelled as in a rule file."""
 
 
 class RulesAnswer(Model):

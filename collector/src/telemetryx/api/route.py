@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, get_origin
+from typing import Annotated, Any, Final, Literal, get_origin
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
@@ -33,6 +33,10 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _step(value: object) -> object:
+    return value if value == "auto" else _duration(value)
+
+
 #: RFC 3339, epoch seconds, or relative to now; nanoseconds inside.
 Time = Annotated[
     int,
@@ -41,11 +45,11 @@ Time = Annotated[
         {"type": "string", "description": "RFC 3339, epoch seconds, `now`, or relative like `-15m`"}
     ),
 ]
-#: `10s`, `1h30m`; nanoseconds inside.
-Duration = Annotated[
-    int,
-    BeforeValidator(_duration),
-    WithJsonSchema({"type": "string", "description": "a number and a unit, like `10s`, `1h30m` or `7d`"}),
+#: `auto` or a duration.
+Step = Annotated[
+    Literal["auto"] | int,
+    BeforeValidator(_step),
+    WithJsonSchema({"type": "string", "description": "`auto`, or a duration like `10s`"}),
 ]
 #: Nanoseconds since the epoch, UTC.
 Nanoseconds = Annotated[

@@ -32,6 +32,8 @@ MAX_RUNNING: Final = 16
 MAX_QUEUED: Final = 128
 HEARTBEAT_S: Final = 30.0
 MAX_MESSAGE: Final = 64 << 10
+#: Longest request line: a selector or many ids. A longer one is refused by the parser, before any code of ours.
+MAX_LINE: Final = 32 << 10
 
 
 class ListenError(Exception):
@@ -106,7 +108,9 @@ async def listen(
     app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, shutdown_s: float
 ) -> tuple[web.AppRunner, int]:
     """Open the socket; return the runner (the caller ends it with `cleanup`) and the port it got."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=shutdown_s)
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=shutdown_s, max_line_size=MAX_LINE
+    )
     await runner.setup()
     site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=256)
     try:

@@ -12,12 +12,8 @@ from telemetryx.api.delay import Delay
 from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Registry
 from telemetryx.clock import Clock
-from telemetryx.store.alerts import AlertStore
+from telemetryx.rules.service import RuleStatus
 from telemetryx.store.interface import Store
-
-
-class QueryStore(Store, AlertStore, Protocol):
-    """What the API asks of storage: data and alerts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +25,18 @@ class PartState:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleView:
-    """One loaded rule as the API shows it."""
+class Judge(Protocol):
+    """What the API asks of the rules."""
 
-    name: str
-    file: str
-    expression: str
-    severity: str
-    for_ns: int
+    async def alerts(
+        self, state: str = "open", *, agent: str | None = None, rule: str | None = None, limit: int = 1_000
+    ) -> list[dict[str, Any]]:
+        """Return alerts, newest start first, in the API's shape."""
+        ...
+
+    async def rules(self) -> Sequence[RuleStatus]:
+        """Return the loaded rules."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +62,6 @@ class Limits:
     max_live_clients: int
 
 
-async def no_rules() -> Sequence[RuleView]:
-    """Answer for a collector without rules."""
-    return ()
-
-
 async def nothing() -> None:
     """Do nothing."""
 
@@ -81,7 +75,8 @@ async def no_models() -> Sequence[ModelView]:
 class World:
     """What `server.create` is given."""
 
-    store: QueryStore
+    store: Store
+    judge: Judge
     clock: Clock
     limits: Limits
     hub: Hub
@@ -90,7 +85,6 @@ class World:
     gate: Gate
     started_ns: int
     readiness: Callable[[], Sequence[PartState]]
-    rules: Callable[[], Awaitable[Sequence[RuleView]]] = no_rules
     models: Callable[[], Awaitable[Sequence[ModelView]]] = no_models
     gather: Callable[[], Awaitable[None]] = nothing
     """Refreshes what the metrics read and only a query can tell; called before each exposition."""

@@ -93,15 +93,15 @@ class Client:
             ) from error
         if status == http.HTTPStatus.OK and isinstance(answer, dict):
             return answer
-        error = answer.get("error", {}) if isinstance(answer, dict) else {}
-        hint = str(error.get("hint", ""))
+        said = answer.get("error", {}) if isinstance(answer, dict) else {}
+        hint = str(said.get("hint", ""))
         if status == http.HTTPStatus.UNAUTHORIZED:
             hint = "give a token with --token-file or TELEMETRYX_TOKEN_FILE"
         code = Exit.USAGE if status == http.HTTPStatus.BAD_REQUEST else Exit.REFUSED
         if status == http.HTTPStatus.NOT_FOUND:
             code = Exit.NO
         raise CliError(
-            printable(str(error.get("message", f"the collector answers {status}"))), printable(hint), code
+            printable(str(said.get("message", f"the collector answers {status}"))), printable(hint), code
         )
 
 

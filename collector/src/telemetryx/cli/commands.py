@@ -109,7 +109,7 @@ def query(
     step: Annotated[str, typer.Option("--step", help="Width of a point like 10s, or auto.")] = "auto",
     agg: Annotated[str, typer.Option("--agg", help="avg, min, max, sum, count, last or raw.")] = "avg",
     points: Annotated[
-        int, typer.Option("--points", min=1, max=100_000, help="Points a series at most.")
+        int, typer.Option("--points", min=1, max=1_000_000, help="Points a series at most.")
     ] = 300,
     how: Show = Format.TABLE,
     as_json: Json = False,

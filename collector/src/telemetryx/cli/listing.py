@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from telemetryx.api.times import TimeError, format_duration, parse_duration
+from telemetryx.api.times import TimeError, parse_duration
 from telemetryx.cli import output
 from telemetryx.cli.client import Client, Params
 from telemetryx.cli.output import Format
@@ -111,8 +111,8 @@ def rules(client: Client, how: Format) -> None:
         return {
             "rule": row["name"],
             "judges": row["expression"],
-            "for": format_duration(row["for_ns"]),
             "severity": row["severity"],
+            "state": row["state"] + (f": {row['error']}" if row["error"] else ""),
             "firing": row["firing"],
             "pending": row["pending"],
             "file": row["file"],

@@ -47,6 +47,7 @@ def configure(level: str, how: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
+    handler.addFilter(_ours)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(_LEVELS[level], logging.WARNING))
@@ -57,3 +58,9 @@ def _escape(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> M
         if isinstance(value, str) and key != "exception":
             entry[key] = printable(value)
     return entry
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    """Leave out what a peer's malformed HTTP makes aiohttp log with a traceback: strangers mustn't fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__module__ != "aiohttp.http_exceptions"

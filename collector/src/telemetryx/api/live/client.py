@@ -20,7 +20,7 @@ from telemetryx.api.live.pending import Pending
 from telemetryx.api.models import LiveRequest, Subscribe
 from telemetryx.api.world import World
 from telemetryx.errors import CursorGone, SelectorError, TelemetryXError
-from telemetryx.store.selector import parse_selector
+from telemetryx.store import selector
 from telemetryx.types import Committed, Matcher
 
 log = structlog.get_logger(__name__)
@@ -113,7 +113,7 @@ class Client:
     async def _subscribe(self, request: LiveRequest) -> None:
         """Replace the subscription. Commits are collected from here on, so that none is missed while older ones are read."""
         wanted = request.subscribe
-        matchers = parse_selector(wanted.match) if wanted.match is not None else None
+        matchers = selector.parse(wanted.match) if wanted.match is not None else None
         self._listening = True
         self._pending = Pending(cursor=max(self._pending.cursor, self._world.hub.cursor))
         self._matchers = matchers

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from telemetryx.api.rest import shapes
-from telemetryx.store.alerts import Alert
 from telemetryx.types import Committed
 
 
@@ -52,10 +51,10 @@ class Hub:
             for listener in self._listeners:
                 listener.tell("event", message)
 
-    def alerts(self, changed: Sequence[Alert]) -> None:
+    def alerts(self, changed: Sequence[dict[str, Any]]) -> None:
         """Spread alerts that changed."""
         for alert in changed:
-            message = {"type": "alert", "alert": shapes.alert(alert)}
+            message = {"type": "alert", "alert": alert}
             for listener in self._listeners:
                 listener.tell("alert", message)
 

@@ -10,7 +10,7 @@ from telemetryx.api.rest import shapes
 from telemetryx.api.route import Route
 from telemetryx.api.times import NS, format_duration
 from telemetryx.api.world import World
-from telemetryx.store.selector import parse_selector
+from telemetryx.store.selector import parse
 from telemetryx.types import DEVICE, SITE, Matcher, Series
 
 HOUR_NS: Final = 3_600 * NS
@@ -76,7 +76,7 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
 
 
 def _matchers(selector: str | None, *labels: tuple[str, str | None]) -> list[Matcher]:
-    matchers = list(parse_selector(selector)) if selector else []
+    matchers = list(parse(selector)) if selector else []
     return matchers + [Matcher(name, "=", value) for name, value in labels if value is not None]
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-from telemetryx.store import alerts as stored
 from telemetryx.types import Agent, Device, Event, Latest, LossRow, RangeSeries, Series, Severity
 
 
@@ -116,23 +115,4 @@ def loss(row: LossRow) -> dict[str, Any]:
         "count": row.count,
         "first_ns": known_time(row.first_ns),
         "last_ns": known_time(row.last_ns),
-    }
-
-
-def alert(row: stored.Alert) -> dict[str, Any]:
-    """Shape one alert."""
-    return {
-        "id": row.id,
-        "rule": row.rule,
-        "state": row.state.value,
-        "severity": row.severity,
-        "labels": dict(row.labels),
-        "value": finite(row.value),
-        "threshold": finite(row.threshold),
-        "summary": row.summary,
-        "started_ns": row.started_ns,
-        "fired_ns": row.fired_ns,
-        "resolved_ns": row.resolved_ns,
-        "detected_ns": row.detected_ns,
-        "late": row.late,
     }

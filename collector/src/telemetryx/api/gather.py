@@ -1,0 +1,96 @@
+"""Numbers for /metrics and /api/v1/status that only a query can tell: the fleet, the ledger, the store, the alerts.
+
+Asked at most every few seconds, however many scrape; between, the last answer counts.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from typing import Final
+
+from telemetryx.api.metrics import MAX_AGENTS, Metric, Reading
+from telemetryx.api.world import Judge
+from telemetryx.clock import Clock
+from telemetryx.store.interface import AgentQuery, Store, StoreUsage
+from telemetryx.types import LOST, Agent, AgentState, LossRow, cause_name
+
+FRESH_NS: Final = 1_000_000_000
+PAGE: Final = 1_000
+MAX_ALERTS: Final = 10_000
+_LOST_NAMES: Final = frozenset(cause_name(cause) for cause in LOST)
+
+
+class Gather:
+    """Holds the last answers."""
+
+    def __init__(self, store: Store, judge: Judge, clock: Clock) -> None:
+        """Know nothing yet."""
+        self._store = store
+        self._judge = judge
+        self._clock = clock
+        self._at = -FRESH_NS
+        self._lock = asyncio.Lock()
+        self._agents: list[Agent] = []
+        self._counts: dict[str, int] = {}
+        self._loss: list[LossRow] = []
+        self._usage: StoreUsage | None = None
+        self._alerts: Counter[str] = Counter()
+
+    async def refresh(self) -> None:
+        """Ask again when the last answer is old."""
+        async with self._lock:
+            if self._clock.mono_ns() - self._at < FRESH_NS:
+                return
+            agents: list[Agent] = []
+            while len(agents) < MAX_AGENTS:
+                page = await self._store.agents(AgentQuery(limit=PAGE, offset=len(agents)))
+                self._counts = {str(state): count for state, count in page.counts.items()}
+                agents += page.agents
+                if len(agents) >= page.total or not page.agents:
+                    break
+            self._agents = agents
+            self._loss = await self._store.loss()
+            self._usage = await self._store.usage()
+            standing = await self._judge.alerts("open", limit=MAX_ALERTS)
+            self._alerts = Counter(str(alert["state"]) for alert in standing)
+            self._at = self._clock.mono_ns()
+
+    def readings(self) -> list[tuple[Metric, list[Reading]]]:
+        """Show them as metrics."""
+        found: list[tuple[Metric, list[Reading]]] = [
+            (Metric.MEMORY, [((), float(_resident_bytes()))]),
+            (
+                Metric.AGENTS,
+                [((state.value,), float(self._counts.get(state.value, 0))) for state in AgentState],
+            ),
+            (Metric.AGENT_LAST_SEEN, [((row.name,), row.last_seen_ns / 1e9) for row in self._agents]),
+            (Metric.AGENT_BACKLOG, [((row.name,), float(row.backlog_bytes)) for row in self._agents]),
+            (Metric.AGENT_SKEW, [((row.name,), row.skew_ms / 1e3) for row in self._agents]),
+            (
+                Metric.LOST,
+                [
+                    ((row.agent, row.cause), float(row.count))
+                    for row in self._loss
+                    if row.cause in _LOST_NAMES
+                ],
+            ),
+            (
+                Metric.ALERTS,
+                [((state,), float(self._alerts[state])) for state in ("firing", "pending", "unknown")],
+            ),
+        ]
+        if self._usage is not None:
+            found += [
+                (Metric.STORE_BYTES, [((), float(self._usage.bytes))]),
+                (Metric.SERIES, [((), float(self._usage.series))]),
+            ]
+        return found
+
+
+def _resident_bytes() -> int:
+    """Read this process's resident memory; 0 where the kernel has no /proc."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  a kernel file, read every scrape
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,74 @@
+"""A running API over a real SQLite store."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from running import T0, Field, Nobody, Running, S
+from telemetryx.api import server
+from telemetryx.api.auth import Gate
+from telemetryx.api.delay import Delay
+from telemetryx.api.gather import Gather
+from telemetryx.api.live.hub import Hub
+from telemetryx.api.metrics import Registry
+from telemetryx.api.world import Limits, PartState, World
+from telemetryx.clock import ManualClock
+from telemetryx.store.sqlite.store import SqliteStore
+
+Start = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start APIs with a store in a temporary folder."""
+    clients: list[TestClient[Any, Any]] = []
+    stores: list[SqliteStore] = []
+
+    async def begin(
+        *,
+        tokens: tuple[bytes, ...] = (),
+        limits: Limits | None = None,
+        console: Path | None = None,
+        rate: float = 1e6,
+    ) -> Running:
+        clock = ManualClock(T0)
+        store = await SqliteStore.open(tmp_path / "telemetry.db", clock=clock)
+        stores.append(store)
+        hub, delay, judge, metrics = Hub(), Delay(), Nobody(), Registry()
+        gather = Gather(store, judge, clock)
+        metrics.add(gather.readings)
+        broken: list[PartState] = []
+        world = World(
+            store=store,
+            judge=judge,
+            clock=clock,
+            limits=limits or Limits(1 << 16, 100, 100_000, 30.0, 3),
+            hub=hub,
+            delay=delay,
+            metrics=metrics,
+            gate=Gate(tokens, frozenset({"127.0.0.1", "localhost"}), 3_600 * S, secure=False),
+            started_ns=T0,
+            readiness=lambda: [PartState("store", ready=True), *broken],
+            gather=gather.refresh,
+        )
+        app = server.create(world, server.Config(console or tmp_path / "none", rate))
+        served = TestServer(app)
+        await served.start_server(max_line_size=server.MAX_LINE)
+        client = TestClient(served)
+        clients.append(client)
+        return Running(client, world, Field(store, hub, delay), clock, judge, broken)
+
+    yield begin
+    for client in clients:
+        await client.close()
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def api(start: Start) -> Running:
+    """An open API with default limits."""
+    return await start()

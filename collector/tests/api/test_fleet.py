@@ -1,0 +1,104 @@
+"""Agents, devices and the loss ledger over REST."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from running import T0, Running, S, key
+from telemetryx.types import AgentStatus, BatchKey, Cause, LossFrame
+
+
+async def _fleet(api: Running) -> None:
+    for number, name in enumerate(("a1", "b2", "c3")):
+        await api.field.send(
+            {key("m", site="plant", device=f"d{number}"): [(T0 + number * S, 1.0)]}, agent=name
+        )
+    for name in ("a1", "b2"):
+        session = await api.world.store.session_opened(name, "127.0.0.1:1", "0.1.0", {"os": "linux"}, 1.5)
+        backlog = 1_000_000 if name == "b2" else 0
+        await api.world.store.session_seen(
+            session,
+            AgentStatus(
+                backlog, backlog // 1_000, T0 - 900 * S if backlog else 0, 1.5, 10.0, '{"inputs": []}'
+            ),
+        )
+
+
+async def test_the_fleet_is_counted_by_state_and_listed(api: Running) -> None:
+    """Silent is a state, not an error."""
+    await _fleet(api)
+    answer = await api.get("/agents")
+    assert answer["total"] == 3
+    assert answer["counts"] == {"live": 1, "catching_up": 1, "silent": 1}
+    assert [(row["name"], row["state"]) for row in answer["agents"]] == [
+        ("a1", "live"),
+        ("b2", "catching_up"),
+        ("c3", "silent"),
+    ]
+
+
+async def test_the_list_is_sorted_filtered_and_paged_by_the_server(api: Running) -> None:
+    """Counts stay those of the whole fleet."""
+    await _fleet(api)
+    answer = await api.get("/agents", state="silent")
+    assert [row["name"] for row in answer["agents"]] == ["c3"]
+    assert sum(answer["counts"].values()) == 3
+    largest = await api.get("/agents", sort="backlog", order="desc", limit=1)
+    assert [row["name"] for row in largest["agents"]] == ["b2"]
+    assert [row["name"] for row in (await api.get("/agents", limit=1, offset=1))["agents"]] == ["b2"]
+    assert (await api.get("/agents", filter="B2"))["total"] == 1
+    assert (await api.get("/agents", site="elsewhere"))["total"] == 0
+
+
+async def test_one_agent_shows_its_status_devices_and_losses(api: Running) -> None:
+    """All that is known about it, on one page."""
+    await _fleet(api)
+    await api.world.store.commit_loss(
+        [LossFrame(BatchKey("a1", b"e" * 16, 9), T0, T0 + S, {Cause.OVERFLOWED: 7})]
+    )
+    answer = await api.get("/agents/a1")
+    assert answer["status"] == {"inputs": []}
+    assert [device["device"] for device in answer["devices"]] == ["d0"]
+    lost = {row["cause"]: row["count"] for row in answer["loss"]}
+    assert lost["overflowed"] == 7
+    everything = (await api.get("/loss"))["loss"]
+    assert {row["agent"] for row in everything} >= {"a1"}
+    assert (await api.get("/loss", agent="nobody"))["loss"] == []
+
+
+async def test_an_agent_with_a_slash_or_markup_in_its_name_can_be_asked_for(api: Running) -> None:
+    """Names are percent-encoded, nothing more."""
+    name = "<b>x</b> /é%"
+    await api.field.send({key("m"): [(T0, 1.0)]}, agent=name)
+    async with api.client.get(f"/api/v1/agents/{quote(name, safe='')}") as answer:
+        assert answer.status == 200, await answer.text()
+        assert (await answer.json())["name"] == name
+
+
+async def test_an_unknown_agent_is_404(api: Running) -> None:
+    """With a pointer to the list."""
+    assert (await api.get("/agents/none", 404))["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"sort": "id"}, {"order": "up"}, {"state": "dead"}, {"limit": 0}, {"limit": 1_001}, {"offset": -1}],
+)
+async def test_a_wrong_list_parameter_is_refused(api: Running, params: dict[str, Any]) -> None:
+    """None is guessed."""
+    await api.get("/agents", 400, **params)
+
+
+async def test_devices_are_listed_by_site(api: Running) -> None:
+    """A device is the distinct (agent, site, device) of the series."""
+    await _fleet(api)
+    answer = await api.get("/devices", site="plant", filter="d1")
+    assert answer["total"] == 1
+    assert answer["devices"][0] == {
+        "agent": "b2",
+        "site": "plant",
+        "device": "d1",
+        "series": 1,
+        "last_event_ns": T0 + S,
+    }

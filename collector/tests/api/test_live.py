@@ -1,0 +1,220 @@
+"""The live stream: complete across reconnects, fair to slow clients, closed to strangers."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import WSMsgType, WSServerHandshakeError
+
+from running import T0, Running, S, key
+from telemetryx.types import AgentStatus
+
+M = key("m", site="a")
+
+
+class Stream:
+    """A client of the live stream."""
+
+    def __init__(self, socket: Any) -> None:
+        """Use an open WebSocket."""
+        self.socket = socket
+        self.cursor = 0
+
+    async def say(self, **message: Any) -> None:
+        """Send a message."""
+        await self.socket.send_str(json.dumps({"max_hz": 4, **message}))
+
+    async def hear(self, kind: str) -> dict[str, Any]:
+        """Wait for a message of a kind."""
+        async with asyncio.timeout(10):
+            while True:
+                message = await self.socket.receive()
+                assert message.type is WSMsgType.TEXT, message
+                heard: dict[str, Any] = json.loads(message.data)
+                self.cursor = max(self.cursor, heard.get("cursor", 0))
+                if heard["type"] == kind:
+                    return heard
+
+    async def points(self, count: int) -> list[tuple[int, float]]:
+        """Collect so many points over all series."""
+        found: list[tuple[int, float]] = []
+        while len(found) < count:
+            heard = await self.hear("samples")
+            for part in heard["series"].values():
+                found += list(zip(part["times_ns"], part["values"], strict=True))
+        return found
+
+
+async def connect(api: Running) -> Stream:
+    """Open a stream."""
+    return Stream(await api.client.ws_connect("/api/v1/live"))
+
+
+async def subscribed(api: Running, **subscribe: Any) -> Stream:
+    """Open a stream, subscribe, and wait until the subscription stands."""
+    stream = await connect(api)
+    await stream.say(subscribe=subscribe, cursor=api.world.hub.cursor)
+    await stream.hear("resumed")
+    return stream
+
+
+async def test_what_is_committed_reaches_a_subscriber_and_only_what_it_asked_for(api: Running) -> None:
+    """By selector."""
+    stream = await subscribed(api, match='m{site="a"}')
+    await api.field.send({M: [(T0, 1.5)], key("m", site="b"): [(T0, 9.0)]})
+    assert await stream.points(1) == [(T0, 1.5)]
+
+
+async def test_a_series_that_appears_later_and_matches_is_sent(api: Running) -> None:
+    """A new device needs no reload of the page."""
+    await api.field.send({M: [(T0, 1.0)]})
+    stream = await subscribed(api, match="m")
+    await api.field.send({key("m", site="new"): [(T0 + S, 2.0)]})
+    assert await stream.points(1) == [(T0 + S, 2.0)]
+
+
+async def test_a_client_that_comes_back_gets_what_it_missed_once_and_in_order(api: Running) -> None:
+    """It names the newest cursor it has seen."""
+    await api.field.send({M: [(T0, 0.0)]})
+    stream = await subscribed(api, match="m")
+    await api.field.send({M: [(T0 + S, 1.0)]})
+    assert await stream.points(1) == [(T0 + S, 1.0)]
+    await stream.socket.close()
+    for number in (2, 3, 4):
+        await api.field.send({M: [(T0 + number * S, float(number))]})
+    again = await connect(api)
+    await again.say(subscribe={"match": "m"}, cursor=stream.cursor)
+    assert await again.hear("resumed") == {"type": "resumed", "from": stream.cursor, "gap": False}
+    assert await again.points(3) == [(T0 + number * S, float(number)) for number in (2, 3, 4)]
+    await api.field.send({M: [(T0 + 5 * S, 5.0)]})
+    assert await again.points(1) == [(T0 + 5 * S, 5.0)]
+
+
+async def test_a_cursor_from_the_future_is_a_gap(api: Running) -> None:
+    """As after a restored backup: the client must load anew."""
+    stream = await connect(api)
+    await stream.say(subscribe={"match": "m"}, cursor=10**9)
+    assert (await stream.hear("resumed"))["gap"] is True
+    await api.field.send({M: [(T0, 1.0)]})
+    assert await stream.points(1) == [(T0, 1.0)]
+
+
+async def test_a_cursor_whose_commits_are_compacted_is_a_gap(api: Running) -> None:
+    """What can't be replayed is said, never skipped."""
+    for number in range(5):
+        await api.field.send({M: [(T0 + number * S, 1.0)]})
+    while (await api.field.store.compact(everything=True)).more:
+        pass
+    stream = await connect(api)
+    await stream.say(subscribe={"match": "m"}, cursor=1)
+    assert (await stream.hear("resumed"))["gap"] is True
+
+
+async def test_events_alerts_and_agents_come_when_asked_for(api: Running) -> None:
+    """Each with the shape of its REST twin."""
+    await api.field.send({M: [(T0, 1.0)]})
+    stream = await subscribed(api, events=True, alerts=True, agents=True)
+    await api.field.send(events=[(T0, 17, "plc", "watchdog <b>", {"n": 1})])
+    event = (await stream.hear("event"))["event"]
+    assert (event["body"], event["severity"], event["attributes"]) == ("watchdog <b>", "error", {"n": 1})
+    assert event["id"] == (await api.get("/events"))["events"][0]["id"]
+    api.world.hub.alerts([{"id": 1, "rule": "hot"}])
+    assert (await stream.hear("alert"))["alert"]["rule"] == "hot"
+    session = await api.world.store.session_opened("edge", "p", "0.1.0", {}, 0.0)
+    await api.world.store.session_seen(session, AgentStatus(0, 0, 0, 0.0, 1.0))
+    while True:
+        heard = await stream.hear("agents")
+        if any(row["connected"] for row in heard["agents"]):
+            break
+    assert heard["counts"]["live"] == 1
+
+
+async def test_a_later_subscription_replaces_the_one_before(api: Running) -> None:
+    """A page changes what it shows without a new connection."""
+    stream = await subscribed(api, match="m")
+    await stream.say(subscribe={"match": "other"}, cursor=api.world.hub.cursor)
+    await stream.hear("resumed")
+    await api.field.send({M: [(T0, 1.0)], key("other"): [(T0, 2.0)]})
+    assert await stream.points(1) == [(T0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"subscribe": 1}',
+        '{"subscribe": {"series": ["a"]}}',
+        '{"subscribe": {"series": [-1]}}',
+        '{"subscribe": {"match": "m{"}}',
+        '{"subscribe": {"match": 5}}',
+        '{"subscribe": {}, "max_hz": 1000}',
+        '{"subscribe": {}, "max_hz": "nan"}',
+        '{"subscribe": {}, "cursor": -1}',
+        '{"subscribe": {}, "cursor": 1e400}',
+        '{"subscribe": {}, "more": 1}',
+        '{"subscribe": {"agents": "perhaps"}}',
+        "[" * 10_000,
+    ],
+)
+async def test_a_wrong_message_is_answered_and_the_stream_goes_on(api: Running, message: str) -> None:
+    """The next, right one works."""
+    stream = await connect(api)
+    await stream.socket.send_str(message)
+    error = (await stream.hear("error"))["error"]
+    assert set(error) == {"code", "message", "hint"}
+    await stream.say(subscribe={"match": "m"}, cursor=0)
+    await stream.hear("resumed")
+
+
+async def test_bytes_are_refused_and_a_huge_message_ends_the_stream(api: Running) -> None:
+    """Memory is bounded."""
+    stream = await connect(api)
+    await stream.socket.send_bytes(b"x")
+    await stream.hear("error")
+    await stream.socket.send_str("x" * 100_000)
+    async with asyncio.timeout(10):
+        message = await stream.socket.receive()
+    assert message.type is WSMsgType.CLOSE
+    assert message.data == 1009
+
+
+async def test_clients_over_the_limit_are_told_to_come_later(api: Running) -> None:
+    """The fixture allows three."""
+    streams = [await connect(api) for _ in range(3)]
+    with pytest.raises(WSServerHandshakeError) as refused:
+        await connect(api)
+    assert refused.value.status == 503
+    await streams[0].socket.close()
+    async with asyncio.timeout(10):
+        while len(api.world.hub) == 3:
+            await asyncio.sleep(0)
+    await connect(api)
+
+
+async def test_a_page_of_another_site_can_not_listen(api: Running) -> None:
+    """Browsers don't protect WebSockets; the server does."""
+    with pytest.raises(WSServerHandshakeError) as refused:
+        await api.client.ws_connect("/api/v1/live", headers={"Origin": "http://evil.example"})
+    assert refused.value.status == 403
+
+
+async def test_a_client_that_leaves_is_forgotten(api: Running) -> None:
+    """Nothing is kept for it."""
+    stream = await subscribed(api, match="m", agents=True)
+    await stream.socket.close()
+    async with asyncio.timeout(10):
+        while len(api.world.hub):
+            await asyncio.sleep(0)
+
+
+async def test_a_client_that_does_not_read_holds_up_neither_commits_nor_others(api: Running) -> None:
+    """It will get the latest, and the number of points it missed."""
+    await subscribed(api, match="m")
+    eager = await subscribed(api, match="m")
+    for number in range(200):
+        await api.field.send({M: [(T0 + number * S, float(number))]})
+    assert len(await eager.points(200)) == 200
