@@ -290,7 +290,7 @@ impl<'a> IntakeBuilder<'a> {
     }
 
     /// Counts readings that are a resend of what was already taken ([`Cause::Deduplicated`] or
-    /// [`Cause::DeduplicatedRetained`]).
+    /// [`Cause::DeduplicatedRetained`]), or known not to be readings ([`Cause::ReducedDrop`]).
     pub fn deduplicated(&mut self, cause: Cause, n: u64) {
         self.refused.add(cause, n);
     }

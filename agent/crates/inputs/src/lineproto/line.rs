@@ -3,7 +3,7 @@
 use telemetry::{Attribute, Cause, Event, Severity};
 
 use super::dictionary::Dictionary;
-use super::text::{closing_quote, unescape, unquote};
+use super::text::{closing_quote, unescape, unquote, until};
 use super::{MAX_FIELDS, MAX_LINE, Options};
 use crate::intake::{IntakeBuilder, Rejection};
 
@@ -95,6 +95,27 @@ pub(super) fn read(
     let (time, end) = read_end(body, at, options.precision.nanoseconds())?;
     commit(time, entry, options, dictionary, out).map_err(|rejection| (at, rejection))?;
     Ok(Line { end, inner_newlines })
+}
+
+/// True for `key field=value[,...] [time]`, judged by the first field.
+pub(super) fn plausible(line: &[u8]) -> bool {
+    let key = until(line, 0, [b' ', b' ']);
+    if key == 0 || key == line.len() {
+        return false;
+    }
+    let name = spaces(line, key);
+    let equals = until(line, name, [b'=', b' ']);
+    if equals == name || line.get(equals) != Some(&b'=') {
+        return false;
+    }
+    let at = equals + 1;
+    let value = match line.get(at) {
+        Some(b'"') => closing_quote(line, at + 1).map(|close| close + 1),
+        Some(b't' | b'T' | b'f' | b'F') => read_boolean(line, at).ok().map(|(_, end)| end),
+        Some(_) => read_number(line, at).ok().map(|(_, end)| end),
+        None => None,
+    };
+    value.is_some_and(|end| line.get(end) == Some(&b',') || read_end(line, end, 1).is_ok())
 }
 
 #[inline]

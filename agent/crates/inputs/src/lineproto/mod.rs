@@ -117,6 +117,13 @@ fn refuse(
     }
 }
 
+/// True when the text's first line has the form of line protocol; used where that isn't declared.
+/// Ordinary text with an equals sign in it is not taken for it.
+pub fn plausible(body: &[u8]) -> bool {
+    let line = &body[..memchr::memchr(b'\n', body).unwrap_or(body.len())];
+    line::plausible(line.trim_ascii())
+}
+
 fn next_line(body: &[u8], from: usize) -> usize {
     memchr::memchr(b'\n', &body[from..]).map_or(body.len(), |found| from + found + 1)
 }
