@@ -21,8 +21,6 @@ pub(crate) struct Header {
     /// One more than the last record before it. Lower than `first` where numbers were skipped on
     /// purpose: those in between never named a record.
     pub(crate) follows: u64,
-    /// The log's secret: without it nobody can write bytes that pass for a record.
-    pub(crate) salt: u32,
 }
 
 impl Header {
@@ -31,7 +29,6 @@ impl Header {
         copy[..8].copy_from_slice(&MAGIC);
         copy[8..16].copy_from_slice(&self.first.to_le_bytes());
         copy[16..24].copy_from_slice(&self.follows.to_le_bytes());
-        copy[24..28].copy_from_slice(&self.salt.to_le_bytes());
         let crc = crc32c::crc32c(&copy[..28]);
         copy[28..].copy_from_slice(&crc.to_le_bytes());
         let mut out = [0; HEADER];
@@ -46,7 +43,7 @@ impl Header {
         let copy = bytes.chunks_exact(COPY).take(2).find(|copy| {
             copy[..8] == MAGIC && crc32c::crc32c(&copy[..28]).to_le_bytes() == copy[28..]
         })?;
-        Some(Self { first: u64_at(copy, 8), follows: u64_at(copy, 16), salt: u32_at(copy, 24) })
+        Some(Self { first: u64_at(copy, 8), follows: u64_at(copy, 16) })
     }
 }
 
@@ -62,7 +59,8 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(out)
 }
 
-/// The checksum covers length, number and payload, and starts from the log's salt.
+/// The checksum covers length, number and payload. It starts from the log's salt, so that nobody who
+/// doesn't know that can send a payload that holds bytes which pass for a record.
 fn checksum(salt: u32, len: u32, number: u64, payload: &[u8]) -> u32 {
     let mut head = [0; 12];
     head[..4].copy_from_slice(&len.to_le_bytes());
@@ -133,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_header_survives_one_damaged_byte_anywhere() {
-        let header = Header { first: 7, follows: 5, salt: 0xdead_beef };
+        let header = Header { first: 7, follows: 5 };
         for at in 0..HEADER {
             let mut bytes = header.encode();
             bytes[at] ^= 0x5a;
@@ -145,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_header_of_another_version_is_not_guessed() {
-        let mut bytes = Header { first: 7, follows: 5, salt: 1 }.encode();
+        let mut bytes = Header { first: 7, follows: 5 }.encode();
         for copy in bytes.chunks_exact_mut(COPY) {
             copy[7] = 2;
             let crc = crc32c::crc32c(&copy[..28]);

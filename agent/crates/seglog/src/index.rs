@@ -14,8 +14,10 @@ const SUFFIX: &str = ".seg";
 /// One segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
-    /// Number of its first record, which is also its name.
+    /// Number of its first record, the first part of its name.
     pub(crate) first: u64,
+    /// What its checksums start from, the second part of its name.
+    pub(crate) salt: u32,
     /// Bytes of it that a reader may read.
     pub(crate) end: u64,
 }
@@ -31,6 +33,7 @@ pub(crate) struct Place {
 /// A segment as a reader needs it, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
+    pub(crate) salt: u32,
     pub(crate) end: u64,
     /// Of the last segment: one more than its last record. 0 where unknown.
     pub(crate) tail: u64,
@@ -48,7 +51,7 @@ struct State {
 /// The shared index.
 #[derive(Debug)]
 pub(crate) struct Index {
-    /// The log's salt, for segments whose header is damaged.
+    /// The salt of new segments.
     pub(crate) salt: u32,
     state: Mutex<State>,
 }
@@ -64,7 +67,7 @@ impl Index {
         if state.segments.back().is_some_and(|last| last.first == first) {
             state.segments.pop_back();
         }
-        state.segments.push_back(Segment { first, end: 0 });
+        state.segments.push_back(Segment { first, salt: self.salt, end: 0 });
     }
 
     /// The last segment was written up to `end`, and its last record is `tail - 1`.
@@ -97,7 +100,8 @@ impl Index {
         let at = state.segments.binary_search_by_key(&first, |segment| segment.first).ok()?;
         let following = state.segments.get(at + 1).map(|segment| segment.first);
         let tail = if following.is_none() { state.tail } else { 0 };
-        Some(View { end: state.segments[at].end, tail, following })
+        let Segment { salt, end, .. } = state.segments[at];
+        Some(View { salt, end, tail, following })
     }
 
     /// The segment that holds or would hold a number; the first for a lower one.
@@ -148,18 +152,19 @@ impl Index {
 }
 
 /// Where the segment that begins with a number is.
-pub(crate) fn path(dir: &Path, first: u64) -> PathBuf {
-    dir.join(format!("{first:020}{SUFFIX}"))
+pub(crate) fn path(dir: &Path, first: u64, salt: u32) -> PathBuf {
+    dir.join(format!("{first:020}-{salt:08x}{SUFFIX}"))
 }
 
-/// The number in a segment's file name; `None` for other files.
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
-    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+/// Number and salt in a segment's file name; `None` for other files.
+pub(crate) fn parse(name: &str) -> Option<(u64, u32)> {
+    let (number, salt) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    if number.len() != 20 || salt.len() != 8 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
+    let (number, salt) = (number.parse().ok()?, u32::from_str_radix(salt, 16).ok()?);
     // Numbers count up from 1: one beyond this was not made by us, and adding to it must not overflow.
-    digits.parse().ok().filter(|number| (1..1 << 62).contains(number))
+    (1..1 << 62).contains(&number).then_some((number, salt))
 }
 
 #[cfg(test)]
@@ -168,17 +173,19 @@ mod tests {
 
     #[test]
     fn only_names_that_the_log_gives_are_segments() {
-        assert_eq!(number("00000000000000000042.seg"), Some(42));
-        let others = ["42.seg", "lock", "0000000000000000004x.seg", "00000000000000000000.seg"];
-        for other in others.into_iter().chain(["18446744073709551615.seg", "99999999999999999999.seg"]) {
-            assert_eq!(number(other), None, "{other}");
+        assert_eq!(parse("00000000000000000042-0000beef.seg"), Some((42, 0xbeef)));
+        for number in ["42", "0000000000000000004x", "00000000000000000000", "18446744073709551615", "é"] {
+            assert_eq!(parse(&format!("{number}-00000001.seg")), None, "{number}");
         }
-        assert_eq!(path(Path::new("j"), 42), Path::new("j/00000000000000000042.seg"));
+        for other in ["lock", "00000000000000000042.seg", "00000000000000000042-1.seg", ".seg", "-.seg"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+        assert_eq!(path(Path::new("j"), 42, 0xbeef), Path::new("j/00000000000000000042-0000beef.seg"));
     }
 
     #[test]
     fn the_last_segment_is_never_released() {
-        let index = Index::new(0, [1, 5].map(|first| Segment { first, end: 100 }).into(), 9);
+        let index = Index::new(0, [1, 5].map(|first| Segment { first, salt: 0, end: 100 }).into(), 9);
         assert!(index.take_released(3).is_none());
         assert_eq!(index.take_released(u64::MAX).map(|segment| segment.first), Some(1));
         assert!(index.take_released(u64::MAX).is_none());

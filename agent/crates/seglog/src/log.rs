@@ -217,7 +217,7 @@ impl Log {
         let mut freed = 0;
         let mut result = Ok(());
         while let Some(segment) = self.index.take_released(upto) {
-            let path = index::path(&self.dir, segment.first);
+            let path = index::path(&self.dir, segment.first, segment.salt);
             for place in self.index.take_damage(segment.first) {
                 self.quarantine.copy(&*self.storage, &path, place);
             }
@@ -287,7 +287,7 @@ impl Log {
         if self.active.is_some() {
             return Ok(());
         }
-        let path = index::path(&self.dir, self.next);
+        let path = index::path(&self.dir, self.next, self.index.salt);
         // NOTE: a file of this name holds no record, else its number had been used: recovery counted
         // each that may be in there.
         let file = self.storage.open(&path, Mode::Create).map_err(|source| {
@@ -298,7 +298,7 @@ impl Log {
             }
         })?;
         self.index.begin(self.next);
-        let header = Header { first: self.next, follows: self.follows, salt: self.index.salt };
+        let header = Header { first: self.next, follows: self.follows };
         self.buf.clear();
         self.buf.extend_from_slice(&header.encode());
         self.active = Some(Active { file, written: 0, records: 0, synced: false, linked: false });
@@ -346,8 +346,7 @@ impl From<SyncError> for AppendError {
 /// [`OpenError`] when the directory can't be listed.
 pub fn inspect(storage: Arc<dyn Storage>, dir: &Path) -> Result<Readers, OpenError> {
     let found = recover::list(&*storage, dir)?;
-    let salt = recover::salt_of(&*storage, dir, &found).unwrap_or(0);
-    Ok(Readers::new(storage, dir, Arc::new(Index::new(salt, found.into(), 0))))
+    Ok(Readers::new(storage, dir, Arc::new(Index::new(0, found.into(), 0))))
 }
 
 // Segments begin with a header, so a limit below it would begin one for each record: harmless.

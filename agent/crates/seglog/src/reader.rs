@@ -64,7 +64,7 @@ impl Readers {
     /// Path, first number and bytes of each segment, oldest first.
     pub fn segments(&self) -> Vec<(PathBuf, u64, u64)> {
         let segments = self.index.segments();
-        segments.into_iter().map(|s| (index::path(&self.dir, s.first), s.first, s.end)).collect()
+        segments.into_iter().map(|s| (index::path(&self.dir, s.first, s.salt), s.first, s.end)).collect()
     }
 }
 
@@ -72,7 +72,6 @@ struct Open {
     first: u64,
     /// `None` for a segment whose file is missing.
     file: Option<Box<dyn File>>,
-    salt: u32,
     /// What was read: `buf[at..filled]` is still to be parsed, `base` is the offset of `buf[0]`.
     buf: Vec<u8>,
     filled: usize,
@@ -157,7 +156,7 @@ impl Reader {
         if view.end == 0 && view.following.is_none() {
             return Ok(Step::Nothing);
         }
-        let path = index::path(&self.log.dir, first);
+        let path = index::path(&self.log.dir, first, view.salt);
         let file = match self.log.storage.open(&path, Mode::Read) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -192,9 +191,8 @@ impl Reader {
             self.log.index.note_damage(Place { segment: first, offset: 0, bytes });
         }
         let base = view.end.min(HEADER as u64);
-        let salt = header.map_or(self.log.index.salt, |header| header.salt);
         let buf = self.open.take().map(|open| open.buf).unwrap_or_default();
-        self.open = Some(Open { first, file, salt, buf, filled: 0, at: 0, base, view, bad_from: None });
+        self.open = Some(Open { first, file, buf, filled: 0, at: 0, base, view, bad_from: None });
         Ok(Step::Again)
     }
 
@@ -220,7 +218,7 @@ impl Reader {
         if let Some(frame) = frame {
             open.fill(frame.size());
             let rest = open.rest();
-            if rest.get(FRAME..frame.size()).is_some_and(|payload| frame.fits(open.salt, payload)) {
+            if rest.get(FRAME..frame.size()).is_some_and(|payload| frame.fits(open.view.salt, payload)) {
                 let start = open.at + FRAME;
                 open.at += frame.size();
                 if frame.number > expected {
@@ -240,7 +238,7 @@ impl Reader {
         let offset = open.offset();
         let left = (open.view.end - offset) as usize;
         open.fill(left);
-        if let Some((skip, number)) = find_intact(open.rest(), open.salt, expected..highest) {
+        if let Some((skip, number)) = find_intact(open.rest(), open.view.salt, expected..highest) {
             open.at += skip;
             let place = Place { segment: open.first, offset, bytes: skip as u64 };
             self.log.index.note_damage(place);

@@ -69,21 +69,14 @@ pub(crate) fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Guard>, 
 /// The segments in a directory, in order, with their sizes.
 pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Segment>, OpenError> {
     let names = storage.list(dir).map_err(failed("listed", dir))?;
-    let mut firsts: Vec<u64> = names.iter().filter_map(|name| index::number(name)).collect();
-    firsts.sort_unstable();
-    let size = |first| storage.open(&index::path(dir, first), Mode::Read).and_then(|file| file.size());
+    let mut found: Vec<(u64, u32)> = names.iter().filter_map(|name| index::parse(name)).collect();
+    found.sort_unstable();
+    // Of one number there is one, unless someone put another there.
+    found.dedup_by_key(|(first, _)| *first);
+    let size = |first, salt| storage.open(&index::path(dir, first, salt), Mode::Read).and_then(|file| file.size());
     // One that can't be opened stays in the list: its reader will say why.
-    Ok(firsts.into_iter().map(|first| Segment { first, end: size(first).unwrap_or(0) }).collect())
-}
-
-/// The log's salt, from the newest segment whose header is intact.
-pub(crate) fn salt_of(storage: &dyn Storage, dir: &Path, segments: &[Segment]) -> Option<u32> {
-    segments.iter().rev().find_map(|segment| {
-        let file = storage.open(&index::path(dir, segment.first), Mode::Read).ok()?;
-        let mut head = [0; HEADER];
-        let n = file.read_at(&mut head, 0).ok()?;
-        Header::decode(&head[..n]).map(|header| header.salt)
-    })
+    let segment = |(first, salt)| Segment { first, salt, end: size(first, salt).unwrap_or(0) };
+    Ok(found.into_iter().map(segment).collect())
 }
 
 pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenError> {
@@ -93,13 +86,14 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     if let Err(error) = storage.sync_dir(dir) {
         recovery.unverified = Some(format!("fsync of {} failed: {error}", dir.display()));
     }
-    let salt = salt_of(storage, dir, &segments);
     let Some(last) = segments.last_mut() else {
-        let salt = random();
+        // Where the system has no randomness the salt is 0: the checksums work the same.
+        let salt = getrandom::u32().unwrap_or(0);
         return Ok(Found { segments: VecDeque::new(), next: 1, follows: 1, salt, recovery });
     };
-    let first = last.first;
-    let content = match verified(storage, &index::path(dir, first)) {
+    let Segment { first, salt, .. } = *last;
+    let path = index::path(dir, first, salt);
+    let content = match verified(storage, &path) {
         Ok((content, sync)) => {
             if let Err(error) = sync {
                 recovery.unverified.get_or_insert(format!("fsync of segment {first} failed: {error}"));
@@ -112,7 +106,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
         }
     };
     let header = Header::decode(&content);
-    let scan = scan(&content, header.map(|header| header.salt).or(salt).unwrap_or(0), first);
+    let scan = scan(&content, salt, first);
     last.end = scan.end;
     let mut places = scan.places;
     if scan.torn > 0 {
@@ -120,7 +114,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     }
     let mut quarantine = Quarantine::new(dir);
     for place in places {
-        recovery.quarantined.extend(quarantine.copy(storage, &index::path(dir, first), place));
+        recovery.quarantined.extend(quarantine.copy(storage, &path, place));
     }
     let damaged: u64 = scan.gaps.iter().map(Gap::records).sum();
     recovery.records = scan.next - segments[0].first - damaged;
@@ -129,21 +123,22 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     let follows = match header {
         _ if scan.next > first => scan.next,
         Some(header) => header.follows.min(first),
-        None => end_before(storage, dir, &segments, salt.unwrap_or(0)),
+        None => end_before(storage, dir, &segments),
     };
     // What is torn may have been a record whose bytes rotted, and then its number was used.
     let next = scan.next + scan.torn.saturating_sub(if scan.end == 0 { HEADER as u64 } else { 0 }) / FRAME as u64;
-    Ok(Found { segments: segments.into(), next, follows, salt: salt.unwrap_or_else(random), recovery })
+    Ok(Found { segments: segments.into(), next, follows, salt, recovery })
 }
 
 /// The newest segment was being created when the power went: where the one before it ends.
-fn end_before(storage: &dyn Storage, dir: &Path, segments: &[Segment], salt: u32) -> u64 {
+fn end_before(storage: &dyn Storage, dir: &Path, segments: &[Segment]) -> u64 {
     let [.., before, last] = segments else { return segments.last().map_or(1, |last| last.first) };
-    let Ok(file) = storage.open(&index::path(dir, before.first), Mode::Read) else { return last.first };
+    let path = index::path(dir, before.first, before.salt);
+    let Ok(file) = storage.open(&path, Mode::Read) else { return last.first };
     let mut content = vec![0; before.end as usize];
     read_damaged(&*file, &mut content, 0);
     let header = Header::decode(&content);
-    let scan = scan(&content, header.map_or(salt, |header| header.salt), before.first);
+    let scan = scan(&content, before.salt, before.first);
     match header {
         Some(header) if scan.next == before.first => header.follows.min(before.first),
         _ => scan.next.min(last.first),
@@ -217,9 +212,4 @@ fn scan(content: &[u8], salt: u32, first: u64) -> Scan {
     }
     scan.torn = content.len() as u64 - scan.end;
     scan
-}
-
-/// Where the system has no randomness the salt is 0: the checksums work the same.
-fn random() -> u32 {
-    getrandom::u32().unwrap_or(0)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use seglog::sim::SimDisk;
 use seglog::{Gap, Log};
-use support::{SMALL, dir, open, payload, read_all, segment};
+use support::{SMALL, dir, first_of, open, payload, read_all, segment};
 
 const RECORDS: u64 = 25;
 
@@ -91,7 +91,7 @@ fn each_flipped_byte_costs_at_most_its_record_and_is_reported() {
 fn each_truncation_of_the_newest_segment_keeps_what_is_before_it() {
     let files = files();
     let (path, content) = files.last().unwrap();
-    let first: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let first = first_of(path);
     for len in 0..content.len() {
         let mut cut = files.clone();
         cut.last_mut().unwrap().1.truncate(len);
@@ -118,7 +118,7 @@ fn each_truncation_of_the_newest_segment_keeps_what_is_before_it() {
 #[test]
 fn each_truncation_of_an_older_segment_is_a_gap_with_exact_numbers() {
     let files = files();
-    let next: u64 = files[1].0.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let next = first_of(&files[1].0);
     for len in 0..files[0].1.len() {
         let mut cut = files.clone();
         cut[0].1.truncate(len);
@@ -136,7 +136,7 @@ fn a_missing_segment_is_a_gap_with_exact_numbers() {
     for gone in 0..files().len() - 1 {
         let mut files = files();
         let (path, _) = files.remove(gone);
-        let first: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let first = first_of(&path);
         let (log, _) = open(disk(&files).storage());
         let mut gaps = Vec::new();
         let missing = missing(&log, &mut gaps);
@@ -175,10 +175,11 @@ fn the_last_record_is_kept_in_quarantine_when_its_bytes_rot() {
     log.append(b"precious").unwrap();
     log.sync().unwrap();
     drop(log);
-    let mut content = sim.read(&segment(1)).unwrap();
+    let path = sim.paths().remove(0);
+    let mut content = sim.read(&path).unwrap();
     let at = content.len() - 1;
     content[at] ^= 1;
-    sim.put(&segment(1), &content);
+    sim.put(&path, &content);
     let (_, recovery) = Log::open(sim.storage(), &dir(), SMALL).unwrap();
     assert_eq!(recovery.torn_bytes, 16 + 8);
     let copy = sim.read(&recovery.quarantined[0]).unwrap();

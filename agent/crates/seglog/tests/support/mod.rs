@@ -45,6 +45,12 @@ pub fn read_all(log: &Log) -> (Records, Vec<Gap>) {
     read_from(log, 0)
 }
 
+/// Where a segment that begins with a number would be in a log with salt 7.
 pub fn segment(first: u64) -> PathBuf {
-    Path::new(&dir()).join(format!("{first:020}.seg"))
+    Path::new(&dir()).join(format!("{first:020}-00000007.seg"))
+}
+
+/// The number in a segment's name.
+pub fn first_of(path: &Path) -> u64 {
+    path.file_stem().unwrap().to_str().unwrap()[..20].parse().unwrap()
 }
