@@ -74,12 +74,35 @@ struct Shared {
     waiting: Mutex<Waiting>,
     wake: Condvar,
     durable: watch::Sender<Ticket>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The store's handle. Cheap to clone.
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.waiting.lock().closed = true;
+        self.shared.wake.notify_all();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the MQTT session store's thread ended in a panic");
+        }
+    }
+}
+
+/// The store's handle. Cheap to clone; with the last clone the thread ends.
 #[derive(Clone)]
-pub struct Store(Arc<Shared>);
+pub struct Store(Arc<Handle>);
 
 impl Store {
     /// Opens or creates it and reads it back.
@@ -92,7 +115,6 @@ impl Store {
             waiting: Mutex::default(),
             wake: Condvar::new(),
             durable: watch::Sender::new(0),
-            thread: Mutex::new(None),
         });
         let mut writer = Writer {
             shared: Arc::clone(&shared),
@@ -107,13 +129,13 @@ impl Store {
             .name("mqtt-sessions".into())
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
-        *shared.thread.lock() = Some(thread);
-        Ok((Self(shared), state))
+        let handle = Handle { shared, thread: Mutex::new(Some(thread)) };
+        Ok((Self(Arc::new(handle)), state))
     }
 
     /// Hands over entries, in this order and together; never waits for the disk.
     pub fn append(&self, entries: impl IntoIterator<Item = Entry>) -> Ticket {
-        let mut waiting = self.0.waiting.lock();
+        let mut waiting = self.0.shared.waiting.lock();
         for entry in entries {
             waiting.bytes += match &entry {
                 Entry::Queued { message, to } => message.weight() + 64 * to.len(),
@@ -125,30 +147,23 @@ impl Store {
         waiting.tickets += 1;
         let ticket = waiting.tickets;
         drop(waiting);
-        self.0.wake.notify_one();
+        self.0.shared.wake.notify_one();
         ticket
     }
 
     /// True while the disk is so far behind that publishers must be held.
     pub fn is_behind(&self) -> bool {
-        self.0.waiting.lock().bytes > MAX_WAITING
+        self.0.shared.waiting.lock().bytes > MAX_WAITING
     }
 
     /// The durable mark.
     pub fn durable(&self) -> watch::Receiver<Ticket> {
-        self.0.durable.subscribe()
+        self.0.shared.durable.subscribe()
     }
 
     /// Writes what waits and ends the thread. Blocks.
     pub fn close(&self) {
-        self.0.waiting.lock().closed = true;
-        self.0.wake.notify_all();
-        let thread = self.0.thread.lock().take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the MQTT session store's thread ended in a panic");
-        }
+        self.0.close();
     }
 }
 
