@@ -356,29 +356,7 @@ class SqliteStore:
 
     async def usage(self) -> StoreUsage:
         """Measure the store."""
-
-        def measure(db: sqlite3.Connection) -> StoreUsage:
-            batches = db.execute(
-                "SELECT count(*), coalesce(sum(samples), 0) FROM batch INDEXED BY batch_work"
-            ).fetchone()
-            parts = db.execute(
-                'SELECT count(*), coalesce(sum(count), 0), coalesce(sum(length(times) + length("values") + '
-                "coalesce(length(flags), 0)), 0) FROM chunk"
-            ).fetchone()
-            single = [
-                db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                for table in ("series", "event", '"window"')
-            ]
-            newest = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
-            size = sum(
-                path.stat().st_size
-                for path in (self.path, self.path.with_name(self.path.name + "-wal"))
-                if path.exists()
-            )
-            counted: list[int] = [*batches, *parts, *single, 0 if newest is None else newest[0]]
-            return StoreUsage(size, *counted)
-
-        return await self.read(measure)
+        return await self.read(lambda db: measure(db, self.path))
 
     async def verify(self) -> list[str]:
         """Check the file and that ledger, batches and chunks agree."""
@@ -399,6 +377,24 @@ class SqliteStore:
             self._plan.close()
         self._readers.close()
         self._writer.close()
+
+
+def measure(db: sqlite3.Connection, path: Path) -> StoreUsage:
+    """Measure a store's file through any connection, also a read-only one beside a running collector."""
+    batches = db.execute(
+        "SELECT count(*), coalesce(sum(samples), 0) FROM batch INDEXED BY batch_work"
+    ).fetchone()
+    parts = db.execute(
+        'SELECT count(*), coalesce(sum(count), 0), coalesce(sum(length(times) + length("values") + '
+        "coalesce(length(flags), 0)), 0) FROM chunk"
+    ).fetchone()
+    single = [
+        db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("series", "event", '"window"')
+    ]
+    newest = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
+    size = sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+    counted: list[int] = [*batches, *parts, *single, 0 if newest is None else newest[0]]
+    return StoreUsage(size, *counted)
 
 
 __all__ = ["SqliteStore", "StoreError"]
