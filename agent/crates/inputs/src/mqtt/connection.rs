@@ -91,6 +91,8 @@ pub struct Connection {
     unread: bool,
     batch: usize,
     read_size: usize,
+    /// CONNACK is out: before it nothing else may be sent.
+    greeted: bool,
 }
 
 impl Connection {
@@ -114,6 +116,7 @@ impl Connection {
             hold: None,
             batch: BATCH,
             read_size: READ_MIN,
+            greeted: false,
             broker,
             held,
         }
@@ -189,7 +192,7 @@ impl Connection {
         loop {
             if self.hold.is_none_or(|until| until <= Instant::now()) {
                 self.hold = None;
-                if self.unread && self.may_read() {
+                if self.unread && self.greeted && self.may_read() {
                     match self.receive() {
                         Ok(None) => {}
                         Ok(Some(end)) => return end,
@@ -202,7 +205,7 @@ impl Connection {
             let reading = self.may_read() && !self.unread && self.hold.is_none();
             let waiting = !self.pending.is_empty() || waits_for_delivery;
             // A full turn that has work left goes on at once, but lets others run in between.
-            if self.unread && self.may_read() && self.hold.is_none() {
+            if self.unread && self.greeted && self.may_read() && self.hold.is_none() {
                 tokio::task::yield_now().await;
                 if self.out.is_empty() {
                     continue;
@@ -314,13 +317,14 @@ impl Connection {
         {
             self.out.extend_from_slice(&front.bytes);
             self.unacked -= front.publishes;
+            self.greeted = true;
             self.pending.pop_front();
         }
     }
 
     /// Moves deliveries to `out`; true when the next one waits for the journal.
     fn deliver(&mut self) -> bool {
-        if self.out.len() >= WRITE_LOW {
+        if !self.greeted || self.out.len() >= WRITE_LOW {
             return false;
         }
         let durable = *self.durable.borrow();

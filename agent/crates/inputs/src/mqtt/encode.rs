@@ -1,12 +1,12 @@
 //! Packets to bytes: what the front sends.
 //!
 //! PUBLISH and the acks are written here (the hot path, and rumqttd keeps a publish's fields to
-//! itself); CONNACK, SUBACK, UNSUBACK and DISCONNECT go through rumqttd's codecs, which panic on a
-//! v5 reason given to their v4 writer: so every reason is translated first.
+//! itself); CONNACK, SUBACK and UNSUBACK go through rumqttd's codecs, which panic on a v5
+//! reason given to their v4 writer: so every reason is translated first.
 
 use bytes::{BufMut, BytesMut};
 use rumqttd::protocol::{
-    ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectProperties, DisconnectReasonCode, Packet, Protocol, SubAck,
+    ConnAck, ConnAckProperties, ConnectReturnCode, DisconnectReasonCode, Packet, Protocol, SubAck,
     SubscribeReasonCode, UnsubAck, UnsubAckReason, v4::V4, v5::V5,
 };
 
@@ -196,16 +196,31 @@ pub fn unsuback(out: &mut BytesMut, version: Version, pkid: u16, reasons: Vec<Un
     }
 }
 
-/// DISCONNECT, which only v5 lets a server send.
+/// DISCONNECT, which only v5 lets a server send. By hand: rumqttd's writer leaves out the reason
+/// where no properties follow it.
 pub fn disconnect(out: &mut BytesMut, version: Version, reason: DisconnectReasonCode) {
     if version == Version::V5 {
-        // NOTE: without properties the codec writes a byte more than the length it announces.
-        let properties = DisconnectProperties {
-            session_expiry_interval: None,
-            reason_string: None,
-            user_properties: Vec::new(),
-            server_reference: None,
-        };
-        write(out, version, Packet::Disconnect(Disconnect { reason_code: reason }, Some(properties)));
+        out.extend_from_slice(&[0xe0, 2, reason_code(reason), 0]);
+    }
+}
+
+/// The codes that the front sends.
+fn reason_code(reason: DisconnectReasonCode) -> u8 {
+    match reason {
+        DisconnectReasonCode::NormalDisconnection => 0,
+        DisconnectReasonCode::MalformedPacket => 0x81,
+        DisconnectReasonCode::ProtocolError => 0x82,
+        DisconnectReasonCode::NotAuthorized => 0x87,
+        DisconnectReasonCode::ServerBusy => 0x89,
+        DisconnectReasonCode::ServerShuttingDown => 0x8b,
+        DisconnectReasonCode::KeepAliveTimeout => 0x8d,
+        DisconnectReasonCode::SessionTakenOver => 0x8e,
+        DisconnectReasonCode::TopicFilterInvalid => 0x8f,
+        DisconnectReasonCode::TopicNameInvalid => 0x90,
+        DisconnectReasonCode::ReceiveMaximumExceeded => 0x93,
+        DisconnectReasonCode::TopicAliasInvalid => 0x94,
+        DisconnectReasonCode::PacketTooLarge => 0x95,
+        DisconnectReasonCode::QuotaExceeded => 0x97,
+        _ => 0x80,
     }
 }

@@ -303,10 +303,26 @@ impl Client {
         within(self.try_next()).await.expect("the connection was closed")
     }
 
-    /// Nothing has come when everything sent so far has been answered.
+    /// Nothing has come, nor comes for what was sent so far.
     pub async fn nothing(&mut self) {
-        self.send(&[0xc0, 0]).await;
-        assert_eq!(self.next().await, Packet(0xd0, vec![]), "something came");
+        let came = self.all().await;
+        assert!(came.is_empty(), "something came: {came:?}");
+    }
+
+    /// What has come, and what comes for what was sent so far. An answer to a ping may overtake
+    /// what waits for the disk or in the queue, so it takes two.
+    pub async fn all(&mut self) -> Vec<Packet> {
+        let mut came = Vec::new();
+        for _ in 0..2 {
+            self.send(&[0xc0, 0]).await;
+            loop {
+                match self.next().await {
+                    Packet(0xd0, _) => break,
+                    packet => came.push(packet),
+                }
+            }
+        }
+        came
     }
 
     /// What comes until the server closes.
@@ -376,5 +392,27 @@ impl Client {
     pub async fn nothing_for(&mut self, time: Duration) {
         let came = tokio::time::timeout(time, self.try_next()).await;
         assert!(came.is_err(), "something came: {came:?}");
+    }
+}
+
+impl Client {
+    /// True when a ping is answered before the connection ends.
+    pub async fn try_ping(&mut self) -> bool {
+        if self.stream.write_all(&[0xc0, 0]).await.is_err() {
+            return false;
+        }
+        within(self.try_next()).await == Some(Packet(0xd0, vec![]))
+    }
+
+    /// Reads until the PUBACK of a packet id; what came before it.
+    pub async fn until_ack(&mut self, pkid: u16) -> Vec<Packet> {
+        let mut before = Vec::new();
+        loop {
+            let packet = self.next().await;
+            if packet == ack(PUBACK, pkid) {
+                return before;
+            }
+            before.push(packet);
+        }
     }
 }
