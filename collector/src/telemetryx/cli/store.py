@@ -1,27 +1,25 @@
-"""`telemetryx store verify|stats`: looks after the store's file, also while a collector runs on it."""
+"""`telemetryx store verify|stats`: looks into the store's file without writing to it, also while a collector runs on it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.run import settings_of
 from telemetryx.cli.text import printable
 
-if TYPE_CHECKING:
-    from telemetryx.store.interface import StoreUsage
-    from telemetryx.store.sqlite.store import SqliteStore
-
-Answer = TypeVar("Answer")
-
 
 def verify(config: Path | None, *, as_json: bool) -> None:
     """Check the file; exit code 1 when something is wrong."""
+    from telemetryx.store.sqlite.numbers import Numbers
+    from telemetryx.store.sqlite.verify import verify as check
+
     path = store_path(config)
-    problems = asyncio.run(_with_store(path, lambda store: store.verify()))
+    with opened(path) as connection:
+        problems = check(connection, Numbers())
     if as_json:
         output.write_json({"path": str(path), "sound": not problems, "problems": problems})
     else:
@@ -39,16 +37,18 @@ def verify(config: Path | None, *, as_json: bool) -> None:
 
 def stats(config: Path | None, *, as_json: bool) -> None:
     """Show the store's sizes."""
+    from telemetryx.store.sqlite.store import measure
+
     path = store_path(config)
-    usage: StoreUsage = asyncio.run(_with_store(path, lambda store: store.usage()))
+    with opened(path) as connection:
+        usage = measure(connection, path)
     if as_json:
         output.write_json({"path": str(path), **asdict(usage)})
         return
-    samples = usage.batch_samples + usage.chunk_samples
     rows = [
         ("size on disk", output.size(usage.bytes)),
         ("series", f"{usage.series:,}"),
-        ("samples", f"{samples:,}"),
+        ("samples", f"{usage.batch_samples + usage.chunk_samples:,}"),
         ("  in chunks", f"{usage.chunk_samples:,} ({_each(usage.chunk_bytes, usage.chunk_samples)})"),
         ("  in batches as shipped", f"{usage.batch_samples:,} in {usage.batches:,} batches"),
         ("windows", f"{usage.windows:,}"),
@@ -70,16 +70,22 @@ def store_path(config: Path | None) -> Path:
     return path
 
 
-async def _with_store(path: Path, ask: "Callable[[SqliteStore], Awaitable[Answer]]") -> Answer:
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file for reading, on one snapshot."""
     from telemetryx.errors import StoreError
-    from telemetryx.store.sqlite.store import SqliteStore
+    from telemetryx.store.sqlite import catalog
+    from telemetryx.store.sqlite.connection import open_reader, translated
 
     try:
-        store = await SqliteStore.open(path)
+        connection = open_reader(path)
         try:
-            return await ask(store)
+            with translated():
+                catalog.prepare(connection)
+                connection.execute("BEGIN")
+                yield connection
         finally:
-            await store.close()
+            connection.close()
     except StoreError as error:
         raise CliError(f"{path}: {error}") from error
 

@@ -1,0 +1,260 @@
+"""The command line against a running collector: what people and scripts see, and how it ends."""
+
+import asyncio
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from running import T0, Field, S, key
+from telemetryx import app, config
+from telemetryx.api.delay import Delay
+from telemetryx.api.live.hub import Hub
+from telemetryx.clock import ManualClock
+from telemetryx.store.sqlite.store import SqliteStore
+
+NASTY = "pump\x1b[31m<b>'; DROP TABLE series;--"
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class Collector:
+    """A running collector: its address and its configuration file."""
+
+    url: str
+    config: Path
+
+
+async def _fill(folder: Path) -> None:
+    store = await SqliteStore.open(folder / "telemetry.db", clock=ManualClock(T0))
+    agents = Field(store, Hub(), Delay())
+    await agents.send(
+        {
+            key("temperature", site="plant1", device="pump7"): [
+                (T0 + number * S, 20.0 + number) for number in range(10)
+            ],
+            key("pressure", site="plant1", device=NASTY): [(T0, 1.5)],
+        },
+        events=[(T0, 17, "plc", "watchdog \x1b[2J expired", {"n": 1})],
+    )
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A whole collector in a thread, as `telemetryx collector` runs it."""
+    folder = tmp_path_factory.mktemp("collector")
+    path = folder / "collector.toml"
+    path.write_text(
+        f'[collector]\ndata_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:0"\n[gateway]\nlisten = "127.0.0.1:0"\n'
+    )
+    asyncio.run(_fill(folder))
+    loop, stop, started, found = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), []
+
+    def ready(addresses: app.Addresses) -> None:
+        found.append(addresses.http)
+        started.set()
+
+    async def serve() -> None:
+        await app.run(config.load(path), clock=ManualClock(T0 + 60 * S), stop=stop, ready=ready)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert started.wait(30)
+    yield Collector(f"http://127.0.0.1:{found[0]}", path)
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(30)
+    loop.close()
+
+
+@pytest.fixture
+def run(collector: Collector) -> Run:
+    """Run `telemetryx` as a process of its own."""
+
+    def call(*arguments: str, status: int = 0, url: str | None = None) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [sys.executable, "-m", "telemetryx", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=Path(__file__).parents[2] / "src",
+            env={**os.environ, "TELEMETRYX_URL": url or collector.url, "PYTHONIOENCODING": "utf-8"},
+        )
+        assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+RANGE = ("--since", str(T0 // S), "--until", str(T0 // S + 10))
+
+
+def test_query_shows_a_line_with_a_small_chart_for_each_series(run: Run) -> None:
+    """Newest value, extremes and shape at a glance."""
+    printed = run("query", 'temperature{site="plant1"}', *RANGE, "--step", "1s").stdout
+    assert 'temperature{device="pump7",site="plant1"}' in printed
+    assert "▁" in printed
+    assert "█" in printed
+    assert " 29 " in printed
+
+
+def test_query_gives_every_point_as_csv_json_and_ndjson(run: Run) -> None:
+    """The same points in each."""
+    rows = list(
+        csv.DictReader(io.StringIO(run("query", "temperature", *RANGE, "--agg", "raw", "-f", "csv").stdout))
+    )
+    assert [float(row["value"]) for row in rows] == [20.0 + number for number in range(10)]
+    assert rows[1]["time"] == "2026-03-01T10:00:01Z"
+    lines = run("query", "temperature", *RANGE, "--agg", "raw", "-f", "ndjson").stdout.splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [20.0 + number for number in range(10)]
+    answer = json.loads(run("query", "temperature", *RANGE, "--agg", "max", "--step", "5s", "--json").stdout)
+    assert answer["series"][0]["values"] == [24.0, 29.0]
+
+
+def test_what_matches_nothing_is_exit_code_1_with_a_way_on(run: Run) -> None:
+    """Scripts can test for it."""
+    assert "telemetryx series" in run("query", "nothing", status=1).stderr
+
+
+def test_a_wrong_selector_or_time_is_exit_code_2(run: Run) -> None:
+    """The collector's own sentence is shown."""
+    assert "column" in run("query", "temperature{", status=2).stderr
+    assert "not a time" in run("query", "temperature", "--since", "yesterday", status=2).stderr
+    run("query", status=2)
+    run("query", "t", "--format", "xml", status=2)
+
+
+def test_no_collector_is_exit_code_3_with_the_remedy(run: Run) -> None:
+    """Whether refused, no name, or no HTTP."""
+    for url in ("http://127.0.0.1:1", "http://no.such.host.invalid:8420"):
+        assert "telemetryx collector" in run("agents", status=3, url=url).stderr
+    run("agents", status=2, url="ftp://x")
+    run("agents", status=2, url="http://127.0.0.1:notaport")
+
+
+@pytest.mark.parametrize("command", ["agents", "series", "events", "alerts", "loss"])
+def test_every_list_has_a_table_and_the_formats_of_programs(run: Run, command: str) -> None:
+    """A table is for people; JSON is the API's answer."""
+    assert isinstance(json.loads(run(command, "--json").stdout), dict)
+    run(command)
+    for line in run(command, "-f", "ndjson").stdout.splitlines():
+        json.loads(line)
+    run(command, "-f", "csv")
+
+
+def test_rules_are_listed_in_sentences(run: Run) -> None:
+    """The two default rules work out of the box."""
+    rows = json.loads(run("rules", "list", "--json").stdout)["rules"]
+    assert len(rows) == 2
+    assert rows[0]["name"] in run("rules", "list").stdout
+
+
+def test_escapes_of_the_field_never_reach_the_terminal(run: Run) -> None:
+    """A device's name and an event's body are shown, not obeyed."""
+    for arguments in (("series",), ("events",), ("query", "pressure", *RANGE)):
+        printed = run(*arguments).stdout
+        assert "\x1b" not in printed
+        assert "\\x1b" in printed or "\\u001b" in printed
+    exact = json.loads(run("series", "pressure", "--json").stdout)["series"][0]["labels"]["device"]
+    assert exact == NASTY
+
+
+def test_sql_sees_samples_of_a_running_collector(run: Run, collector: Collector) -> None:
+    """On one snapshot, read-only."""
+    where = ("--config", str(collector.config), *RANGE)
+    statement = "SELECT name, device, count(*) AS n, avg(value) AS mean FROM samples GROUP BY name, device ORDER BY name"
+    rows = json.loads(run("sql", statement, *where, "--json").stdout)
+    assert rows == [
+        {"name": "pressure", "device": NASTY, "n": 1, "mean": 1.5},
+        {"name": "temperature", "device": "pump7", "n": 10, "mean": 24.5},
+    ]
+    assert "samples has series, time" in run("sql", "SELECT nothing FROM samples", *where, status=2).stderr
+    run("sql", "DROP TABLE samples; garbage", *where, status=2)
+    assert "\x1b" not in run("sql", "SELECT device FROM series", *where).stdout
+
+
+def test_the_store_is_verified_and_measured_while_it_is_used(run: Run, collector: Collector) -> None:
+    """Without closing the sessions of the collector that runs on it."""
+    where = ("--config", str(collector.config))
+    assert "is sound" in run("store", "verify", *where).stdout
+    assert json.loads(run("store", "stats", *where, "--json").stdout)["series"] == 2
+    assert "samples" in run("store", "stats", *where).stdout
+
+
+def test_a_second_collector_on_the_same_data_is_refused(run: Run, collector: Collector) -> None:
+    """Each would believe to be alone."""
+    assert "another collector runs" in run("collector", "--config", str(collector.config), status=1).stderr
+
+
+def test_config_check_names_lines_and_reference_prints_all_keys(run: Run, tmp_path: Path) -> None:
+    """Without starting anything."""
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[api]\nlisen = 1\n")
+    said = run("config", "check", str(bad), status=2).stderr
+    assert f"{bad}:2: unknown key `api.lisen`; did you mean `listen`?" in said
+    good = tmp_path / "good.toml"
+    good.write_text(run("config", "reference").stdout)
+    assert "good" in run("config", "check", str(good)).stdout
+
+
+def test_rules_check_says_rules_in_sentences_and_problems_with_lines(run: Run, tmp_path: Path) -> None:
+    """Exit code 1 when there are any."""
+    path = tmp_path / "rules.yaml"
+    path.write_text("rules:\n  - name: hot\n    select: temperature\n    window: 1m\n    when: '> 80'\n")
+    assert "hot" in run("rules", "check", str(path)).stdout
+    path.write_text("rules:\n  - name: hot\n    selekt: temperature\n")
+    assert f"{path}:3" in run("rules", "check", str(path), status=1).stderr
+
+
+def test_a_new_token_lands_in_a_file_that_only_its_owner_reads(run: Run, tmp_path: Path) -> None:
+    """And the file is one that the collector takes."""
+    path = tmp_path / "tokens"
+    first = run("token", "new", "--out", str(path), "--note", "for Anna").stdout.strip()
+    second = run("token", "new", "--out", str(path)).stdout.strip()
+    assert first != second
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == f"{first}  # for Anna\n{second}\n"
+    run("token", "new", "--note", "a\nb", status=2)
+
+
+def test_a_broken_pipe_is_no_error(collector: Collector) -> None:
+    """`telemetryx … | head -1` ends quietly."""
+    command = f"{sys.executable} -m telemetryx series -f ndjson --url {collector.url} | head -1"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2] / "src",
+    )
+    assert done.stderr == ""
+
+
+def test_help_lists_every_command_and_the_exit_codes(run: Run) -> None:
+    """What there is, on one screen."""
+    printed = run("--help").stdout
+    for command in (
+        "collector",
+        "demo",
+        "query",
+        "agents",
+        "series",
+        "events",
+        "alerts",
+        "loss",
+        "sql",
+        "store",
+    ):
+        assert command in printed
+    assert "Exit codes" in printed
+    assert run("--version").stdout.startswith("telemetryx ")
