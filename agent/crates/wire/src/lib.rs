@@ -4,8 +4,12 @@
 //! them into frames, and the collector reads them with code of its own; `proto/vectors/` keeps the
 //! two readers honest. Whatever is read here has limits, and nothing is allocated on a claim alone.
 
+mod column;
+mod compression;
 pub mod definitions;
+mod error;
 pub mod limits;
+mod msgpack;
 pub mod payload;
 mod ranges;
 
@@ -15,6 +19,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/telemetryx.v1.rs"));
 }
 
+pub use error::{DecodeError, TooLarge};
 pub use ranges::RangeSet;
 
 /// A batch's checksum: the first half of SHA-256 over its payload.
