@@ -8,8 +8,11 @@
 //!
 //! Floor 3: imports journal, seglog and telemetry; never fold, spool, uplink or score.
 
+pub mod admission;
 pub mod clock;
 pub mod door;
+pub mod host;
+pub mod http;
 pub mod intake;
 pub mod json;
 pub mod lineproto;
@@ -17,7 +20,9 @@ pub mod mapping;
 pub mod mqtt;
 pub mod mqtt_client;
 pub mod rejects;
+pub mod span;
 pub mod stats;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod times;
