@@ -28,6 +28,7 @@ from telemetryx.types import (
     AgentState,
     BatchKey,
     Committed,
+    Latest,
     SampleBlock,
     Series,
     WindowBlock,
@@ -162,6 +163,17 @@ class MemoryStore:
             np.array([row[0] for row in flat], np.int64),
             np.array([row[2] for row in flat], np.float64),
         )
+
+    async def latest(self, series_ids: Sequence[int]) -> dict[int, Latest]:
+        """Return the newest sample of each series."""
+        found = {}
+        for number in series_ids:
+            times = [row[0] for row in self.rows.get(number, [])] + [
+                row[8] for row in self.window_rows.get(number, [])
+            ]
+            if times:
+                found[number] = Latest(number, max(times), 0.0)
+        return found
 
     async def windows(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> WindowBlock:
         """Return windows that start in the range."""

@@ -24,6 +24,7 @@ from telemetryx.rules.group import Checkpoint, Group, Member, group_key, group_l
 from telemetryx.rules.judge import Verdict, first_point, horizon
 from telemetryx.rules.machine import INACTIVE
 from telemetryx.rules.model import MetricRule
+from telemetryx.rules.tail import Tail, as_ids
 from telemetryx.store import selector
 from telemetryx.store.alerts import (
     OPEN,
@@ -36,17 +37,21 @@ from telemetryx.store.alerts import (
     RuleRow,
     RulesCommit,
 )
-from telemetryx.types import Committed, Matcher, SampleBlock, Series, WindowBlock
+from telemetryx.types import Committed, Latest, Matcher, SampleBlock, Series, WindowBlock
 
 CONSUMER: Final = "rules"
 #: Commits that one step takes on.
 BATCHES: Final = 64
 #: Groups of one transaction.
 COMMIT_GROUPS: Final = 500
+#: Groups that are judged in one read.
+READ_GROUPS: Final = 4_000
 #: Groups of one rule. Series beyond it aren't judged, and the rule says so.
 MAX_GROUPS: Final = 20_000
 #: Readings stamped later than this from now are wrong (agents refuse them too); they move no group's time forward.
 FUTURE_NS: Final = 300_000_000_000
+#: Readings stay in memory this much longer than the longest window and interval.
+KEEP_NS: Final = 30_000_000_000
 _PAGE: Final = 5_000
 
 log = structlog.get_logger("telemetryx.rules")
@@ -82,6 +87,10 @@ class RulesStore(Protocol):
         """Return series by their numbers."""
         ...
 
+    async def latest(self, series_ids: Sequence[int]) -> dict[int, Latest]:
+        """Return the newest value by event time of these series."""
+        ...
+
     async def samples(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> SampleBlock:
         """Return raw samples in a half-open range."""
         ...
@@ -104,6 +113,25 @@ class RuleState:
     left_out: int = 0
     too_late: int = 0
     judged_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Reads from memory what is complete there, and the rest from the store."""
+
+    tail: Tail
+    store: RulesStore
+
+    async def samples(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> SampleBlock:
+        """Return raw samples in a half-open range."""
+        ids = as_ids(series_ids)
+        if self.tail.covers(ids, start_ns):
+            return self.tail.samples(ids, start_ns, end_ns)
+        return await self.store.samples(series_ids, start_ns, end_ns)
+
+    async def windows(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> WindowBlock:
+        """Return the windows that start in a half-open range."""
+        return await self.store.windows(series_ids, start_ns, end_ns)
 
 
 @dataclass(slots=True)
@@ -158,6 +186,9 @@ class Engine:
         self._seen = np.zeros(0, np.bool_)
         self._wanted: dict[int, list[tuple[RuleState, str]]] = {}
         self._due: list[tuple[int, int, str]] = []
+        self._tail = Tail()
+        self._live = Live(self._tail, store)
+        self._keep_ns = KEEP_NS + max((one.rule.window + one.rule.interval for one in self._rules), default=0)
         self.future = 0
 
     @property
@@ -188,6 +219,15 @@ class Engine:
                 RulesCommit(CONSUMER, rules=[RuleRow(name, state.rule.fingerprint)])
             )
             await self._load(state)
+        await self._learn()
+
+    async def _learn(self) -> None:
+        """Begin the memory of recent readings anew: what is stored already isn't in it."""
+        self._tail.restart(self._cursor)
+        ids = list(self._wanted)
+        for at in range(0, len(ids), _PAGE):
+            newest = await self._store.latest(ids[at : at + _PAGE])
+            self._tail.learn({series: latest.time_ns for series, latest in newest.items()})
 
     async def _forget(self, name: str) -> None:
         """Close a rule's open alerts and drop its memory."""
@@ -241,6 +281,7 @@ class Engine:
             member = state.members[key] = Member(labels)
         if member.add(series):
             self._wanted.setdefault(series.id, []).append((state, key))
+            self._tail.want(series.id)
 
     def _arm(self, state: RuleState, key: str, group: Group) -> None:
         if group.due_ns:
@@ -256,10 +297,15 @@ class Engine:
             # Their groups are judged onwards from their saved states all the same, with their next readings.
             log.warning("rules_cursor_gone", cursor=self._cursor, oldest=gone.oldest)
             self._cursor = gone.oldest
+            await self._learn()
             return True
         if not batches:
             return False
         await self._meet_series(batches)
+        now = self._clock.mono_ns()
+        self._tail.evict(now - self._keep_ns)
+        for batch in batches:
+            self._tail.add(batch, now)
         spans = self._spans(batches)
         await self._judge(spans, batches[-1].cursor)
         return True
@@ -300,7 +346,8 @@ class Engine:
 
     def _spans(self, batches: Sequence[Committed]) -> dict[tuple[int, str], list[Span]]:
         """Find the groups that these commits touch, and the times of what is new there."""
-        now_limit = self._clock.now_ns() + FUTURE_NS
+        now = self._clock.now_ns()
+        now_limit = now + FUTURE_NS
         number = {id(state): index for index, state in enumerate(self._rules)}
         found: dict[tuple[int, str], list[Span]] = {}
         for batch in batches:
@@ -314,7 +361,7 @@ class Engine:
                         continue
                     last = now_limit  # noqa: PLW2901 - what lies beyond moves nothing
                 for state, key in wanted:
-                    if state.error is None:
+                    if state.error is None and not _waits(state.groups.get(key), first, last, longest, now):
                         found.setdefault((number[id(state)], key), []).append(Span(first, last, longest))
         return found
 
@@ -395,7 +442,7 @@ class Engine:
         proposals = waiting
         for part in _neighbours(ready, _near(rule)):
             verdicts = await judge.extend(
-                self._store,
+                self._live,
                 rule,
                 [group for _, group, _ in part],
                 [state.members[key].series for key, _, _ in part],
@@ -466,6 +513,17 @@ class Engine:
         )
 
 
+def _waits(group: Group | None, first: int, last: int, longest: int, now: int) -> bool:
+    """Whether readings change nothing yet: they lie between the newest judged point and the next, which is not due."""
+    return (
+        group is not None
+        and now < group.due_ns
+        and group.head.at_ns < first
+        and last < group.due_ns - judge.SETTLE_NS
+        and longest <= group.longest_ns
+    )
+
+
 def _extents(batch: Committed) -> Iterable[tuple[int, int, int, int]]:
     """Yield series, first and last time, and longest window of what a batch holds."""
     block = batch.samples
@@ -506,7 +564,7 @@ def _neighbours(ready: list[tuple[str, Group, int]], near_ns: int) -> Iterable[l
     """Split groups so that those judged in one read lie close in time."""
     part: list[tuple[str, Group, int]] = []
     for one in sorted(ready, key=lambda item: item[1].head.at_ns):
-        if part and (one[1].head.at_ns - part[0][1].head.at_ns > near_ns or len(part) >= COMMIT_GROUPS):
+        if part and (one[1].head.at_ns - part[0][1].head.at_ns > near_ns or len(part) >= READ_GROUPS):
             yield part
             part = []
         part.append(one)

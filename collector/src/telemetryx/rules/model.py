@@ -26,17 +26,20 @@ RESERVED: Final = frozenset({"alertname", "severity"})
 UNGROUPED: Final = frozenset({"model_version"})
 
 
-def _duration(value: object) -> object:
+def read_duration(value: object) -> object:
+    """Read a duration as nanoseconds."""
     if isinstance(value, str):
         return parse_duration(value)
     raise ValueError(f"{value!r} is not a duration: write a number and a unit, like 20s, 5m or 1h30m")
 
 
-def _interval(value: object) -> object:
-    return 0 if value == "reading" else _duration(value)
+def read_interval(value: object) -> object:
+    """Read a duration, or `reading` as 0."""
+    return 0 if value == "reading" else read_duration(value)
 
 
-def _selector(value: str) -> str:
+def read_selector(value: str) -> str:
+    """Check a selector's text."""
     try:
         selector.parse(value)
     except SelectorError as error:
@@ -46,10 +49,10 @@ def _selector(value: str) -> str:
     return value
 
 
-Duration = Annotated[int, BeforeValidator(_duration), PlainSerializer(format_duration, return_type=str)]
+Duration = Annotated[int, BeforeValidator(read_duration), PlainSerializer(format_duration, return_type=str)]
 Interval = Annotated[
     int,
-    BeforeValidator(_interval),
+    BeforeValidator(read_interval),
     PlainSerializer(lambda value: format_duration(value) if value else "reading", return_type=str),
 ]
 Condition = Annotated[Comparison, BeforeValidator(Comparison.parse), PlainSerializer(str, return_type=str)]
@@ -90,7 +93,7 @@ class MetricRule(Common):
 
     kind: Literal["metric"] = "metric"
     """`metric` (the default) judges readings."""
-    select: Annotated[str, Field(max_length=4_000), AfterValidator(_selector)]
+    select: Annotated[str, Field(max_length=4_000), AfterValidator(read_selector)]
     """Which series: a metric name and label matchers (`=`, `!=`, `=~`, `!~`), as in Prometheus. `__agent__` matches the agent's name."""
     agg: Literal["avg", "min", "max", "last", "count"] = "avg"
     """How the readings of a window become one value. NaN readings are left out."""
@@ -155,7 +158,7 @@ class LinkRule(Common):
     kind: Literal["link"]
     """`link` judges the connection log."""
     agents: Annotated[
-        str, Field(max_length=4_000), AfterValidator(lambda text: _selector(text) if text else text)
+        str, Field(max_length=4_000), AfterValidator(lambda text: read_selector(text) if text else text)
     ] = ""
     """Which agents: label matchers on what agents say about themselves, like `{site="plant1"}`; `agent` is the name. Empty: all."""
     after: Duration = parse_duration("2m")
