@@ -272,7 +272,7 @@ class _Demo:
                 return dict(json.loads(answer.readline()))
 
     def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['http']}{path}", timeout=10) as answer:  # noqa: S310 - always http to loopback
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['http']}{path}", timeout=10) as answer:
             body = answer.read()
         try:
             return json.loads(body)
