@@ -49,7 +49,9 @@ class WebhookTarget:
     timeout_ns: int = 10_000_000_000
 
     @classmethod
-    def of(cls, url: str, token_file: Path | None = None, timeout_ns: int = 10_000_000_000) -> "WebhookTarget":
+    def of(
+        cls, url: str, token_file: Path | None = None, timeout_ns: int = 10_000_000_000
+    ) -> "WebhookTarget":
         """Name a target after its host and a digest of its URL: stable over restarts, and no secret of the URL is shown."""
         host = urlsplit(url).netloc.rpartition("@")[2]
         return cls(f"{host}#{hashlib.sha256(url.encode()).hexdigest()[:6]}", url, token_file, timeout_ns)
@@ -98,7 +100,9 @@ class Webhook:
                 f"webhook {self.name} didn't answer within {self._target.timeout_ns / 1e9:g} s; is it up? `timeout` can be raised"
             ) from error
         except aiohttp.InvalidURL as error:
-            raise SendError(f"webhook {self.name}: its url can't be used; correct it in [[notify.webhook]]", final=True) from error
+            raise SendError(
+                f"webhook {self.name}: its url can't be used; correct it in [[notify.webhook]]", final=True
+            ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise SendError(f"webhook {self.name} can't be reached: {error}") from error
 

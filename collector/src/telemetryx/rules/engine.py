@@ -11,7 +11,7 @@ A rule that fails is switched off with its error where people see it; the others
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import structlog
@@ -24,7 +24,9 @@ from telemetryx.rules.group import Checkpoint, Group, Member, group_key, group_l
 from telemetryx.rules.judge import Verdict, first_point, horizon
 from telemetryx.rules.machine import INACTIVE
 from telemetryx.rules.model import MetricRule
-from telemetryx.rules.tail import Tail, as_ids
+from telemetryx.rules.source import Live, RulesStore
+from telemetryx.rules.span import Span, extents, together, waits
+from telemetryx.rules.tail import Tail
 from telemetryx.store import selector
 from telemetryx.store.alerts import (
     OPEN,
@@ -37,7 +39,7 @@ from telemetryx.store.alerts import (
     RuleRow,
     RulesCommit,
 )
-from telemetryx.types import Committed, Latest, Matcher, SampleBlock, Series, WindowBlock
+from telemetryx.types import Committed, Matcher, Series
 
 CONSUMER: Final = "rules"
 #: Commits that one step takes on.
@@ -57,49 +59,6 @@ _PAGE: Final = 5_000
 log = structlog.get_logger("telemetryx.rules")
 
 
-class RulesStore(Protocol):
-    """The part of the store that holds readings."""
-
-    async def cursor(self) -> int:
-        """Return the newest commit's number."""
-        ...
-
-    async def read_after(self, cursor: int, limit: int = 256) -> list[Committed]:
-        """Return commits after a cursor."""
-        ...
-
-    async def register_consumer(self, consumer: str, cursor: int) -> None:
-        """Keep commits after this consumer's cursor readable."""
-        ...
-
-    async def series(
-        self,
-        matchers: Sequence[Matcher] = (),
-        *,
-        agent: str | None = None,
-        limit: int = 1_000,
-        offset: int = 0,
-    ) -> list[Series]:
-        """Return series that meet all matchers."""
-        ...
-
-    async def series_by_id(self, ids: Sequence[int]) -> dict[int, Series]:
-        """Return series by their numbers."""
-        ...
-
-    async def latest(self, series_ids: Sequence[int]) -> dict[int, Latest]:
-        """Return the newest value by event time of these series."""
-        ...
-
-    async def samples(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> SampleBlock:
-        """Return raw samples in a half-open range."""
-        ...
-
-    async def windows(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> WindowBlock:
-        """Return the windows that start in a half-open range."""
-        ...
-
-
 @dataclass(slots=True)
 class RuleState:
     """One rule at work."""
@@ -113,34 +72,6 @@ class RuleState:
     left_out: int = 0
     too_late: int = 0
     judged_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """Reads from memory what is complete there, and the rest from the store."""
-
-    tail: Tail
-    store: RulesStore
-
-    async def samples(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> SampleBlock:
-        """Return raw samples in a half-open range."""
-        ids = as_ids(series_ids)
-        if self.tail.covers(ids, start_ns):
-            return self.tail.samples(ids, start_ns, end_ns)
-        return await self.store.samples(series_ids, start_ns, end_ns)
-
-    async def windows(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> WindowBlock:
-        """Return the windows that start in a half-open range."""
-        return await self.store.windows(series_ids, start_ns, end_ns)
-
-
-@dataclass(slots=True)
-class Span:
-    """The times of the new readings of one group that lie together."""
-
-    first_ns: int
-    last_ns: int
-    longest_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -351,7 +282,7 @@ class Engine:
         number = {id(state): index for index, state in enumerate(self._rules)}
         found: dict[tuple[int, str], list[Span]] = {}
         for batch in batches:
-            for series, first, last, longest in _extents(batch):
+            for series, first, last, longest in extents(batch):
                 wanted = self._wanted.get(series)
                 if wanted is None:
                     continue
@@ -361,7 +292,7 @@ class Engine:
                         continue
                     last = now_limit  # noqa: PLW2901 - what lies beyond moves nothing
                 for state, key in wanted:
-                    if state.error is None and not _waits(state.groups.get(key), first, last, longest, now):
+                    if state.error is None and not waits(state.groups.get(key), first, last, longest, now):
                         found.setdefault((number[id(state)], key), []).append(Span(first, last, longest))
         return found
 
@@ -412,7 +343,7 @@ class Engine:
         behind: list[tuple[str, Span]] = []
         waiting: list[Proposal] = []
         for key, found in groups.items():
-            spans = _together(found, rule.window + 16 * rule.interval)
+            spans = together(found, rule.window + 16 * rule.interval)
             group = state.groups.get(key)
             if group is None:
                 if not spans:
@@ -511,53 +442,6 @@ class Engine:
         await self._alerts.rules_commit(
             RulesCommit(CONSUMER, rules=[RuleRow(state.rule.name, state.rule.fingerprint, state.error)])
         )
-
-
-def _waits(group: Group | None, first: int, last: int, longest: int, now: int) -> bool:
-    """Whether readings change nothing yet: they lie between the newest judged point and the next, which is not due."""
-    return (
-        group is not None
-        and now < group.due_ns
-        and group.head.at_ns < first
-        and last < group.due_ns - judge.SETTLE_NS
-        and longest <= group.longest_ns
-    )
-
-
-def _extents(batch: Committed) -> Iterable[tuple[int, int, int, int]]:
-    """Yield series, first and last time, and longest window of what a batch holds."""
-    block = batch.samples
-    if len(block.times):
-        filled = np.diff(block.offsets) > 0
-        firsts = block.times[block.offsets[:-1][filled]]
-        lasts = block.times[block.offsets[1:][filled] - 1]
-        yield from zip(
-            block.series[filled].tolist(), firsts.tolist(), lasts.tolist(), [0] * len(firsts), strict=True
-        )
-    windows = batch.windows
-    if windows is not None and len(windows):
-        starts = np.flatnonzero(np.diff(windows.series, prepend=windows.series[0] - 1))
-        yield from zip(
-            windows.series[starts].tolist(),
-            np.minimum.reduceat(windows.last_time, starts).tolist(),
-            np.maximum.reduceat(windows.last_time, starts).tolist(),
-            np.maximum.reduceat(windows.length, starts).tolist(),
-            strict=True,
-        )
-
-
-def _together(spans: Iterable[Span], apart_ns: int) -> list[Span]:
-    """Join spans that lie close: one rerun for both costs less than two."""
-    joined: list[Span] = []
-    for span in sorted(spans, key=lambda one: one.first_ns):
-        if joined and span.first_ns - joined[-1].last_ns <= apart_ns:
-            last = joined[-1]
-            joined[-1] = Span(
-                last.first_ns, max(last.last_ns, span.last_ns), max(last.longest_ns, span.longest_ns)
-            )
-        else:
-            joined.append(span)
-    return joined
 
 
 def _neighbours(ready: list[tuple[str, Group, int]], near_ns: int) -> Iterable[list[tuple[str, Group, int]]]:

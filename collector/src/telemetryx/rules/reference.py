@@ -26,7 +26,7 @@ _TAIL = """
 ## What a rule says, exactly
 
 - **Points.** A rule looks at the multiples of `interval` since the epoch (or at each reading, with `interval: reading`). A point's value
-  is `agg` over the readings in (point − window, point]; a point without a reading doesn't exist. It is judged when the readings of
+  is `agg` over the readings in (point - window, point]; a point without a reading doesn't exist. It is judged when the readings of
   its group have reached it, and the last one when the collector's clock has passed it by 2 s. No rule claims anything about a
   time that its data didn't reach.
 - **States.** The first point where `when` holds starts an alert (*pending*); once it has held for `for`, the alert is *firing*, with the
@@ -79,10 +79,12 @@ def _kind(hint: object) -> str:
         return ", ".join(f"`{value}`" for value in get_args(hint))
     if get_origin(hint) in {dict, tuple}:
         return "labels and texts" if get_origin(hint) is dict else "list of labels"
-    inner = [_kind(one) for one in get_args(hint) if one is not type(None)]
-    if inner:
-        return inner[0]
-    return {bool: "`true` or `false`", Comparison: "comparison"}.get(typing.cast("type", hint), "text")
+    parts = [_kind(one) for one in get_args(hint) if one is not type(None)]
+    if parts:
+        return parts[0]
+    if hint is bool:
+        return "`true` or `false`"
+    return "comparison" if hint is Comparison else "text"
 
 
 def _default(name: str, field: FieldInfo) -> str:

@@ -15,10 +15,11 @@ import structlog
 from telemetryx.clock import Clock
 from telemetryx.errors import StoreError
 from telemetryx.rules.duration import format_duration
-from telemetryx.rules.engine import MAX_GROUPS, Engine, RulesStore, RuleState
+from telemetryx.rules.engine import MAX_GROUPS, Engine, RuleState
 from telemetryx.rules.link import Links, LinkStore
 from telemetryx.rules.load import AnyRule, RuleSet
 from telemetryx.rules.model import LinkRule, MetricRule
+from telemetryx.rules.source import RulesStore
 from telemetryx.store.alerts import OPEN, Alert, AlertQuery, AlertState, AlertStore
 
 #: Without a wake-up the store is asked this often: a lost one costs a delay and nothing else.

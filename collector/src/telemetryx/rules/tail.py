@@ -6,7 +6,7 @@ any other one by the store. Both give the same readings in the same order.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,8 +132,3 @@ class Tail:
             missing += max(1_024, len(self._floor) // 2)
             self._floor = np.append(self._floor, np.full(missing, _NEVER, np.int64))
             self._wanted = np.append(self._wanted, np.zeros(missing, np.bool_))
-
-
-def as_ids(series: Sequence[int]) -> I64:
-    """Return ids as a column."""
-    return np.array(series, np.int64)
