@@ -64,6 +64,25 @@ class Epochs:
         return known
 
 
+class Cache:
+    """Decoded batches, for as long as one snapshot lasts; at most so many samples."""
+
+    def __init__(self, samples: int = 500_000) -> None:
+        """Keep nothing yet."""
+        self._left = samples
+        self._blocks: dict[int, SampleBlock] = {}
+
+    def get(self, row_id: int) -> SampleBlock | None:
+        """Return a batch that was decoded before."""
+        return self._blocks.get(row_id)
+
+    def put(self, row_id: int, block: SampleBlock) -> None:
+        """Keep a decoded batch while there is room."""
+        if len(block) <= self._left:
+            self._left -= len(block)
+            self._blocks[row_id] = block
+
+
 def samples(
     connection: sqlite3.Connection,
     numbers: Numbers,
@@ -71,8 +90,9 @@ def samples(
     start_ns: int,
     end_ns: int,
     limit: int,
+    cache: "Cache | None" = None,
 ) -> SampleBlock:
-    """Return the samples of these series in [start, end)."""
+    """Return the samples of these series in [start, end). Callers that ask series by series share a cache of batches."""
     wanted = sorted({int(one) for one in ids})
     pieces: dict[int, list[chunks.Piece]] = {series: [] for series in wanted}
     epochs = Epochs(connection)
@@ -83,7 +103,7 @@ def samples(
                 connection, epochs, series, (start_ns, end_ns), pieces[series], limit - total
             )
         total += _from_batches(
-            connection, numbers, epochs, (agent, members), (start_ns, end_ns), pieces, limit - total
+            connection, numbers, epochs, (agent, members), (start_ns, end_ns), pieces, limit - total, cache
         )
     return assemble((series, chunks.merge(pieces[series])) for series in wanted)
 
@@ -143,18 +163,24 @@ def _from_batches(
     span: tuple[int, int],
     pieces: dict[int, list[chunks.Piece]],
     left: int,
+    cache: "Cache | None",
 ) -> int:
     agent, members = of
     start, end = span
     total = 0
     wanted = np.array(sorted(members), np.int64)
     rows = connection.execute(
-        "SELECT id, epoch_id, seq, clock_offset_ns, payload FROM batch "
+        "SELECT id, epoch_id, seq, clock_offset_ns FROM batch INDEXED BY batch_time "
         "WHERE agent_id = ? AND t1_ns >= ? AND t0_ns < ? AND samples > 0",
         (agent, start, end),
     )
-    for row_id, epoch, seq, offset, payload in rows:
-        block = _identified(connection, numbers, epoch, row_id, decoded(row_id, payload), offset)
+    for row_id, epoch, seq, offset in rows:
+        block = None if cache is None else cache.get(row_id)
+        if block is None:
+            (payload,) = connection.execute("SELECT payload FROM batch WHERE id = ?", (row_id,)).fetchone()
+            block = _identified(connection, numbers, epoch, row_id, decoded(row_id, payload), offset)
+            if cache is not None:
+                cache.put(row_id, block)
         at = np.flatnonzero(np.isin(block.series, wanted))
         for index in at.tolist():
             part = slice(int(block.offsets[index]), int(block.offsets[index + 1]))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.sqlite import reading
+from telemetryx.store.sqlite import reading, spans
 from telemetryx.store.sqlite.numbers import Numbers
 from telemetryx.types import F64, I64, SampleBlock, WindowBlock
 
@@ -158,17 +158,19 @@ class Refresh:
 def plan(connection: sqlite3.Connection, numbers: Numbers, rows: int) -> Refresh:
     """Recompute what the newest entries of `dirty` name, up to about so many rollup rows."""
     work = Refresh([], [], [])
-    horizon = raw_horizon(connection)
+    horizon = -(-raw_horizon(connection) // MINUTE) * MINUTE
+    cache = reading.Cache()
     entries = connection.execute(
         "SELECT id, series_id, t0_ns, t1_ns FROM dirty ORDER BY id DESC LIMIT 1024"
     ).fetchall()
+    by_series: dict[int, list[tuple[int, spans.Span]]] = {}
     for entry, series, t0, t1 in entries:
+        by_series.setdefault(series, []).append((entry, (max(t0, horizon), t1)))
+    for series, some in by_series.items():
         if len(work.minutes) >= rows:
             break
-        start = max(t0, -(-horizon // MINUTE) * MINUTE)
-        if start < t1:
-            _recompute(connection, numbers, series, (start, t1), work)
-        work.ids.append(entry)
+        _recompute(connection, numbers, series, spans.union(span for _, span in some), work, cache)
+        work.ids += [entry for entry, _ in some]
     return work
 
 
@@ -179,19 +181,34 @@ def raw_horizon(connection: sqlite3.Connection) -> int:
 
 
 def _recompute(
-    connection: sqlite3.Connection, numbers: Numbers, series: int, span: tuple[int, int], work: Refresh
+    connection: sqlite3.Connection,
+    numbers: Numbers,
+    series: int,
+    stretches: Sequence[spans.Span],
+    work: Refresh,
+    cache: reading.Cache,
 ) -> None:
-    start, end = span
-    minutes = _minutes(connection, numbers, series, start, end)
-    first_hour, last_hour = start // HOUR * HOUR, -(-end // HOUR) * HOUR
-    around = stored(connection, "rollup_1m", series, first_hour, last_hour)
-    around = around.take((around.times < start) | (around.times >= end))
-    hours = reduce(join([around, minutes]), 0, HOUR)
-    for parts, rows in ((minutes, work.minutes), (hours, work.hours)):
+    """Recompute a series' minutes in these stretches, and the hours that they lie in.
+
+    All stretches of a series at once: an hour that two of them touch must see the new minutes of both.
+    """
+    fresh = join([_minutes(connection, numbers, series, *stretch, cache) for stretch in stretches])
+    hours: list[Parts] = []
+    for first, last in spans.union(
+        (start // HOUR * HOUR, -(-end // HOUR) * HOUR) for start, end in stretches
+    ):
+        kept = stored(connection, "rollup_1m", series, first, last)
+        for start, end in stretches:
+            kept = kept.take((kept.times < start) | (kept.times >= end))
+        inside = fresh.take((fresh.times >= first) & (fresh.times < last))
+        hours.append(reduce(join([kept, inside]), 0, HOUR))
+    for parts, rows in ((fresh, work.minutes), (join(hours), work.hours)):
         rows.extend(zip([series] * len(parts), *(column.tolist() for column in parts.columns()), strict=True))
 
 
-def _minutes(connection: sqlite3.Connection, numbers: Numbers, series: int, start: int, end: int) -> Parts:
+def _minutes(
+    connection: sqlite3.Connection, numbers: Numbers, series: int, start: int, end: int, cache: reading.Cache
+) -> Parts:
     """Reduce raw data to minutes; a stretch with very many samples is halved, so that memory stays bounded."""
     (count,) = connection.execute(
         "SELECT coalesce(sum(count), 0) FROM chunk WHERE series_id = ? AND t1_ns >= ? AND t0_ns < ?",
@@ -200,9 +217,9 @@ def _minutes(connection: sqlite3.Connection, numbers: Numbers, series: int, star
     if count > _READ and end - start > MINUTE:
         middle = start + (end - start) // MINUTE // 2 * MINUTE
         return join(
-            [_minutes(connection, numbers, series, *half) for half in ((start, middle), (middle, end))]
+            [_minutes(connection, numbers, series, *half, cache) for half in ((start, middle), (middle, end))]
         )
-    samples = reading.samples(connection, numbers, [series], start, end, _NO_LIMIT)
+    samples = reading.samples(connection, numbers, [series], start, end, _NO_LIMIT, cache)
     windows = reading.windows(connection, [series], start, end, sketches=False)
     return reduce(raw_parts(samples, windows, series), 0, MINUTE)
 

@@ -7,8 +7,9 @@ worker   one thread: plans and encodes compaction, so that the writer only swaps
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -65,8 +66,9 @@ from telemetryx.types import (
 
 T = TypeVar("T")
 
-ROLLUP_PIECE: Final = 2_000
+ROLLUP_PIECE: Final = 1_500
 """Rollup rows that one transaction writes, about."""
+CHECKPOINT_EVERY_S: Final = 1.0
 
 
 class SqliteStore:
@@ -92,6 +94,10 @@ class SqliteStore:
         self._readers = Readers(self._reader, readers)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store-compaction")
         self._plan: sqlite3.Connection | None = None
+        self._wal = path.with_name(path.name + "-wal")
+        self._checkpointer = ThreadPoolExecutor(1, thread_name_prefix="store-checkpoint")
+        self._checkpointing: Future[None] | None = None
+        self._checkpointed = 0.0
 
     @classmethod
     async def open(cls, path: Path, *, clock: Clock | None = None, readers: int = 4) -> "SqliteStore":
@@ -103,9 +109,24 @@ class SqliteStore:
         catalog.prepare(opened)
         return opened
 
+    def _tidy_wal(self) -> None:
+        """Have the worker checkpoint when the WAL has grown, so that the writer doesn't do it inside a commit."""
+        if self._checkpointing is not None and not self._checkpointing.done():
+            return
+        try:
+            large = self._wal.stat().st_size > connection.CHECKPOINT_BYTES
+        except OSError:
+            return
+        if large and time.monotonic() - self._checkpointed > CHECKPOINT_EVERY_S:
+            self._checkpointed = time.monotonic()
+            self._checkpointing = self._checkpointer.submit(connection.checkpoint, self.path)
+
     async def write(self, work: Callable[[sqlite3.Connection], T], priority: Priority = Priority.RULES) -> T:
         """Run work in a transaction on the writer: for modules of this package that own tables of their own (rules)."""
-        return await asyncio.wrap_future(self._writer.submit(priority, work))
+        try:
+            return await asyncio.wrap_future(self._writer.submit(priority, work))
+        finally:
+            self._tidy_wal()
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work on a snapshot, in a reader's thread."""
@@ -373,6 +394,7 @@ class SqliteStore:
 
     def _close(self) -> None:
         self._worker.shutdown(wait=True)
+        self._checkpointer.shutdown(wait=True)
         if self._plan is not None:
             self._plan.close()
         self._readers.close()
