@@ -8,6 +8,7 @@ import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
 from running import T0, Running, S, key
+from telemetryx.api.live import client
 from telemetryx.types import AgentStatus
 
 M = key("m", site="a")
@@ -218,3 +219,26 @@ async def test_a_client_that_does_not_read_holds_up_neither_commits_nor_others(a
     for number in range(200):
         await api.field.send({M: [(T0 + number * S, float(number))]})
     assert len(await eager.points(200)) == 200
+
+
+async def test_events_missed_while_away_are_sent_once_and_in_order(api: Running) -> None:
+    """Those of the past before those of now."""
+    for number in range(3):
+        await api.field.send(events=[(T0 + number, 9, "plc", str(number), {})])
+    stream = await connect(api)
+    await stream.say(subscribe={"events": True}, cursor=1)
+    for number in range(3, 6):
+        await api.field.send(events=[(T0 + number, 9, "plc", str(number), {})])
+    heard = [(await stream.hear("event"))["event"]["body"] for _ in range(5)]
+    assert heard == ["1", "2", "3", "4", "5"]
+
+
+async def test_a_quiet_client_learns_the_newest_cursor_now_and_then(
+    api: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that its next resume is short."""
+    monkeypatch.setattr(client, "QUIET_S", 0.0)
+    stream = await subscribed(api, match="nothing_yet")
+    await api.field.send({M: [(T0, 1.0)]})
+    heard = await stream.hear("samples")
+    assert (heard["series"], heard["cursor"]) == ({}, 1)

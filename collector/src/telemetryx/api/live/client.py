@@ -5,6 +5,7 @@ Two tasks a client: `_read` takes messages, `_write` is the only one that sends.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -29,10 +30,13 @@ log = structlog.get_logger(__name__)
 MAX_MESSAGES: Final = 1_000
 #: Commits that a resume may read back; an older cursor is a gap, and the client asks query_range.
 MAX_RESUME: Final = 2_000
-RESUME_PAGE: Final = 200
+#: Commits that are decoded at once for a resume: each may hold a hundred thousand samples.
+RESUME_PAGE: Final = 16
 MAX_SERIES: Final = 2_000
 #: A client that takes no message for so long is gone.
 SEND_TIMEOUT_S: Final = 15.0
+#: A client that gets nothing is told the newest cursor this often, so that a resume stays short.
+QUIET_S: Final = 10.0
 #: How often a selector is asked again for series that are new.
 REFRESH_S: Final = 5.0
 
@@ -56,6 +60,10 @@ class Client:
         self._watching = False
         self._lost_messages = 0
         self._refreshed = 0.0
+        self._told = 0.0
+        self._flushed = 0.0
+        # Events that come while older ones are read back, so that each is sent once and in order.
+        self._held: deque[dict[str, Any]] | None = None
         self._highest = 0
 
     async def run(self) -> None:
@@ -75,6 +83,8 @@ class Client:
     def offer(self, committed: Committed) -> None:
         """Take a commit; it is sorted out when it is sent."""
         if self._listening and (self._ids or self._matchers is not None):
+            if not self._pending.commits:
+                self._wake.set()
             self._pending.offer(committed)
         else:
             self._pending.cursor = max(self._pending.cursor, committed.cursor)
@@ -82,7 +92,11 @@ class Client:
     def tell(self, kind: str, message: dict[str, Any]) -> None:
         """Take a message of a kind that was asked for."""
         wanted = {"event": self._wanted.events, "alert": self._wanted.alerts, "agents": self._wanted.agents}
-        if wanted[kind]:
+        if not wanted[kind]:
+            return
+        if kind == "event" and self._held is not None:
+            self._held.append(message)
+        else:
             self._say(message)
 
     # --- the client's side
@@ -115,42 +129,51 @@ class Client:
         wanted = request.subscribe
         matchers = selector.parse(wanted.match) if wanted.match is not None else None
         self._listening = True
+        self._held = deque(maxlen=MAX_MESSAGES) if request.cursor is not None else None
+        self._told = asyncio.get_running_loop().time()
         self._pending = Pending(cursor=max(self._pending.cursor, self._world.hub.cursor))
         self._matchers = matchers
         self._ids = frozenset(wanted.series)
         self._wanted = wanted
         self._period_s = 1.0 / request.max_hz
-        await self._refresh()
-        self._look_at_fleet(wanted=wanted.agents)
-        if request.cursor is not None:
-            await self._resume(request.cursor)
+        try:
+            await self._refresh()
+            self._look_at_fleet(wanted=wanted.agents)
+            if request.cursor is not None:
+                await self._resume(request.cursor)
+        finally:
+            self._held = None
         self._wake.set()
 
     async def _resume(self, cursor: int) -> None:
         """Put what was committed after the cursor before what came meanwhile; say whether something is missing between."""
         newest = await self._world.store.cursor()
         gap = cursor > newest or newest - cursor > MAX_RESUME
-        older: list[Committed] = []
+        merged = Pending()
+        missed: deque[dict[str, Any]] = deque(maxlen=MAX_MESSAGES)
         at = cursor
         try:
             while not gap and at < newest:
                 page = await self._world.store.read_after(at, RESUME_PAGE)
                 if not page:
                     break
-                older += page
+                for item in page:
+                    merged.offer(item)
+                    if self._wanted.events:
+                        missed.extend(event_messages(item))
                 at = page[-1].cursor
         except CursorGone:
-            gap, older = True, []
-        meanwhile = [item for item in self._pending.commits if item.cursor > at or gap]
-        merged = Pending(cursor=max(newest, self._pending.cursor))
-        for item in (*older, *meanwhile):
-            merged.offer(item)
+            gap, merged = True, Pending()
+            missed.clear()
+        merged.cursor = max(newest, self._pending.cursor)
+        for item in self._pending.commits:
+            if item.cursor > at or gap:
+                merged.offer(item)
         self._pending = merged
         self._say({"type": "resumed", "from": cursor, "gap": gap or merged.dropped > 0})
-        if self._wanted.events:
-            for item in older:
-                for message in event_messages(item):
-                    self._say(message)
+        held, self._held = self._held, None
+        for message in (*missed, *(message for message in held or () if gap or message["cursor"] > at)):
+            self._say(message)
 
     async def _refresh(self) -> None:
         """Ask which series match now: new ones appear with new devices."""
@@ -184,41 +207,38 @@ class Client:
         self._wake.set()
 
     async def _write(self) -> None:
-        """Send messages at once and samples every period; close a client that takes nothing."""
+        """Send messages at once and samples at most every period; close a client that takes nothing."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
         try:
             while not self._socket.closed:
-                await self._wait(due - loop.time())
-                while self._messages:
+                if self._messages:
                     await self._send(self._messages.popleft())
-                if self._lost_messages:
+                elif self._lost_messages:
                     lost, self._lost_messages = self._lost_messages, 0
                     await self._send(
                         _error(
                             "too_slow", f"{lost} messages were dropped", "read faster, or load the page again"
                         )
                     )
-                if loop.time() >= due:
-                    await self._flush()
-                    due = loop.time() + self._period_s
+                elif self._held is None and self._pending.commits:
+                    if (early := self._flushed + self._period_s - loop.time()) > 0:
+                        await self._wait(early)
+                    else:
+                        await self._flush()
+                        self._flushed = loop.time()
+                else:
+                    await self._wait(None)
         except (TimeoutError, ConnectionError):
             log.info("live_client_too_slow", peer=str(self._socket.get_extra_info("peername")))
             await self._socket.close(code=1013, message=b"too slow")
 
-    async def _wait(self, seconds: float) -> None:
-        if self._messages or seconds <= 0:
-            return
+    async def _wait(self, seconds: float | None) -> None:
         self._wake.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _flush(self) -> None:
-        if not self._pending.commits:
-            return
         newest = max(
             (int(item.samples.series[-1]) for item in self._pending.commits if len(item.samples.series)),
             default=0,
@@ -233,7 +253,9 @@ class Client:
         cursor = self._pending.cursor
         series, dropped = self._pending.take(self._ids)
         self._world.hub.dropped += dropped
-        if series or dropped:
+        quiet = asyncio.get_running_loop().time() - self._told > QUIET_S
+        if series or dropped or quiet:
+            self._told = asyncio.get_running_loop().time()
             await self._send({"type": "samples", "cursor": cursor, "series": series, "dropped": dropped})
 
     async def _send(self, message: dict[str, Any]) -> None:
