@@ -50,7 +50,7 @@ async def test_raw_samples_come_back_bit_for_bit(api: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "agg,expected",
+    ("agg", "expected"),
     [
         ("avg", [1.5, None, 3.0]),
         ("min", [1.0, None, 3.0]),
@@ -121,7 +121,7 @@ async def test_a_step_that_gives_too_many_points_is_refused_with_the_number(api:
 
 
 @pytest.mark.parametrize(
-    "params,said",
+    ("params", "said"),
     [
         ({}, "neither `match` nor `series`"),
         ({"match": "t", "series": "1"}, "both"),

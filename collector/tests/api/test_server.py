@@ -99,7 +99,7 @@ async def test_logins_are_slowed_down(start: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body,content_type",
+    ("body", "content_type"),
     [
         (b"", "application/json"),
         (b"{", "application/json"),

@@ -20,7 +20,7 @@ NOW = 1_772_000_000_123_456_789
 
 
 @pytest.mark.parametrize(
-    "text,nanoseconds",
+    ("text", "nanoseconds"),
     [
         ("now", NOW),
         ("-15m", NOW - 900 * NS),

@@ -47,7 +47,7 @@ def test_json_keeps_the_exact_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "values,drawn",
+    ("values", "drawn"),
     [
         ([], ""),
         ([1.0, 1.0], "▄▄"),
