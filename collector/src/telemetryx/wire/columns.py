@@ -64,13 +64,13 @@ def decode(column: Raw, dtype: DTypeLike, cap: int) -> Array:
         if column.encoding or column.parameters or column.data:
             raise WireError("an empty column is written as encoding 0 without data")
         return np.empty(0, kind)
-    wanted, decoder = _DECODERS[encoding]
-    if len(column.parameters) != wanted:
-        raise WireError(f"encoding {encoding} has {wanted} parameters, not {len(column.parameters)}")
     if (planes and encoding in {CONSTANT, RUN_LENGTH}) or (
         zigzag and encoding not in {DELTA, DELTA_OF_DELTA, DECIMAL}
     ):
         raise UnknownVersion("column encoding", column.encoding)
+    wanted, decoder = _DECODERS[encoding]
+    if len(column.parameters) != wanted:
+        raise WireError(f"encoding {encoding} has {wanted} parameters, not {len(column.parameters)}")
     return decoder(column, kind, bool(planes))
 
 
@@ -261,20 +261,77 @@ _DECODERS: Final[dict[int, tuple[int, _Decoder]]] = {
 # --- encoding: every form that fits is tried, the smallest after compression is taken
 
 
-def encode(values: Array, dtype: DTypeLike, *, only: int | None = None) -> Column:
-    """Write a column in the form that compresses best, or in encoding `only` (tests walk all of them)."""
+def encode(
+    values: Array, dtype: DTypeLike, *, only: int | None = None, segments: Sequence[int] | None = None
+) -> Column:
+    """Write a column in the form that compresses best, or in encoding `only` (tests walk all of them).
+
+    `segments` are lengths that an f64 column may be cut into, each with a decimal scale of its own: one a series.
+    """
     kind = np.dtype(dtype)
     items = np.ascontiguousarray(values, kind)
     if not len(items):
         return [RAW, 0, b""]
     forms = _forms(items, kind)
+    if segments is not None and kind == np.float64:
+        forms.append(_segmented(items, segments))
     if only is not None:
         forms = [form for form in forms if form[0] == only]
         if not forms:
             raise WireError(f"encoding {only} can't hold this {kind.name} column")
     if len(forms) == 1 or forms[0][0] == CONSTANT:
         return forms[0]
-    return min(forms, key=lambda form: len(pack(form[-1], 1)))
+    return min(forms, key=lambda form: len(pack(_bytes_of(form), 1)))
+
+
+def _bytes_of(form: Column) -> bytes:
+    """Return what of a column is worth compressing."""
+    return b"".join(
+        _bytes_of(part) if isinstance(part, list) else part for part in form if isinstance(part, list | bytes)
+    )
+
+
+def _segmented(items: Array, segments: Sequence[int]) -> Column:
+    """Write decimals by segment (encoding 8)."""
+    ends = np.cumsum(np.array(segments, np.int64))
+    scales, bases, steps, rest = [], [], [], []
+    for start, end in zip((ends - np.array(segments)).tolist(), ends.tolist(), strict=True):
+        part = items[start:end]
+        scaled = decimal(part)
+        if scaled is None:
+            scales.append(_RAW_SCALE)
+            rest.append(part)
+            continue
+        k, whole = scaled
+        summed, plain = np.diff(whole), whole - whole.min()
+        jumps = len(summed) and int(np.abs(summed).max()) > int(plain.max())
+        scales.append(k + (_PLAIN if jumps else 0))
+        bases.append(int(whole.min() if jumps else whole[0]))
+        steps.append(plain if jumps else summed)
+    differences = np.concatenate([np.empty(0, np.int64), *steps])
+    return [
+        DECIMALS,
+        len(items),
+        encode(np.array(segments), "<u4"),
+        encode(np.array(scales), "<u1"),
+        encode(np.array(bases, np.int64), "<i8"),
+        encode(_zigzag(differences), "<u8"),
+        encode(np.concatenate([np.empty(0), *rest]), "<f8"),
+    ]
+
+
+def _zigzag(differences: NDArray[np.int64]) -> NDArray[np.uint64]:
+    return ((differences << 1) ^ (differences >> 63)).view(np.uint64)
+
+
+def _zigzagged(head: Column, differences: NDArray[np.int64]) -> list[Column]:
+    """Write differences unsigned: [encoding, count, width, ...] with the width that they need then."""
+    items = _zigzag(differences)
+    widest = int(items.max()) if len(items) else 0
+    width = next(size for size in (1, 2, 4, 8) if widest < 1 << (8 * size))
+    encoding, at = head[0], 3 if head[0] == DECIMAL else 2
+    parts = [encoding + ZIGZAG, *head[1:at], width, *head[at + 1 :]]
+    return _with_planes(parts, items.astype(_ZIGZAG[width]))
 
 
 def _forms(items: Array, kind: np.dtype[Any]) -> list[Column]:
@@ -325,13 +382,13 @@ def _integer_forms(items: Array, kind: np.dtype[Any]) -> list[Column]:
     first = int(items[0])
     steps = np.diff(wide)
     width = _narrowest(steps)
-    forms = _with_planes([DELTA, len(items), width, first], steps.astype(_SIGNED[width]))
+    head: Column = [DELTA, len(items), width, first]
+    forms = _with_planes(head, steps.astype(_SIGNED[width])) + _zigzagged(head, steps)
     if len(items) > 1:
         seconds = np.diff(steps)
         width = _narrowest(seconds)
-        forms += _with_planes(
-            [DELTA_OF_DELTA, len(items), width, first, int(steps[0])], seconds.astype(_SIGNED[width])
-        )
+        head = [DELTA_OF_DELTA, len(items), width, first, int(steps[0])]
+        forms += _with_planes(head, seconds.astype(_SIGNED[width])) + _zigzagged(head, seconds)
     return forms
 
 
@@ -342,7 +399,8 @@ def _decimal_forms(items: Array) -> list[Column]:
     k, whole = scaled
     steps = np.diff(whole)
     width = _narrowest(steps)
-    return _with_planes([DECIMAL, len(items), k, width, int(whole[0])], steps.astype(_SIGNED[width]))
+    head: Column = [DECIMAL, len(items), k, width, int(whole[0])]
+    return _with_planes(head, steps.astype(_SIGNED[width])) + _zigzagged(head, steps)
 
 
 def decimal(items: Array) -> tuple[int, NDArray[np.int64]] | None:
@@ -362,8 +420,3 @@ def decimal(items: Array) -> tuple[int, NDArray[np.int64]] | None:
         if bool(((integers.astype(np.float64) / power).view(np.int64) == bits).all()):
             return k, integers
     return None
-
-
-def flat(columns: Sequence[Column]) -> int:
-    """Count the bytes of data of some columns (for a person who wonders where the bytes go)."""
-    return sum(len(column[-1]) for column in columns)

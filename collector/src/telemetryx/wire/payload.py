@@ -279,13 +279,18 @@ def encode(payload: Payload, level: int = 3) -> bytes:
             "id": columns.encode(samples.series, "<u4"),
             "tl": columns.encode(np.array(lines, np.uint32), "<u4"),
             "n": columns.encode(np.diff(samples.offsets), "<u4"),
-            "v": columns.encode(samples.values, "<f8"),
+            "v": columns.encode(samples.values, "<f8", segments=_lengths(samples)),
             "f": None if samples.flags is None else columns.encode(samples.flags, "<u1"),
         },
         "w": None if payload.windows is None else _window_table(payload.windows),
         "e": None if payload.events is None else _event_table(payload.events),
     }
     return pack(msgpack.packb(document), level)
+
+
+def _lengths(samples: SampleBlock) -> list[int]:
+    lengths: list[int] = np.diff(samples.offsets).tolist()
+    return [length for length in lengths if length]
 
 
 def _window_table(windows: WindowBlock) -> dict[str, Any]:
