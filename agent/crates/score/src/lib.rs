@@ -12,6 +12,8 @@
 
 pub mod features;
 mod load;
+#[cfg(test)]
+mod load_tests;
 pub mod manifest;
 pub mod model;
 mod ops;

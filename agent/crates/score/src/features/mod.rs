@@ -94,8 +94,9 @@ pub struct Vector {
 struct Series {
     device: u32,
     channel: Channel,
-    /// Of a counter: the newest sample, and the cell it went into.
-    last: Option<(i64, f64)>,
+    /// Of a counter: time and value of the newest sample, and the cell that its increase last went into.
+    time: i64,
+    value: f64,
     cell: i64,
 }
 
@@ -108,6 +109,8 @@ struct Device {
     /// Cells closed so far.
     cells: u32,
     normals: [Normal; COUNT],
+    /// Cells that each feature was present in.
+    present: [u32; COUNT],
     /// Closed before their time because too many were open.
     early: Vec<Vector>,
 }
@@ -122,6 +125,8 @@ pub struct Features {
 }
 
 const NONE: u32 = u32::MAX;
+/// The time of a counter without a sample. A sample of that very time is as if it hadn't come.
+const NEVER: i64 = i64::MIN;
 
 impl Features {
     /// Nothing seen yet.
@@ -137,7 +142,12 @@ impl Features {
             self.places.resize(at + 1, NONE);
         }
         self.places[at] = self.series.len() as u32;
-        self.series.push(Series { device, channel, last: None, cell: i64::MIN });
+        let unseen = Series { device, channel, time: NEVER, value: 0.0, cell: i64::MIN };
+        // In steps of an eighth, not by doubling: this is the bulk of the state.
+        if self.series.len() == self.series.capacity() {
+            self.series.reserve_exact(8 + self.series.len() / 8);
+        }
+        self.series.push(unseen);
         let at = device as usize;
         if self.devices.len() <= at {
             self.devices.resize_with(at + 1, || None);
@@ -166,17 +176,14 @@ impl Features {
                 }
             }
             Kind::Counter => {
-                let Some((last_time, last)) = series.last else {
-                    series.last = Some((time, value));
-                    return;
-                };
-                let step = time.saturating_sub(last_time);
-                if step <= 0 {
+                let (before, last) = (series.time, series.value);
+                if time <= before {
                     return;
                 }
-                series.last = Some((time, value));
+                (series.time, series.value) = (time, value);
+                let step = time.saturating_sub(before);
                 // A counter that fell was reset: what it counted before is unknown.
-                if step <= MAX_STEP && value >= last {
+                if before != NEVER && step <= MAX_STEP && value >= last {
                     let first = std::mem::replace(&mut series.cell, index) != index;
                     if let Some(cell) = device.cell(index) {
                         cell.counter(feature, value - last, step, first);
@@ -220,10 +227,8 @@ impl Features {
     pub fn checkpoint(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.series.len() as u32).to_le_bytes());
         for series in &self.series {
-            let (time, value) = series.last.unwrap_or_default();
-            out.push(u8::from(series.last.is_some()));
-            out.extend_from_slice(&time.to_le_bytes());
-            out.extend_from_slice(&value.to_le_bytes());
+            out.extend_from_slice(&series.time.to_le_bytes());
+            out.extend_from_slice(&series.value.to_le_bytes());
             out.extend_from_slice(&series.cell.to_le_bytes());
         }
         out.extend_from_slice(&(self.devices.iter().flatten().count() as u32).to_le_bytes());
@@ -239,14 +244,11 @@ impl Features {
     pub fn restore(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
         const OTHER: RestoreError = RestoreError::Damaged("it has features of other series or devices");
         let mut restored = self.clone();
-        if reader.count(25)? != restored.series.len() {
+        if reader.count(24)? != restored.series.len() {
             return Err(OTHER);
         }
         for series in &mut restored.series {
-            let known = reader.flag()?;
-            let last = (reader.i64()?, reader.f64()?);
-            series.last = known.then_some(last);
-            series.cell = reader.i64()?;
+            (series.time, series.value, series.cell) = (reader.i64()?, reader.f64()?, reader.i64()?);
         }
         if reader.u32()? as usize != restored.devices.iter().flatten().count() {
             return Err(OTHER);
@@ -273,6 +275,8 @@ impl Device {
                 self.early.push(vector);
                 at -= 1;
             }
+            // Two or three are open as a rule: no room for more.
+            self.open.reserve_exact(1);
             self.open.insert(at, Cell::new(index));
         }
         self.open.get_mut(at)
@@ -288,7 +292,7 @@ impl Device {
         for (feature, normal) in self.normals.iter_mut().enumerate() {
             let value = cell.value(feature).map(|value| channel::transform(feature, value));
             present += usize::from(value.is_some());
-            values[feature] = normal.deviation(feature, value, gap);
+            values[feature] = normal.deviation(feature, value, gap, &mut self.present[feature]);
         }
         let ready = self.cells > Scaling::HOST.warm_up_cells && present >= MIN_PRESENT;
         Vector { time: cell.end(), values, ready }
@@ -299,6 +303,7 @@ impl Device {
         out.extend_from_slice(&self.closed.unwrap_or_default().to_le_bytes());
         out.extend_from_slice(&self.cells.to_le_bytes());
         self.normals.iter().for_each(|normal| normal.encode(out));
+        self.present.iter().for_each(|cells| out.extend_from_slice(&cells.to_le_bytes()));
         out.extend_from_slice(&(self.open.len() as u32).to_le_bytes());
         self.open.iter().for_each(|cell| cell.encode(out));
         out.extend_from_slice(&(self.early.len() as u32).to_le_bytes());
@@ -315,6 +320,9 @@ impl Device {
         let mut device = Self { closed: known.then_some(closed), cells: reader.u32()?, ..Self::default() };
         for normal in &mut device.normals {
             *normal = Normal::decode(reader)?;
+        }
+        for cells in &mut device.present {
+            *cells = reader.u32()?;
         }
         device.open =
             (0..reader.count(Cell::BYTES)?).map(|_| Cell::decode(reader)).collect::<Result<_, _>>()?;
