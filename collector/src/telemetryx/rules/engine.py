@@ -8,6 +8,7 @@ result: judging is a function of the stored readings, and of no clock but the on
 A rule that fails is switched off with its error where people see it; the others go on.
 """
 
+import asyncio
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,7 @@ BATCHES: Final = 64
 #: Groups of one transaction.
 COMMIT_GROUPS: Final = 500
 #: Groups that are judged in one read.
-READ_GROUPS: Final = 4_000
+READ_GROUPS: Final = 250
 #: Groups of one rule. Series beyond it aren't judged, and the rule says so.
 MAX_GROUPS: Final = 20_000
 #: Readings stamped later than this from now are wrong (agents refuse them too); they move no group's time forward.
@@ -237,7 +238,7 @@ class Engine:
         self._tail.evict(now - self._keep_ns)
         for batch in batches:
             self._tail.add(batch, now)
-        spans = self._spans(batches)
+        spans = await self._spans(batches)
         await self._judge(spans, batches[-1].cursor)
         return True
 
@@ -275,13 +276,15 @@ class Engine:
                     self._join(state, series)
             self._seen[series.id] = True
 
-    def _spans(self, batches: Sequence[Committed]) -> dict[tuple[int, str], list[Span]]:
+    async def _spans(self, batches: Sequence[Committed]) -> dict[tuple[int, str], list[Span]]:
         """Find the groups that these commits touch, and the times of what is new there."""
         now = self._clock.now_ns()
         now_limit = now + FUTURE_NS
         number = {id(state): index for index, state in enumerate(self._rules)}
         found: dict[tuple[int, str], list[Span]] = {}
-        for batch in batches:
+        for count, batch in enumerate(batches):
+            if count % 16 == 0:
+                await asyncio.sleep(0)
             for series, first, last, longest in extents(batch):
                 wanted = self._wanted.get(series)
                 if wanted is None:
@@ -342,7 +345,9 @@ class Engine:
         ready: list[tuple[str, Group, int]] = []
         behind: list[tuple[str, Span]] = []
         waiting: list[Proposal] = []
-        for key, found in groups.items():
+        for count, (key, found) in enumerate(groups.items()):
+            if count % 256 == 0:
+                await asyncio.sleep(0)  # acknowledgements and clients go on between two pieces
             spans = together(found, rule.window + 16 * rule.interval)
             group = state.groups.get(key)
             if group is None:
@@ -382,6 +387,7 @@ class Engine:
             )
             for (key, _, _), verdict in zip(part, verdicts, strict=True):
                 proposals.append(self._proposal(state, key, verdict, ()))
+            await asyncio.sleep(0)  # acknowledgements and clients go on between two pieces
         state.judged_ns = now
         return proposals, behind
 
