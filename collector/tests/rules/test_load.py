@@ -52,7 +52,7 @@ def test_the_default_rules_load() -> None:
 
 
 @pytest.mark.parametrize(
-    "change,line,says",
+    ("change", "line", "says"),
     [
         (("window: 1m", "windw: 1m"), 4, "did you mean `window`?"),
         (("    window: 1m\n", ""), 2, "`window` is missing"),

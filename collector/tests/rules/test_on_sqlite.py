@@ -212,3 +212,23 @@ async def test_the_cursor_lets_compaction_go_on_and_survives_a_restart(collector
     assert await at.kept.rules_cursor("rules") == await at.store.cursor() == at.service.cursor
     await at.begin()
     assert at.service.cursor == await at.store.cursor()
+
+
+async def test_link_rules_read_the_stores_own_connection_log(collectors: Any) -> None:
+    """An agent that connects and goes away is silent two minutes later, and heard when it comes back."""
+    at = await collectors()
+    found, problems = check_text("rules: [{name: silent, kind: link, after: 2m}]", "test")
+    assert problems == []
+    at.rules = RuleSet({rule.name: rule for rule in found}, {})
+    await at.begin()
+    session = await at.store.session_opened("gw1", "127.0.0.1", "1", {"site": "plant1"}, 0.0)
+    await at.store.session_closed(session, "gone")
+    at.clock.advance(121 * S)
+    await at.service.look()
+    (alert,) = await at.service.alerts("firing", agent="gw1")
+    assert alert["labels"] == {"agent": "gw1", "site": "plant1"}
+    at.clock.advance(3_600 * S)
+    await at.store.session_opened("gw1", "127.0.0.1", "1", {}, 0.0)
+    await at.service.look()
+    (alert,) = await at.service.alerts("all")
+    assert (alert["state"], alert["resolved_ns"]) == ("resolved", at.clock.now_ns())

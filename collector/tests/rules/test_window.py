@@ -80,7 +80,7 @@ def test_a_value_is_bit_equal_however_much_was_read_around_it(
 
 
 @pytest.mark.parametrize(
-    "agg,value", [("avg", 2.5), ("min", 1.0), ("max", 4.0), ("last", 3.0), ("count", 4.0)]
+    ("agg", "value"), [("avg", 2.5), ("min", 1.0), ("max", 4.0), ("last", 3.0), ("count", 4.0)]
 )
 def test_windows_of_the_agent_count_for_all_their_readings(agg: Agg, value: float) -> None:
     """A sample and a window of three readings are four readings."""
