@@ -45,11 +45,14 @@ fn panics() -> Vec<String> {
 /// Well-formed packets of every type a client or a server sends.
 fn samples(v5: bool) -> Vec<Vec<u8>> {
     let none: &[u8] = if v5 { &[0] } else { &[] };
-    let mut connect = if v5 { Connect::v5("x").expiry(5) } else { Connect::new("x") }.will("w/x", "bye", 1, true).login("u", "p");
+    let mut connect = if v5 { Connect::v5("x").expiry(5) } else { Connect::new("x") }
+        .will("w/x", "bye", 1, true)
+        .login("u", "p");
     if v5 {
         connect.will_properties = [&[24, 0, 0, 0, 1, 38][..], &text("k"), &text("v")].concat();
     }
-    let properties = [&[1, 1, 2, 0, 0, 0, 9, 35, 0, 1, 38][..], &text("k"), &text("v"), &[8], &text("r")].concat();
+    let properties =
+        [&[1, 1, 2, 0, 0, 0, 9, 35, 0, 1, 38][..], &text("k"), &text("v"), &[8], &text("r")].concat();
     let mut list = vec![
         connect.bytes(),
         packet(0x20, &[0, 0]),
@@ -71,7 +74,10 @@ fn samples(v5: bool) -> Vec<Vec<u8>> {
         packet(0x00, &[1, 2, 3]),
     ];
     if v5 {
-        list.push(packet(0x32, &[&text("a/b")[..], &[0, 1, properties.len() as u8], &properties, b"1"].concat()));
+        list.push(packet(
+            0x32,
+            &[&text("a/b")[..], &[0, 1, properties.len() as u8], &properties, b"1"].concat(),
+        ));
         list.push(packet(0x40, &[&[0, 1, 0x10, 4, 31][..], &text("r")[..3]].concat()));
         list.push(packet(0xe0, &[4, 5, 17, 0, 0, 0, 0]));
         list.push(packet(0x82, &[&[0, 1, 2, 11, 5][..], &text("a"), &[0x2d]].concat()));
@@ -134,7 +140,8 @@ async fn lengths_that_lie_are_refused_before_their_body_and_without_memory_for_i
     panics();
     let (front, mut witness) = scene(3, MqttConfig::default()).await;
     // 268,435,455 bytes announced; five bytes of length; a QoS 0 publish over the limit.
-    let lies: [&[u8]; 3] = [&[0x10, 0xff, 0xff, 0xff, 0x7f], &[0x10, 0x80, 0x80, 0x80, 0x80, 1], &[0x10, 0xff, 0xff, 0x7f]];
+    let lies: [&[u8]; 3] =
+        [&[0x10, 0xff, 0xff, 0xff, 0x7f], &[0x10, 0x80, 0x80, 0x80, 0x80, 1], &[0x10, 0xff, 0xff, 0x7f]];
     for lie in lies {
         let mut client = front.raw().await;
         client.send(lie).await;

@@ -45,7 +45,24 @@ async fn mosquitto_pub_and_sub_work_in_both_versions_and_all_qualities() {
         for qos in ["0", "1", "2"] {
             // Into a pipe it would keep its "Subscribed" to itself.
             let sub = Command::new("stdbuf")
-                .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &port.to_string(), "-V", version, "-q", qos, "-t", "plant1/#", "-C", "2", "-v", "-d"])
+                .args([
+                    "-oL",
+                    "mosquitto_sub",
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    &port.to_string(),
+                    "-V",
+                    version,
+                    "-q",
+                    qos,
+                    "-t",
+                    "plant1/#",
+                    "-C",
+                    "2",
+                    "-v",
+                    "-d",
+                ])
                 .stdout(Stdio::piped())
                 .kill_on_drop(true)
                 .spawn();
@@ -133,7 +150,14 @@ impl Input {
         let table = SeriesTable::new(1_000);
         let storage = std::sync::Arc::new(disk.clone());
         let (journal, _) = Journal::open(JournalConfig::new("/journal"), storage, table.clone()).unwrap();
-        let door = Door::new(2, "mqtt_client.1", journal, table, Rejects::new().into(), std::sync::Arc::new(SystemClock));
+        let door = Door::new(
+            2,
+            "mqtt_client.1",
+            journal,
+            table,
+            Rejects::new().into(),
+            std::sync::Arc::new(SystemClock),
+        );
         let stop = CancellationToken::new();
         let config = MqttClientConfig {
             url: format!("mqtt://127.0.0.1:{port}"),

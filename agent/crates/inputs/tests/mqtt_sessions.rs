@@ -57,11 +57,11 @@ async fn a_persistent_session_gets_what_came_while_it_was_away_in_order_across_a
     }
     away.nothing().await;
     let (mut away, _) = keep(&front, "away").await;
-    for at in 0..2 {
+    for pkid in &ids[..2] {
         let packet = away.next().await;
         assert!(packet.is_dup());
-        assert_eq!(packet.publish().3, ids[at]);
-        away.ack(PUBACK, ids[at]).await;
+        assert_eq!(packet.publish().3, *pkid);
+        away.ack(PUBACK, *pkid).await;
     }
     away.nothing().await;
     front.stop().await;
@@ -280,7 +280,8 @@ async fn rights_hold_for_wildcards_shares_retained_values_and_wills() {
     }
     let came = client.all().await;
     assert_eq!(came.iter().filter(|packet| packet.0 == 0x90 && packet.1[2] == 1).count(), 3);
-    let topics: Vec<_> = came.iter().filter(|packet| packet.0 >> 4 == 3).map(|packet| packet.publish().0).collect();
+    let topics: Vec<_> =
+        came.iter().filter(|packet| packet.0 >> 4 == 3).map(|packet| packet.publish().0).collect();
     assert_eq!(topics, ["plant/ada/r", "plant/ada/r"]);
     for filter in ["plant/bob/#", "cmd/c2", "$SYS/#"] {
         assert_eq!(client.subscribe(filter, 1).await, 0x80, "{filter}");
@@ -419,7 +420,8 @@ async fn limits_on_clients_and_filters_are_said_and_hurt_only_who_exceeds_them()
 #[tokio::test(flavor = "multi_thread")]
 async fn keep_alive_ends_a_silent_client_and_zero_never_does() {
     let (_disk, front) = front(15).await;
-    let (mut silent, _) = Client::open(front.address, &Connect { keep_alive: 1, v5: true, ..Connect::new("a") }).await;
+    let (mut silent, _) =
+        Client::open(front.address, &Connect { keep_alive: 1, v5: true, ..Connect::new("a") }).await;
     let mut patient = front.connect("b").await;
     // 0x8d: keep-alive timeout.
     assert_eq!(silent.until_closed().await, [Packet(0xe0, vec![0x8d, 0])]);

@@ -30,7 +30,9 @@ impl Patterns {
         Self(
             patterns
                 .iter()
-                .filter(|pattern| (!pattern.contains("%u") || plain(user)) && (!pattern.contains("%c") || plain(client)))
+                .filter(|pattern| {
+                    (!pattern.contains("%u") || plain(user)) && (!pattern.contains("%c") || plain(client))
+                })
                 // %c first would let a client id of `%u` be filled in again.
                 .map(|pattern| fill_one(pattern, user, client))
                 .collect(),
@@ -121,7 +123,12 @@ mod tests {
     fn rights(read: &[&str], write: &[&str], client: &str) -> Rights {
         let list = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
         Rights::of(
-            &UserConfig { name: "ada".into(), password_hash: String::new(), read: list(read), write: list(write) },
+            &UserConfig {
+                name: "ada".into(),
+                password_hash: String::new(),
+                read: list(read),
+                write: list(write),
+            },
             client,
         )
     }

@@ -68,7 +68,8 @@ fn parse(text: &str) -> Result<Parsed, HashError> {
     else {
         return Err(HashError::Format);
     };
-    let iterations: u32 = iterations.strip_prefix("i=").and_then(|i| i.parse().ok()).ok_or(HashError::Format)?;
+    let iterations: u32 =
+        iterations.strip_prefix("i=").and_then(|i| i.parse().ok()).ok_or(HashError::Format)?;
     let iterations = NonZeroU32::new(iterations)
         .filter(|i| (1_000..=MAX_ITERATIONS).contains(&i.get()))
         .ok_or(HashError::Iterations)?;
@@ -135,7 +136,8 @@ impl Users {
     fn verify_slowly(&self, name: &str, password: &str) -> bool {
         let user = self.users.get(name);
         let Parsed { iterations, salt, hash } = user.unwrap_or(&self.nobody);
-        let right = pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, *iterations, salt, password.as_bytes(), hash).is_ok();
+        let right =
+            pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, *iterations, salt, password.as_bytes(), hash).is_ok();
         if user.is_some() && right {
             self.right_once.lock().insert(name.to_owned(), hmac::sign(&self.key, password.as_bytes()));
             return true;
@@ -151,7 +153,9 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_let_in_first_and_later() {
         let hash = hash_password("sesame").unwrap();
-        let users = Users::new(&[UserConfig { name: "a".into(), password_hash: hash, write: vec![], read: vec![] }]).unwrap();
+        let users =
+            Users::new(&[UserConfig { name: "a".into(), password_hash: hash, write: vec![], read: vec![] }])
+                .unwrap();
         for _ in 0..2 {
             assert!(users.verify("a", "sesame").await);
             assert!(!users.verify("a", "Sesame").await);

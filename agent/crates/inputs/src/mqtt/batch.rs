@@ -86,7 +86,11 @@ pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Resul
             builder.deduplicated(Cause::Deduplicated, 1);
             Verdict::Duplicate
         } else if !held.rights.may_write(publish.topic) {
-            let reason = format!("client {:?} may not publish to {:?}", shorten(&session.client), shorten(publish.topic));
+            let reason = format!(
+                "client {:?} may not publish to {:?}",
+                shorten(&session.client),
+                shorten(publish.topic)
+            );
             builder.rejected(Cause::RejectedForbidden, &reason, publish.payload);
             Verdict::Forbidden
         } else {
@@ -143,7 +147,12 @@ fn ack(out: &mut BytesMut, version: Version, publish: &Publish<'_>, reason: u8) 
     }
 }
 
-fn is_duplicate(session: &super::session::Session, batch: &[PublishMark], dup: bool, mark: PublishMark) -> bool {
+fn is_duplicate(
+    session: &super::session::Session,
+    batch: &[PublishMark],
+    dup: bool,
+    mark: PublishMark,
+) -> bool {
     if mark.qos == 2 {
         return batch.iter().any(|other| other.qos == 2 && other.packet_id == mark.packet_id)
             || session.state().inbound.unreleased.contains_key(&mark.packet_id);

@@ -265,7 +265,8 @@ impl Broker {
             *self.door.journal.durable().borrow()
         };
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
-        let mut entries: Vec<_> = sessions.iter().filter_map(|session| session.changed_marks(durable)).collect();
+        let mut entries: Vec<_> =
+            sessions.iter().filter_map(|session| session.changed_marks(durable)).collect();
         entries.push(Entry::Position(durable));
         (self.store.append(entries), durable)
     }

@@ -79,7 +79,10 @@ pub fn frame(buffer: &[u8], max: usize) -> Result<Option<Frame<'_>>, Violation> 
             if start + length > max {
                 return Err(Violation::new(
                     DisconnectReasonCode::PacketTooLarge,
-                    format!("a packet of {} bytes; at most {max} are taken (max_packet_bytes)", start + length),
+                    format!(
+                        "a packet of {} bytes; at most {max} are taken (max_packet_bytes)",
+                        start + length
+                    ),
                 ));
             }
             let Some(whole) = buffer.get(..start + length) else { return Ok(None) };
@@ -234,14 +237,16 @@ fn text(bytes: &[u8]) -> Result<&str, Violation> {
 }
 
 fn take_u16(rest: &mut &[u8]) -> Result<u16, Violation> {
-    let (head, tail) = rest.split_at_checked(2).ok_or_else(|| Violation::malformed("the packet ends early"))?;
+    let (head, tail) =
+        rest.split_at_checked(2).ok_or_else(|| Violation::malformed("the packet ends early"))?;
     *rest = tail;
     Ok(u16::from_be_bytes([head[0], head[1]]))
 }
 
 fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Violation> {
     let n = usize::from(take_u16(rest)?);
-    let (head, tail) = rest.split_at_checked(n).ok_or_else(|| Violation::malformed("the packet ends early"))?;
+    let (head, tail) =
+        rest.split_at_checked(n).ok_or_else(|| Violation::malformed("the packet ends early"))?;
     *rest = tail;
     Ok(head)
 }
@@ -257,7 +262,8 @@ fn take_pkid(rest: &mut &[u8]) -> Result<u16, Violation> {
 fn take_varint(rest: &mut &[u8]) -> Result<u32, Violation> {
     let mut value = 0;
     for at in 0..4 {
-        let (&byte, tail) = rest.split_first().ok_or_else(|| Violation::malformed("the packet ends early"))?;
+        let (&byte, tail) =
+            rest.split_first().ok_or_else(|| Violation::malformed("the packet ends early"))?;
         *rest = tail;
         value |= u32::from(byte & 0x7f) << (7 * at);
         if byte & 0x80 == 0 {
@@ -271,7 +277,8 @@ fn take_varint(rest: &mut &[u8]) -> Result<u32, Violation> {
 /// rumqttd's codec doesn't. `repeatable` may repeat too.
 fn check_properties<'a>(rest: &mut &'a [u8], repeatable: u8) -> Result<&'a [u8], Violation> {
     let n = take_varint(rest)? as usize;
-    let (block, tail) = rest.split_at_checked(n).ok_or_else(|| Violation::malformed("the properties end early"))?;
+    let (block, tail) =
+        rest.split_at_checked(n).ok_or_else(|| Violation::malformed("the properties end early"))?;
     *rest = tail;
     let mut seen = [false; 256];
     let mut left = block;
@@ -333,7 +340,9 @@ pub fn decode(version: Version, frame: Frame<'_>) -> Result<Incoming<'_>, Violat
         15 if version == Version::V5 => {
             return Err(Violation::protocol("AUTH without an authentication method in CONNECT"));
         }
-        2 | 9 | 11 | 13 => return Err(Violation::protocol(format!("packet type {kind} is the server's to send"))),
+        2 | 9 | 11 | 13 => {
+            return Err(Violation::protocol(format!("packet type {kind} is the server's to send")));
+        }
         _ => return Err(Violation::malformed(format!("packet type {kind}"))),
     };
     if flags != wanted {
@@ -345,7 +354,9 @@ pub fn decode(version: Version, frame: Frame<'_>) -> Result<Incoming<'_>, Violat
             let pkid = take_pkid(&mut body)?;
             let reason = match (version, body.split_first()) {
                 (_, None) => 0,
-                (Version::V4, Some(_)) => return Err(Violation::malformed("an ack longer than its packet id")),
+                (Version::V4, Some(_)) => {
+                    return Err(Violation::malformed("an ack longer than its packet id"));
+                }
                 (Version::V5, Some((&reason, mut rest))) => {
                     if !rest.is_empty() {
                         check_properties(&mut rest, 38)?;
@@ -368,7 +379,11 @@ pub fn decode(version: Version, frame: Frame<'_>) -> Result<Incoming<'_>, Violat
             if body.is_empty() {
                 return Err(Violation::protocol("no topic filter"));
             }
-            if kind == 8 { decode_subscribe(version, frame.whole) } else { decode_unsubscribe(version, frame.whole) }
+            if kind == 8 {
+                decode_subscribe(version, frame.whole)
+            } else {
+                decode_unsubscribe(version, frame.whole)
+            }
         }
         12 if body.is_empty() => Ok(Incoming::PingReq),
         14 => decode_disconnect(version, frame),
@@ -418,7 +433,10 @@ fn decode_publish(version: Version, frame: Frame<'_>) -> Result<Publish<'_>, Vio
     }
     if !topic.is_empty() {
         topic::check_name(topic).map_err(|why| {
-            Violation::new(DisconnectReasonCode::TopicNameInvalid, format!("topic {:?}: {why}", shorten(topic)))
+            Violation::new(
+                DisconnectReasonCode::TopicNameInvalid,
+                format!("topic {:?}: {why}", shorten(topic)),
+            )
         })?;
     }
     Ok(publish)
@@ -506,7 +524,10 @@ fn decode_disconnect(version: Version, frame: Frame<'_>) -> Result<Incoming<'sta
 /// The first packet isn't a CONNECT of MQTT.
 pub fn level(frame: Frame<'_>) -> Result<u8, Violation> {
     if frame.header != 0x10 {
-        return Err(Violation::protocol(format!("the first packet is of type {}, not CONNECT", frame.header >> 4)));
+        return Err(Violation::protocol(format!(
+            "the first packet is of type {}, not CONNECT",
+            frame.header >> 4
+        )));
     }
     let mut rest = frame.body;
     match take_bytes(&mut rest)? {
@@ -544,13 +565,17 @@ pub fn decode_connect(version: Version, frame: Frame<'_>) -> Result<Connect, Vio
     if !rest.is_empty() {
         return Err(Violation::malformed("bytes are left over behind CONNECT"));
     }
-    let Packet::Connect(connect, properties, will, will_properties, login) = read(version, frame.whole)? else {
+    let Packet::Connect(connect, properties, will, will_properties, login) = read(version, frame.whole)?
+    else {
         return Err(Violation::malformed("CONNECT"));
     };
     let will = will.map(|will| -> Result<Will, Violation> {
         let topic = text(&will.topic)?.to_owned();
         topic::check_name(&topic).map_err(|why| {
-            Violation::new(DisconnectReasonCode::TopicNameInvalid, format!("the will's topic {:?}: {why}", shorten(&topic)))
+            Violation::new(
+                DisconnectReasonCode::TopicNameInvalid,
+                format!("the will's topic {:?}: {why}", shorten(&topic)),
+            )
         })?;
         let p = will_properties;
         let delay = p.as_ref().and_then(|p| p.delay_interval).unwrap_or(0);

@@ -137,7 +137,9 @@ impl MqttConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         let fail = |text: String| Err(ConfigError(text));
         if self.listen.is_none() && self.tls_listen.is_none() {
-            return fail("listen and tls_listen are both empty: set one of them, or remove the section".into());
+            return fail(
+                "listen and tls_listen are both empty: set one of them, or remove the section".into(),
+            );
         }
         if let Some(listen) = self.listen.filter(|listen| !listen.ip().is_loopback()) {
             if self.users.is_empty() {
@@ -163,14 +165,23 @@ impl MqttConfig {
         }
         for (at, user) in self.users.iter().enumerate() {
             if user.name.is_empty() || self.users[..at].iter().any(|other| other.name == user.name) {
-                return fail(format!("user {:?} is named twice or has no name: give each user a name of its own", user.name));
+                return fail(format!(
+                    "user {:?} is named twice or has no name: give each user a name of its own",
+                    user.name
+                ));
             }
             if let Err(why) = auth::check_hash(&user.password_hash) {
-                return fail(format!("user {:?}: password_hash {why}: make one with telemetryx-agent hash-password", user.name));
+                return fail(format!(
+                    "user {:?}: password_hash {why}: make one with telemetryx-agent hash-password",
+                    user.name
+                ));
             }
             for pattern in user.read.iter().chain(&user.write) {
                 if let Err(why) = Patterns::check(pattern) {
-                    return fail(format!("user {:?}: the pattern {pattern:?} is no topic filter: {why}", user.name));
+                    return fail(format!(
+                        "user {:?}: the pattern {pattern:?} is no topic filter: {why}",
+                        user.name
+                    ));
                 }
             }
         }
@@ -215,7 +226,9 @@ mod maybe_address {
             return Ok(None);
         }
         let parsed = text.parse();
-        parsed.map(Some).map_err(|_| D::Error::custom(format!("{text:?} is no address: write host and port as \"127.0.0.1:1883\"")))
+        parsed.map(Some).map_err(|_| {
+            D::Error::custom(format!("{text:?} is no address: write host and port as \"127.0.0.1:1883\""))
+        })
     }
 }
 
@@ -248,7 +261,8 @@ mod tests {
         let with_user = MqttConfig { users: vec![user()], ..public() };
         assert!(with_user.check().unwrap_err().0.contains("tls_listen"));
         assert_eq!(MqttConfig { plaintext: true, ..with_user }.check(), Ok(()));
-        let tls = MqttConfig { tls_listen: Some(SocketAddr::from(([0, 0, 0, 0], 8883))), ..MqttConfig::default() };
+        let tls =
+            MqttConfig { tls_listen: Some(SocketAddr::from(([0, 0, 0, 0], 8883))), ..MqttConfig::default() };
         assert!(tls.check().unwrap_err().0.contains("cert_file"));
     }
 

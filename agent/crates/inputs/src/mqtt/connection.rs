@@ -102,7 +102,8 @@ impl Connection {
         Self {
             durable: broker.door.journal.durable(),
             stored: broker.store.durable(),
-            keep_alive: (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500)),
+            keep_alive: (connect.keep_alive > 0)
+                .then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500)),
             window,
             max_out: connect.max_packet.map_or(usize::MAX, |max| max as usize),
             version: connect.version,
@@ -432,7 +433,11 @@ impl Connection {
     }
 
     /// What came complete before a violation is still taken.
-    fn last_words(&mut self, publishes: &mut [Publish<'_>], violation: Violation) -> Result<Option<End>, Violation> {
+    fn last_words(
+        &mut self,
+        publishes: &mut [Publish<'_>],
+        violation: Violation,
+    ) -> Result<Option<End>, Violation> {
         if !publishes.is_empty() {
             self.submit(publishes)?;
         }
@@ -452,7 +457,8 @@ impl Connection {
             }
             Outcome::Busy(retry) => {
                 self.unread = true;
-                self.hold = Some(Instant::now() + retry.clamp(Duration::from_millis(1), Duration::from_secs(5)));
+                self.hold =
+                    Some(Instant::now() + retry.clamp(Duration::from_millis(1), Duration::from_secs(5)));
                 Ok(false)
             }
             Outcome::TooLarge => {
@@ -468,7 +474,9 @@ impl Connection {
         let limit = self.window_in() * if self.version == Version::V5 { 1 } else { 4 };
         let unreleased = self.held.session.state().inbound.unreleased.len();
         if unreleased > limit {
-            let text = format!("{unreleased} QoS 2 publishes without PUBREL; at most {limit} are taken (max_inflight)");
+            let text = format!(
+                "{unreleased} QoS 2 publishes without PUBREL; at most {limit} are taken (max_inflight)"
+            );
             return Err(Violation::new(Reason::ReceiveMaximumExceeded, text));
         }
         Ok(())
@@ -477,7 +485,10 @@ impl Connection {
     /// A publish with a topic alias; as [`Self::submit`].
     fn aliased(&mut self, alias: u16, mut publish: Publish<'_>) -> Result<bool, Violation> {
         if alias == 0 || alias > MAX_ALIASES {
-            return Err(Violation::new(Reason::TopicAliasInvalid, format!("topic alias {alias}; 1 to {MAX_ALIASES} are taken")));
+            return Err(Violation::new(
+                Reason::TopicAliasInvalid,
+                format!("topic alias {alias}; 1 to {MAX_ALIASES} are taken"),
+            ));
         }
         if !publish.topic.is_empty() {
             self.aliases.insert(alias, publish.topic.to_owned());
@@ -510,11 +521,19 @@ impl Connection {
                 };
                 let mut bytes = BytesMut::new();
                 // 0x92: packet identifier not found.
-                encode::ack(&mut bytes, self.version, encode::PUBREL, pkid, if number.is_some() { 0 } else { 0x92 });
+                encode::ack(
+                    &mut bytes,
+                    self.version,
+                    encode::PUBREL,
+                    pkid,
+                    if number.is_some() { 0 } else { 0x92 },
+                );
                 // DURABILITY: were the PUBREL sent first and forgotten, a restart would send the
                 // message again under an id that the client has let go: twice.
                 let ticket = match number {
-                    Some(number) if durable => self.broker.store.append([Entry::Received { client: client(), number }]),
+                    Some(number) if durable => {
+                        self.broker.store.append([Entry::Received { client: client(), number }])
+                    }
                     _ => 0,
                 };
                 self.respond(bytes, 0, ticket, 0);
@@ -527,7 +546,13 @@ impl Connection {
                     (known, state.durable)
                 };
                 let mut bytes = BytesMut::new();
-                encode::ack(&mut bytes, self.version, encode::PUBCOMP, pkid, if known.is_some() { 0 } else { 0x92 });
+                encode::ack(
+                    &mut bytes,
+                    self.version,
+                    encode::PUBCOMP,
+                    pkid,
+                    if known.is_some() { 0 } else { 0x92 },
+                );
                 // DURABILITY: after PUBCOMP the client may use the id for another message, which
                 // must not be taken for this one after a restart.
                 let ticket = match known {
@@ -543,8 +568,13 @@ impl Connection {
                 self.broker.done(&session, done.iter().map(|delivery| delivery.number));
             }
             Incoming::Subscribe { pkid, id, requests } => {
-                let (codes, ticket) =
-                    subscribe::subscribe(&self.broker, &session, &self.held.rights, id.unwrap_or(0), requests);
+                let (codes, ticket) = subscribe::subscribe(
+                    &self.broker,
+                    &session,
+                    &self.held.rights,
+                    id.unwrap_or(0),
+                    requests,
+                );
                 let mut bytes = BytesMut::new();
                 encode::suback(&mut bytes, self.version, pkid, codes);
                 self.respond(bytes, 0, ticket, 0);
@@ -559,7 +589,9 @@ impl Connection {
             Incoming::Disconnect { with_will, expiry } => {
                 if let Some(expiry) = expiry {
                     if self.held.expiry == 0 && expiry > 0 {
-                        return Err(Violation::protocol("a session expiry in DISCONNECT after none in CONNECT"));
+                        return Err(Violation::protocol(
+                            "a session expiry in DISCONNECT after none in CONNECT",
+                        ));
                     }
                     self.held.expiry = expiry.min(self.broker.config.max_session_expiry_secs);
                 }

@@ -153,7 +153,13 @@ fn write(out: &mut BytesMut, version: Version, packet: Packet) {
 }
 
 /// CONNACK.
-pub fn connack(out: &mut BytesMut, version: Version, present: bool, code: ConnectReturnCode, properties: ConnAckProperties) {
+pub fn connack(
+    out: &mut BytesMut,
+    version: Version,
+    present: bool,
+    code: ConnectReturnCode,
+    properties: ConnAckProperties,
+) {
     let code = match version {
         Version::V5 => match code {
             ConnectReturnCode::RefusedProtocolVersion => ConnectReturnCode::UnsupportedProtocolVersion,

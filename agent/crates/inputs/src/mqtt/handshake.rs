@@ -48,7 +48,11 @@ pub struct Welcome {
 ///
 /// # Errors
 /// The code for CONNACK.
-pub async fn admit(broker: &Arc<Broker>, connect: Connect, local: bool) -> Result<(Held, Welcome), ConnectReturnCode> {
+pub async fn admit(
+    broker: &Arc<Broker>,
+    connect: Connect,
+    local: bool,
+) -> Result<(Held, Welcome), ConnectReturnCode> {
     if connect.auth_method.is_some() {
         return Err(ConnectReturnCode::BadAuthenticationMethod);
     }
@@ -93,7 +97,8 @@ pub async fn admit(broker: &Arc<Broker>, connect: Connect, local: bool) -> Resul
     let user: Option<Arc<str>> = user.map(|user| user.name.as_str().into());
     let client: Arc<str> = client.into();
     let taken = tokio::time::timeout(TAKE_OVER, take(broker, &client, user, connect.clean, expiry));
-    let (session, stop, number, present, ticket) = taken.await.map_err(|_| ConnectReturnCode::ServerBusy)??;
+    let (session, stop, number, present, ticket) =
+        taken.await.map_err(|_| ConnectReturnCode::ServerBusy)??;
     broker.wills.cancel(&client);
     let held = Held { broker: Arc::clone(broker), session, rights, stop, number, will: connect.will, expiry };
     Ok((held, Welcome { present, properties, ticket }))

@@ -22,7 +22,12 @@ use super::connection::Connection;
 use super::{encode, handshake};
 
 /// Accepts until shutdown, then waits for all connections to end.
-pub async fn accept(broker: Arc<Broker>, listener: TcpListener, tls: Option<TlsAcceptor>, shutdown: CancellationToken) {
+pub async fn accept(
+    broker: Arc<Broker>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shutdown: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -158,13 +163,23 @@ async fn begin<S>(
     };
     drop(slot);
     let mut bytes = BytesMut::new();
-    encode::connack(&mut bytes, connect.version, welcome.present, ConnectReturnCode::Success, welcome.properties);
+    encode::connack(
+        &mut bytes,
+        connect.version,
+        welcome.present,
+        ConnectReturnCode::Success,
+        welcome.properties,
+    );
     let mut connection = Connection::new(broker, held, &connect, input);
     connection.respond(bytes, 0, welcome.ticket, 0);
     Box::pin(connection.run(stream, shutdown)).await;
 }
 
-async fn refuse<S: AsyncWrite + AsyncRead + Unpin>(stream: &mut S, version: Version, code: ConnectReturnCode) {
+async fn refuse<S: AsyncWrite + AsyncRead + Unpin>(
+    stream: &mut S,
+    version: Version,
+    code: ConnectReturnCode,
+) {
     let mut bytes = BytesMut::new();
     encode::connack(&mut bytes, version, false, code, ConnAckProperties::default());
     let farewell = async {
@@ -186,7 +201,10 @@ async fn read_connect<S: AsyncRead + Unpin>(
     loop {
         // The type is judged before its body comes: nobody makes us wait or hold memory for less.
         if input.first().is_some_and(|first| *first != 0x10) {
-            return Err((None, Violation::protocol(format!("the first packet is of type {}, not CONNECT", input[0] >> 4))));
+            return Err((
+                None,
+                Violation::protocol(format!("the first packet is of type {}, not CONNECT", input[0] >> 4)),
+            ));
         }
         if let Some(frame) = codec::frame(input, max).map_err(|violation| (None, violation))? {
             let version = match codec::level(frame).map_err(|violation| (None, violation))? {
@@ -194,7 +212,10 @@ async fn read_connect<S: AsyncRead + Unpin>(
                 5 => Version::V5,
                 other => {
                     let text = format!("protocol level {other}; 4 (MQTT 3.1.1) and 5 are spoken here");
-                    return Err((Some((Version::V4, ConnectReturnCode::RefusedProtocolVersion)), Violation::protocol(text)));
+                    return Err((
+                        Some((Version::V4, ConnectReturnCode::RefusedProtocolVersion)),
+                        Violation::protocol(text),
+                    ));
                 }
             };
             let connect = codec::decode_connect(version, frame).map_err(|violation| {

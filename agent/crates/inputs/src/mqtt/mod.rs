@@ -78,7 +78,9 @@ pub enum MqttError {
     #[error("a part of the MQTT port failed: {0}")]
     Task(#[from] tokio::task::JoinError),
     /// The port.
-    #[error("MQTT can't listen on {address} ({error}): is another broker (mosquitto) using it? Set {key} to another address, or stop the other")]
+    #[error(
+        "MQTT can't listen on {address} ({error}): is another broker (mosquitto) using it? Set {key} to another address, or stop the other"
+    )]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -93,7 +95,12 @@ pub enum MqttError {
 ///
 /// # Errors
 /// [`MqttError`]: it could not start.
-pub async fn run(config: MqttConfig, door: Door, dir: &Path, shutdown: CancellationToken) -> Result<(), MqttError> {
+pub async fn run(
+    config: MqttConfig,
+    door: Door,
+    dir: &Path,
+    shutdown: CancellationToken,
+) -> Result<(), MqttError> {
     config.check()?;
     let mut listeners = Vec::new();
     for (key, address) in [("listen", config.listen), ("tls_listen", config.tls_listen)] {

@@ -182,8 +182,9 @@ impl Outbox {
         if head.qos > 0 {
             let pkid = head.pkid();
             // An id that is still in flight: a client that never acknowledged it stalls itself.
-            let taken = self.window.front().is_some_and(|front| head.number - front.delivery.number >= 65_535)
-                && self.window.iter().any(|flight| flight.delivery.pkid() == pkid);
+            let taken =
+                self.window.front().is_some_and(|front| head.number - front.delivery.number >= 65_535)
+                    && self.window.iter().any(|flight| flight.delivery.pkid() == pkid);
             if self.window.len() >= window || taken {
                 return None;
             }
@@ -220,7 +221,10 @@ impl Outbox {
 
     /// PUBREC with success: the number, when the id is known.
     pub fn received(&mut self, pkid: u16) -> Option<u64> {
-        let flight = self.window.iter_mut().find(|flight| flight.delivery.pkid() == pkid && flight.delivery.qos == 2)?;
+        let flight = self
+            .window
+            .iter_mut()
+            .find(|flight| flight.delivery.pkid() == pkid && flight.delivery.qos == 2)?;
         flight.released = true;
         Some(flight.delivery.number)
     }

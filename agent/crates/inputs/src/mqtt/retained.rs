@@ -104,7 +104,9 @@ mod tests {
         for topic in ["a", "a/b", "ab", "a/b/c", "$SYS/x", "b"] {
             retained.set(&message(topic, "1"), 10);
         }
-        let found = |filter: &str| retained.matching(filter, 0).iter().map(|m| m.topic.to_string()).collect::<Vec<_>>();
+        let found = |filter: &str| {
+            retained.matching(filter, 0).iter().map(|m| m.topic.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(found("a/#"), ["a", "a/b", "a/b/c"]);
         assert_eq!(found("#"), ["a", "a/b", "a/b/c", "ab", "b"]);
         assert_eq!(found("a"), ["a"]);

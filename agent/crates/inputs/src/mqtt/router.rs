@@ -87,7 +87,11 @@ impl Node {
             None => &mut self.plain,
             Some(name) => {
                 let at = self.groups.iter().position(|group| &*group.name == name).unwrap_or_else(|| {
-                    self.groups.push(Group { name: name.into(), members: Vec::new(), turn: AtomicUsize::new(0) });
+                    self.groups.push(Group {
+                        name: name.into(),
+                        members: Vec::new(),
+                        turn: AtomicUsize::new(0),
+                    });
                     self.groups.len() - 1
                 });
                 &mut self.groups[at].members
@@ -114,8 +118,11 @@ impl Node {
         match group {
             None => remove(&mut self.plain),
             Some(name) => {
-                let removed =
-                    self.groups.iter_mut().find(|group| &*group.name == name).is_some_and(|group| remove(&mut group.members));
+                let removed = self
+                    .groups
+                    .iter_mut()
+                    .find(|group| &*group.name == name)
+                    .is_some_and(|group| remove(&mut group.members));
                 self.groups.retain(|group| !group.members.is_empty());
                 removed
             }
@@ -190,7 +197,12 @@ impl Router for Tree {
 
     fn unsubscribe(&self, filter: Filter<'_>, client: &str) -> bool {
         // As deep as the filter has levels, which `topic::MAX_LEVELS` bounds.
-        fn prune(node: &mut Node, mut levels: std::str::Split<'_, char>, group: Option<&str>, client: &str) -> bool {
+        fn prune(
+            node: &mut Node,
+            mut levels: std::str::Split<'_, char>,
+            group: Option<&str>,
+            client: &str,
+        ) -> bool {
             let Some(level) = levels.next() else { return node.leave(group, client) };
             let Some(next) = node.below.get_mut(level) else { return false };
             let removed = prune(next, levels, group, client);
@@ -220,7 +232,14 @@ impl Router for Tree {
 }
 
 /// As deep as the deepest filter, which `topic::MAX_LEVELS` bounds.
-fn walk(node: &Node, level: &str, rest: &std::str::Split<'_, char>, wild: bool, publisher: &str, out: &mut Vec<Target>) {
+fn walk(
+    node: &Node,
+    level: &str,
+    rest: &std::str::Split<'_, char>,
+    wild: bool,
+    publisher: &str,
+    out: &mut Vec<Target>,
+) {
     if wild && let Some(all) = node.below.get("#") {
         all.collect(publisher, out);
     }

@@ -60,10 +60,19 @@ impl Inbound {
             .unreleased
             .iter()
             .filter(|(_, (position, _))| *position <= durable)
-            .map(|(pkid, (position, content))| Unreleased { pkid: *pkid, position: *position, content: *content })
+            .map(|(pkid, (position, content))| Unreleased {
+                pkid: *pkid,
+                position: *position,
+                content: *content,
+            })
             .collect();
         unreleased.sort_by_key(|mark| mark.pkid);
-        let recent = self.recent.iter().filter(|mark| mark.1 <= durable).map(|(pkid, _, content)| (*pkid, *content)).collect();
+        let recent = self
+            .recent
+            .iter()
+            .filter(|mark| mark.1 <= durable)
+            .map(|(pkid, _, content)| (*pkid, *content))
+            .collect();
         Entry::Marks { client: Arc::clone(client), unreleased, recent }
     }
 
@@ -272,7 +281,9 @@ mod tests {
             state.inbound.unreleased.insert(5, (100, 1));
             state.inbound.remember(6, 101, 2);
         }
-        let Some(Entry::Marks { unreleased, recent, .. }) = session.changed_marks(100) else { panic!("no marks") };
+        let Some(Entry::Marks { unreleased, recent, .. }) = session.changed_marks(100) else {
+            panic!("no marks")
+        };
         assert_eq!((unreleased.len(), recent.len()), (1, 0));
         assert!(session.changed_marks(101).is_some(), "the newer one is still to be written");
         assert!(session.changed_marks(101).is_none());

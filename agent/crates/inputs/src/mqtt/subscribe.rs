@@ -56,8 +56,12 @@ fn one(
     if !rights.may_subscribe(filter.filter) {
         return Err(SubscribeReasonCode::NotAuthorized);
     }
-    let options =
-        Options { qos: request.qos, no_local: request.no_local, retain_as_published: request.retain_as_published, id };
+    let options = Options {
+        qos: request.qos,
+        no_local: request.no_local,
+        retain_as_published: request.retain_as_published,
+        id,
+    };
     let (new, durable) = {
         let mut state = session.state();
         let new = !state.subscriptions.contains_key(&request.filter);
@@ -76,7 +80,8 @@ fn one(
         ticket = broker.store.append([Entry::Subscribed { client, filter: request.filter.clone(), options }]);
     }
     // Shared subscriptions get no retained values.
-    let wanted = filter.group.is_none() && (request.retain_handling == 0 || (request.retain_handling == 1 && new));
+    let wanted =
+        filter.group.is_none() && (request.retain_handling == 0 || (request.retain_handling == 1 && new));
     if wanted {
         ticket = ticket.max(broker.deliver_retained(session, filter.filter, request.qos, id));
     }
@@ -84,7 +89,11 @@ fn one(
 }
 
 /// Takes subscriptions out; the reasons are for UNSUBACK, which must wait for the ticket.
-pub fn unsubscribe(broker: &Broker, session: &Arc<Session>, filters: Vec<String>) -> (Vec<UnsubAckReason>, Ticket) {
+pub fn unsubscribe(
+    broker: &Broker,
+    session: &Arc<Session>,
+    filters: Vec<String>,
+) -> (Vec<UnsubAckReason>, Ticket) {
     let mut last = 0;
     let reasons = filters
         .into_iter()

@@ -128,7 +128,8 @@ pub fn matches(filter: &str, name: &str) -> bool {
 
 /// True when some topic name could match both filters.
 pub fn intersect(a: &str, b: &str) -> bool {
-    if (a.starts_with('$') && b.starts_with(['+', '#'])) || (b.starts_with('$') && a.starts_with(['+', '#'])) {
+    if (a.starts_with('$') && b.starts_with(['+', '#'])) || (b.starts_with('$') && a.starts_with(['+', '#']))
+    {
         return false;
     }
     let (mut a, mut b) = (a.split('/'), b.split('/'));
@@ -189,10 +190,20 @@ mod tests {
 
     #[test]
     fn matching_follows_the_specification() {
-        for (filter, name) in [("#", "a/b"), ("a/#", "a"), ("a/#", "a/b/c"), ("+/b", "a/b"), ("/+", "/a"), ("+/+", "/a"), ("$SYS/#", "$SYS/x")] {
+        for (filter, name) in [
+            ("#", "a/b"),
+            ("a/#", "a"),
+            ("a/#", "a/b/c"),
+            ("+/b", "a/b"),
+            ("/+", "/a"),
+            ("+/+", "/a"),
+            ("$SYS/#", "$SYS/x"),
+        ] {
             assert!(matches(filter, name), "{filter} {name}");
         }
-        for (filter, name) in [("#", "$SYS/x"), ("+/x", "$SYS/x"), ("a/+", "a"), ("a/+", "a/b/c"), ("a", "a/b"), ("A", "a")] {
+        for (filter, name) in
+            [("#", "$SYS/x"), ("+/x", "$SYS/x"), ("a/+", "a"), ("a/+", "a/b/c"), ("a", "a/b"), ("A", "a")]
+        {
             assert!(!matches(filter, name), "{filter} {name}");
         }
     }

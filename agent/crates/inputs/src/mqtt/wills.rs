@@ -57,7 +57,8 @@ impl Wills {
         let now = Instant::now();
         let due: Vec<_> = {
             let mut waiting = self.0.lock();
-            let clients: Vec<_> = waiting.iter().filter(|(_, w)| w.due <= now).map(|(client, _)| Arc::clone(client)).collect();
+            let clients: Vec<_> =
+                waiting.iter().filter(|(_, w)| w.due <= now).map(|(client, _)| Arc::clone(client)).collect();
             clients.into_iter().filter_map(|client| waiting.remove(&client).map(|w| (client, w))).collect()
         };
         for (client, waiting) in due {

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode, Transport,
+    AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
+    Transport,
 };
 use telemetry::{Cause, Origin, Position, PublishMark, Record};
 use tokio::sync::mpsc;
@@ -92,7 +93,11 @@ enum End {
 ///
 /// # Errors
 /// [`MqttClientError`]: the section can't work.
-pub async fn run(config: MqttClientConfig, door: Door, shutdown: CancellationToken) -> Result<(), MqttClientError> {
+pub async fn run(
+    config: MqttClientConfig,
+    door: Door,
+    shutdown: CancellationToken,
+) -> Result<(), MqttClientError> {
     config.check()?;
     let options = options(&config, &door.name)?;
     let mark = format!("\u{1}{}", door.name);
@@ -136,7 +141,8 @@ pub async fn run(config: MqttClientConfig, door: Door, shutdown: CancellationTok
     }
     // What isn't acknowledged yet comes again, and is known by its mark.
     if client.try_disconnect().is_ok() {
-        let _ = tokio::time::timeout(Duration::from_secs(1), async { while events.poll().await.is_ok() {} }).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), async { while events.poll().await.is_ok() {} })
+            .await;
     }
     Ok(())
 }
@@ -201,13 +207,19 @@ fn remembered(journal: &journal::Journal, name: &str) -> Inbound {
 }
 
 /// Polls the broker and submits what comes.
-async fn receive(input: &mut Input, client: &AsyncClient, events: &mut EventLoop, owe: mpsc::Sender<Owed>) -> End {
+async fn receive(
+    input: &mut Input,
+    client: &AsyncClient,
+    events: &mut EventLoop,
+    owe: mpsc::Sender<Owed>,
+) -> End {
     loop {
         let silent = match input.config.silent_after_secs {
             0 => Duration::MAX / 4,
             secs => Duration::from_secs(secs),
         };
-        let mut warn = std::pin::pin!(tokio::time::sleep(silent.saturating_sub(input.last_message.elapsed())));
+        let mut warn =
+            std::pin::pin!(tokio::time::sleep(silent.saturating_sub(input.last_message.elapsed())));
         // `poll` keeps partial packets in its buffers, but is not ended in the middle all the same.
         let mut poll = Box::pin(events.poll());
         let event = tokio::select! {
@@ -237,7 +249,8 @@ async fn receive(input: &mut Input, client: &AsyncClient, events: &mut EventLoop
                             1 => QoS::AtLeastOnce,
                             _ => QoS::ExactlyOnce,
                         };
-                        let filters = input.config.topics.iter().map(|topic| SubscribeFilter::new(topic.clone(), qos));
+                        let filters =
+                            input.config.topics.iter().map(|topic| SubscribeFilter::new(topic.clone(), qos));
                         if let Err(error) = client.try_subscribe_many(filters) {
                             return End::Lost(format!("SUBSCRIBE could not be sent: {error}"));
                         }
@@ -246,7 +259,8 @@ async fn receive(input: &mut Input, client: &AsyncClient, events: &mut EventLoop
                 }
                 Event::Incoming(Packet::SubAck(ack)) => {
                     let refused = ack.return_codes.iter().zip(&input.config.topics);
-                    for (_, topic) in refused.filter(|(code, _)| matches!(code, SubscribeReasonCode::Failure)) {
+                    for (_, topic) in refused.filter(|(code, _)| matches!(code, SubscribeReasonCode::Failure))
+                    {
                         tracing::error!(input = %input.door.name, topic, "the broker refused the subscription: may this user read it?");
                     }
                 }
@@ -297,7 +311,12 @@ impl Input {
         // Judging remembers, so it is done once, however often the journal pushes back.
         let judged: Vec<_> = publishes
             .iter()
-            .map(|publish| (self.is_redelivery(publish), self.seen.judge(&publish.topic, &publish.payload, publish.retain)))
+            .map(|publish| {
+                (
+                    self.is_redelivery(publish),
+                    self.seen.judge(&publish.topic, &publish.payload, publish.retain),
+                )
+            })
             .collect();
         loop {
             let at = self.door.now();
@@ -334,7 +353,9 @@ impl Input {
     }
 
     fn is_redelivery(&self, publish: &Publish) -> bool {
-        publish.dup && publish.qos != QoS::AtMostOnce && self.inbound.is_resend(publish.pkid, content(publish))
+        publish.dup
+            && publish.qos != QoS::AtMostOnce
+            && self.inbound.is_resend(publish.pkid, content(publish))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::config::MqttClientConfig;
 
@@ -32,9 +32,11 @@ pub enum TlsError {
 }
 
 fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| TlsError::File { path: path.to_owned(), key, error })
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| TlsError::File {
+        path: path.to_owned(),
+        key,
+        error,
+    })
 }
 
 /// The client's side of TLS, as the section says.
@@ -63,8 +65,11 @@ pub fn client(config: &MqttClientConfig) -> Result<ClientConfig, TlsError> {
     let client = match (&config.cert_file, &config.key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert, "cert_file")?;
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| TlsError::File { path: key.clone(), key: "key_file", error })?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
+                path: key.clone(),
+                key: "key_file",
+                error,
+            })?;
             builder.with_client_auth_cert(chain, key)?
         }
         _ => builder.with_no_client_auth(),

@@ -343,7 +343,13 @@ fn message(f: &mut Fields<'_>) -> Result<Arc<Message>, BadEntry> {
             let user = (0..f.count(8)?)
                 .map(|_| Ok((f.text()?.to_owned(), f.text()?.to_owned())))
                 .collect::<Result<_, BadEntry>>()?;
-            Some(Box::new(Properties { payload_format, content_type, response_topic, correlation_data, user }))
+            Some(Box::new(Properties {
+                payload_format,
+                content_type,
+                response_topic,
+                correlation_data,
+                user,
+            }))
         }
     };
     Ok(Arc::new(Message { topic, payload, qos, retain: flags & 1 != 0, expires, properties, publisher }))

@@ -172,7 +172,10 @@ fn read_back(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(Log, State), Sto
     let (log, recovery) = Log::open(Arc::clone(storage), dir, options)
         .map_err(|error| StoreError::Open { dir: dir.to_owned(), error })?;
     if !recovery.damaged.is_empty() {
-        tracing::error!(?recovery, "the MQTT session store was damaged: sessions may lack messages; the damaged part is in quarantine");
+        tracing::error!(
+            ?recovery,
+            "the MQTT session store was damaged: sessions may lack messages; the damaged part is in quarantine"
+        );
     }
     let mut state = State::default();
     let mut reader = log.reader(log.first());

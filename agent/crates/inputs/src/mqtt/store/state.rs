@@ -157,7 +157,9 @@ impl State {
 
     /// Takes in a mark of the journal, which tells of a publish behind [`State::position`].
     pub fn mark(&mut self, client: &str, position: Position, pkid: u16, qos: u8, content: u128, keep: usize) {
-        let Some(session) = self.sessions.get_mut(client).filter(|session| position > session.since) else { return };
+        let Some(session) = self.sessions.get_mut(client).filter(|session| position > session.since) else {
+            return;
+        };
         if qos == 2 {
             if session.released.get(&pkid).is_none_or(|released| *released < position) {
                 session.unreleased.retain(|mark| mark.pkid != pkid);
@@ -241,9 +243,20 @@ mod tests {
     }
 
     fn message() -> impl Strategy<Value = Arc<Message>> {
-        let properties = prop::option::of((any::<Option<bool>>(), prop::option::of(text()), prop::collection::vec((text(), text()), 0..2)));
-        (text(), prop::collection::vec(any::<u8>(), 0..4), 0u8..3, any::<bool>(), prop::option::of(1i64..9), properties).prop_map(
-            |(topic, payload, qos, retain, expires, properties)| {
+        let properties = prop::option::of((
+            any::<Option<bool>>(),
+            prop::option::of(text()),
+            prop::collection::vec((text(), text()), 0..2),
+        ));
+        (
+            text(),
+            prop::collection::vec(any::<u8>(), 0..4),
+            0u8..3,
+            any::<bool>(),
+            prop::option::of(1i64..9),
+            properties,
+        )
+            .prop_map(|(topic, payload, qos, retain, expires, properties)| {
                 let properties = properties.map(|(format, content_type, user)| {
                     Box::new(Properties {
                         payload_format: format.map(u8::from),
@@ -253,32 +266,69 @@ mod tests {
                         user,
                     })
                 });
-                Arc::new(Message { topic: topic.into(), payload: payload.into(), qos, retain, expires, properties, publisher: "p".into() })
-            },
-        )
+                Arc::new(Message {
+                    topic: topic.into(),
+                    payload: payload.into(),
+                    qos,
+                    retain,
+                    expires,
+                    properties,
+                    publisher: "p".into(),
+                })
+            })
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
         let client = || "[a-b]".prop_map(Arc::<str>::from);
-        let options = (0u8..3, any::<bool>(), any::<bool>(), 0u32..3)
-            .prop_map(|(qos, no_local, retain_as_published, id)| Options { qos, no_local, retain_as_published, id });
+        let options = (0u8..3, any::<bool>(), any::<bool>(), 0u32..3).prop_map(
+            |(qos, no_local, retain_as_published, id)| Options { qos, no_local, retain_as_published, id },
+        );
         let recipient = (client(), 0u64..5, 0u8..3, any::<bool>(), prop::collection::vec(any::<u32>(), 0..2))
             .prop_map(|(client, number, qos, retain, ids)| Recipient { client, number, qos, retain, ids });
-        let unreleased = (1u16..4, 0u64..9, 0u128..3).prop_map(|(pkid, position, content)| Unreleased { pkid, position, content });
+        let unreleased = (1u16..4, 0u64..9, 0u128..3).prop_map(|(pkid, position, content)| Unreleased {
+            pkid,
+            position,
+            content,
+        });
         prop_oneof![
-            (client(), text(), any::<u32>(), 0u64..9, 0i64..9, 0u64..9)
-                .prop_map(|(client, user, expiry, since, away, next)| Entry::Session { client, user, expiry, since, away, next }),
+            (client(), text(), any::<u32>(), 0u64..9, 0i64..9, 0u64..9).prop_map(
+                |(client, user, expiry, since, away, next)| Entry::Session {
+                    client,
+                    user,
+                    expiry,
+                    since,
+                    away,
+                    next
+                }
+            ),
             client().prop_map(|client| Entry::Ended { client }),
-            (client(), text(), options).prop_map(|(client, filter, options)| Entry::Subscribed { client, filter, options }),
+            (client(), text(), options).prop_map(|(client, filter, options)| Entry::Subscribed {
+                client,
+                filter,
+                options
+            }),
             (client(), text()).prop_map(|(client, filter)| Entry::Unsubscribed { client, filter }),
             message().prop_map(Entry::Retained),
             text().prop_map(|topic| Entry::Unretained { topic }),
-            (message(), prop::collection::vec(recipient, 0..3)).prop_map(|(message, to)| Entry::Queued { message, to }),
+            (message(), prop::collection::vec(recipient, 0..3))
+                .prop_map(|(message, to)| Entry::Queued { message, to }),
             (client(), 0u64..5).prop_map(|(client, number)| Entry::Received { client, number }),
             (client(), 0u64..5).prop_map(|(client, number)| Entry::Done { client, number }),
-            (client(), 1u16..4, 0u64..9).prop_map(|(client, pkid, position)| Entry::Released { client, pkid, position }),
-            (client(), prop::collection::vec(unreleased, 0..3), prop::collection::vec((1u16..4, 0u128..3), 0..3))
-                .prop_map(|(client, unreleased, recent)| Entry::Marks { client, unreleased, recent }),
+            (client(), 1u16..4, 0u64..9).prop_map(|(client, pkid, position)| Entry::Released {
+                client,
+                pkid,
+                position
+            }),
+            (
+                client(),
+                prop::collection::vec(unreleased, 0..3),
+                prop::collection::vec((1u16..4, 0u128..3), 0..3)
+            )
+                .prop_map(|(client, unreleased, recent)| Entry::Marks {
+                    client,
+                    unreleased,
+                    recent
+                }),
             (0u64..9).prop_map(Entry::Position),
         ]
     }
@@ -319,7 +369,8 @@ mod tests {
 
     fn session(since: Position) -> State {
         let mut state = State::default();
-        let session = Entry::Session { client: "c".into(), user: String::new(), expiry: 9, since, away: 0, next: 1 };
+        let session =
+            Entry::Session { client: "c".into(), user: String::new(), expiry: 9, since, away: 0, next: 1 };
         state.apply(session);
         state
     }
