@@ -4,11 +4,13 @@
 //! to the journal and returns its position; [`Door::durable`] returns once that position is on
 //! disk. Only then may an input tell a sender that its reading was taken (promise P1).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use journal::{AppendError, Journal};
 use parking_lot::Mutex;
+use seglog::Storage;
 use telemetry::{Cause, Counts, Intake, Position, Record, SeriesTable, Stamp};
 
 use crate::clock::Clock;
@@ -56,6 +58,15 @@ pub enum Refused {
     Broken(String),
 }
 
+/// A directory of one input.
+#[derive(Clone)]
+pub struct StateDir {
+    /// The disk it is on.
+    pub storage: Arc<dyn Storage>,
+    /// Its path.
+    pub dir: PathBuf,
+}
+
 /// One input's way into the journal.
 #[derive(Clone)]
 pub struct Door {
@@ -75,6 +86,8 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
     /// What is tolerated.
     pub limits: Limits,
+    /// Where this input may keep state of its own, if it has any.
+    pub state: Option<StateDir>,
     pending: Arc<Mutex<Counts>>,
 }
 
@@ -97,6 +110,7 @@ impl Door {
             name: name.into(),
             clock,
             limits: Limits::default(),
+            state: None,
             pending: Arc::default(),
         }
     }
@@ -105,6 +119,13 @@ impl Door {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same door with a directory for the input's own state.
+    #[must_use]
+    pub fn with_state(mut self, storage: Arc<dyn Storage>, dir: PathBuf) -> Self {
+        self.state = Some(StateDir { storage, dir });
         self
     }
 

@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod clock;
 pub mod door;
+pub mod events;
 pub mod host;
 pub mod http;
 pub mod intake;
@@ -28,7 +29,7 @@ mod testing;
 pub mod times;
 
 pub use clock::{Clock, SystemClock};
-pub use door::{Door, Limits, Refused};
+pub use door::{Door, Limits, Refused, StateDir};
 pub use intake::{IntakeBuilder, Rejection, SeriesCache, Slot};
 pub use mapping::{Mapper, MappingConfig};
 pub use rejects::{Reject, Rejects};

@@ -63,17 +63,43 @@ pub struct Parsed {
     pub errors: Vec<LineError>,
 }
 
+/// How far into a body a parse has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The byte at which the next line begins.
+    pub offset: usize,
+    /// How many lines were passed.
+    pub line: usize,
+}
+
 /// Parses a body into an intake. A refused line is counted there, reported here, and touches no other line.
 pub fn parse(body: &[u8], options: &Options<'_>, out: &mut IntakeBuilder<'_>) -> Parsed {
+    let mut parsed = Parsed::default();
+    parse_part(body, &mut Progress::default(), usize::MAX, options, out, &mut parsed);
+    parsed
+}
+
+/// Parses from where the last part ended until `out` holds at least `readings`, or to the end:
+/// true when something is left. Large bodies become several intakes so.
+pub fn parse_part(
+    body: &[u8],
+    progress: &mut Progress,
+    readings: usize,
+    options: &Options<'_>,
+    out: &mut IntakeBuilder<'_>,
+    parsed: &mut Parsed,
+) -> bool {
     let mut dictionary = out.take_dictionary();
     dictionary.context(options.labels);
-    let mut parsed = Parsed::default();
-    let (mut at, mut number) = (0, 0);
-    while at < body.len() {
+    let (mut at, mut number) = (progress.offset, progress.line);
+    while at < body.len() && out.len() < readings {
         number += 1;
         let start = at + body[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
         match body.get(start) {
-            None => break,
+            None => {
+                at = start;
+                break;
+            }
             Some(b'\n') => {
                 at = start + 1;
                 continue;
@@ -92,12 +118,13 @@ pub fn parse(body: &[u8], options: &Options<'_>, out: &mut IntakeBuilder<'_>) ->
             }
             Err((offset, rejection)) => {
                 at = next_line(body, offset);
-                refuse(&mut parsed, number, &body[start..at], rejection, out);
+                refuse(parsed, number, &body[start..at], rejection, out);
             }
         }
     }
     out.put_dictionary(dictionary);
-    parsed
+    *progress = Progress { offset: at, line: number };
+    at < body.len()
 }
 
 #[cold]
