@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-
 from telemetryx import _native
 from telemetryx.training import export
 from telemetryx.training.train import Options, fit

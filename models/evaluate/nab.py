@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from telemetryx.training.train import Options
 
 from lags import distances, lagged, runs
-from telemetryx.training.train import Options
 
 LAGS = 12
 OPTIONS = Options(min_rows=200)
@@ -24,7 +24,9 @@ def read(path: Path) -> tuple[list[datetime], np.ndarray]:
     """Return times and values of one series."""
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    return [datetime.fromisoformat(row["timestamp"]) for row in rows], np.asarray([float(r["value"]) for r in rows])
+    return [datetime.fromisoformat(row["timestamp"]) for row in rows], np.asarray(
+        [float(r["value"]) for r in rows]
+    )
 
 
 def main() -> int:
@@ -45,12 +47,20 @@ def main() -> int:
         found, inside = 0, np.zeros(len(values), dtype=bool)
         labelled = windows[f"realKnownCause/{path.name}"]
         for first, last in labelled:
-            span = np.asarray([datetime.fromisoformat(first) <= t <= datetime.fromisoformat(last) for t in times])
+            span = np.asarray(
+                [datetime.fromisoformat(first) <= t <= datetime.fromisoformat(last) for t in times]
+            )
             inside |= span
             found += bool(np.any(above & span))
         false = sum(1 for start, stop in runs(above) if not inside[start:stop].any())
-        print(f"{path.name:<48} {found:>7} of {len(labelled):>3} {false:>13} {1000 * false / len(values):>15.2f}")
-        found_all, labelled_all, false_all = found_all + found, labelled_all + len(labelled), false_all + false
+        print(
+            f"{path.name:<48} {found:>7} of {len(labelled):>3} {false:>13} {1000 * false / len(values):>15.2f}"
+        )
+        found_all, labelled_all, false_all = (
+            found_all + found,
+            labelled_all + len(labelled),
+            false_all + false,
+        )
     print(f"{'all':<48} {found_all:>7} of {labelled_all:>3} {false_all:>13}")
     return 0
 

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from telemetryx.training.train import Options
 
 from lags import distances
-from telemetryx.training.train import Options
 
 CALM = 400
 #: Chosen on ten of SKAB's files (development); 400 rows are too few for a quantile of 99.9 %.
@@ -28,7 +28,11 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     names = rows[0]
     values = np.asarray([[float(cell) for cell in row[1:9]] for row in rows[1:]])
     at = names.index("anomaly") if "anomaly" in names else None
-    labels = np.asarray([float(row[at]) > 0 for row in rows[1:]]) if at is not None else np.zeros(len(values), bool)
+    labels = (
+        np.asarray([float(row[at]) > 0 for row in rows[1:]])
+        if at is not None
+        else np.zeros(len(values), bool)
+    )
     return values, labels
 
 
@@ -52,7 +56,9 @@ def main() -> int:
         rows = smoothed(values).astype(np.float32)
         above = distances(rows[:CALM], rows, OPTIONS)[CALM:] > 1.0
         truth = labels[CALM:]
-        counts = np.asarray([np.sum(above & truth), np.sum(above & ~truth), np.sum(~above & truth), np.sum(~above & ~truth)])
+        counts = np.asarray(
+            [np.sum(above & truth), np.sum(above & ~truth), np.sum(~above & truth), np.sum(~above & ~truth)]
+        )
         print(f"{path.parent.name + '/' + path.name:<20} {figures(counts)}")
         total += counts
     print(f"{'all':<20} {figures(total)}")
@@ -63,7 +69,9 @@ def figures(counts: np.ndarray) -> str:
     """Return F1, false and missed alarm rate of (true, false, missed, calm) rows."""
     hit, false, missed, quiet = counts
     f1 = 2 * hit / max(2 * hit + false + missed, 1)
-    return f"{f1:>6.2f} {100 * false / max(false + quiet, 1):>7.1f} {100 * missed / max(hit + missed, 1):>7.1f}"
+    return (
+        f"{f1:>6.2f} {100 * false / max(false + quiet, 1):>7.1f} {100 * missed / max(hit + missed, 1):>7.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-import hosts
 from telemetryx import _native
 from telemetryx.training.train import Trained, train
+
+import hosts
 
 HERE = Path(__file__).resolve().parent.parent
 #: The day on which this version was made, so that making it again gives the same files.
@@ -56,13 +56,13 @@ def measure(trained: Trained) -> str:
     calm = hosts.fleet(seed=2, steps=DAY, each=2)
     days = len(calm)
     by_host = scored(trained, [(name, levels) for name, _, levels in calm])
+    often = {least: sum(runs(scores, least) for scores in by_host) / days for least in (1, 3)}
     lines = [
         f"On {days} other made-up hosts, one day each:",
         "",
         "| | one cell or more | three cells (30 s) or more |",
         "|---|---|---|",
-        f"| calm, times above 1 a host and day | {sum(runs(s, 1) for s in by_host) / days:.2f} "
-        f"| {sum(runs(s, 3) for s in by_host) / days:.2f} |",
+        f"| calm, times above 1 a host and day | {often[1]:.2f} | {often[3]:.2f} |",
         "",
         "| fault of ten minutes | found on | cells until found (median) | highest score (median) |",
         "|---|---|---|---|",
@@ -100,7 +100,9 @@ def make(out: Path, card: Path) -> Trained:
 def main() -> int:
     """Run the recipe."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "default", help="folder for host.onnx and host.json")
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "default", help="folder for host.onnx and host.json"
+    )
     parser.add_argument("--card", type=Path, default=HERE / "cards" / "host.md", help="file of the card")
     given = parser.parse_args()
     trained = make(given.out, given.card)

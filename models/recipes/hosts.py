@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-
 from telemetryx.training import Columns
 
 F64 = NDArray[np.float64]
@@ -102,7 +101,9 @@ def calm(kind: Kind, steps: int, rng: np.random.Generator, hour: float = 0.0) ->
 
     busy = np.clip(noisy(kind.cpu * demand, 0.12) + jobs * 0.08 + rng.exponential(0.004, steps), 0.0, 0.99)
     wait = np.clip(noisy(kind.wait * demand, 0.5), 0.0, 0.3)
-    memory = np.clip(kind.memory + 0.01 * wander(rng, steps, 400) + 0.002 * rng.normal(size=steps), 0.05, 0.97)
+    memory = np.clip(
+        kind.memory + 0.01 * wander(rng, steps, 400) + 0.002 * rng.normal(size=steps), 0.05, 0.97
+    )
     return Levels(
         busy=busy,
         wait=wait,

@@ -2,25 +2,26 @@
 
 Times are nanoseconds since the epoch. A `ValueError` says what was wrong with an argument.
 """
+# ruff: noqa: PYI054 - compiled code has no other place that an editor shows its words and defaults from
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypedDict, final
+from typing import Final, TypeAlias, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-U8 = NDArray[np.uint8]
-U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
+I32: TypeAlias = NDArray[np.int32]
+I64: TypeAlias = NDArray[np.int64]
+U8: TypeAlias = NDArray[np.uint8]
+U32: TypeAlias = NDArray[np.uint32]
+U64: TypeAlias = NDArray[np.uint64]
 
-FeatureTable = tuple[list[tuple[str, str]], I64, I64, F32, NDArray[np.bool_]]
+FeatureTable: TypeAlias = tuple[list[tuple[str, str]], I64, I64, F32, NDArray[np.bool_]]
 """Devices as (site, device), the device of each row, the end of each cell, the matrix, past warm-up."""
 
-SketchColumns = tuple[U32, I32, U64, U64]
+SketchColumns: TypeAlias = tuple[U32, I32, U64, U64]
 """Bins of each window (positive, negative), keys, counts, zeros: as on the wire (proto/README.md)."""
 
 class ReplaySamples(TypedDict):
@@ -127,7 +128,7 @@ def fold_replay(
     tick_ns: int = 1_000_000_000,
     drain_ns: int = 30_000_000_000,
 ) -> Replay:
-    """What an agent with this configuration (JSON) and these models (slot, manifest, ONNX) would ship.
+    """Return what an agent with this configuration (JSON) and these models (slot, manifest, ONNX) would ship.
 
     `records` are R + 1 offsets that cut the samples into what arrived together, `arrivals` the R times of arrival. A
     tick is put in for each `tick_ns` that passes, and for `drain_ns` after the last.
@@ -136,9 +137,7 @@ def fold_replay(
 def sketch_build(values: F64) -> SketchColumns:
     """Build the sketch of values, as columns of one."""
 
-def sketch_merge(
-    sizes: U32, keys: I32, counts: U64, zeros: U64, groups: I64
-) -> tuple[I64, SketchColumns]:
+def sketch_merge(sizes: U32, keys: I32, counts: U64, zeros: U64, groups: I64) -> tuple[I64, SketchColumns]:
     """Merge the sketches of each group; groups come back ascending."""
 
 def sketch_quantile(sizes: U32, keys: I32, counts: U64, zeros: U64, q: float) -> F64:

@@ -18,12 +18,21 @@ from telemetryx.training.train import Options, train
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, check, write."""
-    parser = argparse.ArgumentParser(prog="python -m telemetryx.training", description=__doc__.splitlines()[0])
-    parser.add_argument("columns", type=Path, help="samples of calm hosts, as telemetryx.training.Columns.save writes them")
+    parser = argparse.ArgumentParser(
+        prog="python -m telemetryx.training", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "columns", type=Path, help="samples of calm hosts, as telemetryx.training.Columns.save writes them"
+    )
     parser.add_argument("out", type=Path, help="folder for model.onnx, manifest.json and card.md")
     parser.add_argument("--id", required=True, help="name of the model")
     parser.add_argument("--version", required=True, type=int, help="version of the model")
-    parser.add_argument("--margin", type=float, default=Options().margin, help="how far above the calm rows the threshold lies")
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=Options().margin,
+        help="how far above the calm rows the threshold lies",
+    )
     given = parser.parse_args(arguments)
     try:
         trained = train(

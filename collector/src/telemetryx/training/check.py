@@ -55,7 +55,9 @@ def parity(model: bytes, rows: F32) -> Parity:
     theirs = reference(model, rows).astype(np.float64)
     worst = float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs)), initial=0.0))
     if not worst <= TOLERANCE:
-        raise CheckFailed(f"the agent's score differs from onnxruntime's by {worst:.3g}; at most {TOLERANCE} is allowed")
+        raise CheckFailed(
+            f"the agent's score differs from onnxruntime's by {worst:.3g}; at most {TOLERANCE} is allowed"
+        )
     return Parity(rows=len(rows), worst=worst)
 
 

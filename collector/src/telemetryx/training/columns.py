@@ -28,7 +28,9 @@ class Columns:
 
     def save(self, path: Path) -> None:
         """Write an .npz file, for a child process."""
-        series = json.dumps([[name, dict(labels)] for name, labels in zip(self.names, self.labels, strict=True)])
+        series = json.dumps(
+            [[name, dict(labels)] for name, labels in zip(self.names, self.labels, strict=True)]
+        )
         with path.open("wb") as file:
             np.savez_compressed(
                 file,

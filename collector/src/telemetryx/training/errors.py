@@ -1,8 +1,8 @@
 """What can go wrong in training.
 
-    TrainingError
-    ├── TooLittleData   not enough calm rows to say what is normal
-    └── CheckFailed     a model that the agent wouldn't take, or would score differently
+TrainingError
+├── TooLittleData   not enough calm rows to say what is normal
+└── CheckFailed     a model that the agent wouldn't take, or would score differently
 """
 
 from telemetryx.errors import TelemetryXError

@@ -46,7 +46,9 @@ class Graph:
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401 - ONNX's own
         """Add a node and return the name of its output."""
         name = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, domain=domain, **attributes))
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), [name], name=name, domain=domain, **attributes)
+        )
         return name
 
     def scaled(self, center: ArrayLike, scale: ArrayLike) -> str:
@@ -103,7 +105,10 @@ def pca(model: Pca) -> bytes:
 
 
 def autoencoder(
-    center: ArrayLike, scale: ArrayLike, layers: Sequence[tuple[ArrayLike, ArrayLike]], activation: str = "Tanh"
+    center: ArrayLike,
+    scale: ArrayLike,
+    layers: Sequence[tuple[ArrayLike, ArrayLike]],
+    activation: str = "Tanh",
 ) -> bytes:
     """Write the distance between scaled features and what a network makes of them; `layers` are (weights, bias)."""
     width = np.asarray(center).size
@@ -119,7 +124,9 @@ def autoencoder(
 
 def isolation_forest(forest: Any, width: int) -> bytes:  # noqa: ANN401 - scikit-learn has no types
     """Write a fitted IsolationForest as one tree ensemble: 2^(-mean depth / expected depth)."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("tree", "id", "feature", "value", "mode", "yes", "no")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("tree", "id", "feature", "value", "mode", "yes", "no")
+    }
     leaves: dict[str, list[Any]] = {name: [] for name in ("tree", "id", "weight")}
     for number, (tree, used) in enumerate(zip(forest.estimators_, forest.estimators_features_, strict=True)):
         _tree(tree.tree_, number, used, columns, leaves)
@@ -144,10 +151,18 @@ def isolation_forest(forest: Any, width: int) -> bytes:  # noqa: ANN401 - scikit
         target_weights=leaves["weight"],
     )
     expected = _path_length(np.asarray([forest.max_samples_]))[0] * len(forest.estimators_)
-    return graph.finish(graph.add("Exp", graph.add("Mul", depth, graph.constant([-np.log(2.0) / expected]))), "forest")
+    return graph.finish(
+        graph.add("Exp", graph.add("Mul", depth, graph.constant([-np.log(2.0) / expected]))), "forest"
+    )
 
 
-def _tree(tree: Any, number: int, used: Any, columns: dict[str, list[Any]], leaves: dict[str, list[Any]]) -> None:  # noqa: ANN401
+def _tree(
+    tree: Any,  # noqa: ANN401 - scikit-learn has no types
+    number: int,
+    used: NDArray[np.int64],
+    columns: dict[str, list[Any]],
+    leaves: dict[str, list[Any]],
+) -> None:
     depths = np.zeros(tree.node_count, dtype=np.int64)
     for node in range(tree.node_count):
         yes, no = int(tree.children_left[node]), int(tree.children_right[node])

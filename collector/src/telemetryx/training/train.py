@@ -23,6 +23,7 @@ from telemetryx.training.errors import TooLittleData
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a model is fitted."""
@@ -103,7 +104,7 @@ def manifest(model_id: str, version: int, onnx: bytes, threshold: float, created
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def train(  # noqa: PLR0913 - each is said by name
+def train(
     columns: Columns,
     *,
     model_id: str,
