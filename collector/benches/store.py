@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script
 """Measures the store and the way into it on real sensor data: `python benches/store.py DATA [--series-samples N] [--json FILE]`.
 
 DATA is a folder with SKAB's and NAB's CSV files (any depth). Its columns become 95 series at 1 Hz, cut into batches as an
@@ -11,6 +12,7 @@ import csv
 import json
 import os
 import resource
+import sqlite3
 import sys
 import tempfile
 import time
@@ -39,9 +41,12 @@ def columns(folder: Path) -> list[np.ndarray]:
             delimiter = ";" if ";" in file.readline() else ","
             file.seek(0)
             rows = list(csv.DictReader(file, delimiter=delimiter))
-        for name in rows[0]:
-            if name.lower() not in {"datetime", "timestamp", "anomaly", "changepoint"}:
-                out.append(np.array([float(row[name]) for row in rows]))
+        names = [
+            name
+            for name in rows[0]
+            if name.lower() not in {"datetime", "timestamp", "anomaly", "changepoint"}
+        ]
+        out += [np.array([float(row[name]) for row in rows]) for name in names]
     return out
 
 
@@ -50,12 +55,18 @@ def batches(data: list[np.ndarray], samples: int, each: int) -> list:
     table = np.stack([np.resize(data[i % len(data)], samples) for i in range(SERIES)])
     epoch, numbers = os.urandom(16), np.arange(1, SERIES + 1, dtype=np.int64)
     offsets = np.arange(SERIES + 1, dtype=np.int64) * each
-    defs = definitions.encode([Definition(int(n), "value", {"device": f"d{n // 8}", "sensor": f"s{n}"}) for n in numbers])
+    defs = definitions.encode(
+        [Definition(int(n), "value", {"device": f"d{n // 8}", "sensor": f"s{n}"}) for n in numbers]
+    )
     out = []
     for seq, start in enumerate(range(0, samples - each + 1, each), start=1):
         times = T0 + np.arange(start, start + each, dtype=np.int64) * 1_000_000_000
-        block = SampleBlock(numbers, offsets, np.tile(times, SERIES), table[:, start : start + each].reshape(-1))
-        out.append(encode_batch(BatchKey("bench", epoch, seq), Payload(block), defined=defs if seq == 1 else b""))
+        block = SampleBlock(
+            numbers, offsets, np.tile(times, SERIES), table[:, start : start + each].reshape(-1)
+        )
+        out.append(
+            encode_batch(BatchKey("bench", epoch, seq), Payload(block), defined=defs if seq == 1 else b"")
+        )
     return out
 
 
@@ -116,7 +127,6 @@ async def measure(folder: Path, samples: int, each: int) -> list[dict]:
         row("bytes a sample in chunks", usage.chunk_bytes / usage.chunk_samples, "B", 1.8)
         await read_back(store, row)
         row("longest upkeep write", store.longest_ns()["upkeep"] / 1e6, "ms", 10)
-        await store.write(lambda db: db.execute("DELETE FROM meta WHERE key = ''"))
         await store.close()
         size = (Path(place) / "plain.db").stat().st_size
         row("bytes a sample in the file, compacted, not vacuumed", size / total, "B")
@@ -124,7 +134,12 @@ async def measure(folder: Path, samples: int, each: int) -> list[dict]:
         row("bytes a sample in the file, vacuumed", size / total, "B")
         row("  of it rollups", rollups / total, "B")
         store = await SqliteStore.open(Path(place) / "busy.db")
-        row("ingest, durable, compaction beside it", total / await take_in(store, frames, compacting=True), "samples/s", 2_000_000)
+        row(
+            "ingest, durable, compaction beside it",
+            total / await take_in(store, frames, compacting=True),
+            "samples/s",
+            2_000_000,
+        )
         row("longest ingest write beside compaction", store.longest_ns()["ingest"] / 1e6, "ms")
         row("longest upkeep write beside ingest", store.longest_ns()["upkeep"] / 1e6, "ms", 10)
         await store.close()
@@ -147,8 +162,6 @@ async def read_back(store: SqliteStore, row: object) -> None:
 
 def vacuumed(path: Path) -> tuple[int, int]:
     """Vacuum a closed store; return its size and what the rollups take of it."""
-    import sqlite3
-
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("VACUUM")
     try:

@@ -4,6 +4,7 @@ It shares the frames and the encoder with the collector, not the gateway: what i
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +25,9 @@ T0 = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 
 
-def samples(rows: dict[int, Sequence[tuple[int, float]]], flags: dict[int, Sequence[int]] | None = None) -> SampleBlock:
+def samples(
+    rows: dict[int, Sequence[tuple[int, float]]], flags: dict[int, Sequence[int]] | None = None
+) -> SampleBlock:
     """Make a block of {number: [(time, value), ...]}."""
     numbers = sorted(rows)
     offsets = np.zeros(len(numbers) + 1, np.int64)
@@ -101,7 +104,10 @@ class ReferenceAgent:
     def cut(self, content: Payload, defs: Sequence[Definition] = (), *, lane: int = 1) -> pb.Batch:
         """Cut a batch."""
         frame = frames.encode_batch(
-            BatchKey(self.name, self.epoch, self.next_seq), content, defined=definitions.encode(list(defs)), lane=lane
+            BatchKey(self.name, self.epoch, self.next_seq),
+            content,
+            defined=definitions.encode(list(defs)),
+            lane=lane,
         )
         self.next_seq += 1
         self.unacked[frame.epoch, frame.seq] = frame
@@ -116,7 +122,8 @@ class ReferenceAgent:
             epoch=self.epoch,
             next_seq=self.next_seq,
             unacked=[
-                pb.Held(epoch=epoch, seq=seq, checksum=batch.checksum) for (epoch, seq), batch in self.unacked.items()
+                pb.Held(epoch=epoch, seq=seq, checksum=batch.checksum)
+                for (epoch, seq), batch in self.unacked.items()
             ],
             boot_id=bytes(16),
             wall_ns=now_ns,
@@ -226,10 +233,8 @@ class Link:
 
     async def close(self) -> None:
         """End the session."""
-        try:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass
         if self._reading is not None:
             try:
                 async with asyncio.timeout(10):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from telemetryx.clock import SystemClock
 from telemetryx.gateway.server import Config, Gateway
 from telemetryx.hot.memory import MemoryHot
 from telemetryx.ingest.ingest import Ingest
-from telemetryx.clock import SystemClock
 from telemetryx.store.sqlite.store import SqliteStore
 
 
@@ -26,6 +26,7 @@ class Core:
 
     @classmethod
     async def start(cls, path: Path, config: Config | None = None, **limits: int) -> "Core":
+        """Start all parts."""
         store = await SqliteStore.open(path)
         ingest = Ingest(store, **limits)
         hot = MemoryHot(SystemClock())
@@ -36,6 +37,7 @@ class Core:
         return cls(store, ingest, gateway, hot, running)
 
     async def stop(self) -> None:
+        """Stop them as app.py does: the door first."""
         await self.gateway.close(2)
         await self.ingest.close()
         await self.running

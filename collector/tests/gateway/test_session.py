@@ -2,14 +2,18 @@
 
 import asyncio
 import sqlite3
+from pathlib import Path
 
 import grpc
 import pytest
-from reference_agent import SECOND, T0, ReferenceAgent, defined, events, samples, window
 
+from gateway.conftest import Core
+from reference_agent import SECOND, T0, ReferenceAgent, defined, events, samples, window
+from telemetryx.gateway.server import Config
 from telemetryx.store.interface import AgentQuery, EventQuery
 from telemetryx.types import AgentState
 from telemetryx.wire._pb2 import link_pb2 as pb
+from telemetryx.wire._pb2.link_pb2_grpc import LinkStub
 from telemetryx.wire.payload import Payload
 
 
@@ -18,13 +22,13 @@ def content(first: int = 0, count: int = 5, number: int = 1) -> Payload:
     return Payload(samples({number: [(T0 + (first + i) * SECOND, float(first + i)) for i in range(count)]}))
 
 
-async def stored(core) -> list[float]:
+async def stored(core: Core) -> list[float]:
     """All values of all series."""
     ids = [series.id for series in await core.store.series()]
     return (await core.store.samples(ids, 0, 1 << 62)).values.tolist()
 
 
-async def test_what_is_acknowledged_is_stored(core) -> None:
+async def test_what_is_acknowledged_is_stored(core: Core) -> None:
     """Batches sent over gRPC are acknowledged, and then they are in the store."""
     agent = ReferenceAgent()
     async with agent.session(core.gateway.port) as link:
@@ -36,7 +40,7 @@ async def test_what_is_acknowledged_is_stored(core) -> None:
     assert core.hot.latest([1])[1].value == 9.0
 
 
-async def test_a_resent_batch_is_acknowledged_again_and_stored_once(core) -> None:
+async def test_a_resent_batch_is_acknowledged_again_and_stored_once(core: Core) -> None:
     """After a lost acknowledgement the agent sends again, also in a new session: one copy is stored."""
     agent = ReferenceAgent()
     first = agent.cut(content(), defined("temp"))
@@ -53,7 +57,7 @@ async def test_a_resent_batch_is_acknowledged_again_and_stored_once(core) -> Non
     assert await stored(core) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
-async def test_unknown_numbers_are_asked_for_and_not_acknowledged(core) -> None:
+async def test_unknown_numbers_are_asked_for_and_not_acknowledged(core: Core) -> None:
     """A batch without definitions gets NeedDefinitions, and is stored once it brings them."""
     agent = ReferenceAgent()
     bare = agent.cut(content(number=7))
@@ -68,7 +72,7 @@ async def test_unknown_numbers_are_asked_for_and_not_acknowledged(core) -> None:
     assert len(await stored(core)) == 5
 
 
-async def test_another_batch_of_the_same_name_is_a_conflict(core) -> None:
+async def test_another_batch_of_the_same_name_is_a_conflict(core: Core) -> None:
     """A cloned disk cuts another batch with a stored key: a Conflict names the stored checksum, also in the greeting."""
     agent = ReferenceAgent()
     async with agent.session(core.gateway.port) as link:
@@ -85,7 +89,7 @@ async def test_another_batch_of_the_same_name_is_a_conflict(core) -> None:
     assert await stored(core) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
-async def test_a_clone_that_redefines_a_number_is_a_conflict(core) -> None:
+async def test_a_clone_that_redefines_a_number_is_a_conflict(core: Core) -> None:
     """Numbers stand for one series in an epoch: another meaning is a Conflict, so that the agent starts a new epoch."""
     agent = ReferenceAgent()
     async with agent.session(core.gateway.port) as link:
@@ -98,7 +102,7 @@ async def test_a_clone_that_redefines_a_number_is_a_conflict(core) -> None:
     assert len(await stored(core)) == 5
 
 
-async def test_a_refused_batch_says_why_and_hurts_nobody(core) -> None:
+async def test_a_refused_batch_says_why_and_hurts_nobody(core: Core) -> None:
     """Garbage, a wrong checksum and an unknown codec are refused by name; the batch beside them is stored."""
     agent = ReferenceAgent()
     good = agent.cut(content(), defined("temp"))
@@ -114,10 +118,8 @@ async def test_a_refused_batch_says_why_and_hurts_nobody(core) -> None:
     assert len(await stored(core)) == 5
 
 
-async def test_a_payload_over_the_limit_is_refused_before_it_is_decoded(tmp_path) -> None:
+async def test_a_payload_over_the_limit_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     """A batch larger than max_batch is refused with the figures."""
-    from telemetryx.gateway.server import Config  # noqa: PLC0415
-
     from gateway.conftest import Core  # noqa: PLC0415
 
     core = await Core.start(tmp_path / "t.db", Config(port=0, max_batch=1000))
@@ -134,7 +136,7 @@ async def test_a_payload_over_the_limit_is_refused_before_it_is_decoded(tmp_path
         await core.stop()
 
 
-async def test_a_loss_frame_fills_the_hole(core) -> None:
+async def test_a_loss_frame_fills_the_hole(core: Core) -> None:
     """Loss frames are acknowledged like batches, and the loss ledger says what was in them."""
     agent = ReferenceAgent()
     one = agent.cut(content(), defined("temp"))
@@ -145,15 +147,17 @@ async def test_a_loss_frame_fills_the_hole(core) -> None:
     )
     async with agent.session(core.gateway.port) as link:
         await link.send(three, one, loss)
-        await link.until(lambda: any(
-            m.WhichOneof("frame") == "ack" and m.ack.holdings[0].upto == 3 for m in agent.received
-        ))
+        await link.until(
+            lambda: any(
+                m.WhichOneof("frame") == "ack" and m.ack.holdings[0].upto == 3 for m in agent.received
+            )
+        )
     (gap,) = await core.store.gaps()
     assert (gap.cause, gap.count, gap.first_seq) == ("overflowed", 12, 2)
     assert {(row.cause, row.count) for row in await core.store.loss()} >= {("overflowed", 12), ("stored", 10)}
 
 
-async def test_windows_and_events_arrive_too(core) -> None:
+async def test_windows_and_events_arrive_too(core: Core) -> None:
     """Every table of a payload is stored and can be asked for."""
     agent = ReferenceAgent()
     rich = Payload(
@@ -171,11 +175,13 @@ async def test_windows_and_events_arrive_too(core) -> None:
     assert (windows.count.tolist(), windows.sum.tolist()) == ([3], [6.0])
 
 
-async def test_status_shows_in_the_fleet(core) -> None:
+async def test_status_shows_in_the_fleet(core: Core) -> None:
     """An agent's newest status is what the fleet page shows; when its session ends it is silent, not failed."""
     agent = ReferenceAgent(labels={"site": "north"})
     async with agent.session(core.gateway.port) as link:
-        await link.send(pb.Status(backlog_bytes=77, backlog_batches=3, oldest_ns=0, wall_ns=T0, json='{"a":1}'))
+        await link.send(
+            pb.Status(backlog_bytes=77, backlog_batches=3, oldest_ns=0, wall_ns=T0, json='{"a":1}')
+        )
         async with asyncio.timeout(10):
             while (await core.store.agent("agent-1")).backlog_bytes != 77:
                 await asyncio.sleep(0.05)
@@ -189,7 +195,7 @@ async def test_status_shows_in_the_fleet(core) -> None:
     assert (await core.store.agents(AgentQuery())).agents[0].state is AgentState.SILENT
 
 
-async def test_two_sessions_of_one_agent_store_each_batch_once(core) -> None:
+async def test_two_sessions_of_one_agent_store_each_batch_once(core: Core) -> None:
     """A link that died unnoticed and its successor may both deliver: the ledger keeps one copy."""
     agent = ReferenceAgent()
     batches = [agent.cut(content(i * 5), defined("temp") if i == 0 else ()) for i in range(40)]
@@ -201,7 +207,7 @@ async def test_two_sessions_of_one_agent_store_each_batch_once(core) -> None:
     assert await stored(core) == [float(i) for i in range(200)]
 
 
-async def test_a_store_that_cannot_write_acknowledges_nothing_and_resumes(core) -> None:
+async def test_a_store_that_cannot_write_acknowledges_nothing_and_resumes(core: Core) -> None:
     """While another program locks the file, agents are told to slow down; afterwards the same batch is stored."""
     agent = ReferenceAgent()
     async with agent.session(core.gateway.port) as link:
@@ -227,7 +233,7 @@ async def test_a_store_that_cannot_write_acknowledges_nothing_and_resumes(core) 
     assert core.ingest.health().ready
 
 
-async def test_what_does_not_begin_with_a_hello_is_turned_away(core) -> None:
+async def test_what_does_not_begin_with_a_hello_is_turned_away(core: Core) -> None:
     """A first frame that is no hello, or a hello of another version, ends the call with a reason."""
     for frame, code in (
         (pb.FromAgent(status=pb.Status()), grpc.StatusCode.INVALID_ARGUMENT),
@@ -236,8 +242,6 @@ async def test_what_does_not_begin_with_a_hello_is_turned_away(core) -> None:
         (pb.FromAgent(hello=pb.Hello(wire=1, agent="a", epoch=b"short")), grpc.StatusCode.INVALID_ARGUMENT),
     ):
         async with grpc.aio.insecure_channel(f"localhost:{core.gateway.port}") as channel:
-            from telemetryx.wire._pb2.link_pb2_grpc import LinkStub  # noqa: PLC0415
-
             call = LinkStub(channel).Session()
             await call.write(frame)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -245,7 +249,7 @@ async def test_what_does_not_begin_with_a_hello_is_turned_away(core) -> None:
             assert refused.value.code() is code
 
 
-async def test_a_closing_gateway_acknowledges_what_it_took(core) -> None:
+async def test_a_closing_gateway_acknowledges_what_it_took(core: Core) -> None:
     """Shutdown lets the batches under way be committed and heard of."""
     agent = ReferenceAgent()
     async with agent.session(core.gateway.port) as link:

@@ -75,6 +75,7 @@ class Ingest:
         self._max_group = max_group
         self._queue: deque[_Waiting] = deque()
         self._queued = 0
+        self._taken: dict[int, list[_Waiting]] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Condition()
         self._closing = False
@@ -151,7 +152,10 @@ class Ingest:
         finally:
             committing.cancel()
             await asyncio.gather(committing, return_exceptions=True)
-            self._drop_queue(IngestClosed("the collector is shutting down"))
+            closed = IngestClosed("the collector is shutting down")
+            for one in (one for group in self._taken.values() for one in group):
+                self._give_up(one, closed)
+            self._drop_queue(closed)
 
     async def close(self) -> None:
         """Take no more, and let `run` finish what waits."""
@@ -170,6 +174,7 @@ class Ingest:
         ):
             group.append(self._queue.popleft())
             size += group[-1].cost
+        self._taken[id(group)] = group
         return group
 
     async def _decode(self, waiting: list[_Waiting]) -> _Group:
@@ -184,10 +189,11 @@ class Ingest:
             except Exception as error:
                 log.exception("ingest.commit_failed")
                 self._fail(StoreError(f"the commit failed unexpectedly: {error!r}"), group)
-            finally:
-                self._queued -= sum(one.cost for one in group.waiting)
-                async with self._room:
-                    self._room.notify_all()
+            # Not in a `finally`: what a cancellation interrupts is given up by run(), which finds it in _taken.
+            del self._taken[id(group.waiting)]
+            self._queued -= sum(one.cost for one in group.waiting)
+            async with self._room:
+                self._room.notify_all()
 
     async def _commit(self, group: _Group) -> None:
         for one, refused in group.refused:
