@@ -233,12 +233,13 @@ class Link:
 
     async def close(self) -> None:
         """End the session."""
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             await self._call.done_writing()
         if self._reading is not None:
-            try:
-                async with asyncio.timeout(10):
-                    await self._reading
-            except TimeoutError:
-                self._call.cancel()
-                await asyncio.gather(self._reading, return_exceptions=True)
+            await asyncio.wait({self._reading}, timeout=10)
+            self._call.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    def vanish(self) -> None:
+        """Break the call off, as a machine without power does."""
+        self._call.cancel()

@@ -84,6 +84,7 @@ class Session:
         self._waiting = 0
         self._slow: tuple[int, str] | None = None
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._eased = asyncio.Event()
         self._skew_ms = 0.0
 
@@ -120,7 +121,7 @@ class Session:
             if closing.done() and not reading.done():
                 reading.cancel()
             await self._settle()
-            if reading.done() and not reading.cancelled():
+            if reading.done() and not reading.cancelled() and reading.exception() is None:
                 return reading.result()
             return "the collector is shutting down" if closing.done() else "the link broke"
         finally:
@@ -137,7 +138,17 @@ class Session:
                     await self._eased.wait()
         except TimeoutError:
             log.warning("gateway.unsettled", agent=self._agent, batches=self._waiting)
-        await self._flush()
+        try:
+            await self._flush()
+        except (
+            grpc.RpcError,
+            grpc.aio.UsageError,
+            grpc.aio.InternalError,
+            asyncio.InvalidStateError,
+        ) as error:
+            log.debug(
+                "gateway.unheard", agent=self._agent, reason=str(error)
+            )  # it will ask again, and be told
 
     # --- in
 
@@ -263,7 +274,11 @@ class Session:
             await self._flush()
 
     async def _flush(self) -> None:
-        """Write everything that gathered."""
+        """Write everything that gathered; one at a time, as the call's stream asks for."""
+        async with self._writing:
+            await self._write()
+
+    async def _write(self) -> None:
         fresh, self._fresh = self._fresh, {}
         answers, self._answers = self._answers, []
         credit, self._credit = self._credit, 0

@@ -44,6 +44,9 @@ FRAME_COST: Final = 512
 GROUP_BYTES: Final = 8 << 20
 """Payload bytes of one group, about: what is decoded and not yet committed stays small."""
 
+GROUP_ROWS: Final = 1_000_000
+"""Decoded samples of one group, about: a few bytes on the wire can stand for many in memory."""
+
 Subscriber = Callable[[Committed], None]
 
 
@@ -145,8 +148,7 @@ class Ingest:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    group = await self._decode(self._take())
-                    await decoded.put(group)
+                    await decoded.put(await self._decode(self._take()))
             await decoded.put(None)
             await committing
         finally:
@@ -174,11 +176,16 @@ class Ingest:
         ):
             group.append(self._queue.popleft())
             size += group[-1].cost
-        self._taken[id(group)] = group
         return group
 
     async def _decode(self, waiting: list[_Waiting]) -> _Group:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _decode, waiting)
+        """Decode in the thread. What would make the group too large in memory goes back to the head of the queue."""
+        self._taken[id(waiting)] = waiting
+        group = await asyncio.get_running_loop().run_in_executor(self._threads, _decode, waiting)
+        del self._taken[id(waiting)]
+        self._queue.extendleft(reversed(waiting[len(group.waiting) :]))
+        self._taken[id(group.waiting)] = group.waiting
+        return group
 
     async def _commit_all(self, groups: "asyncio.Queue[_Group | None]") -> None:
         while (group := await groups.get()) is not None:
@@ -281,11 +288,17 @@ _NAMES: Final[dict[type[Outcome], str]] = {
 
 def _decode(waiting: list[_Waiting]) -> _Group:
     """Decode a group, in a thread. What can't be decoded is refused; it doesn't hurt its neighbours."""
-    group = _Group(waiting, [], [], [])
+    group = _Group([], [], [], [])
+    rows = 0
     for one in waiting:
+        if rows >= GROUP_ROWS:
+            break
+        group.waiting.append(one)
         try:
             if isinstance(one.frame, pb.Batch):
-                group.batches.append((one, wire.batch(one.agent, one.frame)))
+                batch = wire.batch(one.agent, one.frame)
+                rows += len(batch.samples)
+                group.batches.append((one, batch))
             else:
                 group.losses.append((one, wire.loss(one.agent, one.frame)))
         except WireError as error:

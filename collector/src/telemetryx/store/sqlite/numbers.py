@@ -6,6 +6,7 @@ and looks again when a number is missing. The writer forgets everything after a 
 
 import json
 import sqlite3
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,11 +19,12 @@ _KEPT: Final = 512
 
 
 class Numbers:
-    """Number to id, for one connection."""
+    """Number to id. The writer has its own; all readers share one."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self._epochs: dict[int, tuple[I64, I64]] = {}
+        self._lock = threading.Lock()
 
     def forget(self) -> None:
         """Drop everything: a transaction was undone."""
@@ -48,9 +50,10 @@ class Numbers:
         ).fetchall()
         table = np.array(rows, np.int64).reshape(-1, 2)
         known = np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
-        if len(self._epochs) >= _KEPT:
-            self._epochs.pop(next(iter(self._epochs)))
-        self._epochs[epoch] = known
+        with self._lock:
+            if len(self._epochs) >= _KEPT:
+                self._epochs.pop(next(iter(self._epochs)))
+            self._epochs[epoch] = known
         return known
 
 
