@@ -22,13 +22,16 @@ pub struct HostConfig {
     pub procfs_root: PathBuf,
     /// Where /sys is mounted; a copy of one is read as well.
     pub sysfs_root: PathBuf,
+    /// Where the host's own root directory is mounted, to see how full its file systems are.
+    pub root: PathBuf,
     /// Groups that are read: cpu, load, memory, paging, disk, filesystem, network, processes, temperature, pressure. Empty: all.
     pub groups: Vec<String>,
     /// Block devices that are left out, by the beginning of their names.
     pub ignore_disks: Vec<String>,
     /// Network interfaces that are left out, by the beginning of their names.
     pub ignore_interfaces: Vec<String>,
-    /// File system types that are left out, such as tmpfs.
+    /// File system types that are left out: those without a disk, and those of other hosts, which may
+    /// block the one who asks when the other host is away.
     pub ignore_filesystems: Vec<String>,
     /// Most series of one kind (disks, interfaces, mounts, sensors): a host with thousands of containers
     /// doesn't fill the series table.
@@ -44,24 +47,31 @@ impl Default for HostConfig {
             site: String::new(),
             procfs_root: "/proc".into(),
             sysfs_root: "/sys".into(),
+            root: "/".into(),
             groups: Vec::new(),
             ignore_disks: list(&["loop", "ram", "zram", "fd", "sr"]),
             ignore_interfaces: list(&["veth", "br-", "docker", "virbr", "cali", "flannel", "cni"]),
             ignore_filesystems: list(&[
+                "9p",
                 "autofs",
                 "binfmt_misc",
                 "bpf",
                 "cgroup",
+                "ceph",
                 "cgroup2",
+                "cifs",
                 "configfs",
                 "debugfs",
                 "devpts",
                 "devtmpfs",
                 "efivarfs",
                 "fuse.lxcfs",
+                "fuse.sshfs",
                 "fusectl",
                 "hugetlbfs",
                 "mqueue",
+                "nfs",
+                "nfs4",
                 "nsfs",
                 "overlay",
                 "proc",
@@ -69,6 +79,7 @@ impl Default for HostConfig {
                 "ramfs",
                 "rpc_pipefs",
                 "securityfs",
+                "smb3",
                 "squashfs",
                 "sysfs",
                 "tmpfs",

@@ -1,127 +1,75 @@
-//! The host input: this machine's own metrics, read from the kernel, under OpenTelemetry's names.
+//! The host input: this host's own metrics, from the kernel.
 //!
-//! One round an interval, aligned to the wall clock so that hosts sample together. Every file is read
-//! in its own collector ([`cpu`], [`memory`], [`disk`], [`network`], [`system`], [`sensors`],
-//! [`filesystem`]); what this kernel doesn't offer is passed over. `device` is this host: disks and
-//! interfaces are labels of their own. Paths are configurable, so that a recorded tree can be replayed.
+//! Ticks fall on multiples of the interval by the wall clock, and samples carry that time: all
+//! hosts of a fleet have the same timeline. docs/how-to/host-metrics.md lists the metrics.
 
 mod config;
-mod cpu;
-mod disk;
-mod filesystem;
-mod memory;
-mod network;
-mod procfs;
+mod parse;
+mod sampler;
 mod sensors;
-mod system;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::door::{Door, Refused};
 use crate::intake::{IntakeBuilder, SeriesCache};
-pub use config::*;
-use procfs::Roots;
+pub use config::{HostConfig, HostError};
+pub use sampler::Sampler;
 
-/// Where one round's samples go.
-struct Sink<'a, 'b> {
-    out: &'a mut IntakeBuilder<'b>,
-    device: &'a str,
-    site: &'a str,
-    time: i64,
-}
-
-impl Sink<'_, '_> {
-    /// One sample of this host.
-    fn put(&mut self, name: &str, labels: &[(&str, &str)], unit: &str, value: f64) {
-        // Empty ones (no site, the unused places) are no labels.
-        let mut all = [("_", ""); 6];
-        all[0] = ("device", self.device);
-        all[1] = ("site", self.site);
-        let used = labels.len().min(all.len() - 2);
-        all[2..2 + used].copy_from_slice(&labels[..used]);
-        if let Err(rejection) = self.out.sample(name, &all[..2 + used], unit, Some(self.time), value, 0) {
-            self.out.rejected(rejection.cause, &rejection.reason, name.as_bytes());
-        }
-    }
-}
-
-/// What one round needs and keeps for the next.
-struct Rounds {
-    config: HostConfig,
-    roots: Roots,
-    device: String,
-    cpu: cpu::Rates,
-    cache: SeriesCache,
-}
-
-impl Rounds {
-    fn new(config: HostConfig) -> Result<Self, HostError> {
-        let roots = Roots::new(&config);
-        roots.check().map_err(|error| HostError::NoProc { path: config.procfs_root.clone(), error })?;
-        let device = if config.device.is_empty() { procfs::hostname(&roots) } else { config.device.clone() };
-        let mut cpu = cpu::Rates::default();
-        // The first round needs counters to differ from.
-        cpu.prime(&roots);
-        Ok(Self { config, roots, device, cpu, cache: SeriesCache::new() })
-    }
-
-    /// Reads everything once. Blocks: a sick disk may take its time.
-    fn read(&mut self, door: &Door) -> telemetry::Intake {
-        let at = door.now();
-        let mut out = IntakeBuilder::new(door, &mut self.cache, at);
-        let mut sink = Sink { out: &mut out, device: &self.device, site: &self.config.site, time: at.wall };
-        let (roots, config) = (&self.roots, &self.config);
-        self.cpu.sample(roots, config, &mut sink);
-        memory::sample(roots, config, &mut sink);
-        disk::sample(roots, config, &mut sink);
-        network::sample(roots, config, &mut sink);
-        system::sample(roots, config, &mut sink);
-        sensors::sample(roots, config, &mut sink);
-        filesystem::sample(roots, config, &mut sink);
-        out.finish()
-    }
-}
-
-/// Samples until shutdown.
+/// Takes this host's metrics until `shutdown`.
 ///
 /// # Errors
-/// [`HostError`] when there is nothing to sample.
+/// [`HostError`].
 pub async fn run(config: HostConfig, door: Door, shutdown: CancellationToken) -> Result<(), HostError> {
     config.check()?;
-    let every = config.interval.0;
-    let mut rounds = Rounds::new(config)?;
-    let mut ticks = interval_at(Instant::now() + until_next(door.now().wall, every), every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let stat = config.procfs_root.join("stat");
+    std::fs::metadata(&stat)
+        .map_err(|error| HostError::NoProc { path: config.procfs_root.clone(), error })?;
+    let interval = i64::try_from(config.interval.0.as_nanos()).unwrap_or(i64::MAX);
+    let mut worker = Some((Sampler::new(config), SeriesCache::new()));
+    let mut last = i64::MIN;
+    let mut told = false;
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shutdown.cancelled() => return Ok(()),
-        }
-        let reader = door.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let intake = rounds.read(&reader);
-            (rounds, intake)
-        });
-        let intake;
-        (rounds, intake) = read.await.map_err(|error| HostError::Task(error.to_string()))?;
-        // Nobody waits for an answer: a full journal costs this round, and `status` counts that it pushed back.
-        match door.submit_waiting(intake, every.min(Duration::from_secs(5))).await {
-            Ok(_) => {}
-            Err(Refused::Busy { .. }) => {
-                tracing::warn!("the journal is full: a round of host metrics is left out")
+        let wall = door.now().wall;
+        let due = wall.div_euclid(interval) * interval;
+        // A timer may fire a little early by the wall clock, and that may be set back: no tick comes twice.
+        if due == last || last == i64::MIN {
+            last = due;
+            let pause = Duration::from_nanos(due.saturating_add(interval).saturating_sub(wall).max(1) as u64);
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => continue,
             }
-            Err(error) => tracing::error!(%error, "host metrics can't be kept"),
+        }
+        last = due;
+        let Some((mut sampler, mut cache)) = worker.take() else { return Ok(()) };
+        let at = door.clone();
+        // Kernel files answer at once, but a file system that is asked how full it is may not.
+        let tick = tokio::task::spawn_blocking(move || {
+            let mut out = IntakeBuilder::new(&at, &mut cache, at.now());
+            let trouble = sampler.sample(due, &mut out);
+            (out.finish(), trouble, (sampler, cache))
+        });
+        let (intake, trouble, again) = tick.await.map_err(|error| HostError::Task(error.to_string()))?;
+        worker = Some(again);
+        if let Some(reason) = trouble
+            && !told
+        {
+            told = true;
+            tracing::warn!(%reason, "some host metrics are refused");
+        }
+        // This sensor can't be asked to wait: what the journal has no room for is lost, and said so once a tick.
+        match door.submit(intake) {
+            Ok(_) => {}
+            Err(
+                error
+                @ (Refused::Busy { .. } | Refused::TooLarge | Refused::Slow { .. } | Refused::Broken(_)),
+            ) => {
+                tracing::warn!(%error, "a tick of host metrics is lost");
+            }
         }
     }
-}
-
-/// Time until the next whole multiple of the interval.
-fn until_next(wall: i64, every: Duration) -> Duration {
-    let every = i64::try_from(every.as_nanos()).unwrap_or(i64::MAX);
-    Duration::from_nanos((every - wall.rem_euclid(every)) as u64)
 }
 
 #[cfg(test)]
