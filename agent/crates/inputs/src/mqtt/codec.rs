@@ -1,12 +1,12 @@
 //! Bytes to packets: framing and decoding of what a client sends.
 //!
 //! PUBLISH and the four acks are read here in place (they are the hot path, and nothing is copied);
-//! CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT and publish properties go through rumqttd's codecs,
+//! CONNECT ([`super::connect`]), SUBSCRIBE, UNSUBSCRIBE, DISCONNECT and publish properties go through rumqttd's codecs,
 //! behind checks of what those take for granted: a known packet type (theirs panics on some), the
 //! reserved flag bits, a complete frame, packet ids other than 0, text without NUL, no property
 //! given twice. Nothing is allocated on the word of a length field.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rumqttd::protocol::{self, DisconnectReasonCode, Packet, Protocol, RetainForwardRule, v4::V4, v5::V5};
 
 use super::message::Properties;
@@ -118,50 +118,6 @@ pub struct Publish<'a> {
     pub properties: Option<Box<Properties>>,
 }
 
-/// A will, as CONNECT carries it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Will {
-    /// Checked topic name.
-    pub topic: String,
-    /// Payload.
-    pub payload: Bytes,
-    /// 0 to 2.
-    pub qos: u8,
-    /// Keep it.
-    pub retain: bool,
-    /// Seconds between the connection's end and the will.
-    pub delay: u32,
-    /// Seconds of life once published.
-    pub expiry: Option<u32>,
-    /// v5 properties.
-    pub properties: Option<Box<Properties>>,
-}
-
-/// A CONNECT.
-#[derive(Clone, Debug)]
-pub struct Connect {
-    /// Protocol.
-    pub version: Version,
-    /// May be empty.
-    pub client: String,
-    /// Clean session (3.1.1), clean start (5).
-    pub clean: bool,
-    /// Seconds; 0 is off.
-    pub keep_alive: u16,
-    /// v5: seconds the session outlives the connection; `None` when not given.
-    pub expiry: Option<u32>,
-    /// v5: most QoS 1 and 2 messages we may have in flight.
-    pub receive_maximum: u16,
-    /// v5: the largest packet the client takes.
-    pub max_packet: Option<u32>,
-    /// v5: an extended authentication method, which we don't speak.
-    pub auth_method: Option<String>,
-    /// The will.
-    pub will: Option<Will>,
-    /// Name and password.
-    pub login: Option<(String, String)>,
-}
-
 /// One requested subscription.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -231,7 +187,7 @@ pub enum Incoming<'a> {
     },
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Violation> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Violation> {
     let text = std::str::from_utf8(bytes).map_err(|_| Violation::malformed("text that is not UTF-8"))?;
     if text.contains('\0') { Err(Violation::malformed("text that holds a NUL character")) } else { Ok(text) }
 }
@@ -243,7 +199,7 @@ fn take_u16(rest: &mut &[u8]) -> Result<u16, Violation> {
     Ok(u16::from_be_bytes([head[0], head[1]]))
 }
 
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Violation> {
+pub(super) fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Violation> {
     let n = usize::from(take_u16(rest)?);
     let (head, tail) =
         rest.split_at_checked(n).ok_or_else(|| Violation::malformed("the packet ends early"))?;
@@ -275,7 +231,7 @@ fn take_varint(rest: &mut &[u8]) -> Result<u32, Violation> {
 
 /// Takes a property block and checks that each id but the user property stands there once, which
 /// rumqttd's codec doesn't. `repeatable` may repeat too.
-fn check_properties<'a>(rest: &mut &'a [u8], repeatable: u8) -> Result<&'a [u8], Violation> {
+pub(super) fn check_properties<'a>(rest: &mut &'a [u8], repeatable: u8) -> Result<&'a [u8], Violation> {
     let n = take_varint(rest)? as usize;
     let (block, tail) =
         rest.split_at_checked(n).ok_or_else(|| Violation::malformed("the properties end early"))?;
@@ -316,7 +272,7 @@ fn check_properties<'a>(rest: &mut &'a [u8], repeatable: u8) -> Result<&'a [u8],
 }
 
 /// Lets rumqttd's codec read one whole packet.
-fn read(version: Version, whole: &[u8]) -> Result<Packet, Violation> {
+pub(super) fn read(version: Version, whole: &[u8]) -> Result<Packet, Violation> {
     let mut bytes = BytesMut::from(whole);
     let packet = match version {
         Version::V4 => V4.read_mut(&mut bytes, whole.len()),
@@ -516,105 +472,6 @@ fn decode_disconnect(version: Version, frame: Frame<'_>) -> Result<Incoming<'sta
             Ok(Incoming::Disconnect { with_will, expiry })
         }
     }
-}
-
-/// The protocol level in a CONNECT, before anything else of it is read.
-///
-/// # Errors
-/// The first packet isn't a CONNECT of MQTT.
-pub fn level(frame: Frame<'_>) -> Result<u8, Violation> {
-    if frame.header != 0x10 {
-        return Err(Violation::protocol(format!(
-            "the first packet is of type {}, not CONNECT",
-            frame.header >> 4
-        )));
-    }
-    let mut rest = frame.body;
-    match take_bytes(&mut rest)? {
-        b"MQTT" | b"MQIsdp" => {}
-        _ => return Err(Violation::protocol("the protocol's name is not MQTT")),
-    }
-    rest.first().copied().ok_or_else(|| Violation::malformed("the packet ends early"))
-}
-
-/// Decodes a CONNECT of a level that [`level`] found to be 4 or 5.
-///
-/// # Errors
-/// [`Violation`].
-pub fn decode_connect(version: Version, frame: Frame<'_>) -> Result<Connect, Violation> {
-    let flags = *frame.body.get(7).ok_or_else(|| Violation::malformed("the packet ends early"))?;
-    if flags & 1 != 0 {
-        return Err(Violation::malformed("the reserved flag of CONNECT is set"));
-    }
-    if version == Version::V4 && flags & 0xc0 == 0x40 {
-        return Err(Violation::malformed("a password without a user name"));
-    }
-    let has_will = flags & 4 != 0;
-    let mut rest = frame.body.get(10..).unwrap_or_default();
-    if version == Version::V5 {
-        check_properties(&mut rest, 38)?;
-    }
-    text(take_bytes(&mut rest)?)?;
-    if version == Version::V5 && has_will {
-        check_properties(&mut rest, 38)?;
-    }
-    let fields = [has_will, has_will, flags & 0x80 != 0, flags & 0x40 != 0];
-    for _ in fields.iter().filter(|there| **there) {
-        take_bytes(&mut rest)?;
-    }
-    if !rest.is_empty() {
-        return Err(Violation::malformed("bytes are left over behind CONNECT"));
-    }
-    let Packet::Connect(connect, properties, will, will_properties, login) = read(version, frame.whole)?
-    else {
-        return Err(Violation::malformed("CONNECT"));
-    };
-    let will = will.map(|will| -> Result<Will, Violation> {
-        let topic = text(&will.topic)?.to_owned();
-        topic::check_name(&topic).map_err(|why| {
-            Violation::new(
-                DisconnectReasonCode::TopicNameInvalid,
-                format!("the will's topic {:?}: {why}", shorten(&topic)),
-            )
-        })?;
-        let p = will_properties;
-        let delay = p.as_ref().and_then(|p| p.delay_interval).unwrap_or(0);
-        let expiry = p.as_ref().and_then(|p| p.message_expiry_interval);
-        let properties = p.map(|p| Properties {
-            payload_format: p.payload_format_indicator,
-            content_type: p.content_type,
-            response_topic: p.response_topic,
-            correlation_data: p.correlation_data.map(|data| Bytes::copy_from_slice(&data)),
-            user: p.user_properties,
-        });
-        Ok(Will {
-            topic,
-            payload: Bytes::copy_from_slice(&will.message),
-            qos: will.qos as u8,
-            retain: will.retain,
-            delay,
-            expiry,
-            properties: properties.filter(|p| !p.is_empty()).map(Box::new),
-        })
-    });
-    let properties = properties.as_ref();
-    let receive_maximum = properties.and_then(|p| p.receive_maximum);
-    let max_packet = properties.and_then(|p| p.max_packet_size);
-    if receive_maximum == Some(0) || max_packet == Some(0) {
-        return Err(Violation::protocol("a receive maximum or maximum packet size of 0"));
-    }
-    Ok(Connect {
-        version,
-        client: connect.client_id,
-        clean: connect.clean_session,
-        keep_alive: connect.keep_alive,
-        expiry: properties.and_then(|p| p.session_expiry_interval),
-        receive_maximum: receive_maximum.unwrap_or(u16::MAX),
-        max_packet,
-        auth_method: properties.and_then(|p| p.authentication_method.clone()),
-        will: will.transpose()?,
-        login: login.map(|login| (login.username, login.password)),
-    })
 }
 
 /// A topic or id cut short for a message.

@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{self, Outcome};
 use super::broker::Broker;
 use super::codec::{self, Incoming, Publish, Version, Violation};
+use super::connect::Connect;
 use super::encode;
 use super::handshake::Held;
 use super::outbox::Next;
-use super::store::{Entry, Ticket};
-use super::subscribe;
+use super::store::Ticket;
 use crate::intake::SeriesCache;
 
 /// Topic aliases a client may set.
@@ -97,7 +97,7 @@ pub struct Connection {
 
 impl Connection {
     /// After CONNECT; `input` holds what was read behind it.
-    pub fn new(broker: Arc<Broker>, held: Held, connect: &codec::Connect, input: BytesMut) -> Self {
+    pub fn new(broker: Arc<Broker>, held: Held, connect: &Connect, input: BytesMut) -> Self {
         let window = usize::from(connect.receive_maximum.min(broker.config.max_inflight));
         Self {
             durable: broker.door.journal.durable(),
@@ -121,6 +121,11 @@ impl Connection {
             broker,
             held,
         }
+    }
+
+    /// A ping is answered at once, whatever waits for the disk.
+    pub(super) fn pong(&mut self) {
+        encode::pong(&mut self.out);
     }
 
     /// Queues bytes that go out when both marks have passed; the order is kept.
@@ -157,6 +162,8 @@ impl Connection {
                 Some(violation.reason)
             }
         };
+        // Taken over before its CONNACK: then nothing may be said at all.
+        let reason = reason.filter(|_| self.greeted);
         if let Some(reason) = reason {
             encode::disconnect(&mut self.out, self.version, reason);
         }
@@ -499,105 +506,5 @@ impl Connection {
         };
         let mut publish = Publish { topic: &topic, ..publish };
         self.submit(std::slice::from_mut(&mut publish))
-    }
-
-    fn control(&mut self, incoming: Incoming<'_>) -> Result<Option<End>, Violation> {
-        let session = Arc::clone(&self.held.session);
-        let client = || Arc::clone(&session.client);
-        match incoming {
-            Incoming::Publish(_) => {}
-            Incoming::PubAck { pkid } => {
-                let done = session.state().outbox.acknowledged(pkid);
-                self.broker.done(&session, done.iter().map(|delivery| delivery.number));
-            }
-            Incoming::PubRec { pkid, failed: true } => {
-                let done = session.state().outbox.refused(pkid);
-                self.broker.done(&session, done.iter().map(|delivery| delivery.number));
-            }
-            Incoming::PubRec { pkid, failed: false } => {
-                let (number, durable) = {
-                    let mut state = session.state();
-                    (state.outbox.received(pkid), state.durable)
-                };
-                let mut bytes = BytesMut::new();
-                // 0x92: packet identifier not found.
-                encode::ack(
-                    &mut bytes,
-                    self.version,
-                    encode::PUBREL,
-                    pkid,
-                    if number.is_some() { 0 } else { 0x92 },
-                );
-                // DURABILITY: were the PUBREL sent first and forgotten, a restart would send the
-                // message again under an id that the client has let go: twice.
-                let ticket = match number {
-                    Some(number) if durable => {
-                        self.broker.store.append([Entry::Received { client: client(), number }])
-                    }
-                    _ => 0,
-                };
-                self.respond(bytes, 0, ticket, 0);
-            }
-            Incoming::PubRel { pkid } => {
-                let (known, durable) = {
-                    let mut state = session.state();
-                    let known = state.inbound.unreleased.remove(&pkid);
-                    state.inbound.dirty |= known.is_some();
-                    (known, state.durable)
-                };
-                let mut bytes = BytesMut::new();
-                encode::ack(
-                    &mut bytes,
-                    self.version,
-                    encode::PUBCOMP,
-                    pkid,
-                    if known.is_some() { 0 } else { 0x92 },
-                );
-                // DURABILITY: after PUBCOMP the client may use the id for another message, which
-                // must not be taken for this one after a restart.
-                let ticket = match known {
-                    Some((position, _)) if durable => {
-                        self.broker.store.append([Entry::Released { client: client(), pkid, position }])
-                    }
-                    _ => 0,
-                };
-                self.respond(bytes, 0, ticket, 0);
-            }
-            Incoming::PubComp { pkid } => {
-                let done = session.state().outbox.completed(pkid);
-                self.broker.done(&session, done.iter().map(|delivery| delivery.number));
-            }
-            Incoming::Subscribe { pkid, id, requests } => {
-                let (codes, ticket) = subscribe::subscribe(
-                    &self.broker,
-                    &session,
-                    &self.held.rights,
-                    id.unwrap_or(0),
-                    requests,
-                );
-                let mut bytes = BytesMut::new();
-                encode::suback(&mut bytes, self.version, pkid, codes);
-                self.respond(bytes, 0, ticket, 0);
-            }
-            Incoming::Unsubscribe { pkid, filters } => {
-                let (reasons, ticket) = subscribe::unsubscribe(&self.broker, &session, filters);
-                let mut bytes = BytesMut::new();
-                encode::unsuback(&mut bytes, self.version, pkid, reasons);
-                self.respond(bytes, 0, ticket, 0);
-            }
-            Incoming::PingReq => encode::pong(&mut self.out),
-            Incoming::Disconnect { with_will, expiry } => {
-                if let Some(expiry) = expiry {
-                    if self.held.expiry == 0 && expiry > 0 {
-                        return Err(Violation::protocol(
-                            "a session expiry in DISCONNECT after none in CONNECT",
-                        ));
-                    }
-                    self.held.expiry = expiry.min(self.broker.config.max_session_expiry_secs);
-                }
-                return Ok(Some(if with_will { End::Lost } else { End::Goodbye }));
-            }
-        }
-        Ok(None)
     }
 }

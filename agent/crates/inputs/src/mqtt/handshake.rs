@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::acl::Rights;
 use super::broker::Broker;
-use super::codec::{Connect, Version, Will};
+use super::codec::Version;
+use super::connect::{Connect, Will};
 use super::session::{Owner, Session};
 use super::store::Ticket;
 

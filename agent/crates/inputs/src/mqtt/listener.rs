@@ -17,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
-use super::codec::{self, Connect, Version, Violation};
+use super::codec::{self, Version, Violation};
+use super::connect::{self, Connect};
 use super::connection::Connection;
 use super::{encode, handshake};
 
@@ -207,7 +208,7 @@ async fn read_connect<S: AsyncRead + Unpin>(
             ));
         }
         if let Some(frame) = codec::frame(input, max).map_err(|violation| (None, violation))? {
-            let version = match codec::level(frame).map_err(|violation| (None, violation))? {
+            let version = match connect::level(frame).map_err(|violation| (None, violation))? {
                 4 => Version::V4,
                 5 => Version::V5,
                 other => {
@@ -218,7 +219,7 @@ async fn read_connect<S: AsyncRead + Unpin>(
                     ));
                 }
             };
-            let connect = codec::decode_connect(version, frame).map_err(|violation| {
+            let connect = connect::decode_connect(version, frame).map_err(|violation| {
                 let code = match violation.reason {
                     DisconnectReasonCode::ProtocolError => ConnectReturnCode::ProtocolError,
                     DisconnectReasonCode::TopicNameInvalid => ConnectReturnCode::TopicNameInvalid,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::acl::Rights;
 use super::broker::{Broker, Outgoing};
-use super::codec::Will;
+use super::connect::Will;
 use crate::door::Refused;
 use crate::intake::{IntakeBuilder, SeriesCache};
 
