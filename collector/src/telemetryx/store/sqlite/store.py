@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -39,6 +40,7 @@ from telemetryx.store.sqlite import (
     verify,
 )
 from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.store.sqlite.planner import Adaptive
 from telemetryx.store.sqlite.readers import Readers
 from telemetryx.store.sqlite.writer import Priority, Writer
 from telemetryx.types import (
@@ -93,7 +95,7 @@ class SqliteStore:
         self._writer = Writer(lambda: connection.open_writer(path), self._committer.numbers.forget)
         self._readers = Readers(self._reader, readers)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store-compaction")
-        self._plan: sqlite3.Connection | None = None
+        self._planner = Adaptive(path)
         self._wal = path.with_name(path.name + "-wal")
         self._checkpointer = ThreadPoolExecutor(1, thread_name_prefix="store-checkpoint")
         self._checkpointing: Future[None] | None = None
@@ -325,13 +327,11 @@ class SqliteStore:
         """
         async with self._compacting:
             now = self._clock.now_ns()
-            swap = await self._work(
-                lambda db: compaction.plan(db, self._numbers, now, limit, everything=everything)
-            )
+            swap = await self._in_worker(lambda: self._planner.compaction(now, limit, everything=everything))
             if swap is not None:
                 made = swap
                 await self.write(lambda db: compaction.apply(db, made), Priority.UPKEEP)
-            refresh = await self._work(lambda db: rollup.plan(db, self._numbers, ROLLUP_PIECE))
+            refresh = await self._in_worker(lambda: self._planner.rollups(ROLLUP_PIECE))
             if refresh.ids:
                 await self.write(lambda db: rollup.apply(db, refresh), Priority.UPKEEP)
         return CompactReport(
@@ -342,20 +342,8 @@ class SqliteStore:
             more=bool(refresh.ids) or (swap is not None and (swap.more or everything)),
         )
 
-    async def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run planning on the worker's own connection and snapshot."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._planned, work)
-
-    def _planned(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with connection.translated():
-            if self._plan is None:
-                self._plan = connection.open_reader(self.path)
-            self._plan.execute("BEGIN")
-            try:
-                return work(self._plan)
-            finally:
-                if self._plan.in_transaction:
-                    self._plan.execute("ROLLBACK")
+    async def _in_worker(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def apply_retention(self, keep: Retention, now_ns: int) -> int:
         """Delete what is past its time, in small pieces; return the rows deleted."""
@@ -365,7 +353,10 @@ class SqliteStore:
             await self.write(lambda db: retention.note_horizon(db, before), Priority.UPKEEP)
         for rule in (*retention.rules(keep, now_ns), *retention.rollup_rules(keep, now_ns)):
             while True:
-                piece = await self.write(lambda db, rule=rule: retention.delete(db, rule), Priority.UPKEEP)  # type: ignore[misc]
+                async with (
+                    self._compacting
+                ):  # a chunk may not go between the plan and the swap of its successor
+                    piece = await self.write(partial(retention.delete, rule=rule), Priority.UPKEEP)
                 deleted += piece
                 if piece < retention.PIECE:
                     break
@@ -395,8 +386,7 @@ class SqliteStore:
     def _close(self) -> None:
         self._worker.shutdown(wait=True)
         self._checkpointer.shutdown(wait=True)
-        if self._plan is not None:
-            self._plan.close()
+        self._planner.close()
         self._readers.close()
         self._writer.close()
 

@@ -1,0 +1,241 @@
+"""Plans compaction and rollups on a connection of its own: in a thread when there is little to do, else in a process.
+
+Planning decodes, sorts and encodes: it takes a core, and Python's one lock with it, from the thread that commits. So a busy
+store does it in a child process (`python -m telemetryx.store.sqlite.planner FILE`), which reads the same file, answers over
+its pipe, and ends when the pipe does. It never writes; a dead one costs the piece it was at, which is planned again.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Final, Protocol, TypeVar
+
+import structlog
+
+from telemetryx.errors import StoreError, StoreUnavailable
+from telemetryx.store.sqlite import compaction, connection, rollup
+from telemetryx.store.sqlite.numbers import Numbers
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+HEAVY: Final = 100_000
+"""Samples in one run from which on the next is planned in the process."""
+IDLE_ROUNDS: Final = 12
+"""So many rounds with nothing to compact end the process."""
+ANSWER_TIMEOUT_S: Final = 5.0
+NICE: Final = 5
+_LENGTH: Final = struct.Struct("<Q")
+
+
+class Planner(Protocol):
+    """Plans on a snapshot of the file."""
+
+    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
+        """Choose and encode a run, or None when nothing is due."""
+        ...
+
+    def rollups(self, rows: int) -> rollup.Refresh:
+        """Recompute what is dirty."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class LocalPlanner:
+    """Plans where it is called."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file at the first call."""
+        self._path = path
+        self._numbers = Numbers()
+        self._connection: sqlite3.Connection | None = None
+
+    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
+        """Choose and encode a run."""
+        return self._on_snapshot(
+            lambda db: compaction.plan(db, self._numbers, now_ns, limit, everything=everything)
+        )
+
+    def rollups(self, rows: int) -> rollup.Refresh:
+        """Recompute what is dirty."""
+        return self._on_snapshot(lambda db: rollup.plan(db, self._numbers, rows))
+
+    def _on_snapshot(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with connection.translated():
+            if self._connection is None:
+                self._connection = connection.open_reader(self._path)
+            self._connection.execute("BEGIN")
+            try:
+                return work(self._connection)
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+class ProcessPlanner:
+    """Plans in a child process."""
+
+    def __init__(self, path: Path) -> None:
+        """Start the process."""
+        search = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
+            [sys.executable, "-m", __name__, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": search},
+        )
+
+    @property
+    def pid(self) -> int:
+        """Return the process's id."""
+        return self._process.pid
+
+    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
+        """Choose and encode a run."""
+        swap: compaction.Swap | None = self._ask("compaction", now_ns, limit, everything)
+        return swap
+
+    def rollups(self, rows: int) -> rollup.Refresh:
+        """Recompute what is dirty."""
+        refresh: rollup.Refresh = self._ask("rollups", rows)
+        return refresh
+
+    def _ask(self, *question: object) -> Any:  # noqa: ANN401 - the two above say what comes
+        assert self._process.stdin is not None  # noqa: S101 - both are PIPE above
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            _send(self._process.stdin, question)
+            answer = _receive(self._process.stdout)
+        except (OSError, EOFError) as error:
+            raise StoreUnavailable(
+                f"the compaction process died: {error!r}; it is started again", "io"
+            ) from error
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """End the process: it leaves when its pipe closes."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            self._process.wait(ANSWER_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Adaptive:
+    """Plans in the thread while runs are small, and in a process while they are large."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin in the thread."""
+        self._path = path
+        self._local = LocalPlanner(path)
+        self._process: ProcessPlanner | None = None
+        self._idle = 0
+
+    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
+        """Choose and encode a run; its size decides where the next is planned."""
+        swap = self._in_turn(lambda planner: planner.compaction(now_ns, limit, everything=everything))
+        if swap is not None and swap.samples >= HEAVY:
+            self._idle = 0
+            if self._process is None:
+                self._process = ProcessPlanner(self._path)
+                log.info("store.compaction_process_started", pid=self._process.pid)
+        elif swap is None and self._process is not None:
+            self._idle += 1
+            if self._idle >= IDLE_ROUNDS:
+                self._end_process()
+        return swap
+
+    def rollups(self, rows: int) -> rollup.Refresh:
+        """Recompute what is dirty."""
+        return self._in_turn(lambda planner: planner.rollups(rows))
+
+    def _in_turn(self, work: Callable[[Planner], T]) -> T:
+        if self._process is None:
+            return work(self._local)
+        try:
+            return work(self._process)
+        except StoreUnavailable as error:
+            log.warning("store.compaction_process_lost", reason=str(error))
+            self._end_process()
+            return work(self._local)
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def close(self) -> None:
+        """Close both."""
+        self._end_process()
+        self._local.close()
+
+
+# --- the child's side
+
+
+def _send(pipe: IO[bytes], message: object) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.write(_LENGTH.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:  # noqa: ANN401
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError("the pipe is closed")
+    (length,) = _LENGTH.unpack(head)
+    data = pipe.read(length)
+    if len(data) < length:
+        raise EOFError("the pipe was closed in the middle of a message")
+    return pickle.loads(data)  # noqa: S301 - between a process and the child it started, over their own pipe
+
+
+def serve(path: Path) -> None:
+    """Answer questions until the pipe closes. A signal to the whole group (Ctrl-C) is the parent's to act on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+    planner = LocalPlanner(path)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints goes to the log, not between the answers
+    while True:
+        try:
+            name, *arguments = _receive(sys.stdin.buffer)
+        except EOFError:
+            break
+        try:
+            if name == "compaction":
+                answer: object = planner.compaction(arguments[0], arguments[1], everything=arguments[2])
+            else:
+                answer = planner.rollups(arguments[0])
+        except StoreError as error:
+            answer = StoreError(str(error))
+        _send(answers, answer)
+    planner.close()
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
