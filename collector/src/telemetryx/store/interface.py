@@ -263,7 +263,7 @@ class Store(Protocol):
 
     # --- upkeep
 
-    async def compact(self, limit: int = 200_000, *, everything: bool = False) -> CompactReport:
+    async def compact(self, limit: int = 400_000, *, everything: bool = False) -> CompactReport:
         """Turn at most about `limit` samples of stored batches into chunks and rollups; ingest goes first.
 
         `everything` takes batches that are too young or too few for it, too (a shutdown, a measurement).

@@ -320,7 +320,7 @@ class SqliteStore:
 
     # --- upkeep
 
-    async def compact(self, limit: int = 200_000, *, everything: bool = False) -> CompactReport:
+    async def compact(self, limit: int = 400_000, *, everything: bool = False) -> CompactReport:
         """Turn at most about `limit` samples of stored batches into chunks, then refresh some rollups.
 
         `everything` takes young and sparse batches too (a shutdown, a measurement).
