@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 CONSOLE: Final = Path(__file__).with_name("console")
 #: Samples that one piece of compaction takes on.
-COMPACT_PIECE: Final = 200_000
+COMPACT_PIECE: Final = 400_000
 
 
 class StartError(Exception):
