@@ -177,13 +177,14 @@ impl Broker {
     fn hand_over(&self, entries: Vec<Entry>, deliveries: Vec<(Arc<Session>, Delivery)>) -> Ticket {
         let ticket = if entries.is_empty() { 0 } else { self.store.append(entries) };
         let limits = self.limits();
+        let mut last = ticket;
         for (session, delivery) in deliveries {
             let gone = session.push(delivery, limits);
             if !gone.is_empty() {
-                self.dropped(&session, &gone);
+                last = last.max(self.dropped(&session, &gone));
             }
         }
-        ticket
+        last
     }
 
     /// Retained values for a new subscription. Whoever subscribes asks for them, so they are queued
@@ -217,23 +218,25 @@ impl Broker {
     }
 
     /// Deliveries that won't be made: counted, and out of the store.
-    pub fn dropped(&self, session: &Session, gone: &[Delivery]) {
+    pub fn dropped(&self, session: &Session, gone: &[Delivery]) -> Ticket {
         // QoS 0 for a client that is away isn't kept, as the specification has it: no loss to count.
         let lost = gone.iter().filter(|delivery| delivery.qos > 0 || session.is_connected()).count();
         self.counters.dropped.fetch_add(lost as u64, Relaxed);
-        self.done(session, gone.iter().map(|delivery| delivery.number));
+        self.done(session, gone.iter().map(|delivery| delivery.number))
     }
 
-    /// Deliveries of a session that are over.
-    pub fn done(&self, session: &Session, numbers: impl Iterator<Item = u64>) {
+    /// Deliveries of a session that are over. A client's ack need not wait for the ticket: forgotten
+    /// in a crash, the message is sent again, marked.
+    pub fn done(&self, session: &Session, numbers: impl Iterator<Item = u64>) -> Ticket {
         if !session.state().durable {
-            return;
+            return 0;
         }
         let client = &session.client;
         let mut numbers = numbers.filter(|number| *number > 0).peekable();
-        if numbers.peek().is_some() {
-            self.store.append(numbers.map(|number| Entry::Done { client: Arc::clone(client), number }));
+        if numbers.peek().is_none() {
+            return 0;
         }
+        self.store.append(numbers.map(|number| Entry::Done { client: Arc::clone(client), number }))
     }
 
     /// Ends a session: nothing of it is left anywhere.

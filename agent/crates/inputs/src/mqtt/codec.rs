@@ -481,3 +481,74 @@ pub fn shorten(text: &str) -> &str {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mqtt::connect;
+    use crate::mqtt::encode;
+    use crate::mqtt::message::Message;
+    use crate::mqtt::outbox::Delivery;
+
+    const MAX: usize = 4_096;
+
+    /// What a connection does with bytes, without the connection.
+    fn read_all(bytes: &[u8]) {
+        let mut at = 0;
+        while let Ok(Some(frame)) = frame(&bytes[at..], MAX) {
+            assert!(frame.whole.len() <= MAX);
+            for version in [Version::V4, Version::V5] {
+                let _ = decode(version, frame);
+                let _ = connect::decode_connect(version, frame);
+            }
+            let _ = connect::level(frame);
+            at += frame.whole.len();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_codec_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            read_all(&bytes);
+        }
+
+        #[test]
+        fn no_body_of_any_type_makes_the_codec_panic(first: u8, body in prop::collection::vec(prop_oneof![0u8..48, any::<u8>()], 0..127)) {
+            let mut bytes = vec![first, body.len() as u8];
+            bytes.extend_from_slice(&body);
+            read_all(&bytes);
+        }
+
+        #[test]
+        fn a_publish_is_read_as_it_was_written(
+            topic in "[a-zé/]{1,20}", payload in prop::collection::vec(any::<u8>(), 0..300), qos in 0u8..3, retain: bool, dup: bool,
+            number in 1u64..200_000, v5: bool, content_type in prop::option::of("[a-z]{0,5}"),
+            user in prop::collection::vec(("[a-z]{0,3}", "[a-z]{0,3}"), 0..3),
+        ) {
+            prop_assume!(topic::check_name(&topic).is_ok());
+            let version = if v5 { Version::V5 } else { Version::V4 };
+            let properties = Properties { content_type, user, ..Properties::default() };
+            let properties = (!properties.is_empty()).then(|| Box::new(properties));
+            let message = Message {
+                topic: topic.as_str().into(), payload: Bytes::from(payload.clone()), qos, retain,
+                expires: None, properties: properties.clone(), publisher: "p".into(),
+            };
+            let delivery = Delivery { message: Arc::new(message), qos, retain, ids: vec![], gate: 0, number, dup };
+            let mut out = BytesMut::new();
+            prop_assert!(encode::publish(&mut out, version, &delivery, 0, usize::MAX));
+            let whole = frame(&out, usize::MAX).unwrap().unwrap();
+            prop_assert_eq!(whole.whole.len(), out.len());
+            prop_assert!(frame(&out[..out.len() - 1], usize::MAX).unwrap().is_none());
+            let Incoming::Publish(read) = decode(version, whole).unwrap() else { panic!("no publish") };
+            prop_assert_eq!((read.topic, read.payload, read.qos, read.retain), (topic.as_str(), &payload[..], qos, retain));
+            prop_assert_eq!(read.dup, dup && qos > 0);
+            prop_assert_eq!(read.pkid, if qos > 0 { delivery.pkid() } else { 0 });
+            prop_assert_eq!(read.properties, if v5 { properties } else { None });
+        }
+    }
+}
