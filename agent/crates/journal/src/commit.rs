@@ -140,11 +140,8 @@ fn publish(shared: &Shared, log: &Log) {
     state.log_bytes = log.bytes();
     state.in_flight = 0;
     state.stalled = None;
-    state.mark = log.durable();
     state.syncs += 1;
-    if let Some(sender) = &state.sender {
-        sender.send_replace(state.mark);
-    }
+    state.settle(log.durable());
     shared.marked.notify_all();
 }
 

@@ -90,13 +90,7 @@ pub enum WaitError {
     },
 }
 
-/// Why a reader can't go on. May pass: it stays where it is.
+/// Why a reader can't go on: the segment can't be opened. May pass: it stays where it is.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The log under it.
-    #[error(transparent)]
-    Log(#[from] seglog::ReadError),
-    /// The journal was closed and everything durable has been read.
-    #[error("the journal is closed")]
-    Closed,
-}
+#[error(transparent)]
+pub struct ReadError(#[from] seglog::ReadError);

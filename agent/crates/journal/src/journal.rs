@@ -101,7 +101,7 @@ impl Journal {
             plan: Plan::new(config.segment_bytes.min(config.max_bytes / MIN_SEGMENTS)),
             log_bytes: log.bytes(),
             in_flight: 0,
-            mark: log.durable(),
+            mark: if recovery.unverified.is_none() { log.next() - 1 } else { log.durable() },
             sender: None,
             readers: log.readers(),
             opened: 0,
@@ -157,7 +157,7 @@ impl Journal {
         Ok(position)
     }
 
-    /// The durable mark: everything at or below it is on disk. The channel closes when nothing
+    /// The durable mark: every record at or below it is on disk. The channel closes when nothing
     /// more becomes durable: what is above the mark then must not be acknowledged, even if the
     /// journal is reopened.
     pub fn durable(&self) -> watch::Receiver<Position> {
@@ -225,14 +225,18 @@ impl Journal {
     /// position the spool knows: if the journal's files were lost, its numbers must not begin
     /// again, or the spool would take new records for old ones.
     pub fn skip_to(&self, position: Position) {
-        let mut state = self.0.shared.state.lock();
+        let shared = &self.0.shared;
+        let mut state = shared.state.lock();
         if position >= state.next {
             state.next = position + 1;
             state.plan.begin();
+            let mark = state.mark;
+            state.settle(mark);
+            shared.marked.notify_all();
         }
     }
 
-    /// The newest position given out; 0 before the first.
+    /// The newest position given out, or skipped; 0 before the first.
     pub fn last(&self) -> Position {
         self.0.shared.state.lock().next - 1
     }
@@ -284,9 +288,10 @@ impl Journal {
             if lost.0 <= lost.1 {
                 state.lost.push(lost);
             }
-            state.next = log.next().max(state.next);
+            // One more than all that were given: the newest position is then none that was lost.
+            state.next = log.next().max(state.next + 1);
             state.plan.begin();
-            state.mark = log.durable();
+            state.mark = if recovery.unverified.is_none() { state.next - 1 } else { log.durable() };
             state.log_bytes = log.bytes();
             state.readers = log.readers();
             state.opened += 1;
@@ -315,7 +320,10 @@ fn open_log(dir: &std::path::Path, storage: &Arc<dyn Storage>) -> Result<(Log, R
 impl Handle {
     /// Gives the log to a new committing thread.
     fn start(&self, log: Log) -> Result<JoinHandle<()>, OpenError> {
-        self.shared.state.lock().sender = Some(watch::channel(log.durable()).0);
+        {
+            let mut state = self.shared.state.lock();
+            state.sender = Some(watch::channel(state.mark).0);
+        }
         let (shared, linger) = (Arc::clone(&self.shared), self.config.linger);
         let thread = std::thread::Builder::new().name("journal".into());
         thread.spawn(move || commit::run(shared, log, linger)).map_err(|error| {

@@ -95,8 +95,7 @@ impl JournalReader {
     /// [`JournalReader::take_gaps`] after each call: damage before a record is reported with it.
     ///
     /// # Errors
-    /// [`ReadError::Log`] may pass, and the reader stays where it is; [`ReadError::Closed`] when
-    /// the journal is closed and everything durable was returned.
+    /// [`ReadError`] may pass, and the reader stays where it is.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<(Position, Record)>, ReadError> {
         let until = Instant::now() + timeout;
         loop {
@@ -105,7 +104,7 @@ impl JournalReader {
             {
                 return Ok(Some(found));
             }
-            if !self.look(until)? {
+            if !self.look(until) {
                 return Ok(None);
             }
         }
@@ -122,7 +121,7 @@ impl JournalReader {
     }
 
     /// Waits until the mark is above what was passed; false when the time is over.
-    fn look(&mut self, until: Instant) -> Result<bool, ReadError> {
+    fn look(&mut self, until: Instant) -> bool {
         let mut state = self.shared.state.lock();
         let mut waiting = true;
         loop {
@@ -135,13 +134,10 @@ impl JournalReader {
             let moved = state.mark > self.mark;
             self.mark = state.mark;
             if moved && self.passed < self.mark {
-                return Ok(true);
-            }
-            if state.closing && state.sender.is_none() {
-                return Err(ReadError::Closed);
+                return true;
             }
             if !waiting {
-                return Ok(false);
+                return false;
             }
             waiting = !self.shared.marked.wait_until(&mut state, until).timed_out();
         }

@@ -55,6 +55,7 @@ pub(crate) struct State {
     /// Bytes of the log, as of the last commit, and of the batch that is being committed.
     pub(crate) log_bytes: u64,
     pub(crate) in_flight: u64,
+    /// Everything at or below it is durable, or is a number that no record has.
     pub(crate) mark: Position,
     /// Gone once nothing more becomes durable: that is how those who wait learn of it.
     pub(crate) sender: Option<watch::Sender<Position>>,
@@ -198,6 +199,16 @@ impl State {
             self.appended += 1;
         }
         Ok(self.next - 1)
+    }
+
+    /// Moves the mark. Where nothing waits for the disk, it covers numbers that were skipped too:
+    /// else whoever waits for the newest position would wait for a record that nobody appends.
+    pub(crate) fn settle(&mut self, durable: Position) {
+        let idle = self.queue.records.is_empty() && self.in_flight == 0;
+        self.mark = if idle { self.next - 1 } else { durable };
+        if let Some(sender) = &self.sender {
+            sender.send_replace(self.mark);
+        }
     }
 
     /// Up to where every holder has passed, as far as it is durable.

@@ -84,7 +84,7 @@ impl Log {
             buf: Vec::new(),
             next: found.next,
             follows: found.follows,
-            durable: found.follows - 1,
+            durable: found.durable,
             poison: found.recovery.unverified.clone(),
             _lock: lock,
         };

@@ -51,6 +51,8 @@ pub(crate) struct Found {
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) next: u64,
     pub(crate) follows: u64,
+    /// The last record that is proven to be on the disk.
+    pub(crate) durable: u64,
     pub(crate) salt: u32,
     pub(crate) recovery: Recovery,
 }
@@ -89,7 +91,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     let Some(last) = segments.last_mut() else {
         // Where the system has no randomness the salt is 0: the checksums work the same.
         let salt = getrandom::u32().unwrap_or(0);
-        return Ok(Found { segments: VecDeque::new(), next: 1, follows: 1, salt, recovery });
+        return Ok(Found { segments: VecDeque::new(), next: 1, follows: 1, durable: 0, salt, recovery });
     };
     let Segment { first, salt, .. } = *last;
     let path = index::path(dir, first, salt);
@@ -127,7 +129,9 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     };
     // What is torn may have been a record whose bytes rotted, and then its number was used.
     let next = scan.next + scan.torn.saturating_sub(if scan.end == 0 { HEADER as u64 } else { 0 }) / FRAME as u64;
-    Ok(Found { segments: segments.into(), next, follows, salt, recovery })
+    // The segments before were durable before this one was created.
+    let durable = if recovery.unverified.is_some() { first - 1 } else { follows - 1 };
+    Ok(Found { segments: segments.into(), next, follows, durable, salt, recovery })
 }
 
 /// The newest segment was being created when the power went: where the one before it ends.

@@ -1,0 +1,148 @@
+//! What a reader gets: every record, in order, with its series, from any position on.
+
+mod support;
+
+use std::time::Duration;
+
+use seglog::sim::SimDisk;
+use support::{LONG, config, open, said};
+use telemetry::{DeviceClock, Record, SeriesDef, SeriesRef, Stamp};
+
+#[test]
+fn a_reader_may_start_anywhere_and_knows_the_series() {
+    let sim = SimDisk::new(1);
+    let bench = open(&sim);
+    let mut written = Vec::new();
+    for id in 1..=100 {
+        let record = bench.intake(id, &[id as u32 % 7, 10 + id as u32 % 3]);
+        let position = bench.journal.append(&record).unwrap();
+        written.push((position, said(&record, &bench.table)));
+    }
+    bench.journal.close();
+    drop(bench);
+    // Another process: its numbers are others.
+    let bench = open(&sim);
+    bench.series(999);
+    assert_eq!(bench.recovery.torn_bytes, 0);
+    for after in 0..=100 {
+        let (records, gaps) = bench.read(after as u64);
+        assert_eq!(records, written[after..]);
+        assert_eq!(gaps, []);
+    }
+}
+
+#[test]
+fn every_kind_of_record_comes_back() {
+    let sim = SimDisk::new(1);
+    let bench = open(&sim);
+    let stamp = Stamp { wall: 5, mono: 6 };
+    let records = [
+        Record::Tick(DeviceClock { at: stamp, boot: [7; 16], synced: true }),
+        Record::Config { stamp, generation: 3, config: b"{}".to_vec() },
+        Record::Model { stamp, slot: "pump".into(), model: Some((b"{}".to_vec(), vec![1; 9000])) },
+        bench.intake(1, &[1, 2]),
+        Record::Model { stamp, slot: "pump".into(), model: None },
+    ];
+    assert_eq!(bench.journal.append_all(&records).unwrap(), 5);
+    let mut reader = bench.journal.reader(0);
+    for (at, record) in records.iter().enumerate() {
+        assert_eq!(reader.next(LONG).unwrap().unwrap(), (at as u64 + 1, record.clone()));
+    }
+    assert_eq!(reader.next(Duration::ZERO).unwrap(), None);
+}
+
+struct Definitions(Vec<u32>);
+
+impl telemetry::record::Numbering for Definitions {
+    fn define(&mut self, number: u32, _def: SeriesDef) {
+        self.0.push(number);
+    }
+    fn resolve(&self, number: u32) -> Option<SeriesRef> {
+        Some(SeriesRef(number))
+    }
+}
+
+#[test]
+fn a_series_is_defined_once_in_each_segment_that_uses_it_and_before_its_use() {
+    let sim = SimDisk::new(1);
+    let bench = open(&sim);
+    for id in 1..=200 {
+        bench.append(id, &[id as u32 % 5]);
+    }
+    bench.journal.close();
+    let readers = seglog::inspect(sim.storage(), &config().dir).unwrap();
+    let mut reader = readers.reader(0);
+    let mut segment = 0;
+    let mut segments = 0;
+    let mut definitions = Definitions(Vec::new());
+    while let Some(entry) = reader.next().unwrap() {
+        if entry.segment_first != segment {
+            segment = entry.segment_first;
+            segments += 1;
+            definitions.0.clear();
+        }
+        let Record::Intake(intake) = Record::decode(entry.payload, &mut definitions).unwrap() else { panic!() };
+        assert!(definitions.0.contains(&intake.series[0].0));
+        let mut distinct = definitions.0.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), definitions.0.len(), "a definition came twice in one segment");
+    }
+    assert!(segments > 5);
+    let sizes = readers.segments().into_iter().map(|(_, _, bytes)| bytes);
+    assert!(sizes.max().unwrap() <= config().segment_bytes, "segments keep to their size");
+}
+
+#[test]
+fn a_reader_waits_for_the_mark_and_is_woken_by_it() {
+    let sim = SimDisk::new(1);
+    let bench = open(&sim);
+    let mut reader = bench.journal.reader(0);
+    assert_eq!(reader.next(Duration::ZERO).unwrap(), None);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(move || reader.next(LONG).unwrap().unwrap().0);
+        bench.append(1, &[1]);
+        assert_eq!(reading.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn appenders_and_readers_at_once_lose_and_invent_nothing() {
+    const EACH: i64 = 500;
+    let sim = SimDisk::new(1);
+    let bench = open(&sim);
+    let positions = std::thread::scope(|scope| {
+        let bench = &bench;
+        let mut reader = bench.journal.reader(0);
+        let reading = scope.spawn(move || {
+            let mut seen = Vec::new();
+            while seen.len() < 4 * EACH as usize {
+                let (position, record) = reader.next(LONG).unwrap().unwrap();
+                seen.push((position, said(&record, &bench.table)));
+            }
+            seen
+        });
+        let appending: Vec<_> = (0..4)
+            .map(|thread: i64| {
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let position = bench.append(thread * EACH + n, &[n as u32 % 50]);
+                        if n % 16 == 0 {
+                            bench.journal.wait_blocking(position, LONG).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        appending.into_iter().for_each(|thread| thread.join().unwrap());
+        reading.join().unwrap()
+    });
+    assert!(positions.iter().enumerate().all(|(at, (position, _))| *position == at as u64 + 1));
+    let mut ids: Vec<i64> = positions.iter().map(|(_, (id, _))| *id).collect();
+    for thread in 0..4 {
+        let of_thread = ids.iter().filter(|id| **id / EACH == thread);
+        assert!(of_thread.is_sorted(), "each appender's order is kept");
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..4 * EACH).collect::<Vec<_>>());
+}
