@@ -97,6 +97,27 @@ impl SeriesCache {
     }
 }
 
+/// Caches that many connections take turns with, so that their memory grows with the threads at
+/// work and not with the connections.
+#[derive(Debug, Default)]
+pub struct CachePool(parking_lot::Mutex<Vec<SeriesCache>>);
+
+impl CachePool {
+    /// Most caches that are kept between uses.
+    const KEPT: usize = 8;
+
+    /// Lends a cache for as long as `work` runs.
+    pub fn with<T>(&self, work: impl FnOnce(&mut SeriesCache) -> T) -> T {
+        let mut cache = self.0.lock().pop().unwrap_or_default();
+        let result = work(&mut cache);
+        let mut kept = self.0.lock();
+        if kept.len() < Self::KEPT {
+            kept.push(cache);
+        }
+        result
+    }
+}
+
 /// Fills one intake.
 pub struct IntakeBuilder<'a> {
     door: &'a Door,

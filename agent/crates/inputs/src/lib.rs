@@ -30,7 +30,7 @@ pub mod times;
 
 pub use clock::{Clock, SystemClock};
 pub use door::{Door, Limits, Refused, StateDir};
-pub use intake::{IntakeBuilder, Rejection, SeriesCache, Slot};
+pub use intake::{CachePool, IntakeBuilder, Rejection, SeriesCache, Slot};
 pub use mapping::{Mapper, MappingConfig};
 pub use rejects::{Reject, Rejects};
 pub use stats::{InputStats, StatsSnapshot};

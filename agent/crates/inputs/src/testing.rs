@@ -18,7 +18,6 @@ pub(crate) struct Bench {
     pub(crate) door: Door,
     pub(crate) table: Arc<SeriesTable>,
     pub(crate) disk: SimDisk,
-    pub(crate) clock: Arc<ManualClock>,
     cache: SeriesCache,
 }
 
@@ -37,8 +36,8 @@ impl Bench {
         let (journal, _) = Journal::open(config, Arc::new(disk.clone()), Arc::clone(&table)).unwrap();
         let clock = Arc::new(ManualClock::at(NOW));
         let rejects = Arc::new(Rejects::new());
-        let door = Door::new(3, "test", journal, Arc::clone(&table), rejects, clock.clone());
-        Self { door, table, disk, clock, cache: SeriesCache::new() }
+        let door = Door::new(3, "test", journal, Arc::clone(&table), rejects, clock);
+        Self { door, table, disk, cache: SeriesCache::new() }
     }
 
     /// Fills one intake.

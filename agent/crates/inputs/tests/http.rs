@@ -1,5 +1,7 @@
 //! The HTTP input over real sockets: an answer means durable, and what every kind of request gets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
+
 mod http_support;
 
 use std::io::Write;

@@ -1,5 +1,7 @@
 //! The TCP input over real sockets: `OK` means durable, and bad lines hurt nobody.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -58,6 +58,21 @@ impl Out<'_, '_> {
     }
 }
 
+type Group = fn(&mut Sampler, &mut Out<'_, '_>);
+
+/// Every group but the CPU's, which is read with the processes' part of the same file.
+const GROUPS: [(&str, Group); 9] = [
+    ("load", Sampler::load),
+    ("memory", Sampler::memory),
+    ("paging", Sampler::paging),
+    ("disk", Sampler::disks),
+    ("filesystem", Sampler::filesystems),
+    ("network", Sampler::network),
+    ("processes", Sampler::processes),
+    ("temperature", Sampler::temperatures),
+    ("pressure", Sampler::pressure),
+];
+
 impl Sampler {
     /// A sampler for the host (or the recorded tree) of a configuration.
     pub fn new(config: HostConfig) -> Self {
@@ -98,19 +113,8 @@ impl Sampler {
         let (device, site) = (self.device.clone(), self.config.site.clone());
         let mut out = Out { builder, device: &device, site: &site, time, failed: None };
         let config = self.config.clone();
-        let groups: [(&str, fn(&mut Self, &mut Out<'_, '_>)); 9] = [
-            ("load", Self::load),
-            ("memory", Self::memory),
-            ("paging", Self::paging),
-            ("disk", Self::disks),
-            ("filesystem", Self::filesystems),
-            ("network", Self::network),
-            ("processes", Self::processes),
-            ("temperature", Self::temperatures),
-            ("pressure", Self::pressure),
-        ];
         self.cpu(&mut out, config.wants("cpu"), config.wants("processes"));
-        for (name, group) in groups {
+        for (name, group) in GROUPS {
             if config.wants(name) {
                 group(self, &mut out);
             }
@@ -258,7 +262,7 @@ impl Sampler {
         };
         let mut seen: Vec<&str> = Vec::new();
         for mount in &mounts {
-            let ignored = self.config.ignore_filesystems.iter().any(|kind| *kind == mount.kind);
+            let ignored = self.config.ignore_filesystems.contains(&mount.kind);
             if ignored || seen.contains(&mount.source.as_str()) || seen.len() >= self.config.max_instances {
                 continue;
             }

@@ -35,7 +35,7 @@ pub(super) struct Failure {
     pub(super) hint: &'static str,
     pub(super) retry_after: Option<Duration>,
     /// Our style only: taken and refused readings.
-    pub(super) partial: Option<(u64, Vec<serde_json::Value>)>,
+    pub(super) partial: Option<Box<(u64, Vec<serde_json::Value>)>>,
 }
 
 impl Failure {
@@ -109,9 +109,9 @@ pub(super) fn failure(style: Style, failure: &Failure) -> Answer {
             let mut body = serde_json::json!({
                 "error": { "code": failure.code, "message": message, "hint": failure.hint }
             });
-            if let Some((accepted, rejected)) = &failure.partial {
-                body["accepted"] = (*accepted).into();
-                body["rejected"] = rejected.clone().into();
+            if let Some(partial) = &failure.partial {
+                body["accepted"] = partial.0.into();
+                body["rejected"] = partial.1.clone().into();
             }
             body
         }

@@ -74,7 +74,7 @@ pub(super) struct Content {
 pub(super) struct Unreadable {
     pub(super) failure: Failure,
     /// `None` where the sender keeps the data and nothing is lost.
-    pub(super) rejection: Option<Rejection>,
+    pub(super) rejection: Option<Box<Rejection>>,
 }
 
 impl From<Failure> for Unreadable {
@@ -84,7 +84,7 @@ impl From<Failure> for Unreadable {
 }
 
 fn refused(failure: Failure, cause: Cause) -> Unreadable {
-    let rejection = Some(Rejection::new(cause, failure.message.clone()));
+    let rejection = Some(Box::new(Rejection::new(cause, failure.message.clone())));
     Unreadable { failure, rejection }
 }
 

@@ -125,7 +125,7 @@ impl Taken {
             let list = self.errors.iter().map(
                 |(at, cause, reason)| serde_json::json!({ "number": at, "cause": cause.name(), "reason": reason }),
             );
-            failure.partial = Some((self.taken, list.collect()));
+            failure.partial = Some(Box::new((self.taken, list.collect())));
         }
         Some(failure)
     }

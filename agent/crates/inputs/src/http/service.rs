@@ -7,7 +7,6 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use jiff::tz::TimeZone;
-use parking_lot::Mutex;
 use telemetry::{Cause, Origin, Position};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -19,10 +18,8 @@ use super::keys::{Keys, Known};
 use super::parameters::{self, Parameters};
 use crate::admission::Tokens;
 use crate::door::{Door, Refused};
-use crate::intake::SeriesCache;
+use crate::intake::CachePool;
 
-/// Most caches that are kept between requests: as many as can be in use at a time, nearly.
-const CACHES: usize = 8;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Longest idempotency key.
@@ -36,7 +33,7 @@ pub(super) struct Service {
     budget: Arc<Budget>,
     limits: BodyLimits,
     zone: TimeZone,
-    caches: Mutex<Vec<SeriesCache>>,
+    caches: CachePool,
 }
 
 impl Service {
@@ -50,7 +47,7 @@ impl Service {
         let limits =
             BodyLimits { sent: config.max_body, decoded: config.max_decoded, time: config.body_timeout.0 };
         let budget = Budget::new(config.max_buffered);
-        Self { door, tokens, keys, budget, limits, zone, caches: Mutex::default() }
+        Self { door, tokens, keys, budget, limits, zone, caches: CachePool::default() }
     }
 
     /// Answers one request.
@@ -104,13 +101,7 @@ impl Service {
             None => None,
         };
         let work = || {
-            let mut cache = self.caches.lock().pop().unwrap_or_default();
-            let taken = ingest::read(&content.bytes, &options, &self.door, &mut cache, &self.zone);
-            let mut caches = self.caches.lock();
-            if caches.len() < CACHES {
-                caches.push(cache);
-            }
-            taken
+            self.caches.with(|cache| ingest::read(&content.bytes, &options, &self.door, cache, &self.zone))
         };
         let taken = body::heavy(content.bytes.len(), work)?;
         drop(content);

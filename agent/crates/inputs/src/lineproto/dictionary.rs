@@ -4,7 +4,6 @@
 //! a sender that repeats its lines in one order is recognised by comparison alone.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
 
 use telemetry::series::DEVICE as DEVICE_LABEL;
 use telemetry::{Cause, InvalidSeries};
@@ -94,9 +93,7 @@ impl Dictionary {
     fn search(&mut self, body: &[u8], at: usize) -> Result<(u32, usize), (usize, Rejection)> {
         let end = until(body, at, [b' ', b' ']);
         let key = &body[at..end];
-        let mut hasher = self.hasher.build_hasher();
-        (self.context, key).hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = self.hasher.hash_one((self.context, key));
         let known = self.by_key.get(&hash).copied().filter(|index| {
             let entry = &self.entries[*index as usize];
             *entry.key == *key && entry.context == self.context

@@ -51,15 +51,12 @@ impl Readings<'_, '_, '_> {
     /// Takes a whole payload, whose readings may sit under the rule's `root`.
     pub(super) fn payload(&mut self, json: &Json<'_>, mut target: Target) {
         let mut when = When { time: None, flags: self.flags };
-        if !self.rule.time.is_empty() {
-            match json.at(self.rule.time.iter().map(String::as_str)) {
-                Some(value) => match self.time(value) {
-                    Ok(found) => when = found,
-                    Err(error) => {
-                        return self.refuse(&Rejection::new(Cause::RejectedTime, error.to_string()));
-                    }
-                },
-                None => {}
+        if !self.rule.time.is_empty()
+            && let Some(value) = json.at(self.rule.time.iter().map(String::as_str))
+        {
+            match self.time(value) {
+                Ok(found) => when = found,
+                Err(error) => return self.refuse(&Rejection::new(Cause::RejectedTime, error.to_string())),
             }
         }
         if !self.rule.device_field.is_empty()

@@ -14,7 +14,7 @@ use super::config::Format;
 use super::lines::{self, Buffer};
 use crate::admission::Tokens;
 use crate::door::{Door, Refused};
-use crate::intake::SeriesCache;
+use crate::intake::CachePool;
 use crate::times::Precision;
 
 /// Most blocks that wait for the disk.
@@ -36,6 +36,7 @@ pub(super) struct Terms {
     pub(super) idle: Option<Duration>,
     pub(super) precision: Precision,
     pub(super) zone: TimeZone,
+    pub(super) caches: CachePool,
 }
 
 /// Serves a connection to its end.
@@ -50,7 +51,6 @@ where
         door,
         terms,
         buffer: Buffer::default(),
-        cache: SeriesCache::new(),
         waiting: VecDeque::new(),
         acks: false,
         format: terms.format,
@@ -80,7 +80,6 @@ struct Connection<'c, S> {
     door: &'c Door,
     terms: &'c Terms,
     buffer: Buffer,
-    cache: SeriesCache,
     /// (position, lines received by then) of blocks that wait for the disk, oldest first.
     waiting: VecDeque<(Position, u64)>,
     acks: bool,
@@ -213,7 +212,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<'_, S> {
                 let first = block.iter().find(|byte| !byte.is_ascii_whitespace());
                 self.format = if first == Some(&b'{') { Format::Ndjson } else { Format::LineProtocol };
             }
-            let read = lines::read(&block, self.format, self.terms, self.door, &mut self.cache);
+            let read = (self.terms.caches)
+                .with(|cache| lines::read(&block, self.format, self.terms, self.door, cache));
             let errors: String = match self.acks {
                 true => read.errors.iter().map(|(at, why)| error_line(self.lines + at + 1, why)).collect(),
                 false => String::new(),

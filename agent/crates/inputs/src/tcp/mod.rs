@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{HANDSHAKE, Tokens};
 use crate::door::Door;
+use crate::intake::CachePool;
 use crate::times::Precision;
 pub use config::{Format, TcpConfig, TcpError};
 use connection::Terms;
@@ -82,6 +83,7 @@ async fn serve(
         idle: Some(config.idle_timeout.0).filter(|idle| !idle.is_zero()),
         precision: Precision::from_parameter(&config.precision).unwrap_or_default(),
         zone,
+        caches: CachePool::default(),
     });
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let mut connections = JoinSet::new();
