@@ -109,7 +109,11 @@ async fn run(kind: Kind, door: Door, data_dir: &std::path::Path, shutdown: Cance
         Kind::MqttClient(config) => {
             inputs::mqtt_client::run(config, door, shutdown).await.map_err(|e| e.to_string())
         }
-        Kind::Http(config) => inputs::http::run(config, door, shutdown).await.map_err(|e| e.to_string()),
+        Kind::Http(config) => {
+            // Idempotency keys outlive the journal's records.
+            let door = door.with_state(Arc::new(seglog::Disk), data_dir.join("http-keys"));
+            inputs::http::run(config, door, shutdown).await.map_err(|e| e.to_string())
+        }
         Kind::Tcp(config) => inputs::tcp::run(config, door, shutdown).await.map_err(|e| e.to_string()),
         Kind::Host(config) => inputs::host::run(config, door, shutdown).await.map_err(|e| e.to_string()),
     }
