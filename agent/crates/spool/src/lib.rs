@@ -1,13 +1,43 @@
 //! The spool: cuts rows into batches and keeps what the collector hasn't acknowledged.
+//!
+//! Floor 2, between the fold (one thread, which appends rows and cuts) and the uplink (async tasks,
+//! which send batches and bring acks). What it promises, whatever fails in between:
+//!
+//! - A batch is seen by the uplink only after its fsync. What was ever offered under a name never changes.
+//! - Seqs of an epoch have no gaps: each is a batch or a loss that says what was in it.
+//! - Rows are cut between records, and [`Spool::position`] names the last record that is in a batch:
+//!   a replay passes over what is there already, so no row is in two batches.
+//! - Only the collector's word removes a batch: an ack, a greeting that names it, or a stored loss.
+//! - A full disk or a failed fsync loses nothing: rows stay with the caller, acks go on freeing space.
+//!
+//! On disk: `log/` (seglog; `record.rs` draws what is in it), `cursor` (a cell; `cursor.rs`), and
+//! `quarantine/` with batches that the collector refused for good. Order of writes: records, their
+//! fsync, then the state that the uplink sees; the cursor, then the unlink of a segment.
+//!
+//! Lock order: writer, then place, then state or readers; none of the last two is held across disk access
+//! but for the reading of one batch.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seglog::Storage;
+use parking_lot::Mutex;
+use seglog::{Readers, Storage};
 use telemetry::{BatchKey, Counts, Epoch, Lane, Position, Rows, SeriesTable};
 use tokio::sync::Notify;
 use wire::v1;
+
+mod cursor;
+mod cut;
+mod numbering;
+mod record;
+mod recover;
+mod send;
+mod state;
+mod writer;
+
+use state::State;
+use writer::Writer;
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -51,7 +81,7 @@ impl SpoolConfig {
 
 /// Why a spool can't be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the spool in {dir}: {reason}")]
+#[error("the spool in {dir} can't be opened: {reason}")]
 pub struct OpenError {
     dir: PathBuf,
     reason: String,
@@ -61,7 +91,9 @@ pub struct OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// No room on the disk: try again after acks.
-    #[error("the disk under the spool is full; batches wait in the journal until acknowledgements or you free space")]
+    #[error(
+        "the disk under the spool is full; batches wait in the journal until acknowledgements or you free space"
+    )]
     Full,
     /// The log is out of order after a failed write or fsync; it is reopened and verified by a later call.
     #[error("the spool can't write: {0}")]
@@ -80,6 +112,10 @@ pub struct Recovery {
     pub rows: u64,
     /// Batches that were damaged on disk and are reported as lost.
     pub damaged: u64,
+    /// Bytes of a write that a crash cut short; nothing that was offered.
+    pub torn_bytes: u64,
+    /// The cursor was damaged: what was acknowledged lately is asked for again.
+    pub cursor_lost: bool,
     /// True when a new epoch was begun.
     pub new_epoch: bool,
 }
@@ -131,7 +167,7 @@ pub struct Usage {
     pub next_seq: u64,
     /// Last position that is in a durable batch.
     pub position: Position,
-    /// What was counted in batches cut since the start.
+    /// What was counted in all batches ever cut.
     pub counts: Counts,
     /// Batches acknowledged since the start.
     pub acked: u64,
@@ -146,92 +182,239 @@ pub struct Usage {
 pub struct Spool(Arc<Inner>);
 
 struct Inner {
+    writer: Mutex<Writer>,
+    state: Arc<Mutex<State>>,
+    readers: Arc<Mutex<Readers>>,
+    place: Arc<Mutex<send::Place>>,
     changed: Notify,
+    config: SpoolConfig,
 }
 
-#[allow(unused_variables)]
 impl Spool {
-    /// Opens or creates it.
+    /// Opens or creates it. Damage is reported in [`Recovery`], never a reason to refuse.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the folder can't be made, listed or locked.
     pub fn open(
         config: SpoolConfig,
         storage: Arc<dyn Storage>,
         table: Arc<SeriesTable>,
         agent: &str,
     ) -> Result<(Self, Recovery), OpenError> {
-        Ok((Self(Arc::new(Inner { changed: Notify::new() })), Recovery::default()))
+        let (writer, recovery) = recover::open(config.clone(), storage, table)?;
+        if recovery.damaged > 0 {
+            tracing::error!(
+                agent,
+                batches = recovery.damaged,
+                "batches in the spool are damaged and are reported as lost"
+            );
+        }
+        let (state, readers, place) =
+            (Arc::clone(&writer.state), Arc::clone(&writer.readers), Arc::clone(&writer.place));
+        let writer = Mutex::new(writer);
+        Ok((
+            Self(Arc::new(Inner { writer, state, readers, place, changed: Notify::new(), config })),
+            recovery,
+        ))
     }
 
     // --- the fold's side: one thread, blocking
 
-    /// Position of the last row that is in a batch: rows at or below it are passed over by `append`.
+    /// Position of the last row that is in a durable batch: rows at or below it are passed over by `append`.
     pub fn position(&self) -> Position {
-        0
+        self.0.state.lock().position
     }
-    /// Takes the rows of one record. `Err` = not taken: call again. `recovering` = cut by size alone.
+
+    /// Takes the rows of one record, all or none. `recovering` says that they are a replay: then
+    /// they are cut by size alone, so that clones of one disk cut equal batches.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: not taken. Call again with the same until it works.
     pub fn append(&self, position: Position, rows: &Rows, recovering: bool) -> Result<(), SpoolError> {
-        Ok(())
+        let result = self.0.writer.lock().append(position, rows, recovering);
+        self.0.changed.notify_waiters();
+        result
     }
-    /// Cuts when it is time to, frees what was acked, drops what is over a cap. Call after each `append` and at `due`.
+
+    /// Cuts when the last batch was acked or the linger is over; finishes what a full disk interrupted, frees
+    /// what was acked, drops what is over a cap. Call it after each `append` and when [`Spool::due`] says.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: nothing was lost; call again.
     pub fn cut_if_due(&self, now_mono: Duration) -> Result<Option<BatchKey>, SpoolError> {
-        Ok(None)
+        let mut writer = self.0.writer.lock();
+        let due = {
+            let mut state = self.0.state.lock();
+            state.now = now_mono;
+            let since = *writer.pending.since.get_or_insert(now_mono);
+            state.idle() || now_mono.saturating_sub(since) >= self.linger(&state)
+        };
+        let pending = !writer.pending.is_empty();
+        if !pending {
+            writer.pending.since = None;
+        }
+        writer.maintain(now_mono)?;
+        let cut = if due && pending { writer.cut()? } else { None };
+        drop(writer);
+        if cut.is_some() {
+            self.0.changed.notify_waiters();
+        }
+        Ok(cut)
     }
-    /// How long until `cut_if_due` has something to do; `None` = nothing waits.
+
+    /// How long until [`Spool::cut_if_due`] has a batch to cut; `None` = nothing is pending.
     pub fn due(&self, now_mono: Duration) -> Option<Duration> {
-        None
+        let writer = self.0.writer.lock();
+        if writer.pending.is_empty() {
+            return None;
+        }
+        let state = self.0.state.lock();
+        if state.idle() {
+            return Some(Duration::ZERO);
+        }
+        let since = writer.pending.since.unwrap_or(now_mono);
+        Some((since + self.linger(&state)).saturating_sub(now_mono))
     }
+
+    /// Offline nobody waits for a batch: larger ones compress better and wear the disk less.
+    fn linger(&self, state: &State) -> Duration {
+        if state.connected { self.0.config.linger } else { self.0.config.linger_offline }
+    }
+
     /// Cuts what there is (shutdown, end of recovery).
+    ///
+    /// # Errors
+    /// [`SpoolError`]: nothing was lost; call again.
     pub fn cut(&self) -> Result<Option<BatchKey>, SpoolError> {
-        Ok(None)
+        let mut writer = self.0.writer.lock();
+        let cut = writer.cut()?;
+        let (now, dirty) = {
+            let state = self.0.state.lock();
+            (state.now, state.dirty)
+        };
+        if dirty {
+            // Without it the next start asks the collector again about what is done.
+            if let Err(error) = writer.save_cursor(now) {
+                tracing::warn!(%error, "the spool's cursor can't be written yet");
+            }
+        }
+        drop(writer);
+        self.0.changed.notify_waiters();
+        Ok(cut)
     }
+
     /// Everything up to here is durable in the spool, or gave no rows: the checkpoint and the journal's release may follow.
     pub fn durable_position(&self) -> Position {
-        0
+        self.0.writer.lock().durable_position()
     }
 
-    // --- the uplink's side: called from async tasks
+    // --- the uplink's side: called from async tasks. `greet`, `conflict` and `refused` write to the
+    // --- disk, which is why they are rare; `next` may read one batch from it.
 
-    /// What to say in the `Hello`.
+    /// What to say in the `Hello`. Losses aren't named: each is sent after the greeting.
     pub fn hello(&self) -> Held {
-        Held { epoch: Epoch([0; 16]), next_seq: 1, unacked: Vec::new() }
+        self.0.hello()
     }
-    /// What the collector's greeting says.
+
+    /// What the collector's greeting says of what the last [`Spool::hello`] named. What it holds is done;
+    /// seqs that were never cut here, or a conflict, begin a new epoch, in which what it doesn't hold is
+    /// sent under a new name.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the new epoch can't be made durable: end the session, nothing is sent meanwhile.
     pub fn greet(&self, holdings: &[v1::Holdings], conflicts: &[v1::Held]) -> Result<Greeted, SpoolError> {
-        Ok(Greeted::default())
+        self.0.greet(holdings, conflicts)
     }
-    /// The next batch to send on a lane, ready to go; it is in flight from here on.
+
+    /// The next batch to send on a lane, ready to go but for the clock offset and the trace; it is in
+    /// flight from here on. Live is what was cut, or happened, within ten seconds of now.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when it can't be read now.
     pub fn next(&self, lane: Lane, now_wall: i64) -> Result<Option<v1::Batch>, SpoolError> {
-        Ok(None)
+        self.0.next(lane, now_wall)
     }
+
     /// The next loss frame to send; in flight from here on.
     pub fn next_loss(&self) -> Option<v1::Loss> {
-        None
+        self.0.next_loss()
     }
+
     /// What the collector has stored. Gives the number of batches and losses that were waiting for it.
+    ///
+    /// # Errors
+    /// None now: what was acked is freed by the fold's thread.
     pub fn acked(&self, holdings: &[v1::Holdings]) -> Result<usize, SpoolError> {
-        Ok(0)
+        Ok(self.0.acked(holdings))
     }
+
     /// The collector lacks definitions: the batch is sent again with them.
-    pub fn need_definitions(&self, key: BatchKey, series: &[u32]) {}
-    /// The collector has another batch of this name: a new epoch begins, the batch is renamed and sent again.
+    pub fn need_definitions(&self, key: BatchKey, series: &[u32]) {
+        self.0.need_definitions(key, series);
+    }
+
+    /// The collector has another batch of this name: a new epoch begins, and the batch, like all that were
+    /// never sent, goes there. What else is in flight is answered under its old name.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the new epoch can't be made durable: nothing is sent until it is.
     pub fn conflict(&self, key: BatchKey, checksum: &[u8]) -> Result<(), SpoolError> {
-        Ok(())
+        tracing::warn!(seq = key.seq, epoch = %key.epoch, theirs = ?checksum, "the collector holds another batch of this name");
+        self.0.conflict(key)
     }
-    /// The batch can never be stored: quarantine, and a loss frame for its seq.
+
+    /// The batch can never be stored: a copy goes to quarantine, and a loss frame fills its seq.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the loss can't be made durable.
     pub fn refused(&self, key: BatchKey, cause: &str, message: &str) -> Result<(), SpoolError> {
-        Ok(())
+        self.0.refused(key, cause, message)
     }
+
     /// The session is over: what was in flight is to be sent again.
-    pub fn session_lost(&self) {}
-    /// Loss frames that wait, for status.
-    pub fn loss_frames(&self) -> Vec<v1::Loss> {
-        Vec::new()
+    pub fn session_lost(&self) {
+        self.0.session_lost();
     }
-    /// Woken when there may be something new to send.
+
+    /// Loss frames that wait to be stored, for status.
+    pub fn loss_frames(&self) -> Vec<v1::Loss> {
+        self.0.loss_frames()
+    }
+
+    /// Woken when there may be something new to send. Register (`notified().enable()`) before looking.
     pub fn changed(&self) -> &Notify {
         &self.0.changed
     }
+
     /// How full it is and what it did.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        let (pending_rows, disk_bytes) = match self.0.writer.try_lock() {
+            Some(writer) => {
+                (writer.pending.rows.len() as u64, writer.log.as_ref().map_or(0, seglog::Log::bytes))
+            }
+            // Being written to: what is known without waiting.
+            None => (0, self.0.readers.lock().segments().iter().map(|segment| segment.2).sum()),
+        };
+        let state = self.0.state.lock();
+        let all: usize = state.epochs.values().map(|epoch| epoch.entries.len()).sum();
+        let (epoch, next_seq) =
+            state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
+        Usage {
+            bytes: state.bytes,
+            disk_bytes,
+            max_bytes: self.0.config.max_bytes,
+            batches: all as u64 - state.loss_count,
+            losses: state.loss_count,
+            in_flight: state.flight.len() as u64,
+            oldest_ns: state.oldest().map(|entry| entry.t0),
+            pending_rows,
+            epoch,
+            next_seq,
+            position: state.position,
+            counts: state.before.clone(),
+            acked: state.acked,
+            quarantined: state.quarantined,
+            trouble: state.trouble.clone(),
+        }
     }
 }

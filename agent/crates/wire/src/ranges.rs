@@ -60,6 +60,15 @@ impl RangeSet {
         self.ranges.splice(from..to, [merged]);
     }
 
+    /// Takes one number out.
+    pub fn remove(&mut self, number: u64) {
+        let at = self.ranges.partition_point(|range| range.1 < number);
+        let Some(&(first, last)) = self.ranges.get(at).filter(|range| range.0 <= number) else { return };
+        let below = (first < number).then(|| (first, number - 1));
+        let above = (number < last).then(|| (number + 1, last));
+        self.ranges.splice(at..=at, below.into_iter().chain(above));
+    }
+
     /// Adds all of another's.
     pub fn merge(&mut self, other: &RangeSet) {
         for &(first, last) in &other.ranges {
@@ -120,12 +129,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_range_set_holds_what_a_set_of_numbers_holds(ranges in proptest::collection::vec((0u64..60, 0u64..8), 0..40)) {
+        fn a_range_set_holds_what_a_set_of_numbers_holds(
+            ranges in proptest::collection::vec((0u64..60, 0u64..8, proptest::option::of(0u64..60)), 0..40)
+        ) {
             let mut set = RangeSet::new();
             let mut model = BTreeSet::new();
-            for (first, n) in ranges {
+            for (first, n, out) in ranges {
                 set.insert_range(first, first + n);
                 model.extend(first..=first + n);
+                if let Some(out) = out {
+                    set.remove(out);
+                    model.remove(&out);
+                }
             }
             for number in 0..70 {
                 prop_assert_eq!(set.contains(number), model.contains(&number));

@@ -1,0 +1,303 @@
+//! What the spool writes into its log, and reads back at opening. Three kinds of records.
+//!
+//! ```text
+//! record   := kind u8, version u8 (1), body          little-endian; `v` is a LEB128 number
+//! batch    := epoch 16 bytes, seq u64, part v, parts v, first position v, last position v,
+//!             t0 i64, t1 i64, rows v, counts, before counts, checksum 16 bytes,
+//!             series n v (number v, as the difference to the one before),
+//!             definitions n v bytes (wire::definitions: those that this segment lacks), payload (the rest)
+//! relabel  := epoch 16 bytes, n v * (record v, seq v)                 both as differences
+//! loss     := epoch 16 bytes, seq u64, t0 i64, t1 i64, counts
+//! counts   := n v * (cause u8, count v)
+//! ```
+//!
+//! - A batch's `before` is the sum of the counts of all batches before it: what a damaged stretch
+//!   held is the difference between its neighbours, exactly.
+//! - Rows that don't fit into one batch become `parts` of one cut. Without the last of them none counts.
+//! - A relabel gives batches (by their record's number) a seq in a new epoch; payloads don't change.
+//!   From it on the new epoch is the one that batches are cut in.
+//! - A loss stands for the batch of the same name, which it drops.
+//!
+//! Of two records with one name the later one counts: after a failed fsync a record is written again.
+
+use telemetry::{BatchKey, Cause, Counts, Epoch};
+use wire::Checksum;
+
+const VERSION: u8 = 1;
+
+/// A record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Record<'a> {
+    Batch { head: Head, definitions: &'a [u8], payload: &'a [u8] },
+    Relabel { epoch: Epoch, moves: Vec<(u64, u64)> },
+    Loss(Loss),
+}
+
+/// What is said of a batch before its payload.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Head {
+    pub(crate) key: BatchKey,
+    /// Counts from 1 to `parts`.
+    pub(crate) part: u64,
+    pub(crate) parts: u64,
+    pub(crate) first_position: u64,
+    pub(crate) last_position: u64,
+    pub(crate) t0: i64,
+    pub(crate) t1: i64,
+    pub(crate) rows: u64,
+    pub(crate) counts: Counts,
+    pub(crate) before: Counts,
+    pub(crate) checksum: Checksum,
+    pub(crate) series: Vec<u32>,
+}
+
+/// A seq whose batch was dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Loss {
+    pub(crate) key: BatchKey,
+    pub(crate) t0: i64,
+    pub(crate) t1: i64,
+    pub(crate) counts: Counts,
+}
+
+/// Why a record isn't one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadRecord {
+    #[error("it ends early")]
+    Truncated,
+    #[error("its {0} is unknown: it was written by a newer version")]
+    Unknown(&'static str),
+}
+
+pub(crate) fn put_batch(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payload: &[u8]) {
+    out.extend_from_slice(&[1, VERSION]);
+    put_key(out, head.key);
+    for number in [head.part, head.parts, head.first_position, head.last_position] {
+        put_number(out, number);
+    }
+    out.extend_from_slice(&head.t0.to_le_bytes());
+    out.extend_from_slice(&head.t1.to_le_bytes());
+    put_number(out, head.rows);
+    put_counts(out, &head.counts);
+    put_counts(out, &head.before);
+    out.extend_from_slice(&head.checksum);
+    put_number(out, head.series.len() as u64);
+    let mut last = 0;
+    for number in &head.series {
+        put_number(out, u64::from(number.wrapping_sub(last)));
+        last = *number;
+    }
+    put_number(out, definitions.len() as u64);
+    out.extend_from_slice(definitions);
+    out.extend_from_slice(payload);
+}
+
+/// `moves` ascend by record and by seq.
+pub(crate) fn put_relabel(out: &mut Vec<u8>, epoch: Epoch, moves: &[(u64, u64)]) {
+    out.extend_from_slice(&[2, VERSION]);
+    out.extend_from_slice(&epoch.0);
+    put_number(out, moves.len() as u64);
+    let mut last = (0, 0);
+    for &(record, seq) in moves {
+        put_number(out, record.wrapping_sub(last.0));
+        put_number(out, seq.wrapping_sub(last.1));
+        last = (record, seq);
+    }
+}
+
+pub(crate) fn put_loss(out: &mut Vec<u8>, loss: &Loss) {
+    out.extend_from_slice(&[3, VERSION]);
+    put_key(out, loss.key);
+    out.extend_from_slice(&loss.t0.to_le_bytes());
+    out.extend_from_slice(&loss.t1.to_le_bytes());
+    put_counts(out, &loss.counts);
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record. Allocates no more than a small multiple of the bytes given.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, BadRecord> {
+        let mut cursor = Cursor(bytes);
+        let [kind, version] = cursor.array()?;
+        if version != VERSION {
+            return Err(BadRecord::Unknown("version"));
+        }
+        match kind {
+            1 => {
+                let head = head(&mut cursor)?;
+                let n = cursor.count(1)?;
+                let definitions = cursor.take(n)?;
+                Ok(Self::Batch { head, definitions, payload: cursor.0 })
+            }
+            2 => {
+                let epoch = Epoch(cursor.array()?);
+                let mut last = (0u64, 0u64);
+                let moves = (0..cursor.count(2)?).map(|_| {
+                    last.0 = last.0.wrapping_add(cursor.number()?);
+                    last.1 = last.1.wrapping_add(cursor.number()?);
+                    Ok(last)
+                });
+                Ok(Self::Relabel { epoch, moves: moves.collect::<Result<_, _>>()? })
+            }
+            3 => Ok(Self::Loss(Loss {
+                key: cursor.key()?,
+                t0: i64::from_le_bytes(cursor.array()?),
+                t1: i64::from_le_bytes(cursor.array()?),
+                counts: cursor.counts()?,
+            })),
+            _ => Err(BadRecord::Unknown("kind")),
+        }
+    }
+}
+
+fn head(cursor: &mut Cursor<'_>) -> Result<Head, BadRecord> {
+    Ok(Head {
+        key: cursor.key()?,
+        part: cursor.number()?,
+        parts: cursor.number()?,
+        first_position: cursor.number()?,
+        last_position: cursor.number()?,
+        t0: i64::from_le_bytes(cursor.array()?),
+        t1: i64::from_le_bytes(cursor.array()?),
+        rows: cursor.number()?,
+        counts: cursor.counts()?,
+        before: cursor.counts()?,
+        checksum: cursor.array()?,
+        series: {
+            let mut last = 0u32;
+            let numbers = (0..cursor.count(1)?).map(|_| {
+                last = last.wrapping_add(cursor.number()? as u32);
+                Ok(last)
+            });
+            numbers.collect::<Result<_, _>>()?
+        },
+    })
+}
+
+pub(crate) fn put_key(out: &mut Vec<u8>, key: BatchKey) {
+    out.extend_from_slice(&key.epoch.0);
+    out.extend_from_slice(&key.seq.to_le_bytes());
+}
+
+pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+pub(crate) fn put_counts(out: &mut Vec<u8>, counts: &Counts) {
+    put_number(out, counts.iter().count() as u64);
+    for (cause, count) in counts.iter() {
+        out.push(cause as u8);
+        put_number(out, count);
+    }
+}
+
+/// A bounds-checked reader.
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], BadRecord> {
+        let (head, rest) = self.0.split_at_checked(n).ok_or(BadRecord::Truncated)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], BadRecord> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, BadRecord> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.array::<1>()?[0];
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(BadRecord::Truncated)
+    }
+
+    /// How many items of at least `each` bytes follow: refused when they can't be there.
+    pub(crate) fn count(&mut self, each: usize) -> Result<usize, BadRecord> {
+        let n = usize::try_from(self.number()?).map_err(|_| BadRecord::Truncated)?;
+        match n.checked_mul(each) {
+            Some(bytes) if bytes <= self.0.len() => Ok(n),
+            _ => Err(BadRecord::Truncated),
+        }
+    }
+
+    pub(crate) fn key(&mut self) -> Result<BatchKey, BadRecord> {
+        Ok(BatchKey { epoch: Epoch(self.array()?), seq: u64::from_le_bytes(self.array()?) })
+    }
+
+    pub(crate) fn counts(&mut self) -> Result<Counts, BadRecord> {
+        let mut counts = Counts::new();
+        for _ in 0..self.count(2)? {
+            let code = self.array::<1>()?[0];
+            let cause = Cause::from_code(code).ok_or(BadRecord::Unknown("cause"))?;
+            let count = self.number()?;
+            if count > u64::MAX - counts.get(cause) {
+                return Err(BadRecord::Unknown("count"));
+            }
+            counts.add(cause, count);
+        }
+        Ok(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counts() -> impl Strategy<Value = Counts> {
+        proptest::collection::vec((0..Cause::ALL.len(), 1u64..1 << 50), 0..4).prop_map(|list| {
+            let mut counts = Counts::new();
+            list.into_iter().for_each(|(cause, n)| counts.add(Cause::ALL[cause], n));
+            counts
+        })
+    }
+
+    fn key() -> impl Strategy<Value = BatchKey> {
+        (any::<[u8; 16]>(), any::<u64>()).prop_map(|(epoch, seq)| BatchKey { epoch: Epoch(epoch), seq })
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back_as_they_were(
+            key in key(), counts in counts(), before in counts(), numbers in any::<[u64; 5]>(),
+            times in any::<[i64; 2]>(), series in proptest::collection::btree_set(any::<u32>(), 0..20),
+            bytes in any::<[u8; 16]>(), payload in proptest::collection::vec(any::<u8>(), 0..50),
+            moves in proptest::collection::btree_map(any::<u64>(), any::<u64>(), 0..9),
+        ) {
+            let head = Head {
+                key, part: numbers[0], parts: numbers[1], first_position: numbers[2], last_position: numbers[3],
+                t0: times[0], t1: times[1], rows: numbers[4], counts: counts.clone(), before,
+                checksum: bytes, series: series.into_iter().collect(),
+            };
+            let mut out = Vec::new();
+            put_batch(&mut out, &head, &bytes, &payload);
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Batch { head, definitions: &bytes, payload: &payload });
+            let moves: Vec<_> = moves.into_iter().collect();
+            out.clear();
+            put_relabel(&mut out, key.epoch, &moves);
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Relabel { epoch: key.epoch, moves });
+            let loss = Loss { key, t0: times[0], t1: times[1], counts };
+            out.clear();
+            put_loss(&mut out, &loss);
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Loss(loss));
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(kind in 0u8..5, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            drop(Record::decode(&bytes));
+            drop(Record::decode(&[&[kind, 1], &bytes[..]].concat()));
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Opening: the log and the cursor back to a state.
+//!
+//! Whatever is in the log and not done is to be sent. What an epoch should have and neither the log
+//! holds nor the cursor calls done was damaged: a loss frame fills its hole. A batch found here may
+//! have been offered before the restart, so it counts as such until a greeting says otherwise.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use seglog::{Cell, Log, Readers, Storage};
+use telemetry::{Cause, Counts, Epoch, SeriesTable};
+use wire::payload::Encoder;
+
+use crate::cursor::Cursor;
+use crate::cut::Pending;
+use crate::numbering::Numbering;
+use crate::record::{Head, Record};
+use crate::state::{Entry, Order, State};
+use crate::writer::{CURSOR_BYTES, Writer};
+use crate::{OpenError, Recovery, SpoolConfig};
+
+/// Reads everything and gives the writer with it.
+pub(crate) fn open(
+    config: SpoolConfig,
+    storage: Arc<dyn Storage>,
+    table: Arc<SeriesTable>,
+) -> Result<(Writer, Recovery), OpenError> {
+    let failed =
+        |error: &dyn std::fmt::Display| OpenError { dir: config.dir.clone(), reason: error.to_string() };
+    let dir = config.dir.join("log");
+    let (mut log, found) =
+        Log::open(Arc::clone(&storage), &dir, Writer::options(&config)).map_err(|error| failed(&error))?;
+    let mut recovery = Recovery { torn_bytes: found.torn_bytes, ..Recovery::default() };
+    let cell = match Cell::open(Arc::clone(&storage), &config.dir.join("cursor"), CURSOR_BYTES) {
+        Ok(cell) => Some(cell),
+        // A full disk has no room for a new one: the log alone tells nearly all, and the next write tries again.
+        Err(error) => {
+            tracing::warn!(%error, "the spool's cursor can't be opened");
+            None
+        }
+    };
+    let cursor = cell.as_ref().and_then(|cell| cell.get()).and_then(|bytes| match Cursor::decode(&bytes) {
+        Ok(cursor) => Some(cursor),
+        Err(error) => {
+            tracing::warn!(%error, "the spool's cursor is passed over");
+            None
+        }
+    });
+    recovery.cursor_lost = cell.as_ref().is_some_and(Cell::damaged);
+
+    let mut replay = Replay::new(cursor.as_ref(), &table);
+    replay.read(&log.readers(), log.first());
+    let (mut state, numbering, damaged) = replay.finish(cursor.as_ref());
+    recovery.damaged = damaged;
+    let next_record = log.next().max(cursor.as_ref().map_or(0, |cursor| cursor.next_record));
+    if let Err(error) = log.skip_to(next_record) {
+        // The log is poisoned or full; the first write finds out and repairs.
+        tracing::warn!(%error, "the spool can't write yet");
+    }
+    if state.current().is_none() {
+        state.begin(fresh_epoch().map_err(|error| failed(&error))?);
+        recovery.new_epoch = true;
+    }
+    recovery.batches = state.entries().filter(|(_, entry)| entry.loss.is_none()).count() as u64;
+    recovery.rows =
+        state.entries().filter(|(_, entry)| entry.loss.is_none()).map(|(_, entry)| entry.rows).sum();
+    let pending = Pending { last: state.position, ..Pending::default() };
+    let readers = Arc::new(Mutex::new(log.readers()));
+    let mut writer = Writer {
+        encoder: Encoder::new(config.level),
+        config,
+        storage,
+        table,
+        state: Arc::new(Mutex::new(state)),
+        log: Some(log),
+        cell,
+        readers,
+        place: Arc::new(Mutex::new(None)),
+        next_record,
+        numbering,
+        defined: HashSet::new(),
+        pending,
+        unsynced: Vec::new(),
+        cursor_at: std::time::Duration::ZERO,
+    };
+    if recovery.new_epoch {
+        // DURABILITY: the epoch's id is known before a batch of it exists, so that clones of this disk share it.
+        if let Err(error) = writer.save_cursor(std::time::Duration::ZERO) {
+            tracing::warn!(%error, "the spool's first cursor can't be written yet");
+        }
+    }
+    Ok((writer, recovery))
+}
+
+/// A new epoch's id.
+pub(crate) fn fresh_epoch() -> Result<Epoch, getrandom::Error> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)?;
+    Ok(Epoch(id))
+}
+
+struct Replay<'a> {
+    table: &'a SeriesTable,
+    state: State,
+    numbering: Numbering,
+    /// Which entry a record holds.
+    at: HashMap<u64, Order>,
+    /// Entries that are done under the name in their record; a rename may have given them another since.
+    done: HashMap<u64, Entry>,
+    /// The counts before the next batch are known.
+    counted: bool,
+    /// Parts of a cut whose last one hasn't come.
+    parts: Vec<(u64, Head, usize)>,
+    /// Counts of what damaged stretches held.
+    gone: Counts,
+    /// True when the last thing read was damage.
+    gap: bool,
+    unreadable: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(cursor: Option<&Cursor>, table: &'a SeriesTable) -> Self {
+        let mut state = State::new();
+        if let Some(cursor) = cursor {
+            state.position = cursor.position;
+            for known in &cursor.epochs {
+                let number = state.begin(known.id);
+                if let Some(epoch) = state.epochs.get_mut(&number) {
+                    epoch.next_seq = known.next_seq;
+                    epoch.last_record = known.last_record;
+                    epoch.done = known.done.clone();
+                }
+            }
+        }
+        Self {
+            table,
+            state,
+            numbering: Numbering::new(cursor.map_or(1, |cursor| cursor.next_number)),
+            at: HashMap::new(),
+            done: HashMap::new(),
+            counted: false,
+            parts: Vec::new(),
+            gone: Counts::new(),
+            gap: false,
+            unreadable: 0,
+        }
+    }
+
+    fn read(&mut self, readers: &Readers, first: u64) {
+        let mut reader = readers.reader(first);
+        loop {
+            match reader.next() {
+                Ok(Some(entry)) => {
+                    let number = entry.number;
+                    // What lies between is known when the next intact record is there.
+                    match Record::decode(entry.payload) {
+                        Ok(record) => {
+                            let record = owned(record);
+                            self.gap |= !reader.take_gaps().is_empty();
+                            self.take(number, record);
+                        }
+                        Err(error) => {
+                            tracing::error!(record = number, %error, "a record of the spool can't be understood and is passed over");
+                            self.unreadable += 1;
+                            self.gap = true;
+                        }
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the spool can't be read to its end; what is behind is found at the next start");
+                    break;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, number: u64, record: Owned) {
+        match record {
+            Owned::Batch { head, definitions, bytes } => {
+                for (number, def) in wire::definitions::decode(&definitions).unwrap_or_default() {
+                    let series = self.table.restore(def);
+                    self.numbering.restore(series, number);
+                    if let Some(def) = self.table.get(series) {
+                        self.state.names.insert(number, def);
+                    }
+                }
+                if std::mem::take(&mut self.gap) && self.counted {
+                    self.gone.merge(&difference(&head.before, &self.state.before));
+                }
+                if head.part == 1 {
+                    self.parts.clear();
+                }
+                let last = head.part == head.parts;
+                self.parts.push((number, head, bytes));
+                if last {
+                    for (number, head, bytes) in std::mem::take(&mut self.parts) {
+                        self.batch(number, &head, bytes);
+                    }
+                }
+            }
+            Owned::Relabel { epoch, moves } => {
+                self.parts.clear();
+                let to = self.epoch(epoch);
+                for (record, seq) in moves {
+                    self.noted(to, seq, number);
+                    let held = match self.at.remove(&record) {
+                        Some(order) => self.rename(order, number),
+                        None => self.done.remove(&record),
+                    };
+                    // Its record was released: it is done under the new name.
+                    let Some(entry) = held else { continue };
+                    self.insert((to, seq), entry);
+                }
+                self.noted(to, 0, number);
+            }
+            Owned::Loss(loss) => {
+                self.parts.clear();
+                let epoch = self.epoch(loss.key.epoch);
+                let order = (epoch, loss.key.seq);
+                self.noted(epoch, loss.key.seq, number);
+                let entry = Entry {
+                    record: number,
+                    bytes: 0,
+                    rows: 0,
+                    t0: loss.t0,
+                    t1: loss.t1,
+                    checksum: self.state.entry(order).map_or([0; 16], |entry| entry.checksum),
+                    cut_at: None,
+                    offered: true,
+                    loss: Some(Box::new(loss.counts)),
+                };
+                self.insert(order, entry);
+            }
+        }
+    }
+
+    fn batch(&mut self, number: u64, head: &Head, bytes: usize) {
+        let epoch = self.epoch(head.key.epoch);
+        let order = (epoch, head.key.seq);
+        self.noted(epoch, head.key.seq, number);
+        let mut upto = head.before.clone();
+        upto.merge(&head.counts);
+        self.state.before = upto;
+        self.state.position = self.state.position.max(head.last_position);
+        self.counted = true;
+        self.insert(order, Entry::of_batch(number, head, bytes, None, true));
+    }
+
+    fn insert(&mut self, order: Order, entry: Entry) {
+        if self.state.epochs.get(&order.0).is_some_and(|epoch| epoch.done.contains(order.1)) {
+            self.done.insert(entry.record, entry);
+        } else {
+            self.at.insert(entry.record, order);
+            self.state.insert(order, entry);
+        }
+    }
+
+    /// Takes an entry out of a name that it no longer has.
+    fn rename(&mut self, from: Order, record: u64) -> Option<Entry> {
+        let entry = self.state.take(from);
+        if let Some(epoch) = self.state.epochs.get_mut(&from.0) {
+            epoch.done.insert(from.1);
+            epoch.last_record = epoch.last_record.max(record);
+        }
+        entry
+    }
+
+    /// The epoch's number; a batch names it before anything else does when the cursor is lost.
+    fn epoch(&mut self, id: Epoch) -> u32 {
+        match self.state.number_of(id) {
+            Some(number) => number,
+            None => self.state.begin(id),
+        }
+    }
+
+    fn noted(&mut self, epoch: u32, seq: u64, record: u64) {
+        if let Some(epoch) = self.state.epochs.get_mut(&epoch) {
+            epoch.next_seq = epoch.next_seq.max(seq + 1);
+            epoch.last_record = epoch.last_record.max(record);
+        }
+    }
+
+    /// Fills the holes that damage left. Gives the state, the numbering and how many batches are gone.
+    fn finish(mut self, cursor: Option<&Cursor>) -> (State, Numbering, u64) {
+        let mut gone = std::mem::take(&mut self.gone);
+        if let Some(cursor) = cursor {
+            // Batches at the end that the cursor knows of and the log has lost.
+            let more = difference(&cursor.before, &self.state.before);
+            self.state.before.merge(&more);
+            if self.counted {
+                gone.merge(&more);
+            }
+        }
+        let mut damaged = 0;
+        let epochs: Vec<u32> = self.state.epochs.keys().copied().collect();
+        for number in epochs {
+            let Some(epoch) = self.state.epochs.get_mut(&number) else { continue };
+            // Without a cursor nobody knows what was released: the log begins with the first that is there.
+            let known = cursor.is_some();
+            let first = match (known, epoch.entries.first_key_value()) {
+                (true, _) => epoch.done.upto() + 1,
+                (false, Some((first, _))) => *first,
+                (false, None) => epoch.next_seq,
+            };
+            if !known && first > 1 {
+                epoch.done.insert_range(1, first - 1);
+            }
+            let missing: Vec<u64> = (first..epoch.next_seq)
+                .filter(|seq| !epoch.done.contains(*seq) && !epoch.entries.contains_key(seq))
+                .collect();
+            for seq in missing {
+                let near = |entry: Option<(&u64, &Entry)>| entry.map(|(_, entry)| (entry.t0, entry.t1));
+                let Some(epoch) = self.state.epochs.get(&number) else { continue };
+                let before = near(epoch.entries.range(..seq).next_back()).map(|times| times.1);
+                let after = near(epoch.entries.range(seq..).next()).map(|times| times.0);
+                let mut counts = std::mem::take(&mut gone);
+                counts.add(Cause::Damaged, counts.get(Cause::Shipped));
+                let entry = Entry {
+                    record: 0,
+                    bytes: 0,
+                    rows: 0,
+                    t0: before.or(after).unwrap_or_default(),
+                    t1: after.or(before).unwrap_or_default(),
+                    checksum: [0; 16],
+                    cut_at: None,
+                    offered: true,
+                    loss: Some(Box::new(counts)),
+                };
+                self.state.insert((number, seq), entry);
+                damaged += 1;
+            }
+        }
+        self.state.dirty = true;
+        (self.state, self.numbering, damaged + self.unreadable)
+    }
+}
+
+/// What `later` has more than `earlier`.
+fn difference(later: &Counts, earlier: &Counts) -> Counts {
+    let mut counts = Counts::new();
+    for (cause, n) in later.iter() {
+        counts.add(cause, n.saturating_sub(earlier.get(cause)));
+    }
+    counts
+}
+
+/// A record without its payload.
+enum Owned {
+    Batch { head: Head, definitions: Vec<u8>, bytes: usize },
+    Relabel { epoch: Epoch, moves: Vec<(u64, u64)> },
+    Loss(crate::record::Loss),
+}
+
+fn owned(record: Record<'_>) -> Owned {
+    match record {
+        Record::Batch { head, definitions, payload } => {
+            Owned::Batch { head, definitions: definitions.to_vec(), bytes: payload.len() }
+        }
+        Record::Relabel { epoch, moves } => Owned::Relabel { epoch, moves },
+        Record::Loss(loss) => Owned::Loss(loss),
+    }
+}

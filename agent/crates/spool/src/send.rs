@@ -1,0 +1,407 @@
+//! The uplink's side: what to say in the hello, what a greeting, an ack, a conflict or a refusal
+//! means, and the next thing to send.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use telemetry::{BatchKey, Cause, Epoch, Lane};
+use wire::{RangeSet, v1};
+
+use crate::record::{Head, Loss, Record};
+use crate::recover::fresh_epoch;
+use crate::state::{Entry, Order, State, lost};
+use crate::writer::{Act, Writer, counts_at, loss_of};
+use crate::{Greeted, Held, Inner, SpoolError};
+
+/// Most batches that a hello names.
+const NAMED: usize = 10_000;
+/// Most batches that quarantine holds.
+const QUARANTINE: usize = 100;
+
+/// The reader that the last batch was read with, and the record it stands before.
+pub(crate) type Place = Option<(u64, seglog::Reader)>;
+
+impl Inner {
+    pub(crate) fn hello(&self) -> Held {
+        let mut state = self.state.lock();
+        let batches = state.entries().filter(|(_, entry)| entry.loss.is_none()).take(NAMED);
+        let named: Vec<Order> = batches.map(|(order, _)| order).collect();
+        let held = |order: &Order| {
+            let key = state.key_of(*order)?;
+            let checksum = state.entry(*order)?.checksum.to_vec();
+            Some(v1::Held { epoch: key.epoch.0.to_vec(), seq: key.seq, checksum })
+        };
+        let unacked = named.iter().filter_map(held).collect();
+        let (epoch, next_seq) =
+            state.current().map_or((Epoch([0; 16]), 1), |(_, epoch)| (epoch.id, epoch.next_seq));
+        state.named = named;
+        Held { epoch, next_seq, unacked }
+    }
+
+    pub(crate) fn greet(
+        &self,
+        holdings: &[v1::Holdings],
+        conflicts: &[v1::Held],
+    ) -> Result<Greeted, SpoolError> {
+        let mut greeted = Greeted::default();
+        {
+            let mut state = self.state.lock();
+            let state = &mut *state;
+            let named = std::mem::take(&mut state.named);
+            for order in named {
+                let held = holds(state, holdings, order);
+                let other = conflicting(state, conflicts, order);
+                if held && !other {
+                    greeted.confirmed += usize::from(state.done(order));
+                } else if !other && let Some(entry) = state.entry_mut(order) {
+                    // It was asked for by name and isn't there.
+                    entry.offered = false;
+                }
+            }
+            let losses: Vec<Order> =
+                state.entries().filter(|(_, e)| e.loss.is_some()).map(|(order, _)| order).collect();
+            for order in losses {
+                // Whatever fills the hole, the hole is filled.
+                if holds(state, holdings, order) {
+                    greeted.confirmed += usize::from(state.done(order));
+                }
+            }
+            state.connected = true;
+            // Seqs that were never cut here were cut by someone with the same disk.
+            let foreign = state.current().is_some_and(|(_, epoch)| {
+                let theirs = holdings
+                    .iter()
+                    .filter(|h| h.epoch == epoch.id.0[..])
+                    .filter_map(|h| RangeSet::from_holdings(h).max());
+                theirs.max().is_some_and(|max| max >= epoch.next_seq)
+            });
+            if !foreign && conflicts.is_empty() {
+                self.changed.notify_waiters();
+                return Ok(greeted);
+            }
+        }
+        let mut writer = self.writer.lock();
+        writer.settle()?;
+        let moved: Vec<Order> = {
+            let state = self.state.lock();
+            // What is held but wasn't named stays what it is: sent under its name, it is acked or refused by itself.
+            let orders = state.entries().map(|(order, _)| order);
+            orders
+                .filter(|order| conflicting(&state, conflicts, *order) || !holds(&state, holdings, *order))
+                .collect()
+        };
+        greeted.relabelled = moved.len();
+        greeted.new_epoch = Some(rename(&mut writer, &self.state, &moved)?);
+        self.changed.notify_waiters();
+        Ok(greeted)
+    }
+
+    pub(crate) fn next(&self, lane: Lane, now_wall: i64) -> Result<Option<v1::Batch>, SpoolError> {
+        loop {
+            // One at a time: the place in the log is the only thing that waits for the disk here.
+            let mut place = self.place.lock();
+            let (order, key, entry, recent) = {
+                let mut state = self.state.lock();
+                state.connected = true;
+                let Some(order) = state.pick(lane, now_wall) else { return Ok(None) };
+                let Some(entry) = state.entry(order).cloned() else { return Ok(None) };
+                let Some(key) = state.key_of(order) else { return Ok(None) };
+                let recent = state.recent.iter().find(|recent| recent.order == order);
+                let recent = recent.map(|recent| (Arc::clone(&recent.head), recent.payload.clone()));
+                (order, key, entry, recent)
+            };
+            let found = match recent {
+                Some(found) => Some(found),
+                None => self.read(&mut place, &entry)?,
+            };
+            drop(place);
+            let Some((head, payload)) = found else {
+                self.damaged(order)?;
+                continue;
+            };
+            let mut state = self.state.lock();
+            // Acked, dropped or renamed while it was read?
+            if !state.waiting.contains(&order) || state.frozen {
+                continue;
+            }
+            let Some(epoch) = state.epochs.get(&order.0) else { continue };
+            let undefined = |number: &u32| !epoch.defined.contains(u64::from(*number));
+            let numbers: Vec<u32> = head.series.iter().copied().filter(undefined).collect();
+            let defs: Vec<_> = numbers
+                .iter()
+                .filter_map(|number| Some((*number, Arc::clone(state.names.get(number)?))))
+                .collect();
+            state.fly(order, numbers);
+            drop(state);
+            // They fit: batches are divided until they do.
+            let definitions = wire::definitions::encode(&defs).unwrap_or_default();
+            return Ok(Some(v1::Batch {
+                epoch: key.epoch.0.to_vec(),
+                seq: key.seq,
+                lane: match lane {
+                    Lane::Live => v1::LaneKind::LaneLive,
+                    Lane::Backlog => v1::LaneKind::LaneBacklog,
+                } as i32,
+                t0_ns: entry.t0,
+                t1_ns: entry.t1,
+                clock_offset_ns: 0,
+                codec: wire::payload::CODEC,
+                payload,
+                checksum: entry.checksum.to_vec(),
+                definitions: definitions.into(),
+                trace: String::new(),
+                first_position: head.first_position,
+                last_position: head.last_position,
+            }));
+        }
+    }
+
+    /// The batch in its record; `None` when it isn't there as it was.
+    fn read(&self, place: &mut Place, entry: &Entry) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
+        // Batches are sent in order, so the reader mostly stands where it should.
+        let kept = place.take().filter(|(at, _)| *at == entry.record).map(|(_, reader)| reader);
+        let fresh = || self.readers.lock().reader(entry.record);
+        let (mut reader, tried) = kept.map_or_else(|| (fresh(), true), |reader| (reader, false));
+        let mut found = read_at(&mut reader, entry)?;
+        if found.is_none() && !tried {
+            reader = fresh();
+            found = read_at(&mut reader, entry)?;
+        }
+        *place = Some((entry.record + 1, reader));
+        Ok(found)
+    }
+
+    /// A batch that can't be read back is reported as lost; what it held is known from its neighbours or its size.
+    fn damaged(&self, order: Order) -> Result<(), SpoolError> {
+        let mut writer = self.writer.lock();
+        writer.settle()?;
+        let (entry, key) = {
+            let state = self.state.lock();
+            let (Some(entry), Some(key)) = (state.entry(order).cloned(), state.key_of(order)) else {
+                return Ok(());
+            };
+            (entry, key)
+        };
+        if entry.loss.is_some() {
+            return Ok(());
+        }
+        tracing::error!(seq = key.seq, epoch = %key.epoch, rows = entry.rows, "a batch in the spool is damaged and is reported as lost");
+        let counts = self.counts_of_damaged(&entry);
+        let loss =
+            Loss { key, t0: entry.t0, t1: entry.t1, counts: lost(&counts, entry.rows, Cause::Damaged) };
+        writer.commit(vec![Act::Lose { order, loss }])
+    }
+
+    /// What the records on both sides say was counted between them, where both can be read.
+    fn counts_of_damaged(&self, entry: &Entry) -> telemetry::Counts {
+        let head = |number: u64| {
+            let mut reader = self.readers.lock().reader(number);
+            let found = reader.next().ok()??;
+            match Record::decode(found.payload).ok()? {
+                Record::Batch { head, .. } if found.number == number => Some(head),
+                _ => None,
+            }
+        };
+        let mut counts = telemetry::Counts::new();
+        match (head(entry.record.saturating_sub(1)), head(entry.record + 1)) {
+            (Some(before), Some(after)) => {
+                for (cause, n) in after.before.iter() {
+                    let earlier = before.before.get(cause) + before.counts.get(cause);
+                    counts.add(cause, n.saturating_sub(earlier));
+                }
+            }
+            _ => counts.add(Cause::Shipped, entry.rows),
+        }
+        counts
+    }
+
+    pub(crate) fn next_loss(&self) -> Option<v1::Loss> {
+        let mut state = self.state.lock();
+        if state.frozen {
+            return None;
+        }
+        let order = *state.losses.first()?;
+        let frame = loss_frame(&loss_of(&state, order, state.entry(order)?)?);
+        state.fly(order, Vec::new());
+        Some(frame)
+    }
+
+    pub(crate) fn loss_frames(&self) -> Vec<v1::Loss> {
+        let state = self.state.lock();
+        let losses = state.entries().filter_map(|(order, entry)| loss_of(&state, order, entry));
+        losses.take(NAMED).map(|loss| loss_frame(&loss)).collect()
+    }
+
+    pub(crate) fn acked(&self, holdings: &[v1::Holdings]) -> usize {
+        let mut state = self.state.lock();
+        let mut orders: Vec<Order> = Vec::new();
+        for held in holdings {
+            let Ok(id) = held.epoch.as_slice().try_into() else { continue };
+            let Some(number) = state.number_of(Epoch(id)) else { continue };
+            let Some(epoch) = state.epochs.get(&number) else { continue };
+            for (first, last) in RangeSet::from_holdings(held).iter() {
+                orders.extend(epoch.entries.range(first..=last).map(|(seq, _)| (number, *seq)));
+            }
+        }
+        let acked = orders.into_iter().filter(|order| state.done(*order)).count();
+        drop(state);
+        if acked > 0 {
+            self.changed.notify_waiters();
+        }
+        acked
+    }
+
+    pub(crate) fn need_definitions(&self, key: BatchKey, series: &[u32]) {
+        let mut state = self.state.lock();
+        let Some(order) = state.order_of(key) else { return };
+        if let Some(epoch) = state.epochs.get_mut(&order.0) {
+            for number in series {
+                epoch.defined.remove(u64::from(*number));
+            }
+        }
+        let loss = state.entry(order).is_some_and(|entry| entry.loss.is_some());
+        state.wait(order, loss);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn conflict(&self, key: BatchKey) -> Result<(), SpoolError> {
+        let mut writer = self.writer.lock();
+        writer.settle()?;
+        let moved: Vec<Order> = {
+            let state = self.state.lock();
+            let Some(order) = state.order_of(key) else { return Ok(()) };
+            // What is under way is answered by itself; what the collector never saw moves along.
+            let moves = |(at, entry): &(Order, &Entry)| *at == order || !entry.offered;
+            state.entries().filter(moves).map(|(order, _)| order).collect()
+        };
+        rename(&mut writer, &self.state, &moved)?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    pub(crate) fn refused(&self, key: BatchKey, cause: &str, message: &str) -> Result<(), SpoolError> {
+        let mut writer = self.writer.lock();
+        writer.settle()?;
+        let (order, entry) = {
+            let state = self.state.lock();
+            let Some(order) = state.order_of(key) else { return Ok(()) };
+            let Some(entry) = state.entry(order).filter(|entry| entry.loss.is_none()).cloned() else {
+                return Ok(());
+            };
+            (order, entry)
+        };
+        let read = self.read(&mut None, &entry)?;
+        if let Some((_, payload)) = read
+            && let Err(error) = quarantine(&writer, key, &payload, cause, message)
+        {
+            tracing::warn!(%error, "a refused batch can't be copied to quarantine");
+        }
+        let counts = counts_at(&mut self.readers.lock().reader(entry.record), &entry);
+        let loss =
+            Loss { key, t0: entry.t0, t1: entry.t1, counts: lost(&counts, entry.rows, Cause::Damaged) };
+        writer.commit(vec![Act::Lose { order, loss }])?;
+        self.state.lock().quarantined += 1;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    pub(crate) fn session_lost(&self) {
+        let mut state = self.state.lock();
+        for (order, _) in std::mem::take(&mut state.flight) {
+            let Some(loss) = state.entry(order).map(|entry| entry.loss.is_some()) else { continue };
+            state.wait(order, loss);
+        }
+        state.connected = false;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+fn conflicting(state: &State, conflicts: &[v1::Held], order: Order) -> bool {
+    let Some(key) = state.key_of(order) else { return false };
+    conflicts.iter().any(|held| held.seq == key.seq && held.epoch == key.epoch.0[..])
+}
+
+fn read_at(reader: &mut seglog::Reader, entry: &Entry) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
+    let found = reader.next().map_err(|error| SpoolError::Unreadable(error.to_string()))?;
+    let Some(found) = found.filter(|found| found.number == entry.record) else { return Ok(None) };
+    Ok(match Record::decode(found.payload) {
+        Ok(Record::Batch { head, payload, .. }) if wire::checksum(payload) == entry.checksum => {
+            Some((Arc::new(head), Bytes::copy_from_slice(payload)))
+        }
+        _ => None,
+    })
+}
+
+fn holds(state: &State, holdings: &[v1::Holdings], order: Order) -> bool {
+    let Some(key) = state.key_of(order) else { return false };
+    holdings.iter().filter(|held| held.epoch == key.epoch.0[..]).any(|held| {
+        (key.seq > 0 && key.seq <= held.upto)
+            || held.ranges.iter().any(|r| (r.first..=r.last).contains(&key.seq))
+    })
+}
+
+/// Begins an epoch and gives these entries, oldest first, its first seqs.
+fn rename(
+    writer: &mut Writer,
+    state: &parking_lot::Mutex<State>,
+    moved: &[Order],
+) -> Result<Epoch, SpoolError> {
+    let epoch = fresh_epoch()
+        .map_err(|error| SpoolError::Broken(format!("no random bytes for a new epoch: {error}")))?;
+    // By record: that is the order in which they were cut.
+    let mut by_record: Vec<(u64, Order)> = {
+        let state = state.lock();
+        moved
+            .iter()
+            .filter_map(|order| Some((state.entry(*order)?.record, *order)))
+            .filter(|(record, _)| *record > 0)
+            .collect()
+    };
+    by_record.sort_unstable();
+    let moves = by_record.into_iter().zip(1..).map(|((_, order), seq)| (order, seq)).collect();
+    writer.commit(vec![Act::Rename { epoch, moves }])?;
+    tracing::warn!(%epoch, batches = moved.len(), "a new epoch begins");
+    Ok(epoch)
+}
+
+fn loss_frame(loss: &Loss) -> v1::Loss {
+    v1::Loss {
+        epoch: loss.key.epoch.0.to_vec(),
+        seq: loss.key.seq,
+        t0_ns: loss.t0,
+        t1_ns: loss.t1,
+        counts: loss
+            .counts
+            .iter()
+            .map(|(cause, count)| v1::CauseCount { cause: cause as u32, count })
+            .collect(),
+    }
+}
+
+/// Two files: the payload, and why it was refused.
+fn quarantine(
+    writer: &Writer,
+    key: BatchKey,
+    payload: &[u8],
+    cause: &str,
+    message: &str,
+) -> std::io::Result<()> {
+    let dir = writer.config.dir.join("quarantine");
+    let storage = &writer.storage;
+    storage.create_dir_all(&dir)?;
+    if storage.list(&dir)?.len() >= 2 * QUARANTINE {
+        return Err(std::io::Error::other(format!("{} holds {QUARANTINE} batches already", dir.display())));
+    }
+    let put = |path: &Path, content: &[u8]| {
+        let file = storage.open(path, seglog::Mode::Create)?;
+        file.write_at(content, 0)?;
+        file.sync()
+    };
+    let name = format!("{}-{}", key.epoch, key.seq);
+    put(&dir.join(format!("{name}.batch")), payload)?;
+    put(&dir.join(format!("{name}.txt")), format!("{cause}: {message}\n").as_bytes())?;
+    storage.sync_dir(&dir)
+}

@@ -1,0 +1,351 @@
+//! What is known of every batch that isn't done: where it lies, what it is called, whether it is
+//! under way. In memory only; the log and the cursor give it back after a restart.
+//!
+//! Held for moments at a time and never across a disk access, so that the uplink's tasks don't wait
+//! for the fold's fsync.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use telemetry::{BatchKey, Cause, Counts, Epoch, Lane, SeriesDef};
+use wire::{Checksum, RangeSet};
+
+use crate::record::Head;
+
+/// Younger than this is live.
+pub(crate) const LIVE: Duration = Duration::from_secs(10);
+/// Payloads of batches that were just cut are kept up to here, so that sending them reads no disk.
+const RECENT_BYTES: usize = 4 << 20;
+
+/// (number of the epoch in this process, seq): the order in which batches were named, oldest first.
+pub(crate) type Order = (u32, u64);
+
+/// A batch, or the loss that stands for one.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// The log's number of the record that holds it; 0 for a loss that isn't in the log yet.
+    pub(crate) record: u64,
+    /// Of the payload.
+    pub(crate) bytes: u32,
+    pub(crate) rows: u64,
+    pub(crate) t0: i64,
+    pub(crate) t1: i64,
+    pub(crate) checksum: Checksum,
+    /// When it was cut, if that was in this process and of fresh records.
+    pub(crate) cut_at: Option<Duration>,
+    /// The collector may have it: it was sent, or was there at the start, and no greeting denied it since.
+    pub(crate) offered: bool,
+    /// A loss frame is sent in place of a batch.
+    pub(crate) loss: Option<Box<Counts>>,
+}
+
+impl Entry {
+    pub(crate) fn of_batch(
+        record: u64,
+        head: &Head,
+        bytes: usize,
+        cut_at: Option<Duration>,
+        offered: bool,
+    ) -> Self {
+        Self {
+            record,
+            bytes: bytes as u32,
+            rows: head.rows,
+            t0: head.t0,
+            t1: head.t1,
+            checksum: head.checksum,
+            cut_at,
+            offered,
+            loss: None,
+        }
+    }
+}
+
+/// One numbering.
+pub(crate) struct EpochState {
+    pub(crate) id: Epoch,
+    pub(crate) next_seq: u64,
+    /// The last record that names it: the log holds nothing of it once that is released.
+    pub(crate) last_record: u64,
+    pub(crate) entries: BTreeMap<u64, Entry>,
+    /// Seqs that need no further care.
+    pub(crate) done: RangeSet,
+    /// Series numbers whose definitions the collector has under this epoch.
+    pub(crate) defined: RangeSet,
+}
+
+impl EpochState {
+    pub(crate) fn new(id: Epoch) -> Self {
+        Self {
+            id,
+            next_seq: 1,
+            last_record: 0,
+            entries: BTreeMap::new(),
+            done: RangeSet::new(),
+            defined: RangeSet::new(),
+        }
+    }
+}
+
+/// A payload in memory.
+pub(crate) struct Recent {
+    pub(crate) order: Order,
+    pub(crate) payload: Bytes,
+    pub(crate) head: Arc<Head>,
+}
+
+pub(crate) struct State {
+    pub(crate) epochs: BTreeMap<u32, EpochState>,
+    /// Batches neither in flight nor done.
+    pub(crate) waiting: BTreeSet<Order>,
+    /// The same of losses.
+    pub(crate) losses: BTreeSet<Order>,
+    /// Sent, with the series numbers that were defined beside.
+    pub(crate) flight: BTreeMap<Order, Vec<u32>>,
+    /// Records of entries: the log is released below the first.
+    pub(crate) records: BTreeSet<u64>,
+    pub(crate) recent: VecDeque<Recent>,
+    pub(crate) recent_bytes: usize,
+    /// What series numbers mean.
+    pub(crate) names: HashMap<u32, Arc<SeriesDef>>,
+    /// What the last hello named.
+    pub(crate) named: Vec<Order>,
+    /// A rename is being written: nothing is sent until it is durable.
+    pub(crate) frozen: bool,
+    pub(crate) connected: bool,
+    pub(crate) now: Duration,
+    pub(crate) position: u64,
+    pub(crate) before: Counts,
+    pub(crate) bytes: u64,
+    /// Losses among the entries.
+    pub(crate) loss_count: u64,
+    pub(crate) newest_t1: i64,
+    /// Since the start.
+    pub(crate) acked: u64,
+    pub(crate) quarantined: u64,
+    /// The cursor on disk is older than this.
+    pub(crate) dirty: bool,
+    pub(crate) trouble: Option<String>,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self {
+            epochs: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            losses: BTreeSet::new(),
+            flight: BTreeMap::new(),
+            records: BTreeSet::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            names: HashMap::new(),
+            named: Vec::new(),
+            frozen: false,
+            connected: false,
+            now: Duration::ZERO,
+            position: 0,
+            before: Counts::new(),
+            bytes: 0,
+            loss_count: 0,
+            newest_t1: i64::MIN,
+            acked: 0,
+            quarantined: 0,
+            dirty: false,
+            trouble: None,
+        }
+    }
+
+    /// Begins an epoch: batches are cut in it from now on. Gives its number.
+    pub(crate) fn begin(&mut self, id: Epoch) -> u32 {
+        let number = self.epochs.last_key_value().map_or(0, |(number, _)| number + 1);
+        self.epochs.insert(number, EpochState::new(id));
+        self.dirty = true;
+        number
+    }
+
+    /// The epoch that batches are cut in. There is one from opening on.
+    pub(crate) fn current(&self) -> Option<(u32, &EpochState)> {
+        self.epochs.last_key_value().map(|(number, epoch)| (*number, epoch))
+    }
+
+    pub(crate) fn number_of(&self, id: Epoch) -> Option<u32> {
+        self.epochs.iter().rev().find(|(_, epoch)| epoch.id == id).map(|(number, _)| *number)
+    }
+
+    pub(crate) fn order_of(&self, key: BatchKey) -> Option<Order> {
+        let number = self.number_of(key.epoch)?;
+        self.epochs[&number].entries.contains_key(&key.seq).then_some((number, key.seq))
+    }
+
+    pub(crate) fn key_of(&self, order: Order) -> Option<BatchKey> {
+        Some(BatchKey { epoch: self.epochs.get(&order.0)?.id, seq: order.1 })
+    }
+
+    pub(crate) fn entry(&self, order: Order) -> Option<&Entry> {
+        self.epochs.get(&order.0)?.entries.get(&order.1)
+    }
+
+    pub(crate) fn entry_mut(&mut self, order: Order) -> Option<&mut Entry> {
+        self.epochs.get_mut(&order.0)?.entries.get_mut(&order.1)
+    }
+
+    /// All entries, oldest first.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Order, &Entry)> {
+        self.epochs.iter().flat_map(|(number, epoch)| {
+            epoch.entries.iter().map(move |(seq, entry)| ((*number, *seq), entry))
+        })
+    }
+
+    /// Puts an entry under its name; what had the name before is replaced.
+    pub(crate) fn insert(&mut self, order: Order, entry: Entry) {
+        self.take(order);
+        if entry.record > 0 {
+            self.records.insert(entry.record);
+        }
+        self.bytes += u64::from(entry.bytes);
+        self.loss_count += u64::from(entry.loss.is_some());
+        self.newest_t1 = self.newest_t1.max(entry.t1);
+        self.wait(order, entry.loss.is_some());
+        if let Some(epoch) = self.epochs.get_mut(&order.0) {
+            epoch.last_record = epoch.last_record.max(entry.record);
+            epoch.next_seq = epoch.next_seq.max(order.1 + 1);
+            epoch.entries.insert(order.1, entry);
+        }
+    }
+
+    /// It is to be sent (again).
+    pub(crate) fn wait(&mut self, order: Order, loss: bool) {
+        self.flight.remove(&order);
+        if loss {
+            self.losses.insert(order)
+        } else {
+            self.waiting.insert(order)
+        };
+    }
+
+    /// It is on its way, with these definitions.
+    pub(crate) fn fly(&mut self, order: Order, defined: Vec<u32>) {
+        self.waiting.remove(&order);
+        self.losses.remove(&order);
+        self.flight.insert(order, defined);
+        if let Some(entry) = self.entry_mut(order) {
+            entry.offered = true;
+        }
+    }
+
+    /// Takes an entry out without marking it done.
+    pub(crate) fn take(&mut self, order: Order) -> Option<Entry> {
+        let entry = self.epochs.get_mut(&order.0)?.entries.remove(&order.1)?;
+        self.waiting.remove(&order);
+        self.losses.remove(&order);
+        self.flight.remove(&order);
+        self.records.remove(&entry.record);
+        self.bytes -= u64::from(entry.bytes);
+        self.loss_count -= u64::from(entry.loss.is_some());
+        let at = self.recent.iter().position(|recent| recent.order == order);
+        if let Some(recent) = at.and_then(|at| self.recent.remove(at)) {
+            self.recent_bytes -= recent.payload.len();
+        }
+        Some(entry)
+    }
+
+    /// The collector has it.
+    pub(crate) fn done(&mut self, order: Order) -> bool {
+        let defined = self.flight.remove(&order).unwrap_or_default();
+        if self.take(order).is_none() {
+            return false;
+        }
+        if let Some(epoch) = self.epochs.get_mut(&order.0) {
+            epoch.done.insert(order.1);
+            epoch.defined.extend(defined.into_iter().map(|number| (u64::from(number), u64::from(number))));
+        }
+        self.acked += 1;
+        self.dirty = true;
+        true
+    }
+
+    /// Gives entries a seq in the epoch `to`. Payloads and the numbers of series stay.
+    pub(crate) fn relabel(&mut self, moves: &[(Order, u64)], to: u32, record: u64) {
+        for &(from, seq) in moves {
+            let recent = self
+                .recent
+                .iter()
+                .position(|recent| recent.order == from)
+                .and_then(|at| self.recent.remove(at));
+            self.recent_bytes -= recent.as_ref().map_or(0, |recent| recent.payload.len());
+            let Some(mut entry) = self.take(from) else { continue };
+            if let Some(epoch) = self.epochs.get_mut(&from.0) {
+                epoch.done.insert(from.1);
+                epoch.last_record = epoch.last_record.max(record);
+            }
+            // Nobody was told of the new name yet.
+            entry.offered = false;
+            self.insert((to, seq), entry);
+            if let Some(recent) = recent {
+                self.remember(Recent { order: (to, seq), ..recent });
+            }
+        }
+        if let Some(epoch) = self.epochs.get_mut(&to) {
+            epoch.last_record = epoch.last_record.max(record);
+        }
+        self.dirty = true;
+    }
+
+    pub(crate) fn remember(&mut self, recent: Recent) {
+        self.recent_bytes += recent.payload.len();
+        self.recent.push_back(recent);
+        while self.recent_bytes > RECENT_BYTES {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.recent_bytes -= oldest.payload.len();
+        }
+    }
+
+    /// Epochs of which neither an entry nor a record is left are forgotten, but for the current one.
+    pub(crate) fn forget_epochs(&mut self, first_record: u64) {
+        let Some((current, _)) = self.current() else { return };
+        self.epochs.retain(|number, epoch| {
+            *number == current || !epoch.entries.is_empty() || epoch.last_record >= first_record
+        });
+    }
+
+    fn is_live(&self, entry: &Entry, now_wall: i64) -> bool {
+        let cut = entry.cut_at.is_some_and(|cut| self.now.saturating_sub(cut) < LIVE);
+        cut || now_wall.abs_diff(entry.t1) < LIVE.as_nanos() as u64
+    }
+
+    /// The next batch to send on a lane: of each lane the oldest. Live is what lies behind the last one that isn't.
+    pub(crate) fn pick(&self, lane: Lane, now_wall: i64) -> Option<Order> {
+        if self.frozen {
+            return None;
+        }
+        // How much is live is bounded by what is cut in ten seconds.
+        let is_live = |order: &&Order| self.entry(**order).is_some_and(|entry| self.is_live(entry, now_wall));
+        let live = self.waiting.iter().rev().take_while(is_live).last().copied();
+        match lane {
+            Lane::Live => live,
+            Lane::Backlog => self.waiting.first().copied().filter(|oldest| Some(*oldest) != live),
+        }
+    }
+
+    /// The oldest batch.
+    pub(crate) fn oldest(&self) -> Option<&Entry> {
+        let batch = |order: &Order| self.entry(*order).filter(|entry| entry.loss.is_none()).is_some();
+        let waiting = self.waiting.first().copied();
+        let flying = self.flight.keys().find(|order| batch(order)).copied();
+        self.entry([waiting, flying].into_iter().flatten().min()?)
+    }
+
+    /// Nothing is waiting for an ack.
+    pub(crate) fn idle(&self) -> bool {
+        self.waiting.is_empty() && self.losses.is_empty() && self.flight.is_empty()
+    }
+}
+
+/// What a dropped batch's loss frame says: the batch's own counts, and what became of its rows.
+pub(crate) fn lost(counts: &Counts, rows: u64, cause: Cause) -> Counts {
+    let mut counts = counts.clone();
+    counts.add(cause, rows);
+    counts
+}
