@@ -1,5 +1,7 @@
 //! What a spool does, one behaviour a test, on a disk that can fail.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
+
 mod common;
 
 use std::time::Duration;

@@ -63,6 +63,19 @@ pub enum DecodeError {
     Series(#[from] telemetry::InvalidSeries),
 }
 
+impl DecodeError {
+    /// The word that metrics and refusals say, the same in every reader (proto/vectors).
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::Unknown { what: "payload version" | "column encoding", .. } | Self::UnknownKey { .. } => {
+                "unknown_version"
+            }
+            _ => "malformed",
+        }
+    }
+}
+
 /// Why rows don't fit into one batch: the spool splits them then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the rows don't fit into one batch: {what} {size} is over {max}")]

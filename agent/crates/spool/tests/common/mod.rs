@@ -1,6 +1,7 @@
 //! What the tests share: a spool on a simulated disk, rows that can be told apart, and a collector
 //! that keeps what it is sent as ours does: by name and checksum, once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -93,7 +93,7 @@ impl Head {
                 Ok(vec![item[0]; self.count])
             }
             DELTA => {
-                self.only(T::DELTA)?;
+                of_type(T::DELTA)?;
                 self.entries(5)?;
                 let width = width(reader, &[1, 2, 4, 8])?;
                 let first = wrapped(reader)?;
@@ -101,7 +101,7 @@ impl Head {
                 collect(self.count, first, steps)
             }
             DELTA_OF_DELTA => {
-                self.only(T::DELTA)?;
+                of_type(T::DELTA)?;
                 self.entries(6)?;
                 let width = width(reader, &[1, 2, 4, 8])?;
                 let first = wrapped(reader)?;
@@ -125,13 +125,18 @@ impl Head {
                 self.runs(reader)
             }
             NARROW => {
-                self.only(T::NARROW && self.marks & ZIGZAG == 0)?;
+                self.only(self.marks & ZIGZAG == 0)?;
+                of_type(T::NARROW)?;
                 self.entries(4)?;
                 let width = width(reader, &[1, 2, 4])?;
                 if width > T::WIDTH {
                     return Err(DecodeError::Inconsistent("narrow items are wider than their column's type"));
                 }
                 stored(reader.binary()?, self.count, width, self.planes(), T::from_bits)
+            }
+            DECIMAL | SEGMENTS => {
+                of_type(false)?;
+                Ok(Vec::new())
             }
             _ => Err(self.unknown()),
         }
@@ -213,6 +218,15 @@ fn collect<T: Item>(
         out.push(T::from_wide(value).ok_or(OUTSIDE)?);
     }
     Ok(out)
+}
+
+/// An encoding that other types have.
+fn of_type(allowed: bool) -> Result<(), DecodeError> {
+    if allowed {
+        Ok(())
+    } else {
+        Err(DecodeError::Inconsistent("an encoding that isn't for this column's type"))
+    }
 }
 
 fn width(reader: &mut Reader<'_>, known: &[usize]) -> Result<usize, DecodeError> {
