@@ -57,7 +57,9 @@ pub(crate) fn run(shared: Arc<Shared>, mut log: Log, linger: Duration) {
         if !batch.records.is_empty() {
             match commit_all(shared, &mut log, &batch) {
                 Outcome::Done => {}
-                Outcome::Stalled(reason) => return shared.poison(&format!("closed while it waited: {reason}")),
+                Outcome::Stalled(reason) => {
+                    return shared.poison(&format!("closed while it waited: {reason}"));
+                }
                 Outcome::Poisoned(reason) => return shared.poison(&reason),
             }
             batch.clear();
@@ -123,7 +125,10 @@ fn commit(log: &mut Log, batch: &Batch, done: &mut usize) -> Outcome {
         match result {
             Ok(number) if number == queued.position => *done = at + 1,
             Ok(number) => {
-                return Outcome::Poisoned(format!("position {} became record {number}; this is a bug", queued.position));
+                return Outcome::Poisoned(format!(
+                    "position {} became record {number}; this is a bug",
+                    queued.position
+                ));
             }
             Err(error) => return error.into(),
         }

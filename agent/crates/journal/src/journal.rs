@@ -1,6 +1,5 @@
 //! The journal's handle: append, wait for the mark, release, reopen, close.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use telemetry::{Position, Record, SeriesTable};
 use tokio::sync::watch;
 
 use crate::commit;
+use crate::config::{Holder, JournalConfig, Usage};
 use crate::error::{AppendError, OpenError, Poisoned, WaitError};
 use crate::reader::JournalReader;
 use crate::state::{Batch, Plan, Shared, State};
@@ -19,57 +19,6 @@ use crate::state::{Batch, Plan, Shared, State};
 pub const MAX_RECORD: u32 = 16 << 20;
 /// The cap holds at least this many segments, so that there is always one to free.
 const MIN_SEGMENTS: u64 = 4;
-
-/// Where the journal is and how large it may become.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalConfig {
-    /// Its directory; made when it isn't there.
-    pub dir: PathBuf,
-    /// At this size appends are refused until something is released.
-    pub max_bytes: u64,
-    /// Size of a segment: what is freed at once. At most a quarter of `max_bytes` is used.
-    pub segment_bytes: u64,
-    /// How long a commit waits for company. With 0 the fsync in progress is the wait: best for
-    /// latency, and under load for throughput too. More spares a slow disk.
-    pub linger: Duration,
-}
-
-impl JournalConfig {
-    /// 256 MiB in segments of 4 MiB.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), max_bytes: 256 << 20, segment_bytes: 4 << 20, linger: Duration::ZERO }
-    }
-}
-
-/// Who still needs records. A segment goes when each holder has passed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Holder {
-    /// The fold, by way of the spool's durable position.
-    Fold,
-    /// The MQTT session store. Where there is none: release [`Position::MAX`] once.
-    Sessions,
-}
-
-/// What the journal holds and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes on disk and waiting for it.
-    pub bytes: u64,
-    /// The cap.
-    pub max_bytes: u64,
-    /// Records that are there: those not released, and what is left in their segments.
-    pub records: u64,
-    /// Records taken by this process.
-    pub appended: u64,
-    /// Commits by this process: each one fsync that served all who waited.
-    pub syncs: u64,
-    /// Appends refused because something was full.
-    pub pushed_back: u64,
-    /// True while the disk takes nothing; passes by itself once there is space.
-    pub disk_full: bool,
-    /// Why nothing is acknowledged until it is reopened.
-    pub poisoned: Option<String>,
-}
 
 /// The journal. Cheap to clone; the clones share it, and the last one closes it.
 #[derive(Clone)]
@@ -94,7 +43,7 @@ impl Journal {
         storage: Arc<dyn Storage>,
         table: Arc<SeriesTable>,
     ) -> Result<(Self, Recovery), OpenError> {
-        let (log, recovery) = open_log(&*config.dir, &storage)?;
+        let (log, recovery) = open_log(&config.dir, &storage)?;
         let state = State {
             queue: Batch::default(),
             next: log.next(),

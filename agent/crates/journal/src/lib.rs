@@ -27,13 +27,15 @@
 //!   back; on a full disk too, until there is space again.
 
 mod commit;
+mod config;
 mod error;
 mod journal;
 mod reader;
 mod size;
 mod state;
 
+pub use config::{Holder, JournalConfig, Usage};
 pub use error::{AppendError, Fullness, OpenError, Poisoned, ReadError, WaitError};
-pub use journal::{Holder, Journal, JournalConfig, MAX_RECORD, Usage};
+pub use journal::{Journal, MAX_RECORD};
 pub use reader::{JournalGap, JournalReader};
 pub use seglog::Recovery;

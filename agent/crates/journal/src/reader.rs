@@ -127,7 +127,8 @@ impl JournalReader {
         loop {
             if state.opened != self.opened {
                 self.opened = state.opened;
-                self.reader = state.readers.reader(state.readers.segment_first(self.passed.saturating_add(1)));
+                self.reader =
+                    state.readers.reader(state.readers.segment_first(self.passed.saturating_add(1)));
                 self.numbers.segment = 0;
                 self.early = None;
             }
@@ -165,7 +166,12 @@ impl JournalReader {
                     None => None,
                 };
                 for gap in self.reader.take_gaps() {
-                    self.gap(JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings: None });
+                    self.gap(JournalGap {
+                        first: gap.first,
+                        last: gap.last,
+                        bytes: gap.bytes,
+                        readings: None,
+                    });
                 }
                 match decoded {
                     Some(decoded) => decoded,

@@ -55,7 +55,8 @@ pub(crate) fn record(record: &Record) -> usize {
 pub(crate) fn defs(defs: &[(SeriesRef, Arc<SeriesDef>)]) -> usize {
     defs.iter()
         .map(|(_, def)| {
-            let labels: usize = def.key.labels().map(|(name, value)| 2 * COUNT + name.len() + value.len()).sum();
+            let labels: usize =
+                def.key.labels().map(|(name, value)| 2 * COUNT + name.len() + value.len()).sum();
             4 + COUNT + def.key.name().len() + COUNT + def.unit.len() + COUNT + labels
         })
         .sum()
@@ -91,7 +92,11 @@ mod tests {
             ],
         });
         let mark = PublishMark { packet_id: 1, qos: 1, content: 7 };
-        let origins = [None, Some(Origin::Http { key: 1 }), Some(Origin::Mqtt { client: "c".into(), publishes: vec![mark] })];
+        let origins = [
+            None,
+            Some(Origin::Http { key: 1 }),
+            Some(Origin::Mqtt { client: "c".into(), publishes: vec![mark] }),
+        ];
         let mut records: Vec<Record> =
             origins.into_iter().map(|origin| Record::Intake(Intake { origin, ..intake.clone() })).collect();
         records.push(Record::Tick(DeviceClock::default()));

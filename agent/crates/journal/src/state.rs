@@ -12,8 +12,9 @@ use seglog::Readers;
 use telemetry::{Position, Record, SeriesDef, SeriesRef, SeriesTable};
 use tokio::sync::watch;
 
+use crate::config::{Holder, Usage};
 use crate::error::{AppendError, Fullness, Poisoned};
-use crate::journal::{Holder, MAX_RECORD, Usage};
+use crate::journal::MAX_RECORD;
 use crate::size;
 
 /// Most bytes that wait in memory for the disk.
@@ -97,6 +98,12 @@ impl Plan {
         self.begin = true;
     }
 
+    /// The next record is the first of a commit. A segment that is nearly full ends here rather
+    /// than within the commit, which would cost that commit one more fsync.
+    fn begin_commit(&mut self) {
+        self.begin |= self.used > self.segment_bytes - self.segment_bytes / 8;
+    }
+
     /// The definitions a record needs: those this segment lacks, or all.
     fn lacking(&self, record: &Record, table: &SeriesTable, all: bool) -> Result<Defs, AppendError> {
         let lacks = |series: &&SeriesRef| all || self.defined.get(series.index()) != Some(&self.segment);
@@ -176,6 +183,9 @@ impl State {
         }
         if self.closing {
             return Err(AppendError::Closed);
+        }
+        if self.queue.records.is_empty() {
+            self.plan.begin_commit();
         }
         let need = self.plan.need(records, table)?;
         if need > max_bytes {

@@ -1,5 +1,6 @@
 //! The journal's promises under power cuts: what was confirmed is there with its series, nothing
 //! comes twice, no position is given twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Promise P5 in the journal: damage costs what it hits and what can't be understood without it,
 //! and both are counted.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Promise P1 in the journal: confirmed means that the fsync has returned.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 
@@ -51,7 +52,7 @@ fn what_is_queued_during_an_fsync_is_made_durable_by_the_next_one_together() {
     sim.hold_syncs();
     bench.append(2, &[1]);
     assert!(sim.wait_for_held_sync(LONG));
-    let last = (3..=12).map(|id| bench.append(id, &[1])).last().unwrap();
+    let last = (3..=12).fold(0, |_, id| bench.append(id, &[1]));
     let before = bench.journal.usage().syncs;
     sim.release_syncs();
     bench.journal.wait_blocking(last, LONG).unwrap();
@@ -63,7 +64,7 @@ fn what_is_queued_during_an_fsync_is_made_durable_by_the_next_one_together() {
 fn closing_commits_what_is_queued_and_refuses_what_comes_later() {
     let sim = SimDisk::new(1);
     let bench = open(&sim);
-    let last = (1..=20).map(|id| bench.append(id, &[id as u32])).last().unwrap();
+    let last = (1..=20).fold(0, |_, id| bench.append(id, &[id as u32]));
     bench.journal.close();
     bench.journal.wait_blocking(last, Duration::ZERO).unwrap();
     assert_eq!(bench.journal.append(&bench.intake(21, &[1])), Err(AppendError::Closed));
@@ -98,7 +99,11 @@ fn after_a_failed_fsync_nothing_is_confirmed_that_was_not_before() {
         let bench = open(&sim);
         bench.durable(0, &[1]);
         let mut mark = bench.journal.durable();
-        if fault % 3 == 2 { sim.fail_write_after(fault / 3) } else { sim.fail_sync_after(fault / 3) }
+        if fault % 3 == 2 {
+            sim.fail_write_after(fault / 3)
+        } else {
+            sim.fail_sync_after(fault / 3)
+        }
         let (confirmed, lost) = until_it_fails(&bench);
         assert!(lost > confirmed);
         assert!(bench.journal.usage().poisoned.unwrap().contains("failed"));

@@ -1,4 +1,5 @@
 //! What the journal does at its bounds: it pushes back, holds what it promised, and goes on after.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 
@@ -33,7 +34,7 @@ fn at_the_cap_appends_are_pushed_back_until_every_holder_has_let_go() {
         std::thread::yield_now();
     }
     assert!(bench.journal.first() > 1);
-    assert_eq!(bench.journal.usage().pushed_back > 0, true);
+    assert!(bench.journal.usage().pushed_back > 0);
     bench.journal.close();
     assert_eq!(bench.read(last).0.len(), 1);
 }
@@ -70,7 +71,10 @@ fn a_full_disk_stalls_and_a_release_frees_it_without_loss() {
             Err(other) => panic!("{other}"),
         }
         // Full is known once the committing thread has tried.
-        match bench.journal.wait_blocking(waiting, Duration::from_millis(if confirmed == 0 { 30_000 } else { 50 })) {
+        match bench
+            .journal
+            .wait_blocking(waiting, Duration::from_millis(if confirmed == 0 { 30_000 } else { 50 }))
+        {
             Ok(()) => confirmed = waiting,
             Err(_) => assert!(bench.journal.usage().disk_full || bench.journal.trouble().is_none()),
         }

@@ -61,7 +61,8 @@ impl Cell {
             .filter_map(|at| decode(content.get(at..)?))
             .max_by_key(|(sequence, _)| *sequence);
         let damaged = newest.is_none() && content.iter().any(|byte| *byte != 0);
-        let (sequence, value) = newest.map_or((0, None), |(sequence, value)| (sequence, Some(value.to_vec())));
+        let (sequence, value) =
+            newest.map_or((0, None), |(sequence, value)| (sequence, Some(value.to_vec())));
         if size < 2 * slot {
             return Self::create(&*storage, path, slot, value, damaged).map_err(failed("enlarged"));
         }
@@ -141,7 +142,8 @@ impl Cell {
 }
 
 fn checksum(sequence: u64, value: &[u8]) -> u32 {
-    let head = crc32c::crc32c_append(crc32c::crc32c(&sequence.to_le_bytes()), &(value.len() as u32).to_le_bytes());
+    let head =
+        crc32c::crc32c_append(crc32c::crc32c(&sequence.to_le_bytes()), &(value.len() as u32).to_le_bytes());
     crc32c::crc32c_append(head, value)
 }
 

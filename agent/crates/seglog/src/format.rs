@@ -1,6 +1,5 @@
-//! The bytes of a segment: header, frames, and the search for the next intact record.
-//!
-//! The crate's documentation has the diagram.
+//! The bytes of a segment: header, frames, and the search for the next intact record. The crate's
+//! documentation has the diagram.
 
 /// What each segment begins with; the last byte is the version.
 const MAGIC: [u8; 8] = *b"TXSEG\0\0\x01";
@@ -40,9 +39,10 @@ impl Header {
     /// From the first bytes of a segment; `None` when both copies are damaged, or when another
     /// version wrote them.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let copy = bytes.chunks_exact(COPY).take(2).find(|copy| {
-            copy[..8] == MAGIC && crc32c::crc32c(&copy[..28]).to_le_bytes() == copy[28..]
-        })?;
+        let copy = bytes
+            .chunks_exact(COPY)
+            .take(2)
+            .find(|copy| copy[..8] == MAGIC && crc32c::crc32c(&copy[..28]).to_le_bytes() == copy[28..])?;
         Some(Self { first: u64_at(copy, 8), follows: u64_at(copy, 16) })
     }
 }

@@ -71,7 +71,11 @@ impl Log {
     /// [`OpenError`] when the directory can't be made, listed or locked; never for damage. When
     /// what is there can't be proven durable, the log opens poisoned and
     /// [`Recovery::unverified`] says why: it can be read, but takes nothing.
-    pub fn open(storage: Arc<dyn Storage>, dir: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<(Self, Recovery), OpenError> {
         let lock = recover::lock(&*storage, dir)?;
         let found = recover::recover(&*storage, dir)?;
         let log = Self {
@@ -170,7 +174,9 @@ impl Log {
                 self.durable = self.follows - 1;
                 Ok(self.durable)
             }
-            Err(error) => Err(SyncError::Poisoned(self.poison(format!("fsync in {} failed: {error}", self.dir.display())))),
+            Err(error) => Err(SyncError::Poisoned(
+                self.poison(format!("fsync in {} failed: {error}", self.dir.display())),
+            )),
         }
     }
 
@@ -234,7 +240,9 @@ impl Log {
         if freed > 0 {
             // DURABILITY: not needed for correctness, a segment that comes back is released again;
             // but space counts as free only when it stays free.
-            self.storage.sync_dir(&self.dir).map_err(|source| ReleaseError { path: self.dir.clone(), source })?;
+            self.storage
+                .sync_dir(&self.dir)
+                .map_err(|source| ReleaseError { path: self.dir.clone(), source })?;
         }
         result.map(|()| freed)
     }
@@ -323,9 +331,9 @@ impl Log {
                 Ok(())
             }
             Err(error) if is_full(&error) => Err(SyncError::Full(self.dir.clone())),
-            Err(error) => {
-                Err(SyncError::Poisoned(self.poison(format!("writing in {} failed: {error}", self.dir.display()))))
-            }
+            Err(error) => Err(SyncError::Poisoned(
+                self.poison(format!("writing in {} failed: {error}", self.dir.display())),
+            )),
         }
     }
 }

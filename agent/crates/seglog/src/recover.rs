@@ -75,7 +75,8 @@ pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Segment>, Op
     found.sort_unstable();
     // Of one number there is one, unless someone put another there.
     found.dedup_by_key(|(first, _)| *first);
-    let size = |first, salt| storage.open(&index::path(dir, first, salt), Mode::Read).and_then(|file| file.size());
+    let size =
+        |first, salt| storage.open(&index::path(dir, first, salt), Mode::Read).and_then(|file| file.size());
     // One that can't be opened stays in the list: its reader will say why.
     let segment = |(first, salt)| Segment { first, salt, end: size(first, salt).unwrap_or(0) };
     Ok(found.into_iter().map(segment).collect())
@@ -128,7 +129,8 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
         None => end_before(storage, dir, &segments),
     };
     // What is torn may have been a record whose bytes rotted, and then its number was used.
-    let next = scan.next + scan.torn.saturating_sub(if scan.end == 0 { HEADER as u64 } else { 0 }) / FRAME as u64;
+    let next =
+        scan.next + scan.torn.saturating_sub(if scan.end == 0 { HEADER as u64 } else { 0 }) / FRAME as u64;
     // The segments before were durable before this one was created.
     let durable = if recovery.unverified.is_some() { first - 1 } else { follows - 1 };
     Ok(Found { segments: segments.into(), next, follows, durable, salt, recovery })

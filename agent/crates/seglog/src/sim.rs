@@ -84,7 +84,7 @@ impl Change {
 }
 
 impl Inode {
-    fn sector<'a>(content: &'a [u8], sector: usize) -> &'a [u8] {
+    fn sector(content: &[u8], sector: usize) -> &[u8] {
         let start = (sector * SECTOR).min(content.len());
         &content[start..(start + SECTOR).min(content.len())]
     }
@@ -227,14 +227,16 @@ impl SimDisk {
                     inode.flush(sector);
                 }
             }
-            let (low, high) = (inode.durable.len().min(inode.cache.len()), inode.durable.len().max(inode.cache.len()));
+            let (low, high) =
+                (inode.durable.len().min(inode.cache.len()), inode.durable.len().max(inode.cache.len()));
             let len = match state.random() % 3 {
                 0 => inode.durable.len(),
                 1 => high,
                 _ => low + (state.random() % (high - low + 1) as u64) as usize,
             };
             // What was synced is kept: only a truncation that was not may shorten it.
-            let len = if inode.cache.len() >= inode.durable.len() { len.max(inode.durable.len()) } else { len };
+            let len =
+                if inode.cache.len() >= inode.durable.len() { len.max(inode.durable.len()) } else { len };
             inode.durable.resize(len, 0);
             inode.cache = inode.durable.clone();
         }

@@ -1,4 +1,5 @@
 //! What an intact log does: numbers, order, segments, release.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 
@@ -111,11 +112,10 @@ fn a_record_larger_than_a_segment_gets_one_of_its_own_and_one_over_the_limit_is_
     assert!(matches!(refused, Err(AppendError::TooLarge { len: 4097, max: 4096 })));
     log.sync().unwrap();
     let (records, gaps) = read_all(&log);
-    assert_eq!(records.iter().map(|(number, bytes)| (*number, bytes.len())).collect::<Vec<_>>(), [
-        (1, 10),
-        (2, 4096),
-        (3, 10)
-    ]);
+    assert_eq!(
+        records.iter().map(|(number, bytes)| (*number, bytes.len())).collect::<Vec<_>>(),
+        [(1, 10), (2, 4096), (3, 10)]
+    );
     assert_eq!(gaps, []);
 }
 

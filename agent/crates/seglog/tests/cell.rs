@@ -1,4 +1,5 @@
 //! A cell holds its old or its new value after any crash, also on a full disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Promise of the log: whatever was synced is there after any crash, in order; nothing that was
 //! never appended is; no number is used twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 
@@ -74,7 +75,8 @@ impl Model {
         }
         assert!(there.last_key_value().is_none_or(|(last, _)| log.next() > *last));
         for gap in gaps.iter().chain(&recovery.damaged).filter(|gap| gap.records() > 0) {
-            let within = self.promised.range(gap.first..=gap.last).any(|(number, ())| *number > self.released);
+            let within =
+                self.promised.range(gap.first..=gap.last).any(|(number, ())| *number > self.released);
             assert!(!within, "{gap:?} holds a promised record");
         }
         // What recovery showed may be relied on from now on.
@@ -130,7 +132,8 @@ fn run(seed: u64, ops: Vec<Op>) {
             Op::Roll => current.roll().is_err(),
             Op::Release(part) => {
                 // As every owner does: only what is durable.
-                let upto = current.first() + (current.durable() + 1).saturating_sub(current.first()) * part / 16;
+                let upto =
+                    current.first() + (current.durable() + 1).saturating_sub(current.first()) * part / 16;
                 let upto = upto.saturating_sub(1).max(model.released);
                 model.released = upto;
                 current.release(upto).is_err()
@@ -180,7 +183,8 @@ fn a_segment_stays_until_the_name_of_the_next_is_durable() {
 #[test]
 fn what_one_recovery_shows_the_next_shows_too() {
     for seed in 0..200 {
-        let failed = vec![Op::Append(432), Op::FailSyncAfter(0), Op::Append(71), Op::Append(410), Op::Append(0)];
+        let failed =
+            vec![Op::Append(432), Op::FailSyncAfter(0), Op::Append(71), Op::Append(410), Op::Append(0)];
         run(seed, failed);
     }
 }

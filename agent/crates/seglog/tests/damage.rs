@@ -1,4 +1,5 @@
 //! Promise P5 for one log: any damage costs the records it hits, and is reported to the number.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 
@@ -79,7 +80,8 @@ fn each_flipped_byte_costs_at_most_its_record_and_is_reported() {
                 assert_eq!(again, gaps, "{what}");
                 if file < last_file && !missing.is_empty() {
                     log.release(number).unwrap();
-                    let copies = sim.paths().iter().filter(|p| p.starts_with(dir().join("quarantine"))).count();
+                    let copies =
+                        sim.paths().iter().filter(|p| p.starts_with(dir().join("quarantine"))).count();
                     assert_eq!(copies, 1, "damage is copied before its segment goes: {what}");
                 }
             }

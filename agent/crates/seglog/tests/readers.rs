@@ -1,4 +1,5 @@
 //! Readers beside a writer that appends, begins segments and releases them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 mod support;
 

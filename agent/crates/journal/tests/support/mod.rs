@@ -1,5 +1,6 @@
 //! What the journal's tests share: a journal on a simulated disk, records, and reading them back.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 use std::sync::Arc;
 use std::time::Duration;

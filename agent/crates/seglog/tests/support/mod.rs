@@ -1,5 +1,6 @@
 //! What the tests of the log share: a small log, its records, and reading all of it back.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
