@@ -1,0 +1,1 @@
+"""Measures: `just bench` and `just profile`."""

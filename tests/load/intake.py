@@ -1,0 +1,83 @@
+"""Intake: how many readings a second are acknowledged, each fsynced before its acknowledgement.
+
+Inputs and journal run alone here, in a process of their own, and the journal is released as it grows; what fold,
+spool and uplink add is measured by `flow`. The load generator takes its share of the same cores.
+"""
+
+from tests.harness import Process, free_port
+from tests.load.bed import Bed, listening, settle
+from tests.load.usage import Watch
+
+MOSQUITTO = """listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+log_type none
+set_tcp_nodelay true
+"""
+
+
+def http(bed: Bed) -> None:
+    """Line protocol over HTTP: 1,000 lines a request, 8 and 32 connections."""
+    with bed.serving("line_load") as (process, port):
+        for connections in (8, 32):
+            _lines(bed, "http", process, port, connections)
+
+
+def tcp(bed: Bed) -> None:
+    """Line protocol over TCP in ACK mode: groups of 1,000 lines, one on the way in each of 8 connections."""
+    with bed.serving("line_load") as (process, port):
+        _lines(bed, "tcp", process, port + 1, 8, "--tcp")
+
+
+def _lines(bed: Bed, bench: str, process: Process, port: int, connections: int, *words: str) -> None:
+    settle()
+    with Watch(process.pid) as watch:
+        found = bed.load(
+            "line_load", "--port", port, "--connections", connections, "--seconds", bed.seconds, *words
+        )
+    what = f"{connections} connections x 1,000 lines"
+    bed.add(bench, f"{what}: acknowledged", found["per_second"], "events/s", 6_000_000)
+    bed.add(bench, f"{what}: p50", found["p50_ms"], "ms")
+    # The target is for the lesser load: with more in flight than the cores can serve, delay is only queueing.
+    first = connections == 8  # noqa: PLR2004
+    bed.add(bench, f"{what}: p99", found["p99_ms"], "ms", 5 if first else None, at_most=True)
+    bed.add(bench, f"{what}: CPU", watch.cpu_s / found["acked"] * 1e6, "s/million", 0.25, at_most=True)
+    bed.add(bench, f"{what}: memory, highest", watch.peak_mb, "MB", 64, at_most=True)
+
+
+def mqtt(bed: Bed) -> None:
+    """MQTT QoS 1, 50 connections with 20 in flight each; mosquitto, which fsyncs nothing, in the same run."""
+    ways: list[tuple[str, tuple[str, ...], float | None]] = [
+        ("v3.1.1", (), 580_000),
+        ("v3.1.1, one live subscriber to all", ("--subscriber",), 350_000),
+        ("v5", ("--v5",), None),
+    ]
+    for name, words, target in ways:
+        peer = _mosquitto(bed, *words)
+        with bed.serving("mqtt_load") as (process, port):
+            settle()
+            with Watch(process.pid) as watch:
+                found = bed.load("mqtt_load", "--port", port, "--seconds", bed.seconds, *words)
+        known = {"peer": "mosquitto", "peer_value": peer["per_second"]}
+        bed.add("mqtt", f"{name}: acknowledged", found["per_second"], "msg/s", target, **known)
+        bed.add("mqtt", f"{name}: p50", found["p50_ms"], "ms", peer="mosquitto", peer_value=peer["p50_ms"])
+        bed.add("mqtt", f"{name}: p99", found["p99_ms"], "ms", peer="mosquitto", peer_value=peer["p99_ms"])
+        cpu = watch.cpu_s / found["acked"] * 1e6
+        bed.add("mqtt", f"{name}: CPU", cpu, "s/million", peer="mosquitto", peer_value=peer["cpu"])
+        bed.add("mqtt", f"{name}: memory, highest", watch.peak_mb, "MB", 64, at_most=True)
+
+
+def _mosquitto(bed: Bed, *words: str) -> dict[str, float]:
+    with bed.place() as folder:
+        port = free_port()
+        config = folder / "mosquitto.conf"
+        config.write_text(MOSQUITTO.format(port=port), encoding="utf-8")
+        process = Process("mosquitto", ["mosquitto", "-c", config], folder / "log")
+        try:
+            listening(process, port)
+            settle()
+            with Watch(process.pid) as watch:
+                found = bed.load("mqtt_load", "--port", port, "--seconds", bed.seconds, *words)
+        finally:
+            process.stop()
+    return {**found, "cpu": watch.cpu_s / found["acked"] * 1e6}
