@@ -66,8 +66,8 @@ def rounds(stack: Stack, count: int, seed: int, *, collector_every: int = 10, sh
     agent.wait_drained()
 
     report.sent = once.sent + twice.sent
-    report.acknowledged = len(once.acked) + twice.completed
-    for publisher, must in ((once, once.acked), (twice, set(range(twice.completed)))):
+    report.acknowledged = len(once.acked) + len(twice.completed)
+    for publisher, must in ((once, once.acked), (twice, twice.completed)):
         device = publisher.topic.split("/")[1]
         found = collector.values(f'n{{site="load",device="{device}"}}')
         lost, double = judge(found[0] if found else [], must, publisher.sent)
@@ -78,7 +78,9 @@ def rounds(stack: Stack, count: int, seed: int, *, collector_every: int = 10, sh
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

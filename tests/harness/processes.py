@@ -41,7 +41,9 @@ def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -
 class Process:
     """One program with its log file."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None
+    ) -> None:
         """Start it."""
         self.name = name
         self.log = log

@@ -86,7 +86,14 @@ class Collector:
 class Agent:
     """One agent; `kill` and `start` keep its data and its ports."""
 
-    def __init__(self, folder: Path, collector_grpc: int, name: str = "edge", extra: str = "", inputs: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        collector_grpc: int,
+        name: str = "edge",
+        extra: str = "",
+        inputs: str | None = None,
+    ) -> None:
         """Write its config: MQTT, HTTP and TCP inputs, unless `inputs` says otherwise."""
         self.folder = folder
         self.name = name
@@ -139,7 +146,9 @@ class Agent:
         """Whether everything it took was acknowledged by the collector."""
         status = self.status()
         return bool(
-            status["fold"]["behind"] == 0 and not status["fold"]["recovering"] and status["spool"]["batches"] == 0
+            status["fold"]["behind"] == 0
+            and not status["fold"]["recovering"]
+            and status["spool"]["batches"] == 0
         )
 
     def wait_drained(self) -> None:
@@ -176,7 +185,13 @@ class Stack:
         return collector
 
     def agent(
-        self, collector: Collector, name: str = "edge", extra: str = "", inputs: str | None = None, *, start: bool = True
+        self,
+        collector: Collector,
+        name: str = "edge",
+        extra: str = "",
+        inputs: str | None = None,
+        *,
+        start: bool = True,
     ) -> Agent:
         """Add an agent."""
         agent = Agent(self.folder / f"agent{len(self.agents)}", collector.grpc, name, extra, inputs)

@@ -1,0 +1,1 @@
+"""A user's task, from beginning to end."""

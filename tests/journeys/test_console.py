@@ -26,7 +26,14 @@ def _page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ],
         )
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -47,7 +54,9 @@ def _running(stack: Stack) -> tuple[Collector, Agent]:
 def publish(agent: Agent, topic: str, payload: str) -> None:
     """Publish with QoS 1 as a sensor does."""
     subprocess.run(
-        ["mosquitto_pub", "-p", str(agent.mqtt), "-q", "1", "-t", topic, "-m", payload], check=True, timeout=30
+        ["mosquitto_pub", "-p", str(agent.mqtt), "-q", "1", "-t", topic, "-m", payload],
+        check=True,
+        timeout=30,
     )
 
 

@@ -40,6 +40,7 @@ from telemetryx.gateway.server import Gateway
 from telemetryx.hot.memory import MemoryHot
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.notify import Sender, Webhook, WebhookTarget
+from telemetryx.registry.versions import ModelRegistry
 from telemetryx.rules.load import RulesError, RuleSet, load_rules
 from telemetryx.rules.service import RulesService
 from telemetryx.store.interface import Retention
@@ -153,6 +154,7 @@ async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
             started_ns=clock.now_ns(),
             readiness=lambda: _part_states(tasks, ingest),
             gather=gather.refresh,
+            models=lambda: _models(settings),
         )
         http = await _open_api(stack, settings, world, grace_s)
 
@@ -186,6 +188,15 @@ def _tokens(listen: Listen) -> tuple[bytes, ...]:
         return auth.read_tokens(listen.token_file)
     except auth.TokenFileError as error:
         raise StartError(f"[api] {error}") from error
+
+
+async def _models(settings: Settings) -> Sequence[ModelView]:
+    """Read the model registry; it blocks on its disk, so in a thread."""
+    registry = ModelRegistry(settings.within(settings.models.dir))
+    return [
+        ModelView(row.name, row.version, row.state, row.created_ns, row.checksum, row.card)
+        for row in await asyncio.to_thread(registry.list)
+    ]
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ use crate::tap::Taps;
 
 /// The longest wait for a record: how soon a request to stop is seen.
 const IDLE: Duration = Duration::from_millis(100);
-/// A checkpoint is taken when this much time has passed and the spool has everything before it.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// A checkpoint writes the fold's whole state: seldom enough for flash, and at once when the journal fills.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// While the disk does not do what it should, the pause between two attempts.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -106,7 +107,7 @@ impl Driver {
         let mut rows = Rows::default();
         let mut damaged = Counts::new();
         let started = Instant::now();
-        let mut checkpointed = started;
+        let (mut checkpointed, mut looked) = (started, started);
         loop {
             let stopping = self.stop.load(Ordering::Acquire);
             if recovering && self.work.applied >= recover_to {
@@ -149,9 +150,13 @@ impl Driver {
             if !recovering {
                 self.insist(|spool| spool.cut_if_due(started.elapsed()).map(drop));
             }
-            if checkpointed.elapsed() >= CHECKPOINT_EVERY {
-                checkpointed = Instant::now();
-                self.checkpoint();
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                let usage = self.work.journal.usage();
+                if checkpointed.elapsed() >= CHECKPOINT_EVERY || usage.bytes > usage.max_bytes / 8 {
+                    checkpointed = looked;
+                    self.checkpoint();
+                }
                 self.note();
             }
         }

@@ -85,6 +85,7 @@ pub fn start(
             Arc::clone(&frame.clock),
         );
         let ending: Ending = Arc::default();
+        let (journal, keeps_sessions) = (frame.journal.clone(), matches!(kind, Kind::Mqtt(_)));
         doors.push((door.clone(), Arc::clone(&ending)));
         let (shutdown, data_dir) = (shutdown.clone(), frame.data_dir.clone());
         tasks.spawn(async move {
@@ -96,6 +97,10 @@ pub fn start(
             };
             tracing::error!(input = %name, error = %why, "an input is not running; the others go on");
             *ending.lock() = Some(why);
+            if keeps_sessions {
+                // Nobody moves the sessions' mark any more: without this the journal would fill.
+                journal.release(journal::Holder::Sessions, telemetry::Position::MAX);
+            }
         });
     }
     doors

@@ -6,24 +6,26 @@ use telemetry::Lane;
 /// What may still be sent in this session.
 #[derive(Debug)]
 pub struct Credit {
-    left: u64,
-    reserve: u64,
+    /// Negative after a last batch that was larger than what was left: later credit fills that first.
+    left: i64,
+    reserve: i64,
 }
 
 impl Credit {
     /// As the greeting grants it; a quarter is reserved for live batches.
     pub fn new(granted: u64) -> Self {
+        let granted = i64::try_from(granted).unwrap_or(i64::MAX);
         Self { left: granted, reserve: granted / 4 }
     }
 
     /// The collector took that many bytes off our hands.
     pub fn add(&mut self, bytes: u64) {
-        self.left = self.left.saturating_add(bytes);
+        self.left = self.left.saturating_add_unsigned(bytes);
     }
 
     /// A batch was sent. A last batch may overdraw: otherwise one larger than the credit never leaves.
     pub fn spend(&mut self, bytes: u64) {
-        self.left = self.left.saturating_sub(bytes);
+        self.left = self.left.saturating_sub_unsigned(bytes);
     }
 
     /// May a batch of this lane be sent?
@@ -47,7 +49,9 @@ mod tests {
         assert!(credit.allows(Lane::Live));
         credit.spend(100);
         assert!(!credit.allows(Lane::Live));
+        credit.add(75);
+        assert!(!credit.allows(Lane::Live), "an overdraft is paid back first");
         credit.add(30);
-        assert!(credit.allows(Lane::Backlog));
+        assert!(credit.allows(Lane::Live) && !credit.allows(Lane::Backlog));
     }
 }

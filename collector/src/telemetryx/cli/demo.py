@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -88,7 +88,9 @@ class Summary:
 def run(*, agent: Path, folder: Path, seconds: float | None, fresh: bool, as_json: bool) -> int:
     """Run the demo and return the exit code: 0 when nothing was lost or duplicated, 1 otherwise."""
     if not agent.is_file():
-        raise DemoError(f"{agent} is no agent program: build it with `just build`, or give its place with --agent")
+        raise DemoError(
+            f"{agent} is no agent program: build it with `just build`, or give its place with --agent"
+        )
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -132,7 +134,15 @@ class _Demo:
             signal.signal(number, self._interrupt)
         self._say(f"starting the collector and the agent in {self._folder}")
         self._collector = self._spawn(
-            "collector", [sys.executable, "-m", "telemetryx", "collector", "--config", str(self._folder / "collector.toml")]
+            "collector",
+            [
+                sys.executable,
+                "-m",
+                "telemetryx",
+                "collector",
+                "--config",
+                str(self._folder / "collector.toml"),
+            ],
         )
         self._wait("collector", self._collector, lambda: self._get("/readyz") is not None)
         self._before = self._ledger()
@@ -152,11 +162,11 @@ class _Demo:
         log = (self._folder / f"{name}.log").open("ab")
         self._logs.append(log)
         # A session of its own: Ctrl-C reaches only us, and we stop the two in the direction of the flow.
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - our own two programs
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
-    def _wait(self, name: str, child: subprocess.Popen[bytes], ready: "Any") -> None:
+    def _wait(self, name: str, child: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         end = time.monotonic() + READY_TIMEOUT
         while time.monotonic() < end and not self._interrupted:
             if child.poll() is not None:
@@ -189,7 +199,11 @@ class _Demo:
                     raise DemoError(f"the {name} ended by itself; its last words:\n{self._last_words(name)}")
             tick += 1
             if terminal or (not self._quiet and tick % 5 == 0):
-                print(("\r\x1b[K" if terminal else "") + self._progress(), end="" if terminal else "\n", flush=True)
+                print(
+                    ("\r\x1b[K" if terminal else "") + self._progress(),
+                    end="" if terminal else "\n",
+                    flush=True,
+                )
         if terminal:
             print()
 
@@ -271,7 +285,7 @@ class _Demo:
             with link.makefile("rb") as answer:
                 return dict(json.loads(answer.readline()))
 
-    def _get(self, path: str) -> Any:
+    def _get(self, path: str) -> Any:  # noqa: ANN401 - JSON is anything
         with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['http']}{path}", timeout=10) as answer:
             body = answer.read()
         try:
