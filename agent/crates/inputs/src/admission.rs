@@ -100,14 +100,20 @@ impl Gate<'_> {
         Ok(())
     }
 
-    /// Opens the port.
-    pub(crate) async fn open(&self) -> Result<(TcpListener, Tokens, Option<TlsAcceptor>), AdmissionError> {
-        self.check()?;
+    /// Reads tokens and certificate.
+    pub(crate) fn keys(&self) -> Result<(Tokens, Option<TlsAcceptor>), AdmissionError> {
         let tokens = self.token_file.map(Tokens::load).transpose()?.unwrap_or_default();
         let tls = match (self.cert_file, self.key_file) {
             (Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
             _ => None,
         };
+        Ok((tokens, tls))
+    }
+
+    /// Opens the port.
+    pub(crate) async fn open(&self) -> Result<(TcpListener, Tokens, Option<TlsAcceptor>), AdmissionError> {
+        self.check()?;
+        let (tokens, tls) = self.keys()?;
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| AdmissionError::Bind { listen: self.listen, error })?;

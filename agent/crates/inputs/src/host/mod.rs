@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::door::{Door, Refused};
+use crate::door::Door;
 use crate::intake::{IntakeBuilder, SeriesCache};
 pub use config::{HostConfig, HostError};
 pub use sampler::Sampler;
@@ -30,6 +30,7 @@ pub async fn run(config: HostConfig, door: Door, shutdown: CancellationToken) ->
     let mut worker = Some((Sampler::new(config), SeriesCache::new()));
     let mut last = i64::MIN;
     let mut told = false;
+    let mut lost = 0_u64;
     loop {
         let wall = door.now().wall;
         let due = wall.div_euclid(interval) * interval;
@@ -59,14 +60,18 @@ pub async fn run(config: HostConfig, door: Door, shutdown: CancellationToken) ->
             told = true;
             tracing::warn!(%reason, "some host metrics are refused");
         }
-        // This sensor can't be asked to wait: what the journal has no room for is lost, and said so once a tick.
+        // This sensor can't be asked to wait: what the journal has no room for is lost, and said so once.
         match door.submit(intake) {
+            Ok(_) if lost > 0 => {
+                tracing::warn!(ticks = lost, "host metrics are taken again after ticks were lost");
+                lost = 0;
+            }
             Ok(_) => {}
-            Err(
-                error
-                @ (Refused::Busy { .. } | Refused::TooLarge | Refused::Slow { .. } | Refused::Broken(_)),
-            ) => {
-                tracing::warn!(%error, "a tick of host metrics is lost");
+            Err(error) => {
+                if lost == 0 {
+                    tracing::warn!(%error, "host metrics are lost until the journal takes them");
+                }
+                lost += 1;
             }
         }
     }

@@ -120,6 +120,22 @@ fn this_host_gives_at_least_sixty_samples_a_tick() {
     assert_eq!(trouble, None);
 }
 
+#[test]
+fn every_metric_is_on_the_how_to_page() {
+    let page = include_str!("../../../../../docs/how-to/host-metrics.md");
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new();
+    for config in [recorded(dir.path()), HostConfig::default()] {
+        let mut sampler = Sampler::new(config);
+        bench.fill(|out| sampler.sample(NOW, out));
+        let (intake, _) = bench.fill(|out| sampler.sample(NOW, out));
+        for series in intake.series {
+            let name = bench.table.get(series).unwrap().key.name().to_owned();
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn ticks_fall_on_multiples_of_the_interval_and_reach_the_journal() {
     let dir = tempfile::tempdir().unwrap();

@@ -35,7 +35,8 @@ pub async fn run(config: HttpConfig, door: Door, shutdown: CancellationToken) ->
     serve(listener, tls, tokens, config, door, shutdown).await
 }
 
-/// Serves on a listener that is already open, without TLS or tokens: for tests and benches on loopback.
+/// Serves on a listener that is already open: for tests and benches. The address in the
+/// configuration is not looked at; tokens and TLS are.
 ///
 /// # Errors
 /// As [`run`].
@@ -45,8 +46,8 @@ pub async fn run_on(
     door: Door,
     shutdown: CancellationToken,
 ) -> Result<(), HttpError> {
-    let tokens = config.token_file.as_deref().map(Tokens::load).transpose()?.unwrap_or_default();
-    serve(listener, None, tokens, config, door, shutdown).await
+    let (tokens, tls) = config.gate().keys()?;
+    serve(listener, tls, tokens, config, door, shutdown).await
 }
 
 async fn serve(

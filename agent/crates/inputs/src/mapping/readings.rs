@@ -113,8 +113,9 @@ impl Readings<'_, '_, '_> {
         let mut when = inherited;
         let mut time_key = None;
         if self.rule.time.is_empty()
-            && let Some((key, value)) = fields.iter().find(|(key, _)| is_time_key(key))
-            && !matches!(value, Json::Null | Json::Object(_) | Json::List(_) | Json::Bool(_))
+            && let Some((key, value)) = fields.iter().find(|(key, value)| {
+                is_time_key(key) && matches!(value, Json::Int(_) | Json::Float(_) | Json::Text(_))
+            })
         {
             time_key = Some(key.as_ref());
             match self.time(value) {
@@ -177,7 +178,8 @@ impl Readings<'_, '_, '_> {
         }
         for (key, child) in fields {
             let key = key.as_ref();
-            if consumed.contains(&key) || self.left == 0 {
+            // A second time of the same object is no reading either.
+            if consumed.contains(&key) || (time_key.is_some() && is_time_key(key)) || self.left == 0 {
                 continue;
             }
             let length = path.len();

@@ -200,6 +200,14 @@ fn an_epoch_time_is_understood_in_every_unit_as_number_and_as_text() {
 }
 
 #[test]
+fn an_object_with_two_times_has_one_and_neither_is_a_reading() {
+    assert_eq!(
+        samples("s/d", r#"{"time":null,"timestamp":1709287200,"last_seen":1709287999000,"t":1}"#),
+        [format!(r#"t{{device="d",site="s"}} = 1 @{T}"#)]
+    );
+}
+
+#[test]
 fn a_time_too_far_ahead_or_out_of_range_refuses_the_reading_and_says_so() {
     for time in ["99999999999", "\"2262-05-01T00:00:00Z\"", "\"2030-01-01T00:00:00Z\"", "1e30"] {
         let mapped = map("s/d", &format!(r#"{{"time":{time},"t":1}}"#));
@@ -416,6 +424,27 @@ fn a_payload_gives_at_most_max_readings() {
     let config = MappingConfig { max_readings: 3, ..MappingConfig::default() };
     let mapped = map_with(&config, "s/d/axis", b"[1,2,3,4,5,6]", false);
     assert_eq!((mapped.samples.len(), mapped.rejected), (3, vec![(Cause::RejectedLimit, 1)]));
+}
+
+#[test]
+fn the_how_to_says_what_really_comes_out() {
+    let page = include_str!("../../../../../docs/how-to/mapping.md");
+    let block = page.split("<!-- examples").nth(1).unwrap().split("```").nth(1).unwrap();
+    let mut lines = 0;
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        let [topic, payload, expected] = line.split(" | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let mapped = map(topic, payload);
+        assert_eq!(mapped.rejected, [], "{line}");
+        let samples = mapped.samples.iter().map(|sample| sample.split(" @").next().unwrap().to_owned());
+        let events = mapped.events.iter().map(|event| format!("event {}", event.split(' ').nth(2).unwrap()));
+        let mut got = samples.chain(events).collect::<Vec<_>>().join("; ");
+        if got.is_empty() {
+            got = "nothing".into();
+        }
+        assert_eq!(got, expected, "{line}");
+        lines += 1;
+    }
+    assert!(lines > 15);
 }
 
 fn json_like() -> impl Strategy<Value = String> {

@@ -1,5 +1,13 @@
 //! An HTTP input on a real socket over a journal on a simulated disk, and a client that shows raw answers.
 
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "shared by tests, each uses a part"
+)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
