@@ -31,7 +31,7 @@ from telemetryx.api.gather import Gather
 from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Metric, Reading, Registry
 from telemetryx.api.times import NS
-from telemetryx.api.world import Limits, ModelView, PartState, RuleView, World
+from telemetryx.api.world import Limits, ModelView, PartState, World
 from telemetryx.clock import Clock, SystemClock
 from telemetryx.config import Api, Listen, Settings
 from telemetryx.errors import GatewayRefused, StoreError
