@@ -316,9 +316,9 @@ impl Spool {
         self.0.hello()
     }
 
-    /// What the collector's greeting says of what the last [`Spool::hello`] named. What it holds is done;
-    /// seqs that were never cut here, or a conflict, begin a new epoch, in which what it doesn't hold is
-    /// sent under a new name.
+    /// What the collector's greeting says of what the last [`Spool::hello`] named. What it holds is done.
+    /// Seqs that were never cut here, or a conflict, begin a new epoch; the conflicting batches are renamed.
+    /// What it doesn't hold keeps its name: a clone of this disk may hold the same batch.
     ///
     /// # Errors
     /// [`SpoolError`] when the new epoch can't be made durable: end the session, nothing is sent meanwhile.
@@ -353,8 +353,8 @@ impl Spool {
         self.0.need_definitions(key, series);
     }
 
-    /// The collector has another batch of this name: a new epoch begins, and the batch, like all that were
-    /// never sent, goes there. What else is in flight is answered under its old name.
+    /// The collector has another batch of this name: it is renamed into an epoch in which no other machine
+    /// cuts. What else waits keeps its name and is answered by itself.
     ///
     /// # Errors
     /// [`SpoolError`] when the new epoch can't be made durable: nothing is sent until it is.

@@ -14,8 +14,8 @@
 //! - A batch's `before` is the sum of the counts of all batches before it: what a damaged stretch
 //!   held is the difference between its neighbours, exactly.
 //! - Rows that don't fit into one batch become `parts` of one cut. Without the last of them none counts.
-//! - A relabel gives batches (by their record's number) a seq in a new epoch; payloads don't change.
-//!   From it on the new epoch is the one that batches are cut in.
+//! - A relabel gives batches (by their record's number) a seq in another epoch; payloads don't change.
+//!   From it on that epoch is the one that batches are cut in.
 //! - A loss stands for the batch of the same name, which it drops.
 //!
 //! Of two records with one name the later one counts: after a failed fsync a record is written again.

@@ -45,7 +45,7 @@ impl Inner {
         conflicts: &[v1::Held],
     ) -> Result<Greeted, SpoolError> {
         let mut greeted = Greeted::default();
-        {
+        let foreign = {
             let mut state = self.state.lock();
             let state = &mut *state;
             let named = std::mem::take(&mut state.named);
@@ -69,30 +69,26 @@ impl Inner {
             }
             state.connected = true;
             // Seqs that were never cut here were cut by someone with the same disk.
-            let foreign = state.current().is_some_and(|(_, epoch)| {
-                let theirs = holdings
-                    .iter()
-                    .filter(|h| h.epoch == epoch.id.0[..])
-                    .filter_map(|h| RangeSet::from_holdings(h).max());
-                theirs.max().is_some_and(|max| max >= epoch.next_seq)
-            });
-            if !foreign && conflicts.is_empty() {
-                self.changed.notify_waiters();
-                return Ok(greeted);
-            }
-        }
-        let mut writer = self.writer.lock();
-        writer.settle()?;
-        let moved: Vec<Order> = {
-            let state = self.state.lock();
-            // What is held but wasn't named stays what it is: sent under its name, it is acked or refused by itself.
-            let orders = state.entries().map(|(order, _)| order);
-            orders
-                .filter(|order| conflicting(&state, conflicts, *order) || !holds(&state, holdings, *order))
-                .collect()
+            state.current().is_some_and(|(_, epoch)| {
+                let theirs = holdings.iter().filter(|held| held.epoch == epoch.id.0[..]);
+                let newest = theirs.filter_map(|held| RangeSet::from_holdings(held).max()).max();
+                newest.is_some_and(|newest| newest >= epoch.next_seq)
+            })
         };
-        greeted.relabelled = moved.len();
-        greeted.new_epoch = Some(rename(&mut writer, &self.state, &moved)?);
+        if foreign || !conflicts.is_empty() {
+            let mut writer = self.writer.lock();
+            writer.settle()?;
+            let moved: Vec<Order> = {
+                let state = self.state.lock();
+                state
+                    .entries()
+                    .map(|(order, _)| order)
+                    .filter(|order| conflicting(&state, conflicts, *order))
+                    .collect()
+            };
+            greeted.relabelled = moved.len();
+            greeted.new_epoch = rename(&mut writer, &self.state, &moved, foreign)?;
+        }
         self.changed.notify_waiters();
         Ok(greeted)
     }
@@ -239,10 +235,11 @@ impl Inner {
         for held in holdings {
             let Ok(id) = held.epoch.as_slice().try_into() else { continue };
             let Some(number) = state.number_of(Epoch(id)) else { continue };
-            let Some(epoch) = state.epochs.get(&number) else { continue };
-            for (first, last) in RangeSet::from_holdings(held).iter() {
-                orders.extend(epoch.entries.range(first..=last).map(|(seq, _)| (number, *seq)));
-            }
+            let held = RangeSet::from_holdings(held);
+            // Only what is under way is answered. A seq that waits may be held as a clone's batch of that name:
+            // it is sent, and then acknowledged or in conflict by itself.
+            let flying = state.flight.range((number, 0)..=(number, u64::MAX)).map(|(order, _)| *order);
+            orders.extend(flying.filter(|order| held.contains(order.1)));
         }
         let acked = orders.into_iter().filter(|order| state.done(*order)).count();
         drop(state);
@@ -269,14 +266,8 @@ impl Inner {
     pub(crate) fn conflict(&self, key: BatchKey) -> Result<(), SpoolError> {
         let mut writer = self.writer.lock();
         writer.settle()?;
-        let moved: Vec<Order> = {
-            let state = self.state.lock();
-            let Some(order) = state.order_of(key) else { return Ok(()) };
-            // What is under way is answered by itself; what the collector never saw moves along.
-            let moves = |(at, entry): &(Order, &Entry)| *at == order || !entry.offered;
-            state.entries().filter(moves).map(|(order, _)| order).collect()
-        };
-        rename(&mut writer, &self.state, &moved)?;
+        let Some(order) = self.state.lock().order_of(key) else { return Ok(()) };
+        rename(&mut writer, &self.state, &[order], false)?;
         self.changed.notify_waiters();
         Ok(())
     }
@@ -343,28 +334,38 @@ fn holds(state: &State, holdings: &[v1::Holdings], order: Order) -> bool {
     })
 }
 
-/// Begins an epoch and gives these entries, oldest first, its first seqs.
+/// Gives entries whose names the collector knows for other batches names in the current epoch; a new one
+/// begins when that is the epoch they are in, or when `foreign` seqs were seen in it.
+///
+/// Only they are renamed: what else waits under the old epoch may be a batch that a clone of this disk
+/// holds too, and its name is what tells the collector that both are the same.
 fn rename(
     writer: &mut Writer,
     state: &parking_lot::Mutex<State>,
     moved: &[Order],
-) -> Result<Epoch, SpoolError> {
-    let epoch = fresh_epoch()
-        .map_err(|error| SpoolError::Broken(format!("no random bytes for a new epoch: {error}")))?;
-    // By record: that is the order in which they were cut.
-    let mut by_record: Vec<(u64, Order)> = {
+    foreign: bool,
+) -> Result<Option<Epoch>, SpoolError> {
+    let (current, next_seq, mut moves) = {
         let state = state.lock();
-        moved
+        let Some((number, epoch)) = state.current() else { return Ok(None) };
+        let fresh = foreign || moved.iter().any(|order| order.0 == number);
+        let moves: Vec<(u64, Order)> = moved
             .iter()
             .filter_map(|order| Some((state.entry(*order)?.record, *order)))
-            .filter(|(record, _)| *record > 0)
-            .collect()
+            .filter(|at| at.0 > 0)
+            .collect();
+        ((!fresh).then_some(epoch.id), if fresh { 1 } else { epoch.next_seq }, moves)
     };
-    by_record.sort_unstable();
-    let moves = by_record.into_iter().zip(1..).map(|((_, order), seq)| (order, seq)).collect();
+    // By record: that is the order in which they were cut.
+    moves.sort_unstable();
+    let random = |error| SpoolError::Broken(format!("no random bytes for a new epoch: {error}"));
+    let epoch = current.map_or_else(|| fresh_epoch().map_err(random), Ok)?;
+    let moves = moves.into_iter().zip(next_seq..).map(|((_, order), seq)| (order, seq)).collect();
     writer.commit(vec![Act::Rename { epoch, moves }])?;
-    tracing::warn!(%epoch, batches = moved.len(), "a new epoch begins");
-    Ok(epoch)
+    if current.is_none() {
+        tracing::warn!(%epoch, batches = moved.len(), "a new epoch begins: another machine uses a copy of this spool");
+    }
+    Ok(current.is_none().then_some(epoch))
 }
 
 fn loss_frame(loss: &Loss) -> v1::Loss {

@@ -507,7 +507,8 @@ fn apply(state: &mut State, act: Act, record: u64) {
             state.remember(Recent { order, payload: cut.payload, head: cut.head });
         }
         Act::Rename { epoch, moves } => {
-            let to = state.begin(epoch);
+            let known = state.number_of(epoch);
+            let to = known.unwrap_or_else(|| state.begin(epoch));
             state.relabel(&moves, to, record);
         }
         Act::Lose { order, loss } => {

@@ -452,7 +452,7 @@ fn a_restored_disk_begins_a_new_epoch_when_the_collector_knows_more_than_it() {
 }
 
 #[test]
-fn a_conflict_in_a_session_renames_what_was_never_sent_and_leaves_the_rest_in_flight() {
+fn a_conflict_renames_the_batch_alone_and_later_ones_join_it_in_the_new_epoch() {
     let disk = SimDisk::new(1);
     let (spool, _, table) = open(&disk, config());
     for position in 1..=4 {
@@ -461,17 +461,20 @@ fn a_conflict_in_a_session_renames_what_was_never_sent_and_leaves_the_rest_in_fl
     }
     let (first, second) = (any(&spool).unwrap(), any(&spool).unwrap());
     spool.conflict(key(&first), &[7; 16]).unwrap();
-    let third = any(&spool).unwrap();
-    assert_ne!(third.epoch, first.epoch);
-    assert_eq!((third.seq, &third.payload), (1, &first.payload), "the payload is unchanged");
-    assert!(!third.definitions.is_empty(), "the new epoch has no definitions yet");
-    spool.acked(&[v1::Holdings { epoch: second.epoch, upto: 2, ranges: vec![] }]).unwrap();
-    assert_eq!(any(&spool).unwrap().seq, 2);
-    assert_eq!(any(&spool).unwrap().seq, 3);
+    spool.acked(&[v1::Holdings { epoch: second.epoch.clone(), upto: 2, ranges: vec![] }]).unwrap();
+    let (third, fourth, renamed) = (any(&spool).unwrap(), any(&spool).unwrap(), any(&spool).unwrap());
+    assert_eq!((third.seq, fourth.seq, &third.epoch, &fourth.epoch), (3, 4, &first.epoch, &first.epoch));
+    assert_ne!(renamed.epoch, first.epoch);
+    assert_eq!((renamed.seq, &renamed.payload), (1, &first.payload), "the payload is unchanged");
+    assert!(!renamed.definitions.is_empty(), "the new epoch has no definitions yet");
     assert!(any(&spool).is_none());
+    // A second conflict needs no third epoch.
+    spool.conflict(key(&third), &[7; 16]).unwrap();
+    let again = any(&spool).unwrap();
+    assert_eq!((again.seq, &again.epoch, &again.payload), (2, &renamed.epoch, &third.payload));
     spool.append(5, &rows(&table, 5, 3), false).unwrap();
     let cut = spool.cut().unwrap().unwrap();
-    assert_eq!((cut.epoch.0.to_vec(), cut.seq), (third.epoch, 4));
+    assert_eq!((cut.epoch.0.to_vec(), cut.seq), (renamed.epoch, 3));
     let before = spool.hello();
     drop(spool);
     assert_eq!(open(&disk, config()).0.hello(), before, "names survive a restart");

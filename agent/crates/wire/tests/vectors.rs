@@ -53,9 +53,12 @@ fn attribute(value: &Attribute) -> Value {
     }
 }
 
+/// Times, values and flags of one series, as text.
+type Columns = (Vec<String>, Vec<String>, Vec<u8>);
+
 /// A decoded payload as the expectations say it.
 fn said(payload: &Payload) -> Value {
-    let mut series: BTreeMap<u32, (Vec<String>, Vec<String>, Vec<u8>)> = BTreeMap::new();
+    let mut series: BTreeMap<u32, Columns> = BTreeMap::new();
     for (id, time, value, flags) in payload.samples() {
         let entry = series.entry(id).or_default();
         entry.0.push(time.to_string());

@@ -77,9 +77,14 @@ impl Collector {
         if self.lost.contains_key(&key) {
             return Answer::Duplicate;
         }
-        for (number, def) in wire::definitions::decode(&batch.definitions).unwrap() {
-            let known = self.definitions.insert((batch.epoch.clone(), number), def.clone());
-            assert!(known.is_none_or(|known| known == def), "number {number} means another series now");
+        let definitions = wire::definitions::decode(&batch.definitions).unwrap();
+        let known = |number: u32| self.definitions.get(&(batch.epoch.clone(), number));
+        if definitions.iter().any(|(number, def)| known(*number).is_some_and(|known| known != def)) {
+            // Two clones gave one number to two series.
+            return Answer::Conflict(vec![0; 16]);
+        }
+        for (number, def) in definitions {
+            self.definitions.insert((batch.epoch.clone(), number), def);
         }
         let payload = wire::payload::decode(&batch.payload).unwrap();
         let undefined: Vec<u32> = payload
