@@ -64,6 +64,10 @@ class Bed:
         """Report a figure."""
         self._report.add(Row(bench, name, value, unit, target, **more))
 
+    def show(self) -> None:
+        """Print what is known so far."""
+        self._report.show()
+
     def note(self, text: str) -> None:
         """Report what a reader must know."""
         self._report.note(text)
