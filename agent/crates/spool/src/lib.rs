@@ -10,8 +10,8 @@
 //! - Only the collector's word removes a batch: an ack, a greeting that names it, or a stored loss.
 //! - A full disk or a failed fsync loses nothing: rows stay with the caller, acks go on freeing space.
 //!
-//! On disk: `log/` (seglog; `record.rs` draws what is in it), `cursor` (a cell; `cursor.rs`), and
-//! `quarantine/` with batches that the collector refused for good. Order of writes: records, their
+//! On disk: `log/` (seglog; `record.rs` draws what is in it), `cursor` (a cell; `cursor.rs`), `heads/`
+//! (a copy that makes opening fast; `heads.rs`), and `quarantine/` with batches that the collector refused for good. Order of writes: records, their
 //! fsync, then the state that the uplink sees; the cursor, then the unlink of a segment.
 //!
 //! Lock order: writer, then place, then state or readers; none of the last two is held across disk access
@@ -29,6 +29,7 @@ use wire::v1;
 
 mod cursor;
 mod cut;
+mod heads;
 mod numbering;
 mod record;
 mod recover;

@@ -14,8 +14,9 @@ use wire::payload::Encoder;
 
 use crate::cursor::Cursor;
 use crate::cut::Pending;
+use crate::heads::{HeadRecord, Heads};
 use crate::numbering::Numbering;
-use crate::record::{Head, Record};
+use crate::record::{BadRecord, Head, Record};
 use crate::state::{Entry, Order, State};
 use crate::writer::{CURSOR_BYTES, Writer};
 use crate::{OpenError, Recovery, SpoolConfig};
@@ -50,7 +51,8 @@ pub(crate) fn open(
     recovery.cursor_lost = cell.as_ref().is_some_and(Cell::damaged);
 
     let mut replay = Replay::new(cursor.as_ref(), &table);
-    replay.read(&log.readers(), log.first());
+    let mut heads = Heads::new(Arc::clone(&storage), config.dir.join("heads"), config.segment_bytes);
+    replay.read(&log.readers(), &mut heads);
     let (mut state, numbering, damaged) = replay.finish(cursor.as_ref());
     recovery.damaged = damaged;
     let next_record = log.next().max(cursor.as_ref().map_or(0, |cursor| cursor.next_record));
@@ -69,6 +71,7 @@ pub(crate) fn open(
     let readers = Arc::new(Mutex::new(log.readers()));
     let mut writer = Writer {
         encoder: Encoder::new(config.level),
+        heads,
         config,
         storage,
         table,
@@ -116,6 +119,8 @@ struct Replay<'a> {
     gone: Counts,
     /// True when the last thing read was damage.
     gap: bool,
+    /// The number that the next record has when none is missing.
+    expected: u64,
     unreadable: u64,
 }
 
@@ -143,35 +148,79 @@ impl<'a> Replay<'a> {
             parts: Vec::new(),
             gone: Counts::new(),
             gap: false,
+            expected: 0,
             unreadable: 0,
         }
     }
 
-    fn read(&mut self, readers: &Readers, first: u64) {
+    /// Reads all segments: by their heads where those are kept, else whole, keeping the heads.
+    fn read(&mut self, readers: &Readers, heads: &mut Heads) {
+        let segments = readers.segments();
+        for (at, segment) in segments.iter().enumerate() {
+            let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
+            match heads.read(segment) {
+                Some(records) => records.into_iter().for_each(|record| self.head(record)),
+                None => {
+                    let records = self.segment(readers, segment.1, until);
+                    heads.write(segment, &records);
+                }
+            }
+        }
+        heads.clean();
+    }
+
+    /// Reads a segment whole. Gives its heads, none when a part of it couldn't be read.
+    fn segment(&mut self, readers: &Readers, first: u64, until: u64) -> Vec<HeadRecord> {
         let mut reader = readers.reader(first);
+        let mut records = Vec::new();
+        let mut damaged = false;
         loop {
             match reader.next() {
-                Ok(Some(entry)) => {
+                Ok(Some(entry)) if entry.number < until => {
                     let number = entry.number;
-                    // What lies between is known when the next intact record is there.
-                    match Record::decode(entry.payload) {
-                        Ok(record) => {
-                            let record = owned(record);
-                            self.gap |= !reader.take_gaps().is_empty();
-                            self.take(number, record);
-                        }
-                        Err(error) => {
-                            tracing::error!(record = number, %error, "a record of the spool can't be understood and is passed over");
-                            self.unreadable += 1;
-                            self.gap = true;
-                        }
+                    let record = Record::decode(entry.payload).map(owned);
+                    if let Ok(Owned::Batch { bytes, .. }) = &record {
+                        let bytes = *bytes;
+                        let head = entry.payload[..entry.payload.len() - bytes].to_vec();
+                        records.push(HeadRecord { number, payload: bytes as u64, bytes: head });
+                    } else if record.is_ok() {
+                        records.push(HeadRecord { number, payload: 0, bytes: entry.payload.to_vec() });
                     }
+                    damaged |= !reader.take_gaps().is_empty() || record.is_err();
+                    self.found(number, record);
                 }
-                Ok(None) => break,
+                Ok(_) => break,
                 Err(error) => {
-                    tracing::error!(%error, "the spool can't be read to its end; what is behind is found at the next start");
+                    tracing::error!(%error, "a segment of the spool can't be read; what is in it is found at the next start");
+                    damaged = true;
                     break;
                 }
+            }
+        }
+        damaged |= !reader.take_gaps().is_empty();
+        if damaged { Vec::new() } else { records }
+    }
+
+    fn head(&mut self, record: HeadRecord) {
+        let decoded = Record::decode(&record.bytes).map(|decoded| match owned(decoded) {
+            Owned::Batch { head, definitions, .. } => {
+                Owned::Batch { head, definitions, bytes: record.payload as usize }
+            }
+            other => other,
+        });
+        self.found(record.number, decoded);
+    }
+
+    fn found(&mut self, number: u64, record: Result<Owned, BadRecord>) {
+        // Numbers that were skipped held nothing: then both sides say the same counts.
+        self.gap |= self.expected != number;
+        self.expected = number + 1;
+        match record {
+            Ok(record) => self.take(number, record),
+            Err(error) => {
+                tracing::error!(record = number, %error, "a record of the spool can't be understood and is passed over");
+                self.unreadable += 1;
+                self.gap = true;
             }
         }
     }

@@ -11,7 +11,7 @@ use wire::{RangeSet, v1};
 use crate::record::{Head, Loss, Record};
 use crate::recover::fresh_epoch;
 use crate::state::{Entry, Order, State, lost};
-use crate::writer::{Act, Writer, counts_at, loss_of};
+use crate::writer::{Act, Writer, loss_of};
 use crate::{Greeted, Held, Inner, SpoolError};
 
 /// Most batches that a hello names.
@@ -183,33 +183,10 @@ impl Inner {
             return Ok(());
         }
         tracing::error!(seq = key.seq, epoch = %key.epoch, rows = entry.rows, "a batch in the spool is damaged and is reported as lost");
-        let counts = self.counts_of_damaged(&entry);
+        let counts = writer.counts_of(&entry);
         let loss =
             Loss { key, t0: entry.t0, t1: entry.t1, counts: lost(&counts, entry.rows, Cause::Damaged) };
         writer.commit(vec![Act::Lose { order, loss }])
-    }
-
-    /// What the records on both sides say was counted between them, where both can be read.
-    fn counts_of_damaged(&self, entry: &Entry) -> telemetry::Counts {
-        let head = |number: u64| {
-            let mut reader = self.readers.lock().reader(number);
-            let found = reader.next().ok()??;
-            match Record::decode(found.payload).ok()? {
-                Record::Batch { head, .. } if found.number == number => Some(head),
-                _ => None,
-            }
-        };
-        let mut counts = telemetry::Counts::new();
-        match (head(entry.record.saturating_sub(1)), head(entry.record + 1)) {
-            (Some(before), Some(after)) => {
-                for (cause, n) in after.before.iter() {
-                    let earlier = before.before.get(cause) + before.counts.get(cause);
-                    counts.add(cause, n.saturating_sub(earlier));
-                }
-            }
-            _ => counts.add(Cause::Shipped, entry.rows),
-        }
-        counts
     }
 
     pub(crate) fn next_loss(&self) -> Option<v1::Loss> {
@@ -289,7 +266,7 @@ impl Inner {
         {
             tracing::warn!(%error, "a refused batch can't be copied to quarantine");
         }
-        let counts = counts_at(&mut self.readers.lock().reader(entry.record), &entry);
+        let counts = writer.counts_of(&entry);
         let loss =
             Loss { key, t0: entry.t0, t1: entry.t1, counts: lost(&counts, entry.rows, Cause::Damaged) };
         writer.commit(vec![Act::Lose { order, loss }])?;

@@ -17,6 +17,7 @@ use wire::payload::Encoder;
 
 use crate::cursor::{Cursor, EpochCursor};
 use crate::cut::{Cut, Cutter, Pending};
+use crate::heads::Heads;
 use crate::numbering::Numbering;
 use crate::record::{self, Head, Loss, Record};
 use crate::send::Place;
@@ -49,6 +50,7 @@ pub(crate) struct Writer {
     pub(crate) numbering: Numbering,
     /// Series numbers that the current segment defines.
     pub(crate) defined: HashSet<u32>,
+    pub(crate) heads: Heads,
     pub(crate) pending: Pending,
     pub(crate) encoder: Encoder,
     /// Begun and not finished, with the records that were appended.
@@ -242,14 +244,31 @@ impl Writer {
             }
             Act::Lose { loss, .. } => record::put_loss(&mut out, loss),
         }
+        let payload = match &self.unsynced[at].0 {
+            Act::Cut(cut) => cut.payload.len(),
+            _ => 0,
+        };
         let log = self.log.as_mut().ok_or_else(closed)?;
-        if log.starts_segment(out.len()) {
+        let begins = log.starts_segment(out.len());
+        if begins {
             self.defined.clear();
         }
         let number = log.append(&out).map_err(|error| match error {
             AppendError::Full(_) => SpoolError::Full,
             other => SpoolError::Broken(other.to_string()),
         })?;
+        if begins {
+            // The segment before is complete and durable.
+            let records = self.heads.close();
+            let segments = log.readers().segments();
+            let before = segments.iter().rev().find(|segment| segment.1 < number);
+            if let Some(segment) =
+                before.filter(|segment| records.first().is_some_and(|r| r.number == segment.1))
+            {
+                self.heads.write(segment, &records);
+            }
+        }
+        self.heads.push(number, &out, payload);
         self.defined.extend(newly);
         self.next_record = number + 1;
         Ok(number)
@@ -285,6 +304,8 @@ impl Writer {
         *self.place.lock() = None;
         self.log = Some(log);
         self.defined.clear();
+        // What the old segment holds is read from itself at the next start.
+        self.heads.close();
         for (_, record) in &mut self.unsynced {
             *record = None;
         }
@@ -344,6 +365,7 @@ impl Writer {
         let Some(log) = &mut self.log else { return false };
         let freed = log.release(upto);
         let first = log.first();
+        self.heads.release(first);
         self.state.lock().forget_epochs(first);
         match freed {
             Ok(freed) => freed > 0,
@@ -443,7 +465,6 @@ impl Writer {
     /// Puts losses in the place of batches; losses among them are written again, further on in the log.
     fn drop_entries(&mut self, orders: Vec<Order>, cause: Cause) -> Result<u64, SpoolError> {
         let (mut acts, mut batches) = (Vec::new(), 0);
-        let mut reader = None;
         for order in orders {
             let state = self.state.lock();
             let (Some(entry), Some(key)) = (state.entry(order).cloned(), state.key_of(order)) else {
@@ -454,8 +475,7 @@ impl Writer {
                 Some(counts) => (**counts).clone(),
                 None => {
                     batches += 1;
-                    let reader = reader.get_or_insert_with(|| self.readers.lock().reader(entry.record));
-                    lost(&counts_at(reader, &entry), entry.rows, cause)
+                    lost(&self.counts_of(&entry), entry.rows, cause)
                 }
             };
             acts.push(Act::Lose { order, loss: Loss { key, t0: entry.t0, t1: entry.t1, counts } });
@@ -467,6 +487,42 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// The counts of a batch: from its record, else from the segment's heads, else from its neighbours;
+    /// where nothing else can be read, its rows are known at least.
+    pub(crate) fn counts_of(&mut self, entry: &Entry) -> Counts {
+        let number = entry.record;
+        if let Some(head) = self.head_of(number) {
+            return head.counts;
+        }
+        let mut counts = Counts::new();
+        match (self.head_of(number.saturating_sub(1)), self.head_of(number + 1)) {
+            (Some(before), Some(after)) => {
+                for (cause, n) in after.before.iter() {
+                    let earlier = before.before.get(cause) + before.counts.get(cause);
+                    counts.add(cause, n.saturating_sub(earlier));
+                }
+            }
+            _ => counts.add(Cause::Shipped, entry.rows),
+        }
+        counts
+    }
+
+    fn head_of(&mut self, number: u64) -> Option<Head> {
+        let of = |bytes: &[u8]| match Record::decode(bytes) {
+            Ok(Record::Batch { head, .. }) => Some(head),
+            _ => None,
+        };
+        let segments = self.readers.lock().segments();
+        let segment = segments.iter().rev().find(|segment| segment.1 <= number)?;
+        if let Some(record) = self.heads.find(segment, number) {
+            return of(&record.bytes);
+        }
+        let mut reader = self.readers.lock().reader(number);
+        reader.next().ok()?.filter(|found| found.number == number).and_then(|found| of(found.payload))
+    }
+}
+
 fn closed() -> SpoolError {
     SpoolError::Broken("its log is closed".into())
 }
@@ -474,23 +530,6 @@ fn closed() -> SpoolError {
 pub(crate) fn loss_of(state: &State, order: Order, entry: &Entry) -> Option<Loss> {
     let counts = entry.loss.as_deref()?.clone();
     Some(Loss { key: state.key_of(order)?, t0: entry.t0, t1: entry.t1, counts })
-}
-
-/// The counts of the batch in a record. Where it can't be read, its rows are known at least.
-pub(crate) fn counts_at(reader: &mut seglog::Reader, entry: &Entry) -> Counts {
-    while let Ok(Some(found)) = reader.next() {
-        if found.number == entry.record
-            && let Ok(Record::Batch { head, .. }) = Record::decode(found.payload)
-        {
-            return head.counts;
-        }
-        if found.number >= entry.record {
-            break;
-        }
-    }
-    let mut counts = Counts::new();
-    counts.add(Cause::Shipped, entry.rows);
-    counts
 }
 
 /// What became true with a record.

@@ -293,54 +293,55 @@ fn what_is_older_than_the_age_cap_expires() {
     assert_eq!(collector.counts.get(Cause::Expired), 6);
 }
 
-#[test]
-fn damage_is_a_loss_with_the_exact_counts_and_its_neighbours_are_kept() {
-    let disk = SimDisk::new(1);
-    let (spool, _, table) = open(&disk, config());
+/// A spool with 120 records, of which a stretch of the second segment is damaged while it was closed.
+fn damaged(disk: &SimDisk, heads: bool) -> (spool::Spool, spool::Recovery, u64) {
+    let (spool, _, table) = open(disk, config());
     for position in 1..=120 {
         spool.append(position, &rows(&table, position, 50), false).unwrap();
     }
     spool.cut().unwrap();
-    let (batches, segments) = (spool.usage().batches, log_files(&disk));
+    let (batches, segments) = (spool.usage().batches, log_files(disk));
     drop(spool);
-    // A sector in the middle of the second segment.
     let mut content = disk.read(&segments[1]).unwrap();
     for byte in &mut content[1500..1700] {
         *byte ^= 0x5a;
     }
     disk.put(&segments[1], &content);
-    let (spool, recovery, _) = open(&disk, config());
-    assert!(recovery.damaged > 0 && recovery.batches + recovery.damaged == batches, "{recovery:?}");
-    let mut collector = Collector::default();
-    collector.drain(&spool);
+    for path in disk.paths() {
+        if path.starts_with("/spool/heads") && !heads {
+            disk.put(&path, b"not heads");
+        }
+    }
+    let (spool, recovery, _) = open(disk, config());
+    (spool, recovery, batches)
+}
+
+fn assert_all_is_accounted_for(collector: &Collector, spool: &spool::Spool, batches: u64) {
     assert_eq!(collector.counts.get(Cause::Received), 6000);
     assert_eq!(collector.counts.get(Cause::Shipped), 6000);
     assert_eq!(collector.values.len() as u64 + collector.counts.get(Cause::Damaged), 6000);
+    assert!(collector.counts.get(Cause::Damaged) > 0);
     assert_eq!(collector.held(&spool.usage().epoch.unwrap().0).upto(), batches);
 }
 
 #[test]
-fn damage_that_shows_only_at_sending_is_a_loss_too() {
+fn damage_found_at_opening_is_a_loss_with_the_exact_counts_and_its_neighbours_are_kept() {
     let disk = SimDisk::new(1);
-    let (spool, _, table) = open(&disk, config());
-    // More than is kept in memory, so that batches are read back.
-    for position in 1..=120 {
-        spool.append(position, &rows(&table, position, 50), false).unwrap();
-    }
-    spool.cut().unwrap();
-    drop(spool);
-    let (spool, recovery, _) = open(&disk, config());
-    assert_eq!(recovery.damaged, 0);
-    let segments = log_files(&disk);
-    let mut content = disk.read(&segments[1]).unwrap();
-    content[1500] ^= 1;
-    disk.put(&segments[1], &content);
+    let (spool, recovery, batches) = damaged(&disk, false);
+    assert!(recovery.damaged > 0 && recovery.batches + recovery.damaged == batches, "{recovery:?}");
     let mut collector = Collector::default();
     collector.drain(&spool);
+    assert_all_is_accounted_for(&collector, &spool, batches);
+}
+
+#[test]
+fn damage_found_at_sending_is_a_loss_with_the_exact_counts_too() {
+    let disk = SimDisk::new(1);
+    let (spool, recovery, batches) = damaged(&disk, true);
+    assert_eq!((recovery.damaged, recovery.batches), (0, batches), "opened by the heads alone");
+    let mut collector = Collector::default();
     collector.drain(&spool);
-    assert_eq!(collector.counts.get(Cause::Received), 6000);
-    assert_eq!(collector.values.len() as u64 + collector.counts.get(Cause::Damaged), 6000);
-    assert!(collector.counts.get(Cause::Damaged) > 0);
+    assert_all_is_accounted_for(&collector, &spool, batches);
 }
 
 fn log_files(disk: &SimDisk) -> Vec<std::path::PathBuf> {
