@@ -85,10 +85,12 @@ impl Counts {
         Self::default()
     }
 
-    /// Adds `n` to a cause; 0 leaves no trace.
+    /// Adds `n` to a cause; 0 leaves no trace. Stays at the largest number: counts are read from
+    /// files too, where damage or an enemy may have put anything.
     pub fn add(&mut self, cause: Cause, n: u64) {
         if n > 0 {
-            *self.0.entry(cause).or_default() += n;
+            let count = self.0.entry(cause).or_default();
+            *count = count.saturating_add(n);
         }
     }
 
