@@ -13,7 +13,9 @@ use crate::control;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no agent is running on {path} ({source}): start one with `telemetryx-agent run`, or name its file with --config")]
+    #[error(
+        "no agent is running on {path} ({source}): start one with `telemetryx-agent run`, or name its file with --config"
+    )]
     NotRunning {
         /// The socket.
         path: String,
@@ -91,7 +93,8 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     )?;
     writeln!(out, "link     {connection}")?;
     for input in status["inputs"].as_array().into_iter().flatten() {
-        let problem = input["error"].as_str().map(|error| format!("  NOT RUNNING: {error}")).unwrap_or_default();
+        let problem =
+            input["error"].as_str().map(|error| format!("  NOT RUNNING: {error}")).unwrap_or_default();
         let causes: Vec<String> = input["causes"]
             .as_array()
             .into_iter()
@@ -148,7 +151,13 @@ pub fn tap(data_dir: &Path, json: bool, count: Option<u64>) -> Result<(), Client
             let time = clock_time(reading["time_ns"].as_i64().unwrap_or(0));
             match reading["kind"].as_str() {
                 Some("sample") => {
-                    writeln!(out, "{time} {:<8} {} {}", text(&reading["input"]), text(&reading["series"]), reading["value"])?;
+                    writeln!(
+                        out,
+                        "{time} {:<8} {} {}",
+                        text(&reading["input"]),
+                        text(&reading["series"]),
+                        reading["value"]
+                    )?;
                 }
                 Some("event") => writeln!(
                     out,

@@ -184,7 +184,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], naming the place and the remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
         Self::parse(&text, path)
     }
 
@@ -203,7 +204,9 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         let name = &self.agent.name;
-        if name.len() > 128 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        if name.len() > 128
+            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
             return Err(format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128"));
         }
         if self.agent.max_series == 0 {
@@ -243,7 +246,11 @@ fn nearest(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field `")?;
     let (given, rest) = rest.split_once('`')?;
     let expected = rest.split('`').skip(1).step_by(2);
-    expected.map(|name| (distance(given, name), name)).min().filter(|(d, _)| *d <= 3).map(|(_, name)| name.to_owned())
+    expected
+        .map(|name| (distance(given, name), name))
+        .min()
+        .filter(|(d, _)| *d <= 3)
+        .map(|(_, name)| name.to_owned())
 }
 
 /// Edit distance (Levenshtein 1966).

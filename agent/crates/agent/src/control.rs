@@ -40,7 +40,12 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Serves until shutdown.
-pub async fn serve(listener: UnixListener, reporter: Arc<Reporter>, taps: Arc<Taps>, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: UnixListener,
+    reporter: Arc<Reporter>,
+    taps: Arc<Taps>,
+    shutdown: CancellationToken,
+) {
     let mut clients = JoinSet::new();
     loop {
         tokio::select! {
@@ -94,7 +99,8 @@ async fn answer(stream: UnixStream, reporter: &Reporter, taps: &Arc<Taps>) -> st
 }
 
 fn line(value: &impl serde::Serialize) -> String {
-    let mut text = serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()));
+    let mut text =
+        serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()));
     text.push('\n');
     text
 }

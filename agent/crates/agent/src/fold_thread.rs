@@ -143,7 +143,10 @@ impl Driver {
                 }
             }
             for gap in reader.take_gaps() {
-                tracing::error!(?gap, "a part of the journal is damaged; what is intact before and after it goes on");
+                tracing::error!(
+                    ?gap,
+                    "a part of the journal is damaged; what is intact before and after it goes on"
+                );
                 damaged.add(Cause::Damaged, gap.readings.unwrap_or(0));
                 self.status.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
             }
@@ -197,7 +200,9 @@ impl Driver {
         bytes.extend_from_slice(&self.work.fold.checkpoint());
         match self.work.checkpoint.set(&bytes) {
             Ok(()) => self.work.journal.release(Holder::Fold, applied),
-            Err(error) => tracing::warn!(%error, "the fold's checkpoint can't be written; the journal keeps its records"),
+            Err(error) => {
+                tracing::warn!(%error, "the fold's checkpoint can't be written; the journal keeps its records")
+            }
         }
     }
 

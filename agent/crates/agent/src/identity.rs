@@ -3,7 +3,8 @@
 /// The host's name, or "agent" where the kernel has none that could be used.
 pub fn hostname() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let clean: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(128).collect();
+    let clean: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(128).collect();
     if clean.is_empty() { "agent".into() } else { clean }
 }
 

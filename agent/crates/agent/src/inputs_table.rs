@@ -106,11 +106,16 @@ pub fn start(
     doors
 }
 
-async fn run(kind: Kind, door: Door, data_dir: &std::path::Path, shutdown: CancellationToken) -> Result<(), String> {
+async fn run(
+    kind: Kind,
+    door: Door,
+    data_dir: &std::path::Path,
+    shutdown: CancellationToken,
+) -> Result<(), String> {
     match kind {
-        Kind::Mqtt(config) => {
-            inputs::mqtt::run(config, door, &data_dir.join("sessions"), shutdown).await.map_err(|e| e.to_string())
-        }
+        Kind::Mqtt(config) => inputs::mqtt::run(config, door, &data_dir.join("sessions"), shutdown)
+            .await
+            .map_err(|e| e.to_string()),
         Kind::MqttClient(config) => {
             inputs::mqtt_client::run(config, door, shutdown).await.map_err(|e| e.to_string())
         }

@@ -13,7 +13,9 @@ pub struct DataLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// It can't be made or written.
-    #[error("the data folder {path} can't be used: {source}; set agent.data_dir to a folder that this user may write")]
+    #[error(
+        "the data folder {path} can't be used: {source}; set agent.data_dir to a folder that this user may write"
+    )]
     Unusable {
         /// The folder.
         path: String,
@@ -35,8 +37,12 @@ pub fn take(data_dir: &Path) -> Result<DataLock, LockError> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unusable)?;
     }
-    let file =
-        File::options().create(true).truncate(false).write(true).open(data_dir.join("lock")).map_err(unusable)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join("lock"))
+        .map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(DataLock { _file: file }),
         Err(std::fs::TryLockError::WouldBlock) => Err(LockError::Taken(data_dir.display().to_string())),

@@ -26,14 +26,18 @@ use crate::config::Config;
 
 /// Takes sensor readings, host metrics and events, keeps them safe on disk, and ships them to the collector.
 #[derive(Parser)]
-#[command(name = "telemetryx-agent", version, after_help = "\
+#[command(
+    name = "telemetryx-agent",
+    version,
+    after_help = "\
 Examples:
   telemetryx-agent check --config /etc/telemetryx/agent.toml
   telemetryx-agent run --config /etc/telemetryx/agent.toml
   telemetryx-agent status --json | jq .spool.batches
   telemetryx-agent tap | grep temperature
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration can't be used, 4 no agent is running there.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration can't be used, 4 no agent is running there."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -30,8 +30,10 @@ pub fn markdown() -> String {
 fn section(out: &mut String, root: &Value, schema: &Value, path: &str) {
     let empty = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&empty);
-    let (tables, keys): (Vec<_>, Vec<_>) =
-        properties.iter().map(|(name, value)| (name, Shape::of(root, value))).partition(|(_, s)| s.table.is_some());
+    let (tables, keys): (Vec<_>, Vec<_>) = properties
+        .iter()
+        .map(|(name, value)| (name, Shape::of(root, value)))
+        .partition(|(_, s)| s.table.is_some());
     if !keys.is_empty() && !path.is_empty() {
         let _ = writeln!(out, "\n| key | type | default | meaning |\n|---|---|---|---|");
         for (name, shape) in keys {
@@ -70,8 +72,12 @@ impl Shape {
         let is_table = |schema: &Value| schema["properties"].as_object().is_some_and(|map| !map.is_empty());
         let list = items.as_ref().is_some_and(is_table);
         let table = if list { items.clone() } else { Some(target.clone()).filter(is_table) };
-        let text = if text.is_empty() { target["description"].as_str().unwrap_or_default().to_owned() } else { text };
-        Self { kind: kind(root, &target, items.as_ref()), text, default, table, list }
+        let text = if text.is_empty() {
+            target["description"].as_str().unwrap_or_default().to_owned()
+        } else {
+            text
+        };
+        Self { kind: kind(&target, items.as_ref()), text, default, table, list }
     }
 }
 
@@ -87,7 +93,7 @@ fn resolve(root: &Value, value: &Value) -> Value {
     }
 }
 
-fn kind(root: &Value, schema: &Value, items: Option<&Value>) -> String {
+fn kind(schema: &Value, items: Option<&Value>) -> String {
     if let Some(values) = schema["enum"].as_array() {
         return values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
     }
@@ -95,11 +101,16 @@ fn kind(root: &Value, schema: &Value, items: Option<&Value>) -> String {
         return choices.iter().map(|one| format!("`{}`", one["const"])).collect::<Vec<_>>().join(", ");
     }
     if let Some(items) = items {
-        return format!("list of {}", kind(root, items, None));
+        return format!("list of {}", kind(items, None));
     }
     match &schema["type"] {
         Value::String(name) => name.clone(),
-        Value::Array(names) => names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect::<Vec<_>>().join(" or "),
+        Value::Array(names) => names
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|name| *name != "null")
+            .collect::<Vec<_>>()
+            .join(" or "),
         _ => "value".into(),
     }
 }

@@ -124,7 +124,9 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     stop_inputs.cancel();
     let drained = async { while input_tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(INPUTS_TIMEOUT, drained).await.is_err() {
-        tracing::warn!("an input did not end in {INPUTS_TIMEOUT:?}; its unacknowledged readings stay with their senders");
+        tracing::warn!(
+            "an input did not end in {INPUTS_TIMEOUT:?}; its unacknowledged readings stay with their senders"
+        );
         input_tasks.abort_all();
     }
     let closing = journal.clone();
@@ -200,7 +202,9 @@ fn open_fold(checkpoint: &Cell, table: &Arc<SeriesTable>) -> (Fold, telemetry::P
     if let Some((position, bytes)) = fold_thread::read_checkpoint(checkpoint) {
         match Fold::restore(Arc::clone(table), models::scorer(), &bytes) {
             Ok(fold) => return (fold, position),
-            Err(error) => tracing::error!(%error, "the fold's checkpoint can't be used: the journal is folded from its beginning"),
+            Err(error) => {
+                tracing::error!(%error, "the fold's checkpoint can't be used: the journal is folded from its beginning")
+            }
         }
     }
     (Fold::new(Arc::clone(table), models::scorer()), 0)

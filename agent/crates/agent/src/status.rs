@@ -97,7 +97,8 @@ pub struct SpoolStatus {
 
 impl From<journal::Usage> for JournalStatus {
     fn from(usage: journal::Usage) -> Self {
-        let journal::Usage { bytes, max_bytes, records, appended, syncs, pushed_back, disk_full, poisoned } = usage;
+        let journal::Usage { bytes, max_bytes, records, appended, syncs, pushed_back, disk_full, poisoned } =
+            usage;
         Self { bytes, max_bytes, records, appended, syncs, pushed_back, disk_full, poisoned }
     }
 }

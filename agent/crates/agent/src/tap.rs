@@ -58,7 +58,12 @@ pub struct Viewer {
 impl Taps {
     /// For these series; input names follow.
     pub fn new(table: std::sync::Arc<SeriesTable>) -> Self {
-        Self { table, inputs: RwLock::default(), viewers: AtomicUsize::new(0), lines: broadcast::channel(QUEUE).0 }
+        Self {
+            table,
+            inputs: RwLock::default(),
+            viewers: AtomicUsize::new(0),
+            lines: broadcast::channel(QUEUE).0,
+        }
     }
 
     /// The inputs' names, by number.
@@ -77,8 +82,12 @@ impl Taps {
         for at in 0..intake.index.len().min(QUEUE) {
             let def = intake.series.get(intake.index[at] as usize).and_then(|series| self.table.get(*series));
             let series = def.map(|def| def.key.to_string()).unwrap_or_default();
-            let line =
-                Line::Sample { input: input.clone(), time_ns: intake.times[at], series, value: intake.values[at] };
+            let line = Line::Sample {
+                input: input.clone(),
+                time_ns: intake.times[at],
+                series,
+                value: intake.values[at],
+            };
             // An error means that the last viewer has just left.
             let _ = self.lines.send(line);
         }

@@ -42,7 +42,7 @@ impl ByteSize {
 
 impl std::fmt::Display for ByteSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match UNITS.iter().find(|(_, factor)| self.0 != 0 && self.0 % factor == 0) {
+        match UNITS.iter().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor)) {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => f.write_str("0B"),
         }
@@ -63,7 +63,11 @@ impl<'de> Deserialize<'de> for ByteSize {
             Number(u64),
             Text(String),
         }
-        let refused = || serde::de::Error::custom("a size is written \"64KiB\", \"4MiB\", \"10GiB\" or as a number of bytes");
+        let refused = || {
+            serde::de::Error::custom(
+                "a size is written \"64KiB\", \"4MiB\", \"10GiB\" or as a number of bytes",
+            )
+        };
         match Written::deserialize(deserializer).map_err(|_| refused())? {
             Written::Number(bytes) => Ok(Self(bytes)),
             Written::Text(text) => Self::parse(&text).ok_or_else(refused),

@@ -99,7 +99,10 @@ mod tests {
         assert!(with_url("http://localhost:8421").check().is_ok());
         assert!(with_url("http://[::1]:8421").check().is_ok());
         assert!(matches!(with_url("http://10.0.0.7:8421").check(), Err(ConfigError::PlainText { .. })));
-        assert!(matches!(with_url("http://127.0.0.1.example.org:1").check(), Err(ConfigError::PlainText { .. })));
+        assert!(matches!(
+            with_url("http://127.0.0.1.example.org:1").check(),
+            Err(ConfigError::PlainText { .. })
+        ));
     }
 
     #[test]

@@ -74,7 +74,8 @@ mod tests {
     use super::*;
 
     fn with_token(content: &str, mode: u32) -> Result<Gateway, ConfigError> {
-        let folder = std::env::temp_dir().join(format!("tx-token-{}-{mode:o}-{}", std::process::id(), content.len()));
+        let folder =
+            std::env::temp_dir().join(format!("tx-token-{}-{mode:o}-{}", std::process::id(), content.len()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("token");
         std::fs::write(&path, content).unwrap();

@@ -14,13 +14,17 @@ pub enum ConfigError {
         url: String,
     },
     /// Plain text to another machine.
-    #[error("uplink.url {url:?} leaves this machine without TLS: use https:// and set uplink.ca_file if the collector's certificate is your own")]
+    #[error(
+        "uplink.url {url:?} leaves this machine without TLS: use https:// and set uplink.ca_file if the collector's certificate is your own"
+    )]
     PlainText {
         /// As configured.
         url: String,
     },
     /// No token to another machine.
-    #[error("uplink.url {url:?} leaves this machine: set uplink.token_file to a file made by `telemetryx token new`")]
+    #[error(
+        "uplink.url {url:?} leaves this machine: set uplink.token_file to a file made by `telemetryx token new`"
+    )]
     NoToken {
         /// As configured.
         url: String,

@@ -23,7 +23,11 @@ async fn links() -> Vec<String> {
         links.extend(text.lines().filter_map(|line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
             // The counters in between change by themselves; first field and interface don't.
-            Some(format!("{path} {} {}", fields.first()?, if path.ends_with("v6_route") { fields.last()? } else { fields.get(1)? }))
+            Some(format!(
+                "{path} {} {}",
+                fields.first()?,
+                if path.ends_with("v6_route") { fields.last()? } else { fields.get(1)? }
+            ))
         }));
     }
     links

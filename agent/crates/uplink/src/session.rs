@@ -50,9 +50,11 @@ pub(crate) async fn run(
     let (outbox, frames) = mpsc::channel(OUTBOX);
     outbox.send(frame(from_agent::Frame::Hello(hello(uplink)))).await.map_err(|_| LinkError::Closed)?;
     let opened = timeout(GREETING_TIMEOUT, client.session(ReceiverStream::new(frames))).await;
-    let mut inbox = opened.map_err(|_| LinkError::NoGreeting(GREETING_TIMEOUT))?.map_err(Box::new)?.into_inner();
+    let mut inbox =
+        opened.map_err(|_| LinkError::NoGreeting(GREETING_TIMEOUT))?.map_err(Box::new)?.into_inner();
     let greeting = timeout(GREETING_TIMEOUT, receive(&mut inbox)).await;
-    let from_collector::Frame::Greeting(greeting) = greeting.map_err(|_| LinkError::NoGreeting(GREETING_TIMEOUT))??
+    let from_collector::Frame::Greeting(greeting) =
+        greeting.map_err(|_| LinkError::NoGreeting(GREETING_TIMEOUT))??
     else {
         return Err(LinkError::NoGreeting(GREETING_TIMEOUT));
     };
@@ -203,7 +205,11 @@ impl Session<'_> {
             }
             Frame::Credit(credit) => self.credit.add(credit.bytes),
             Frame::NeedDefinitions(need) => {
-                tracing::debug!(seq = need.seq, series = need.series.len(), "the collector asks for definitions");
+                tracing::debug!(
+                    seq = need.seq,
+                    series = need.series.len(),
+                    "the collector asks for definitions"
+                );
                 if let Some(key) = key(&need.epoch, need.seq) {
                     spool.need_definitions(key, &need.series);
                 }
