@@ -166,6 +166,13 @@ fn decode(bytes: &[u8], segment: u64) -> Option<Vec<HeadRecord>> {
     (0..n).map(record).collect()
 }
 
+/// Any bytes behind a checksum that fits.
+#[cfg(feature = "fuzz")]
+pub(crate) fn decode_any(bytes: &[u8]) {
+    let sealed = [&wire::checksum(bytes)[..], bytes].concat();
+    drop(decode(&sealed, 1));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -419,3 +419,15 @@ impl Spool {
         }
     }
 }
+
+/// What reads files, for the fuzzer.
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz {
+    /// Any bytes as a record, a cursor and a segment's heads.
+    pub fn decode(bytes: &[u8]) {
+        drop(crate::record::Record::decode(bytes));
+        drop(crate::cursor::Cursor::decode(bytes));
+        crate::heads::decode_any(bytes);
+    }
+}
