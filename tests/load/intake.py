@@ -24,9 +24,9 @@ def http(bed: Bed) -> None:
 
 
 def tcp(bed: Bed) -> None:
-    """Line protocol over TCP in ACK mode: groups of 1,000 lines, one on the way in each of 8 connections."""
+    """Line protocol over TCP in ACK mode: groups of 1,000 lines, 8 connections with 4 groups on the way each."""
     with bed.serving("line_load") as (process, port):
-        _lines(bed, "tcp", process, port + 1, 8, "--tcp")
+        _lines(bed, "tcp", process, port + 1, 8, "--tcp", "--inflight", "4")
 
 
 def _lines(bed: Bed, bench: str, process: Process, port: int, connections: int, *words: str) -> None:
@@ -35,7 +35,7 @@ def _lines(bed: Bed, bench: str, process: Process, port: int, connections: int, 
         found = bed.load(
             "line_load", "--port", port, "--connections", connections, "--seconds", bed.seconds, *words
         )
-    what = f"{connections} connections x 1,000 lines"
+    what = f"{connections} connections x 1,000 lines" + (", 4 on the way" if words else "")
     bed.add(bench, f"{what}: acknowledged", found["per_second"], "events/s", 6_000_000)
     bed.add(bench, f"{what}: p50", found["p50_ms"], "ms")
     # The target is for the lesser load: with more in flight than the cores can serve, delay is only queueing.

@@ -36,14 +36,22 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of the process and its children, in MB."""
-    total = 0
-    for member in tree(pid):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{member}/status").read_text(encoding="utf-8").splitlines():
-                if line.startswith("VmRSS:"):
-                    total += int(line.split()[1])
-    return total / 1024
+    """Return the resident memory of a process, in MB, and of its children what they don't share with others."""
+    return (
+        sum(
+            _kib(member, "status", "VmRSS:") if member == pid else _kib(member, "smaps_rollup", "Pss:")
+            for member in tree(pid)
+        )
+        / 1024
+    )
+
+
+def _kib(pid: int, file: str, field: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8").splitlines():
+            if line.startswith(field):
+                return int(line.split()[1])
+    return 0
 
 
 class Watch:

@@ -7,11 +7,13 @@
 //! cargo run --release -p inputs --example line_load -- --serve /tmp/front --port 8186         # our inputs alone
 //! ```
 //! A request (over TCP: a group) is `--lines` lines over `--series` series with the time of sending, and
-//! each connection waits for its answer before it sends the next. Delays are from send to answer. 503 is
+//! each connection waits for its answer before it sends the next (over TCP: has at most `--inflight` groups
+//! unanswered). Delays are from send to answer. 503 is
 //! counted as `pushed_back` and sent again after 20 ms. The last line is JSON:
 //! `{"acked":…,"per_second":…,"p50_ms":…,"p99_ms":…,"pushed_back":…,"cpu_s":…}`, `cpu_s` being this program's own.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it measures and prints")]
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ struct Load {
     /// Lines a second over all connections; 0 is as fast as they are acknowledged.
     rate: u64,
     tcp: bool,
+    /// Groups of one TCP connection that may wait for their acknowledgement.
+    inflight: usize,
     serve: Option<String>,
 }
 
@@ -49,6 +53,7 @@ fn arguments() -> Result<Load, Failure> {
         seconds: 5,
         rate: 0,
         tcp: false,
+        inflight: 1,
         serve: None,
     };
     let mut arguments = std::env::args().skip(1);
@@ -61,13 +66,14 @@ fn arguments() -> Result<Load, Failure> {
             "--series" => load.series = value()?.parse()?,
             "--seconds" => load.seconds = value()?.parse()?,
             "--rate" => load.rate = value()?.parse()?,
+            "--inflight" => load.inflight = value()?.parse()?,
             "--tcp" => load.tcp = true,
             "--serve" => load.serve = Some(value()?),
             other => return Err(format!("unknown option {other}").into()),
         }
     }
-    if load.lines == 0 || load.series == 0 || load.connections == 0 {
-        return Err("--lines, --series and --connections must be at least 1".into());
+    if load.inflight == 0 || load.lines == 0 || load.series == 0 || load.connections == 0 {
+        return Err("--lines, --series, --connections and --inflight must be at least 1".into());
     }
     Ok(load)
 }
@@ -125,6 +131,23 @@ struct Found {
     micros: Vec<u32>,
 }
 
+impl Found {
+    /// Counts the groups that are durable up to this line.
+    fn settle(&mut self, waiting: &mut VecDeque<(usize, Instant)>, durable: usize) {
+        self.lines = durable;
+        while let Some(&(upto, since)) = waiting.front()
+            && upto <= durable
+        {
+            self.micros.push(micros(since));
+            waiting.pop_front();
+        }
+    }
+}
+
+fn micros(since: Instant) -> u32 {
+    u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
+}
+
 /// Bytes that came and are not yet understood.
 struct Answers {
     bytes: Vec<u8>,
@@ -160,16 +183,13 @@ impl Answers {
         }
     }
 
-    /// Reads `OK <lines durable since the connection began>` until that is at least `sent`.
-    async fn durable(&mut self, stream: &mut TcpStream, sent: usize) -> Result<(), Failure> {
+    /// Reads the next `OK <lines durable since the connection began>`.
+    async fn durable(&mut self, stream: &mut TcpStream) -> Result<usize, Failure> {
         loop {
-            while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
+            if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let line = String::from_utf8_lossy(&self.bytes[..end]).into_owned();
                 self.bytes.drain(..=end);
-                let durable: usize = line.strip_prefix("OK ").ok_or(line.clone())?.trim().parse()?;
-                if durable >= sent {
-                    return Ok(());
-                }
+                return Ok(line.strip_prefix("OK ").ok_or(line.clone())?.trim().parse()?);
             }
             self.more(stream).await?;
         }
@@ -192,6 +212,7 @@ async fn sender(load: Load, number: usize, end: Instant) -> Result<Found, Failur
             every,
         )
     });
+    let (mut sent, mut waiting) = (0, VecDeque::new());
     while Instant::now() < end {
         if let Some(pace) = &mut pace {
             pace.tick().await;
@@ -200,14 +221,23 @@ async fn sender(load: Load, number: usize, end: Instant) -> Result<Found, Failur
         let since = Instant::now();
         stream.write_all(&body.bytes).await?;
         if load.tcp {
-            answers.durable(&mut stream, found.lines + body.lines).await?;
+            sent += body.lines;
+            waiting.push_back((sent, since));
+            while waiting.len() >= load.inflight {
+                let durable = answers.durable(&mut stream).await?;
+                found.settle(&mut waiting, durable);
+            }
         } else if answers.status(&mut stream).await? == 503 {
             found.pushed_back += 1;
             tokio::time::sleep(PAUSE).await;
-            continue;
+        } else {
+            found.lines += body.lines;
+            found.micros.push(micros(since));
         }
-        found.lines += body.lines;
-        found.micros.push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
+    }
+    while !waiting.is_empty() {
+        let durable = answers.durable(&mut stream).await?;
+        found.settle(&mut waiting, durable);
     }
     Ok(found)
 }
