@@ -148,6 +148,7 @@ class Agent:
         return bool(
             status["fold"]["behind"] == 0
             and not status["fold"]["recovering"]
+            and status["spool"]["pending_rows"] == 0
             and status["spool"]["batches"] == 0
         )
 

@@ -126,7 +126,7 @@ def test_there_are_vectors_of_both_kinds_and_each_has_its_json() -> None:
     """A moved or empty folder fails here instead of testing nothing."""
     assert GOOD, f"no vectors in {VECTORS}: just vectors writes them"
     assert BAD, f"no refusals in {VECTORS}: just vectors writes them"
-    assert ALL == sorted(path.stem for path in VECTORS.glob("*.json"))
+    assert sorted(path.stem for path in VECTORS.glob("*.json")) == ALL
 
 
 @pytest.mark.parametrize("stem", GOOD)
