@@ -43,6 +43,8 @@ struct State {
     crash_after: Option<u64>,
     fail_sync: Option<u64>,
     fail_write: Option<u64>,
+    /// Sectors that can't be read.
+    unreadable: HashSet<(u64, usize)>,
     hold: bool,
     held: usize,
     syncs: u64,
@@ -198,6 +200,7 @@ impl SimDisk {
             crash_after: None,
             fail_sync: None,
             fail_write: None,
+            unreadable: HashSet::new(),
             hold: false,
             held: 0,
             syncs: 0,
@@ -279,6 +282,14 @@ impl SimDisk {
     /// How many bytes fit on the disk; `None` for any number.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.0.state.lock().capacity = bytes;
+    }
+
+    /// From now on the sector that holds this byte of a file can't be read, for good.
+    pub fn fail_reads(&self, path: &Path, offset: usize) {
+        let mut state = self.0.state.lock();
+        if let Some(inode) = state.names.get(path).copied() {
+            state.unreadable.insert((inode, offset / SECTOR));
+        }
     }
 
     /// From now on every fsync waits for [`SimDisk::release_syncs`].
@@ -471,9 +482,14 @@ impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.0.state.lock();
         state.alive()?;
+        let len = state.inode(self)?.cache.len();
+        let start = (offset as usize).min(len);
+        let n = buf.len().min(len - start);
+        let mut sectors = start / SECTOR..(start + n).div_ceil(SECTOR);
+        if n > 0 && sectors.any(|sector| state.unreadable.contains(&(self.inode, sector))) {
+            return Err(eio());
+        }
         let content = &state.inode(self)?.cache;
-        let start = (offset as usize).min(content.len());
-        let n = buf.len().min(content.len() - start);
         buf[..n].copy_from_slice(&content[start..start + n]);
         Ok(n)
     }

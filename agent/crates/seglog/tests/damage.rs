@@ -6,7 +6,7 @@ mod support;
 use std::path::PathBuf;
 
 use seglog::sim::SimDisk;
-use seglog::{Gap, Log};
+use seglog::{Gap, Log, Options};
 use support::{SMALL, dir, first_of, open, payload, read_all, segment};
 
 const RECORDS: u64 = 25;
@@ -186,4 +186,30 @@ fn the_last_record_is_kept_in_quarantine_when_its_bytes_rot() {
     assert_eq!(recovery.torn_bytes, 16 + 8);
     let copy = sim.read(&recovery.quarantined[0]).unwrap();
     assert_eq!(copy, content[at + 1 - 24..]);
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_the_page_around_it() {
+    let options = Options { segment_bytes: 32 << 10, max_record: 4096 };
+    let sim = SimDisk::new(1);
+    let (mut log, _) = Log::open(sim.storage(), &dir(), options).unwrap();
+    for number in 1..=400 {
+        log.append(&payload(number, 200)).unwrap();
+    }
+    log.sync().unwrap();
+    drop(log);
+    let paths: Vec<_> = sim.paths().into_iter().filter(|path| path.extension().is_some()).collect();
+    sim.fail_reads(&paths[0], 10_000);
+    sim.fail_reads(paths.last().unwrap(), 5_000);
+    let (mut log, recovery) = Log::open(sim.storage(), &dir(), options).unwrap();
+    assert_eq!((recovery.unverified.clone(), recovery.damaged.len()), (None, 1));
+    let (records, gaps) = read_all(&log);
+    assert_eq!(gaps.len(), 2);
+    assert_eq!(gaps[1], recovery.damaged[0]);
+    let lost: u64 = gaps.iter().map(Gap::records).sum();
+    assert!((2 * 19..=2 * 21).contains(&lost), "{gaps:?}");
+    assert_eq!(records.len() as u64 + lost, 400);
+    let number = log.append(b"goes on").unwrap();
+    log.sync().unwrap();
+    assert_eq!((number, read_all(&log).0.last().unwrap().0), (401, 401));
 }
