@@ -24,7 +24,7 @@ class Bed:
     def __init__(
         self, seconds: int, data: Path | None, folder: Path, report: Report, backlog_gib: float
     ) -> None:
-        """Take options; `build` must run before anything else."""
+        """Take options."""
         self.seconds = seconds
         self.data = data
         self.folder = folder
@@ -32,6 +32,7 @@ class Bed:
         self._report = report
         self._release = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "agent/target")) / "release"
         self._count = 0
+        stack.AGENT = self.agent
 
     @property
     def agent(self) -> Path:
@@ -50,7 +51,6 @@ class Bed:
         subprocess.run([*cargo, *wanted, "--examples"], cwd=ROOT / "agent", check=True)
         if agent:
             subprocess.run([*cargo, "-p", "telemetryx-agent"], cwd=ROOT / "agent", check=True)
-        stack.AGENT = self.agent
 
     def add(
         self,

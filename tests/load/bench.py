@@ -1,4 +1,4 @@
-"""Benchmarks: `just bench [--only NAME,...] [--seconds N] [--json FILE] [--data FOLDER] [--backlog GIB]`.
+"""Benchmarks: `just bench [--only NAME,...] [--seconds N] [--json FILE] [--data FOLDER] [--backlog GIB] [--no-build]`.
 
 Prints a table with the core count; docs/reference/benchmarks.md has a full run and what each figure means. Nothing
 here judges: targets stand beside the figures, and no figure makes it fail.
@@ -68,6 +68,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="where data is written: a real disk (.cache in the repository)"
     )
+    parser.add_argument("--no-build", action="store_true", help="measure what was built before")
     given = parser.parse_args()
     given.names = given.only.split(",") if given.only else list(BENCHES)
     if unknown := set(given.names) - BENCHES.keys():
@@ -91,7 +92,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as folder:
         data = given.data.resolve() if given.data else None
         bed = Bed(given.seconds, data, Path(folder), report, given.backlog)
-        bed.build(agent=bool(set(given.names) - WITHOUT_AGENT))
+        if not given.no_build:
+            bed.build(agent=bool(set(given.names) - WITHOUT_AGENT))
         for name in given.names:
             print(
                 f"\n{name}: {(BENCHES[name].__doc__ or '').splitlines()[0]}  (just bench --only {name})",
