@@ -114,7 +114,7 @@ fn zigbee2mqtt_availability_is_an_event_and_not_an_error() {
     );
     assert_eq!(
         event("zigbee2mqtt/bridge/logging", r#"{"level":"warning","message":"queue is full"}"#),
-        r#"zigbee2mqtt/bridge/logging Warn "queue is full" device=bridge/logging level=warning message=queue is full @now"#
+        r#"zigbee2mqtt/bridge/logging Info "queue is full" device=bridge/logging field=message @now"#
     );
 }
 
