@@ -11,6 +11,7 @@ import struct
 import urllib.parse
 from typing import Any
 
+from tests.compat.stored import arrived, events, series
 from tests.harness import Agent, Collector, Stack
 
 #: The moment of the first line; all precisions can say it.
@@ -38,21 +39,9 @@ def post(agent: Agent, path: str, body: bytes, **headers: str) -> tuple[int, dic
 
 def stored(collector: Collector) -> Found:
     """Return every raw sample of the store by name and labels."""
-    series = collector.get("/api/v1/series", agent="edge", limit=1000)["series"]
-    if not series:
-        return {}
-    answer = collector.get(
-        "/api/v1/query_range",
-        series=[one["id"] for one in series],
-        start="0",
-        end="now",
-        agg="raw",
-        max_points=100_000,
-    )
-    assert not answer["truncated"]
     return {
         (one["name"], frozenset(one["labels"].items())): (one["times_ns"], one["values"])
-        for one in answer["series"]
+        for one in series(collector)
     }
 
 
@@ -69,6 +58,16 @@ def same(found: Found, wanted: Found) -> None:
     for key, (_, values) in wanted.items():
         count = len(values)
         assert struct.pack(f"{count}d", *found[key][1]) == struct.pack(f"{count}d", *values), key
+
+
+def count(wanted: Found) -> int:
+    """Count the samples."""
+    return sum(len(values) for _, values in wanted.values())
+
+
+def hosts(wanted: Found) -> set[str]:
+    """Return the hosts in it."""
+    return {dict(labels)["host"] for _, labels in wanted}
 
 
 def body(host: str, unit: int) -> bytes:
@@ -128,7 +127,7 @@ def with_token(stack: Stack, collector: Collector, token: str) -> Agent:
 
 def texts(collector: Collector) -> dict[str, Any]:
     """Return the events that text fields became, by host; each host has one."""
-    found = collector.get("/api/v1/events", agent="edge", start="0", end="now")["events"]
+    found = events(collector)
     by_host = {event["attributes"]["host"]: event for event in found}
     assert len(by_host) == len(found)
     return by_host
@@ -147,11 +146,11 @@ def test_telegraf_writes_to_the_first_api_and_everything_arrives_unchanged(stack
         lines = gzip.compress(body(f"gzip-{precision}", unit))
         assert post(agent, f"/write?{query}", lines, Content_Encoding="gzip", **headers)[::2] == (204, b"")
         wanted |= expected(f"plain-{precision}") | expected(f"gzip-{precision}")
-    agent.wait_drained()
+    arrived(agent, collector, count(wanted), len(hosts(wanted)))
     same(stored(collector), wanted)
-    events = texts(collector)
-    assert events.keys() == {dict(labels)["host"] for _, labels in wanted}
-    for event in events.values():
+    by_host = texts(collector)
+    assert by_host.keys() == hosts(wanted)
+    for event in by_host.values():
         assert (event["source"], event["body"], event["time_ns"]) == ("disk", "root fs", SECOND * NS)
         assert event["attributes"]["path"] == "/"
 
@@ -173,9 +172,9 @@ def test_telegraf_writes_to_the_second_api_with_a_token(stack: Stack) -> None:
         answer = post(agent, path, lines, Authorization="Token s3cret-token", **packed)
         assert answer[::2] == (204, b"")
         wanted |= expected(f"v2-{precision}")
-    agent.wait_drained()
+    arrived(agent, collector, count(wanted), len(hosts(wanted)))
     same(stored(collector), wanted)
-    assert texts(collector).keys() == {dict(labels)["host"] for _, labels in wanted}
+    assert texts(collector).keys() == hosts(wanted)
 
 
 def test_a_partly_bad_body_keeps_its_good_lines_and_says_which_were_bad_and_why(stack: Stack) -> None:
@@ -211,12 +210,10 @@ def test_a_partly_bad_body_keeps_its_good_lines_and_says_which_were_bad_and_why(
     assert "(line 2)" in answer["message"]
     assert "(line 4)" in answer["message"]
 
-    agent.wait_drained()
     wanted = ((SECOND * NS, 1.0), ((SECOND + 1) * NS, 3.0), ((SECOND + 3) * NS, 5.0))
-    same(
-        stored(collector),
-        dict([expect("m.v", {"host": host, "device": host}, *wanted) for host in ("a", "b")]),
-    )
+    readings = dict([expect("m.v", {"host": host, "device": host}, *wanted) for host in ("a", "b")])
+    arrived(agent, collector, count(readings))
+    same(stored(collector), readings)
 
 
 def test_a_client_that_creates_its_database_first_is_content(stack: Stack) -> None:
