@@ -67,7 +67,11 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::NotText)
     }
 
-    pub(crate) fn column<T, const N: usize>(&mut self, n: usize, from: fn([u8; N]) -> T) -> Result<Vec<T>, DecodeError> {
+    pub(crate) fn column<T, const N: usize>(
+        &mut self,
+        n: usize,
+        from: fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, DecodeError> {
         let bytes = self.take(n.checked_mul(N).ok_or(DecodeError::Truncated)?)?;
         let (items, _) = bytes.as_chunks::<N>();
         Ok(items.iter().map(|item| from(*item)).collect())

@@ -389,8 +389,8 @@ fn decode_event(cursor: &mut Cursor<'_>) -> Result<Event, DecodeError> {
     let source = cursor.text()?.to_owned();
     let time = cursor.i64()?;
     let severity = cursor.u8()?;
-    let severity = Severity::from_number(severity)
-        .ok_or(DecodeError::Unknown { what: "severity", number: severity })?;
+    let severity =
+        Severity::from_number(severity).ok_or(DecodeError::Unknown { what: "severity", number: severity })?;
     let body = cursor.text()?.to_owned();
     let attributes = (0..cursor.count(6)?)
         .map(|_| {

@@ -51,7 +51,7 @@ mod tests {
         assert!(!credit.allows(Lane::Live));
         credit.add(75);
         assert!(!credit.allows(Lane::Live), "an overdraft is paid back first");
-        credit.add(30);
+        credit.add(20);
         assert!(credit.allows(Lane::Live) && !credit.allows(Lane::Backlog));
     }
 }
