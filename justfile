@@ -8,6 +8,7 @@ python := venv / "bin/python"
 export PYTHONDONTWRITEBYTECODE := "1"
 export PATH := venv / "bin" + ":" + root / ".cache/tools/bin" + ":" + env("PATH")
 export CARGO_INCREMENTAL := "0"
+export VIRTUAL_ENV := venv
 
 # list the recipes
 default:

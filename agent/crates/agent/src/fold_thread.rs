@@ -158,6 +158,10 @@ impl Driver {
                 let usage = self.work.journal.usage();
                 if checkpointed.elapsed() >= CHECKPOINT_EVERY || usage.bytes > usage.max_bytes / 8 {
                     checkpointed = looked;
+                    if !recovering {
+                        // Under a steady load something is always pending: what is must be in a batch first.
+                        self.insist(|spool| spool.cut().map(drop));
+                    }
                     self.checkpoint();
                 }
                 self.note();
