@@ -21,6 +21,7 @@ sys.path[0] = str(ROOT)
 from tests.load import alarm, flow, idle, intake, parts, recovery, storing  # noqa: E402
 from tests.load.bed import Bed, settle  # noqa: E402
 from tests.load.report import Report, machine  # noqa: E402
+from tests.load.usage import others_cpu  # noqa: E402
 
 BENCHES: dict[str, Callable[[Bed], None]] = {
     "http": intake.http,
@@ -100,7 +101,7 @@ def main() -> int:
                 flush=True,
             )
             settle()
-            begin = time.monotonic()
+            begin, others = time.monotonic(), others_cpu()
             try:
                 BENCHES[name](bed)
             except Exception:  # noqa: BLE001 - the others' figures are still wanted
@@ -108,7 +109,12 @@ def main() -> int:
                 report.show()
                 traceback.print_exc()
             report.show()
-            print(f"  {time.monotonic() - begin:.0f} s", flush=True)
+            seconds = time.monotonic() - begin
+            # What else ran is the first thing to know about a figure that surprises.
+            print(
+                f"  {seconds:.0f} s; other programs took {(others_cpu() - others) / seconds:.2f} cores",
+                flush=True,
+            )
     if given.json:
         report.write(given.json)
     if failed:
