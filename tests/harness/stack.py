@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -154,7 +155,16 @@ class Agent:
 
     def wait_drained(self) -> None:
         """Wait for that."""
-        until("the agent has nothing left to send", lambda: self._alive() and self.drained())
+        # The agent's own view is up to a quarter of a second old: only what holds for a second counts.
+        calm = 0
+
+        def settled() -> bool:
+            nonlocal calm
+            calm = calm + 1 if self._alive() and self.drained() else 0
+            time.sleep(0.1)
+            return calm >= 10
+
+        until("the agent has nothing left to send", settled)
 
     def write(self, lines: str, path: str = "/write", headers: dict[str, str] | None = None) -> int:
         """POST line protocol (or what `path` takes) and return the HTTP status."""
