@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from tests.harness import Agent, Collector, Stack, until
@@ -58,6 +59,58 @@ def same(alert: dict[str, Any], start: int) -> dict[str, Any]:
         key: alert[key] for key in ("rule", "severity", "labels", "value", "threshold", "summary", "state")
     }
     return kept | {key: alert[key] - start for key in ("started_ns", "fired_ns")}
+
+
+def kernel_files(root: Path, ticks: int = 0) -> None:
+    """Write what a kernel shows of the recording's host, after so many ticks of its processor."""
+    (root / "net").mkdir(parents=True, exist_ok=True)
+    for name, content in {
+        "stat": f"cpu {100 + ticks} 0 100 {800 + ticks} 10 0 0 0 0 0\ncpu0 {100 + ticks} 0 100 {800 + ticks} 10 0 0 0 0 0\n",
+        "loadavg": "0.50 1.00 1.50 2/100 7\n",
+        "meminfo": "MemTotal: 4194304 kB\nMemFree: 500 kB\nMemAvailable: 700 kB\nBuffers: 50 kB\nCached: 150 kB\n",
+        "diskstats": "8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n",
+        "net/dev": "eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n",
+    }.items():
+        written = root / f"{name}.new"
+        written.write_text(content)
+        written.rename(root / name)
+
+
+def test_the_recording_has_the_series_that_the_host_input_reads_from_proc(stack: Stack) -> None:
+    """What is played over HTTP below has the names and labels that an agent gives a host of its own."""
+    (stack.folder / "sys/block/sda").mkdir(parents=True)
+    proc = stack.folder / "proc"
+    kernel_files(proc)
+    collector = stack.collector()
+    recording = Recording()
+    host = (
+        f'[input.host]\ninterval = "100ms"\ndevice = "{recording.device}"\nprocfs_root = "{proc}"\n'
+        f'sysfs_root = "{stack.folder / "sys"}"\ngroups = ["cpu", "load", "memory", "disk", "network"]\n'
+    )
+    stack.agent(collector, inputs=host)
+    replayed = stack.collector()
+    agent = stack.agent(replayed)
+    feed(agent, Recording(calm=1, fault=0), time.time_ns())
+    agent.wait_drained()
+
+    def series(collector: Collector) -> set[tuple[str, ...]]:
+        return {
+            (one["name"], *sorted(f"{name}={value}" for name, value in one["labels"].items()))
+            for one in collector.latest('{device="gw-1"}')
+        }
+
+    played = series(replayed)
+    assert len(played) == 11
+    ticks = 0
+
+    def seen() -> bool:
+        # The processor's shares are those since the tick before, so it must go on.
+        nonlocal ticks
+        ticks += 1
+        kernel_files(proc, ticks)
+        return played < series(collector)
+
+    until(f"{played} among the host input's series", seen)
 
 
 def test_a_recorded_fault_raises_the_score_and_alerts_over_rest_and_at_a_webhook(stack: Stack) -> None:

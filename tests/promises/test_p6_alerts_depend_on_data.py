@@ -46,7 +46,6 @@ def readings(base: int) -> list[str]:
 
 def expected(base: int) -> list[tuple[object, ...]]:
     """Say by hand which alerts of `hot` stand: (device, started, fired, resolved)."""
-
     alerts: list[tuple[object, ...]] = []
     for pump, hot in HOT.items():
         for begins, ends in hot:
