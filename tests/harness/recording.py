@@ -41,6 +41,14 @@ class Recording:
 
     def play(self, start: int) -> Iterator[str]:
         """Give each tick as the lines of one request."""
+        for at, values in enumerate(self.values()):
+            yield "\n".join(
+                f"{name},device={self.device} value={value!r}{'i' * isinstance(value, int)} {start + at * TICK}"
+                for name, value in values.items()
+            )
+
+    def values(self) -> Iterator[dict[str, float]]:
+        """Give what each tick reads, by series."""
         noise = random.Random(self.seed)
         totals = dict.fromkeys(("read", "write", "receive", "transmit"), 10**9)
         load = 0.5
@@ -57,7 +65,7 @@ class Recording:
             rates = {"read": 2_000 * disk, "write": 90_000 * disk, "receive": 45_000, "transmit": 30_000}
             for key, rate in rates.items():
                 totals[key] += round(near(rate, 0.2) * 10)
-            values = {
+            yield {
                 "system.cpu.utilization,mode=user": busy * 0.7,
                 "system.cpu.utilization,mode=system": busy * 0.3,
                 "system.cpu.utilization,mode=iowait": wait,
@@ -70,7 +78,3 @@ class Recording:
                 "system.network.io,interface=eth0,direction=receive": totals["receive"],
                 "system.network.io,interface=eth0,direction=transmit": totals["transmit"],
             }
-            yield "\n".join(
-                f"{name},device={self.device} value={value!r}{'i' * isinstance(value, int)} {start + at * TICK}"
-                for name, value in values.items()
-            )
