@@ -112,7 +112,7 @@ def main() -> int:
             seconds = time.monotonic() - begin
             # What else ran is the first thing to know about a figure that surprises.
             print(
-                f"  {seconds:.0f} s; other programs took {(others_cpu() - others) / seconds:.2f} cores",
+                f"  {seconds:.0f} s; other programs took {max(0.0, (others_cpu() - others) / seconds):.2f} cores",
                 flush=True,
             )
     if given.json:

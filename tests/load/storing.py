@@ -1,18 +1,23 @@
 """The collector's side: raw ingest over gRPC with compaction beside it, and what the store makes of it."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
 
-from tests.harness import Collector
+from tests.harness import Collector, until
 from tests.load import dataset
 from tests.load.bed import ROOT, Bed, last_json, settle
 from tests.load.usage import Watch
 
 PATHS = {"PYTHONPATH": f"{ROOT / 'collector/src'}:{ROOT}"}
+EAGER = '[store]\ncompact_interval = "1s"\n'
+STEADY_RATE = 2_500_000
+STEADY_BATCH = 10_000
+STEADY_S = 60
 #: Batches younger than this are left as they came.
 YOUNG_S = 10.0
 COMPACTED_S = 300.0
@@ -25,44 +30,94 @@ SMALL = 10
 def ingest(bed: Bed) -> None:
     """Raw samples of 95 series over gRPC, each batch committed and fsynced before its ack; compaction every second.
 
-    The sender is a process of its own that encoded everything before; it takes its share of the same cores. What is
-    younger than YOUNG_S is not compacted yet, so that time is left out of the sustained rate.
+    The sender is a process of its own that encoded everything before; it takes its share of the same cores. A burst is
+    stored before anything in it is old enough to be compacted, so only the steady load says what both reach together.
     """
     for batch, each_second in ((1_000, 1_000_000), (10_000, 4_000_000), (60_000, 4_000_000)):
-        with bed.stack() as stack:
-            collector = stack.collector('[store]\ncompact_interval = "1s"\n')
-            assert collector.process is not None
-            settle()
-            command = [sys.executable, "-m", "tests.load.uplink", "--port", collector.grpc]
-            command += ["--batch", batch, "--samples", bed.seconds * each_second]
-            if bed.data is not None:
-                command += ["--data", bed.data]
-            with Watch(collector.process.pid) as watch:
-                found = last_json(command, 600, PATHS)
-                begin = time.monotonic()
-                left, done = _compacted(collector, found["samples"])
-                behind = max(0.0, done - begin - YOUNG_S)
-            rate = found["samples"] / found["seconds"]
-            name = f"{batch:,} a batch"
-            large = batch > 1_000  # noqa: PLR2004 - an agent under load cuts large ones
-            bed.add("collector", f"{name}: stored", rate, "samples/s", 2_000_000 if large else None)
-            sustained = (found["samples"] - left) / (found["seconds"] + behind)
-            bed.add(
-                "collector",
-                f"{name}: stored and compacted, sustained",
-                sustained,
-                "samples/s",
-                2_000_000 if large else None,
-            )
-            cpu = watch.cpu_s / found["samples"] * 1e6
-            bed.add(
-                "collector", f"{name}: collector's CPU, compaction and rollups included", cpu, "s/million"
-            )
-            bed.add(
-                "collector", f"{name}: sender's CPU", found["cpu_s"] / found["samples"] * 1e6, "s/million"
-            )
-            bed.add("collector", f"{name}: memory, highest", watch.peak_mb, "MB", 200, at_most=True)
+        _burst(bed, batch, bed.seconds * each_second)
         bed.show()
+    _steady(bed)
+
+
+def _burst(bed: Bed, batch: int, samples: int) -> None:
+    with bed.stack() as stack:
+        collector = stack.collector(EAGER)
+        assert collector.process is not None
+        settle()
+        with Watch(collector.process.pid) as watch:
+            found = last_json(_sender(bed, collector, batch, samples), 600, PATHS)
+            begin = time.monotonic()
+            left, done = _compacted(collector, found["samples"])
+            behind = max(0.0, done - begin - YOUNG_S)
+        _all_stored(collector, found["samples"])
+    name = f"burst, {batch:,} a batch"
+    count, seconds = found["samples"], found["seconds"]
+    bed.add("collector", f"{name}: stored, before compaction began", count / seconds, "samples/s")
+    bed.add(
+        "collector",
+        f"{name}: stored and afterwards compacted",
+        (count - left) / (seconds + behind),
+        "samples/s",
+    )
+    bed.add(
+        "collector", f"{name}: CPU, compaction and rollups included", watch.cpu_s / count * 1e6, "s/million"
+    )
+    bed.add("collector", f"{name}: sender's CPU", found["cpu_s"] / count * 1e6, "s/million")
+    bed.add("collector", f"{name}: memory, highest", watch.peak_mb, "MB", 200, at_most=True)
+
+
+def _steady(bed: Bed) -> None:
+    """Send at a steady rate above the target, and count what is stored and what is compacted in the second half."""
+    with bed.stack() as stack:
+        collector = stack.collector(EAGER)
+        assert collector.process is not None
+        settle()
+        command = [*_sender(bed, collector, STEADY_BATCH, STEADY_RATE * STEADY_S), "--rate", STEADY_RATE]
+        with Watch(collector.process.pid) as watch:
+            sender = subprocess.Popen(
+                [str(word) for word in command], env={**os.environ, **PATHS}, stdout=subprocess.PIPE
+            )
+            try:
+                half = STEADY_RATE * STEADY_S // 2
+                until("half is stored", lambda: _stored(collector) >= half, 600)
+                before, early = time.monotonic(), _progress(collector)
+                almost = STEADY_RATE * STEADY_S * 0.97
+                until("almost all is stored", lambda: _stored(collector) >= almost, 600)
+                seconds, late = time.monotonic() - before, _progress(collector)
+                sender.wait(120)
+            finally:
+                sender.kill()
+                sender.communicate()
+        stored, compacted = ((now - then) / seconds for then, now in zip(early, late, strict=True))
+        waiting = late[0] - late[1]
+    name = f"steady {STEADY_RATE:,} samples/s offered, {STEADY_BATCH:,} a batch, {seconds:.0f} s"
+    bed.add("collector", f"{name}: stored", stored, "samples/s")
+    bed.add("collector", f"{name}: of it compacted meanwhile", compacted, "samples/s", 2_000_000)
+    bed.add("collector", f"{name}: waiting for compaction at the end", waiting / STEADY_RATE, "s of load")
+    bed.add("collector", f"{name}: CPU", watch.cpu_s / late[0] * 1e6, "s/million")
+    bed.add("collector", f"{name}: memory, highest", watch.peak_mb, "MB", 200, at_most=True)
+
+
+def _sender(bed: Bed, collector: Collector, batch: int, samples: int) -> list[object]:
+    command = [sys.executable, "-m", "tests.load.uplink", "--port", collector.grpc, "--batch", batch]
+    return [*command, "--samples", samples, *(["--data", bed.data] if bed.data is not None else [])]
+
+
+def _stored(collector: Collector) -> int:
+    return int(collector.get("/api/v1/status")["totals"]["samples_total"])
+
+
+def _all_stored(collector: Collector, samples: float) -> None:
+    if (stored := _stored(collector)) != samples:
+        raise RuntimeError(f"{samples:,.0f} samples were acknowledged, but {stored:,} are stored")
+
+
+def _progress(collector: Collector) -> tuple[int, int]:
+    """Return how many samples are stored, and how many of them are compacted."""
+    with closing(sqlite3.connect(f"file:{collector.database}?mode=ro", uri=True)) as db:
+        waiting = int(db.execute(WAITING).fetchone()[0])
+    stored = _stored(collector)
+    return stored, stored - waiting
 
 
 def _compacted(collector: Collector, samples: float) -> tuple[int, float]:

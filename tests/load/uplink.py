@@ -53,10 +53,11 @@ def frames(series: int, batch: int, samples: int, data: Path | None) -> list[pb.
 class Sender:
     """One session."""
 
-    def __init__(self, out: list[pb.FromAgent]) -> None:
-        """Take what is to be sent."""
+    def __init__(self, out: list[pb.FromAgent], pace: float) -> None:
+        """Take what is to be sent, and the seconds from one frame to the next; 0 is as fast as credit allows."""
         self._out = out
         self._credit = 0
+        self._pace = pace
         self._more = asyncio.Event()
         self._greeted = asyncio.Event()
         self._done = asyncio.Event()
@@ -69,7 +70,10 @@ class Sender:
         )
         yield pb.FromAgent(hello=hello)
         await self._greeted.wait()
-        for frame in self._out:
+        begin = time.perf_counter()
+        for at, frame in enumerate(self._out):
+            if (ahead := begin + at * self._pace - time.perf_counter()) > 0:
+                await asyncio.sleep(ahead)
             size = len(frame.batch.payload)
             while self._credit < size:
                 self._more.clear()
@@ -114,6 +118,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=95)
     parser.add_argument("--batch", type=int, default=10_000, help="samples in each")
     parser.add_argument("--samples", type=int, default=10_000_000)
+    parser.add_argument("--rate", type=int, default=0, help="samples a second; 0 is as fast as credit allows")
     parser.add_argument("--data", type=Path)
     given = parser.parse_args()
     begin = time.perf_counter()
@@ -121,7 +126,7 @@ def main() -> None:
     encoding = time.perf_counter() - begin
     samples = len(out) * max(1, given.batch // given.series) * given.series
     before = resource.getrusage(resource.RUSAGE_SELF)
-    sender = Sender(out)
+    sender = Sender(out, samples / len(out) / given.rate if given.rate else 0.0)
     asyncio.run(sender.run(given.port))
     after = resource.getrusage(resource.RUSAGE_SELF)
     print(

@@ -41,6 +41,10 @@ struct Load {
     tcp: bool,
     /// Groups of one TCP connection that may wait for their acknowledgement.
     inflight: usize,
+    /// Lines are the host metrics that the default model scores, eight series a device.
+    scored: bool,
+    /// How many times faster than the wall clock the lines' times run; they reach now at the end.
+    speed: u32,
     serve: Option<String>,
 }
 
@@ -54,6 +58,8 @@ fn arguments() -> Result<Load, Failure> {
         rate: 0,
         tcp: false,
         inflight: 1,
+        scored: false,
+        speed: 1,
         serve: None,
     };
     let mut arguments = std::env::args().skip(1);
@@ -67,6 +73,8 @@ fn arguments() -> Result<Load, Failure> {
             "--seconds" => load.seconds = value()?.parse()?,
             "--rate" => load.rate = value()?.parse()?,
             "--inflight" => load.inflight = value()?.parse()?,
+            "--speed" => load.speed = value()?.parse()?,
+            "--scored" => load.scored = true,
             "--tcp" => load.tcp = true,
             "--serve" => load.serve = Some(value()?),
             other => return Err(format!("unknown option {other}").into()),
@@ -78,11 +86,24 @@ fn arguments() -> Result<Load, Failure> {
     Ok(load)
 }
 
+/// What the default model looks at, as measurement and tag.
+const SCORED: [(&str, &str); 8] = [
+    ("system.cpu.utilization", "mode=idle"),
+    ("system.cpu.utilization", "mode=iowait"),
+    ("system.cpu.load_average.1m", "kind=load"),
+    ("system.memory.utilization", "state=used"),
+    ("system.disk.io", "direction=read"),
+    ("system.disk.io", "direction=write"),
+    ("system.network.io", "direction=receive"),
+    ("system.network.io", "direction=transmit"),
+];
+
 /// Lines with a gap for the time in each, so that a request costs little more than a copy.
 struct Body {
     bytes: Vec<u8>,
     times: Vec<usize>,
     lines: usize,
+    noise: u64,
 }
 
 impl Body {
@@ -93,8 +114,12 @@ impl Body {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let value = 20.0 + (state >> 48) as f64 / 10_000.0;
             let series = line % load.series;
-            let _ =
-                write!(text, "bench,site=plant1,device=pump{connection},sensor=s{series} value={value:.3} ");
+            let _ = if load.scored {
+                let ((name, tag), device) = (SCORED[series % SCORED.len()], series / SCORED.len());
+                write!(text, "{name},device=h{connection}x{device},{tag} value={value:.3} ")
+            } else {
+                write!(text, "bench,site=plant1,device=pump{connection},sensor=s{series} value={value:.3} ")
+            };
             times.push(text.len());
             text.push_str(&"0".repeat(DIGITS));
             text.push('\n');
@@ -107,13 +132,28 @@ impl Body {
         for at in &mut times {
             *at += head.len();
         }
-        Self { bytes: [head, text].concat().into_bytes(), times, lines: load.lines }
+        Self {
+            bytes: [head, text].concat().into_bytes(),
+            times,
+            lines: load.lines,
+            noise: connection as u64 + 1,
+        }
     }
 
-    /// Writes the time of now into every line; lines of one series stay a nanosecond apart.
-    fn stamp(&mut self, series: usize) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    /// Writes the time of `ago` before now and other decimals into every line; lines of one series stay a nanosecond apart.
+    ///
+    /// Values that repeat from request to request would compress to next to nothing and flatter what comes behind.
+    fn stamp(&mut self, series: usize, ago: Duration) {
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() - ago.as_nanos();
         for (line, at) in self.times.iter().enumerate() {
+            self.noise =
+                self.noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // A space stands before the time, the three decimals before that.
+            let decimals = self.noise >> 40;
+            for (place, by) in [(4, 100), (3, 10), (2, 1)] {
+                self.bytes[at - place] = b'0' + (decimals / by % 10) as u8;
+            }
             let mut rest = now + (line / series) as u128;
             for digit in (0..DIGITS).rev() {
                 self.bytes[at + digit] = b'0' + (rest % 10) as u8;
@@ -217,7 +257,8 @@ async fn sender(load: Load, number: usize, end: Instant) -> Result<Found, Failur
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        body.stamp(load.series);
+        let left = end.saturating_duration_since(Instant::now());
+        body.stamp(load.series, left * load.speed.saturating_sub(1));
         let since = Instant::now();
         stream.write_all(&body.bytes).await?;
         if load.tcp {
