@@ -43,6 +43,19 @@ class Bed:
         """Return a measuring program of one of the agent's crates."""
         return self._release / "examples" / name
 
+    def built_before(self, *, agent: bool) -> None:
+        """Say which programs are measured, or which is missing: without a build they may be of any age."""
+        programs = [
+            self.example(name) for name in ("line_load", "mqtt_load", "measure", "score_rate", "fold_rate")
+        ]
+        for program in [*programs, *([self.agent] if agent else [])]:
+            if not program.exists():
+                raise SystemExit(
+                    f"{program} is missing: leave out --no-build, or set CARGO_TARGET_DIR to where it was built"
+                )
+            age = time.strftime("%Y-%m-%d %H:%M", time.localtime(program.stat().st_mtime))
+            print(f"not built now: {program}, of {age}")
+
     def build(self, *, agent: bool) -> None:
         """Build what benches run, release profile."""
         packages = ["inputs", "score", "wire", "fold"]

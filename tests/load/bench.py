@@ -93,8 +93,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as folder:
         data = given.data.resolve() if given.data else None
         bed = Bed(given.seconds, data, Path(folder), report, given.backlog)
-        if not given.no_build:
-            bed.build(agent=bool(set(given.names) - WITHOUT_AGENT))
+        prepare = bed.built_before if given.no_build else bed.build
+        prepare(agent=bool(set(given.names) - WITHOUT_AGENT))
         for name in given.names:
             print(
                 f"\n{name}: {(BENCHES[name].__doc__ or '').splitlines()[0]}  (just bench --only {name})",
