@@ -111,10 +111,8 @@ def main() -> int:
             report.show()
             seconds = time.monotonic() - begin
             # What else ran is the first thing to know about a figure that surprises.
-            print(
-                f"  {seconds:.0f} s; other programs took {max(0.0, (others_cpu() - others) / seconds):.2f} cores",
-                flush=True,
-            )
+            others = max(0.0, others_cpu() - others) / max(seconds, 1.0)
+            print(f"  {seconds:.0f} s; other programs took {others:.2f} cores", flush=True)
     if given.json:
         report.write(given.json)
     if failed:
