@@ -47,6 +47,6 @@ if command -v inferno-flamegraph >/dev/null; then
     perf script -i "$folder/perf.data" 2>/dev/null | inferno-collapse-perf | inferno-flamegraph >"$here/profile.svg"
     echo "profile.svg"
 else
-    perf report -i "$folder/perf.data" --no-children --stdio -g none 2>/dev/null | head -60 >"$here/profile.txt"
+    perf report -i "$folder/perf.data" --no-children --stdio -g none 2>/dev/null | sed -n 1,60p >"$here/profile.txt"
     echo "profile.txt (for a flamegraph: cargo install inferno)"
 fi
