@@ -4,7 +4,7 @@
 //! the checkpoint, then the journal lets go. A crash between any two only means replaying more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,10 @@ use telemetry::{Cause, Counts, Position, Rows};
 
 use crate::tap::Taps;
 
-/// The longest wait for a record: how soon a request to stop is seen.
-const IDLE: Duration = Duration::from_millis(100);
+/// The longest wait for a record, and for acknowledged segments to be freed.
+const IDLE: Duration = Duration::from_secs(1);
+/// The same while the records of before the start are folded: some of them may be gone.
+const RECOVERING_IDLE: Duration = Duration::from_millis(100);
 /// A checkpoint writes the fold's whole state: seldom enough for flash, and at once when the journal fills.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -44,8 +46,24 @@ pub struct FoldThread {
 /// The running thread.
 pub struct Running {
     stop: Arc<AtomicBool>,
-    status: Arc<Mutex<Progress>>,
+    watch: Arc<Watch>,
     thread: JoinHandle<()>,
+}
+
+/// What others may see of the thread.
+#[derive(Default)]
+pub struct Watch {
+    applied: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+impl Watch {
+    /// What the thread says of itself, with the journal's newest position at hand.
+    pub fn progress(&self, last: Position) -> Progress {
+        // Read before `last` grows further, so that it is never more than there is.
+        let behind = last.saturating_sub(self.applied.load(Ordering::Acquire));
+        Progress { behind, ..self.progress.lock().clone() }
+    }
 }
 
 /// What the thread says of itself.
@@ -64,9 +82,9 @@ pub struct Progress {
 }
 
 impl Running {
-    /// What the thread says of itself.
-    pub fn progress(&self) -> Arc<Mutex<Progress>> {
-        Arc::clone(&self.status)
+    /// What others may see of it.
+    pub fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.watch)
     }
 
     /// Folds what the journal has, cuts the last batch and ends. The journal must be closed before.
@@ -84,23 +102,27 @@ impl Running {
 /// When the system gives no thread.
 pub fn start(work: FoldThread) -> std::io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
-    let status = Arc::new(Mutex::new(Progress { recovering: true, ..Progress::default() }));
-    let (seen_stop, seen_status) = (Arc::clone(&stop), Arc::clone(&status));
+    let watch = Arc::new(Watch {
+        applied: AtomicU64::new(work.applied),
+        progress: Mutex::new(Progress { recovering: true, ..Progress::default() }),
+    });
+    let (seen_stop, seen_watch) = (Arc::clone(&stop), Arc::clone(&watch));
     let thread = std::thread::Builder::new()
         .name("fold".into())
-        .spawn(move || Driver { work, stop: seen_stop, status: seen_status }.run())?;
-    Ok(Running { stop, status, thread })
+        .spawn(move || Driver { work, stop: seen_stop, watch: seen_watch }.run())?;
+    Ok(Running { stop, watch, thread })
 }
 
 struct Driver {
     work: FoldThread,
     stop: Arc<AtomicBool>,
-    status: Arc<Mutex<Progress>>,
+    watch: Arc<Watch>,
 }
 
 impl Driver {
     fn run(mut self) {
-        // Records of before this start are cut by size alone: two clones of one disk cut alike.
+        // Records of before this start are cut by size, and where an earlier start began a segment: two
+        // clones of one disk cut what they share alike, however often each was started since.
         let recover_to = self.work.journal.last();
         let mut recovering = true;
         let mut reader = self.work.journal.reader(self.work.applied);
@@ -108,34 +130,41 @@ impl Driver {
         let mut damaged = Counts::new();
         let started = Instant::now();
         let (mut checkpointed, mut looked) = (started, started);
+        let mut segment = 0;
         loop {
-            let stopping = self.stop.load(Ordering::Acquire);
+            // Asked before reading: what became durable until then is read below.
+            let stopping = self.work.journal.ended();
             if recovering && self.work.applied >= recover_to {
                 recovering = false;
                 self.insist(|spool| spool.cut().map(drop));
-                self.status.lock().recovering = false;
+                self.watch.progress.lock().recovering = false;
                 tracing::info!(position = recover_to, "the journal of before the start is folded");
             }
-            let patience = self.work.spool.due(started.elapsed()).unwrap_or(IDLE).min(IDLE);
+            let idle = if recovering { RECOVERING_IDLE } else { IDLE };
+            let patience = self.work.spool.due(started.elapsed()).unwrap_or(idle).min(idle);
             match reader.next(if stopping { Duration::ZERO } else { patience }) {
                 Ok(Some((position, record))) => {
                     rows.clear();
                     self.work.fold.apply(position, &record, &mut rows);
                     self.work.taps.offer(&record);
                     rows.counts.merge(&damaged.take());
+                    if recovering && segment != reader.segment() {
+                        segment = reader.segment();
+                        self.insist(|spool| spool.cut().map(drop));
+                    }
                     // The spool passes over what a batch already has from before the crash.
                     self.insist(|spool| spool.append(position, &rows, recovering));
-                    self.work.applied = position;
+                    self.passed(position);
                 }
                 Ok(None) if stopping => break,
                 // Damage at the very end of what was to be recovered: nothing more will come of it.
                 Ok(None) if recovering && *self.work.journal.durable().borrow() >= recover_to => {
-                    self.work.applied = recover_to;
+                    self.passed(recover_to);
                 }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(%error, "the journal can't be read; trying again");
-                    self.status.lock().blocked = Some(error.to_string());
+                    self.watch.progress.lock().blocked = Some(error.to_string());
                     if stopping {
                         break;
                     }
@@ -148,7 +177,7 @@ impl Driver {
                     "a part of the journal is damaged; what is intact before and after it goes on"
                 );
                 damaged.add(Cause::Damaged, gap.readings.unwrap_or(0));
-                self.status.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
+                self.watch.progress.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
             }
             if !recovering {
                 self.insist(|spool| spool.cut_if_due(started.elapsed()).map(drop));
@@ -172,6 +201,11 @@ impl Driver {
         self.note();
     }
 
+    fn passed(&mut self, position: Position) {
+        self.work.applied = position;
+        self.watch.applied.store(position, Ordering::Release);
+    }
+
     /// Does it until it works: a full disk passes, and until then the journal holds the readings.
     fn insist(&self, mut act: impl FnMut(&Spool) -> Result<(), spool::SpoolError>) {
         let mut told = false;
@@ -180,7 +214,7 @@ impl Driver {
                 tracing::error!(%error, "rows can't be spooled; trying again until they can");
                 told = true;
             }
-            self.status.lock().blocked = Some(error.to_string());
+            self.watch.progress.lock().blocked = Some(error.to_string());
             // At shutdown the journal keeps what couldn't be spooled.
             if self.stop.load(Ordering::Acquire) {
                 return;
@@ -189,7 +223,7 @@ impl Driver {
         }
         if told {
             tracing::info!("rows are spooled again");
-            self.status.lock().blocked = None;
+            self.watch.progress.lock().blocked = None;
         }
     }
 
@@ -211,9 +245,7 @@ impl Driver {
     }
 
     fn note(&self) {
-        let mut status = self.status.lock();
-        status.fold = self.work.fold.status();
-        status.behind = self.work.journal.last().saturating_sub(self.work.applied);
+        self.watch.progress.lock().fold = self.work.fold.status();
     }
 }
 
@@ -223,3 +255,7 @@ pub fn read_checkpoint(cell: &Cell) -> Option<(Position, Vec<u8>)> {
     let (position, fold) = bytes.split_at_checked(8)?;
     Some((Position::from_le_bytes(position.try_into().ok()?), fold.to_vec()))
 }
+
+#[cfg(test)]
+#[path = "fold_thread_tests.rs"]
+mod tests;

@@ -88,7 +88,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
         doors,
         rejects,
         journal: journal.clone(),
-        progress: folding.progress(),
+        fold: folding.watch(),
         spool: spool.clone(),
         link: Arc::clone(&link),
     });

@@ -12,7 +12,7 @@ use spool::Spool;
 use telemetry::SeriesTable;
 use uplink::{LinkState, LinkStatus};
 
-use crate::fold_thread::Progress;
+use crate::fold_thread::{Progress, Watch};
 
 /// Everything at one moment.
 #[derive(Serialize)]
@@ -153,7 +153,7 @@ pub struct Reporter {
     /// The journal.
     pub journal: Journal,
     /// The fold's thread.
-    pub progress: Arc<Mutex<Progress>>,
+    pub fold: Arc<Watch>,
     /// The spool.
     pub spool: Spool,
     /// The link.
@@ -181,7 +181,7 @@ impl Reporter {
                 })
                 .collect(),
             journal: self.journal.usage().into(),
-            fold: self.progress.lock().clone(),
+            fold: self.fold.progress(self.journal.last()),
             spool: self.spool.usage().into(),
             link: self.link.status(),
         }

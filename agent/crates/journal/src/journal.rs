@@ -253,6 +253,11 @@ impl Journal {
         Ok(recovery)
     }
 
+    /// True once [`Journal::close`] has committed what was queued: nothing more becomes durable.
+    pub fn ended(&self) -> bool {
+        self.0.shared.state.lock().ended()
+    }
+
     /// Commits what is queued and ends the committing thread; later appends are refused. Readers
     /// can go on to the end. Blocks until the last fsync.
     pub fn close(&self) {

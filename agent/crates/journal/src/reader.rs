@@ -91,8 +91,9 @@ impl JournalReader {
         }
     }
 
-    /// The next record, or `None` when none became durable within `timeout`. Call
-    /// [`JournalReader::take_gaps`] after each call: damage before a record is reported with it.
+    /// The next record, or `None` when none became durable within `timeout`, and at once when none
+    /// ever will because the journal was closed. Call [`JournalReader::take_gaps`] after each call:
+    /// damage before a record is reported with it.
     ///
     /// # Errors
     /// [`ReadError`] may pass, and the reader stays where it is.
@@ -113,6 +114,12 @@ impl JournalReader {
     /// The damage that was passed since the last call.
     pub fn take_gaps(&mut self) -> Vec<JournalGap> {
         std::mem::take(&mut self.gaps)
+    }
+
+    /// The first position of the segment that the last returned record lies in: it changes at each
+    /// opening of the journal, which always begins a segment. 0 before the first record.
+    pub fn segment(&self) -> Position {
+        self.numbers.segment
     }
 
     /// Everything up to here was returned, or reported as a gap.
@@ -137,7 +144,7 @@ impl JournalReader {
             if moved && self.passed < self.mark {
                 return true;
             }
-            if !waiting {
+            if !waiting || state.ended() {
                 return false;
             }
             waiting = !self.shared.marked.wait_until(&mut state, until).timed_out();

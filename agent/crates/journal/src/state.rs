@@ -245,6 +245,11 @@ impl State {
         self.sender.is_none().then(|| Err(self.reason()))
     }
 
+    /// It was closed, and all that could be committed is.
+    pub(crate) fn ended(&self) -> bool {
+        self.closing && self.sender.is_none()
+    }
+
     pub(crate) fn reason(&self) -> Poisoned {
         Poisoned(self.poison.clone().unwrap_or_else(|| "the journal was closed".into()))
     }

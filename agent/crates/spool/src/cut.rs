@@ -35,6 +35,11 @@ impl Pending {
         self.rows.is_empty()
     }
 
+    /// Only counts, which nobody waits for.
+    pub(crate) fn without_rows(&self) -> bool {
+        self.rows.len() == 0
+    }
+
     pub(crate) fn add(&mut self, position: Position, rows: &Rows, recovering: bool) {
         self.last = position;
         if rows.is_empty() {

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use seglog::{Readers, Storage};
 use telemetry::{BatchKey, Counts, Epoch, Lane, Position, Rows, SeriesTable};
 use tokio::sync::Notify;
@@ -39,6 +39,9 @@ mod writer;
 
 use state::State;
 use writer::Writer;
+
+/// What was merely counted (a reading that went into a window) is shipped at this age, with the next rows or alone.
+const COUNTS_LINGER: Duration = Duration::from_secs(1);
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -232,8 +235,9 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]: not taken. Call again with the same until it works.
     pub fn append(&self, position: Position, rows: &Rows, recovering: bool) -> Result<(), SpoolError> {
-        let result = self.0.writer.lock().append(position, rows, recovering);
-        self.0.changed.notify_waiters();
+        let mut writer = self.0.writer.lock();
+        let result = writer.append(position, rows, recovering);
+        self.tell(writer);
         result
     }
 
@@ -248,19 +252,16 @@ impl Spool {
             let mut state = self.0.state.lock();
             state.now = now_mono;
             let since = *writer.pending.since.get_or_insert(now_mono);
-            state.idle() || now_mono.saturating_sub(since) >= self.linger(&state)
+            self.cut_at(&writer, &state, since).is_none_or(|at| at <= now_mono)
         };
         let pending = !writer.pending.is_empty();
         if !pending {
             writer.pending.since = None;
         }
-        writer.maintain(now_mono)?;
-        let cut = if due && pending { writer.cut()? } else { None };
-        drop(writer);
-        if cut.is_some() {
-            self.0.changed.notify_waiters();
-        }
-        Ok(cut)
+        let result =
+            writer.maintain(now_mono).and_then(|()| if due && pending { writer.cut() } else { Ok(None) });
+        self.tell(writer);
+        result
     }
 
     /// How long until [`Spool::cut_if_due`] has a batch to cut; `None` = nothing is pending.
@@ -270,16 +271,34 @@ impl Spool {
             return None;
         }
         let state = self.0.state.lock();
-        if state.idle() {
-            return Some(Duration::ZERO);
-        }
         let since = writer.pending.since.unwrap_or(now_mono);
-        Some((since + self.linger(&state)).saturating_sub(now_mono))
+        let at = self.cut_at(&writer, &state, since);
+        Some(at.map_or(Duration::ZERO, |at| at.saturating_sub(now_mono)))
     }
 
-    /// Offline nobody waits for a batch: larger ones compress better and wear the disk less.
-    fn linger(&self, state: &State) -> Duration {
-        if state.connected { self.0.config.linger } else { self.0.config.linger_offline }
+    /// When what is pending since `since` is to be cut; `None` = at once.
+    fn cut_at(&self, writer: &Writer, state: &State, since: Duration) -> Option<Duration> {
+        let config = &self.0.config;
+        // Offline nobody waits for a batch: larger ones compress better and wear the disk less.
+        let linger = if state.connected { config.linger } else { config.linger_offline };
+        if writer.pending.without_rows() {
+            return Some(since + linger.max(COUNTS_LINGER));
+        }
+        (!state.idle()).then(|| since + linger)
+    }
+
+    /// Lets go of the writer, leaves what others may see of it, and wakes the uplink when there is something new to send.
+    fn tell(&self, writer: MutexGuard<'_, Writer>) {
+        let news = {
+            let mut state = self.0.state.lock();
+            state.pending_rows = writer.pending.rows.len() as u64;
+            state.disk_bytes = writer.log.as_ref().map_or(0, seglog::Log::bytes);
+            std::mem::take(&mut state.news)
+        };
+        drop(writer);
+        if news {
+            self.0.changed.notify_waiters();
+        }
     }
 
     /// Cuts what there is (shutdown, end of recovery).
@@ -288,20 +307,19 @@ impl Spool {
     /// [`SpoolError`]: nothing was lost; call again.
     pub fn cut(&self) -> Result<Option<BatchKey>, SpoolError> {
         let mut writer = self.0.writer.lock();
-        let cut = writer.cut()?;
+        let cut = writer.cut();
         let (now, dirty) = {
             let state = self.0.state.lock();
             (state.now, state.dirty)
         };
-        if dirty {
+        if dirty && cut.is_ok() {
             // Without it the next start asks the collector again about what is done.
             if let Err(error) = writer.save_cursor(now) {
                 tracing::warn!(%error, "the spool's cursor can't be written yet");
             }
         }
-        drop(writer);
-        self.0.changed.notify_waiters();
-        Ok(cut)
+        self.tell(writer);
+        cut
     }
 
     /// Everything up to here is durable in the spool, or gave no rows: the checkpoint and the journal's release may follow.
@@ -389,26 +407,19 @@ impl Spool {
 
     /// How full it is and what it did.
     pub fn usage(&self) -> Usage {
-        let (pending_rows, disk_bytes) = match self.0.writer.try_lock() {
-            Some(writer) => {
-                (writer.pending.rows.len() as u64, writer.log.as_ref().map_or(0, seglog::Log::bytes))
-            }
-            // Being written to: what is known without waiting.
-            None => (0, self.0.readers.lock().segments().iter().map(|segment| segment.2).sum()),
-        };
         let state = self.0.state.lock();
         let all: usize = state.epochs.values().map(|epoch| epoch.entries.len()).sum();
         let (epoch, next_seq) =
             state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
         Usage {
             bytes: state.bytes,
-            disk_bytes,
+            disk_bytes: state.disk_bytes,
             max_bytes: self.0.config.max_bytes,
             batches: all as u64 - state.loss_count,
             losses: state.loss_count,
             in_flight: state.flight.len() as u64,
             oldest_ns: state.oldest().map(|entry| entry.t0),
-            pending_rows,
+            pending_rows: state.pending_rows,
             epoch,
             next_seq,
             position: state.position,

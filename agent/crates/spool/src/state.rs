@@ -128,6 +128,11 @@ pub(crate) struct State {
     /// The cursor on disk is older than this.
     pub(crate) dirty: bool,
     pub(crate) trouble: Option<String>,
+    /// There is something to send that the uplink wasn't woken for.
+    pub(crate) news: bool,
+    /// Rows in no batch yet and bytes of the files, as the writer left them: those who look don't wait for it.
+    pub(crate) pending_rows: u64,
+    pub(crate) disk_bytes: u64,
 }
 
 impl State {
@@ -154,6 +159,9 @@ impl State {
             quarantined: 0,
             dirty: false,
             trouble: None,
+            news: false,
+            pending_rows: 0,
+            disk_bytes: 0,
         }
     }
 
@@ -207,6 +215,7 @@ impl State {
         self.bytes += u64::from(entry.bytes);
         self.loss_count += u64::from(entry.loss.is_some());
         self.newest_t1 = self.newest_t1.max(entry.t1);
+        self.news = true;
         self.wait(order, entry.loss.is_some());
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
             epoch.last_record = epoch.last_record.max(entry.record);

@@ -65,6 +65,54 @@ fn a_batch_is_cut_at_its_size_and_rows_that_a_batch_has_are_passed_over() {
 }
 
 #[test]
+fn what_was_only_counted_waits_a_second_or_for_the_next_rows() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    spool.greet(&[], &[]).unwrap();
+    let mut counted = Rows::default();
+    counted.count(Cause::Received, 5);
+    spool.append(1, &counted, false).unwrap();
+    assert_eq!(spool.cut_if_due(MS(0)).unwrap(), None, "nobody waits for a count");
+    assert_eq!(spool.due(MS(10)), Some(MS(990)));
+    assert_eq!(spool.cut_if_due(MS(999)).unwrap(), None);
+    assert_eq!(spool.cut_if_due(MS(1000)).unwrap().unwrap().seq, 1);
+    let mut collector = Collector::default();
+    collector.drain(&spool);
+
+    spool.append(2, &counted, false).unwrap();
+    assert_eq!(spool.cut_if_due(MS(1001)).unwrap(), None);
+    spool.append(3, &rows(&table, 3, 1), false).unwrap();
+    assert_eq!(
+        spool.cut_if_due(MS(1002)).unwrap().unwrap().seq,
+        2,
+        "rows go at once and take the count along"
+    );
+    collector.drain(&spool);
+    assert_eq!(collector.counts.get(Cause::Received), 11);
+}
+
+#[test]
+fn the_uplink_is_woken_for_a_batch_and_not_for_a_row() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    spool.greet(&[], &[]).unwrap();
+    let woken = |act: &dyn Fn()| {
+        let mut changed = std::pin::pin!(spool.changed().notified());
+        changed.as_mut().enable();
+        act();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        std::future::Future::poll(changed, &mut context).is_ready()
+    };
+    assert!(!woken(&|| spool.append(1, &rows(&table, 1, 3), false).unwrap()));
+    assert_eq!(spool.usage().pending_rows, 3);
+    assert!(woken(&|| assert!(spool.cut_if_due(MS(0)).unwrap().is_some())));
+    assert_eq!(spool.usage().pending_rows, 0);
+    assert!(!woken(&|| assert!(spool.cut_if_due(MS(1)).unwrap().is_none())));
+    // A batch that is full is cut while rows are taken.
+    assert!(woken(&|| spool.append(2, &rows(&table, 2, 300), false).unwrap()));
+}
+
+#[test]
 fn records_without_rows_move_the_durable_position() {
     let disk = SimDisk::new(1);
     let (spool, _, table) = open(&disk, config());
