@@ -133,7 +133,7 @@ async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
         stack.push_async_callback(ingest.close)
 
         hub, delay, hot = Hub(), Delay(), MemoryHot(clock)
-        for subscriber in (hot.feed, hub.committed, delay.committed, rules.wake):
+        for subscriber in (hot.feed, hub.committed, delay.committed, rules.committed):
             ingest.subscribe(subscriber)
         rules.subscribe(hub.alerts)
         rules.subscribe(sender.wake)

@@ -5,9 +5,29 @@ import { speak } from "./parts.js";
 
 export const MAX_LINES = 20;
 const TABLE_ROWS = 25;
+/** Two readings missed in a row are a gap, one is not: in steps of what is usual between two. */
+const GAP = 2.5;
 const DASHES = [[], [6, 3], [2, 3], [9, 3, 2, 3]];
 const color = (index) => getComputedStyle(document.documentElement).getPropertyValue(`--series-${(index % 8) + 1}`).trim();
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** The points that no line touches, between two gaps: drawn as dots, or nobody would see them. */
+function alone(plot, index) {
+  const values = plot.data[index];
+  const at = [];
+  let before = -1;
+  for (let i = 0; i < values.length; i++) {
+    // undefined is another line's time, null is a gap.
+    if (values[i] === undefined) continue;
+    if (values[i] !== null) {
+      let next = i + 1;
+      while (next < values.length && values[next] === undefined) next++;
+      if ((before < 0 || values[before] === null) && (next === values.length || values[next] === null)) at.push(i);
+    }
+    before = i;
+  }
+  return at;
+}
 
 /** Points of one line; x in seconds, y a number or null (a gap). */
 class Line {
@@ -18,27 +38,37 @@ class Line {
     this.y = [];
   }
 
+  /**
+   * Takes history: buckets of time, null where one holds no reading. Buckets may be narrower than the time between two
+   * readings, so an empty one says nothing; what is a gap, the distance between readings says. Newer points stay.
+   */
   load(timesNs, values) {
-    this.x = timesNs.map((ns) => ns / 1e9);
-    this.y = values.slice();
+    const { x, y } = this;
+    this.x = [];
+    this.y = [];
+    for (let i = 0; i < timesNs.length; i++) if (values[i] !== null) this.push(timesNs[i] / 1e9, values[i]);
+    for (let i = 0; i < x.length; i++) if (y[i] !== null) this.push(x[i], y[i]);
   }
 
-  /** Appends newer points; where much more time passed than usual between two, a gap is drawn as one. */
+  /** Appends newer points. */
   append(timesNs, values) {
-    for (let i = 0; i < timesNs.length; i++) {
-      const x = timesNs[i] / 1e9;
-      const last = this.x.length - 1;
-      if (last >= 0 && x <= this.x[last]) continue;
-      const usual = this.usual();
-      if (usual && x - this.x[last] > 4 * usual) {
-        this.x.push(this.x[last] + usual);
-        this.y.push(null);
-      }
-      this.x.push(x);
-      this.y.push(values[i]);
-    }
+    for (let i = 0; i < timesNs.length; i++) this.push(timesNs[i] / 1e9, values[i]);
   }
 
+  /** Adds one point; where much more time passed than usual between two, a gap is drawn as one. */
+  push(x, y) {
+    const last = this.x.length - 1;
+    if (last >= 0 && x <= this.x[last]) return;
+    const usual = this.usual();
+    if (usual && x - this.x[last] > GAP * usual) {
+      this.x.push(this.x[last] + usual);
+      this.y.push(null);
+    }
+    this.x.push(x);
+    this.y.push(y);
+  }
+
+  /** The median of the last steps, 0 when there are too few to say. */
   usual() {
     const n = Math.min(20, this.x.length - 1);
     if (n < 3) return 0;
@@ -78,6 +108,7 @@ export class Chart {
     this.table = false;
     this.page = 0;
     this.cursor = null;
+    this.loaded = false;
     this.draw();
   }
 
@@ -86,6 +117,7 @@ export class Chart {
   }
 
   load(answerSeries) {
+    this.loaded = true;
     for (const one of answerSeries) this.lines.get(one.id)?.load(one.times_ns, one.values);
     this.refresh();
   }
@@ -128,6 +160,7 @@ export class Chart {
         else { count++; if (y < min) min = y; if (y > max) max = y; }
       }
     }
+    if (count === 0 && !this.loaded) return "Loading.";
     if (count === 0) return `No data in the last ${format.span(this.span)}.`;
     const lines = [...this.lines.values()];
     const last = lines.length === 1 ? `, last ${format.number(lines[0].last(), this.unit)}` : "";
@@ -174,8 +207,8 @@ export class Chart {
       width: Math.max(200, place.clientWidth), height: place.clientHeight,
       legend: { show: false }, cursor: { y: false, sync: { key: "telemetryx" } },
       scales: { x: { time: true } },
-      axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (this.unit === "By" ? format.bytes(tick) : format.number(tick))) }],
-      series: [{}, ...[...this.lines.values()].map((line, i) => ({ label: line.name, stroke: color(i), width: 1.6, dash: DASHES[(i >> 3) % 4], spanGaps: false, points: { show: false } }))],
+      axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => format.tick(tick, this.unit)) }],
+      series: [{}, ...[...this.lines.values()].map((line, i) => ({ label: line.name, stroke: color(i), width: 1.6, dash: DASHES[(i >> 3) % 4], spanGaps: false, points: { show: true, size: 4, fill: color(i), filter: alone } }))],
     }, this.data ?? [[], ...[...this.lines.values()].map(() => [])], place);
     const now = Date.now() / 1000;
     this.plot.setScale("x", { min: now - this.span, max: now });

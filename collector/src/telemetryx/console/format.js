@@ -9,6 +9,8 @@ const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 export const at = (ns) => (ns ? full.format(ns / NS) : "never");
+/** The time of today, or date and time. */
+export const when = (ns) => (ns && new Date(ns / NS).toDateString() === new Date().toDateString() ? clock.format(ns / NS) : at(ns));
 export const timeOfDay = (seconds) => clock.format(seconds * 1000);
 
 /** "12 s ago"; the future is said to be the future. */
@@ -43,6 +45,15 @@ export function number(value, code = "") {
   if (code === "By") return bytes(value);
   const text = Math.abs(value) >= 1e15 || (value !== 0 && Math.abs(value) < 1e-4) ? value.toExponential(3) : plain.format(value);
   return unit(code) ? `${text} ${unit(code)}` : text;
+}
+
+/** A number on an axis, where there is room for six characters. */
+export function tick(value, code) {
+  if (code === "By") return bytes(value);
+  for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e5, "k"]]) {
+    if (Math.abs(value) >= factor) return `${plain.format(value / (prefix === "k" ? 1e3 : factor))} ${prefix}`;
+  }
+  return number(value);
 }
 
 /** The labels that tell the lines of one chart apart. */

@@ -7,7 +7,10 @@ export const link = signal("connecting");
 const LONGEST_PAUSE = 15_000;
 
 export class Live {
-  /** `subscription` as the API has it; `take(message)` gets every message. */
+  /**
+   * `subscription` as the API has it; `take(message)` gets every message, and `{type: "reopened"}` after a lost connection:
+   * samples and events are replayed from the cursor, changes of agents and alerts are not.
+   */
   constructor(subscription, take, maxHz = 1) {
     this.subscription = subscription;
     this.take = take;
@@ -25,9 +28,10 @@ export class Live {
     const socket = new WebSocket(`${scheme}://${location.host}/api/v1/live`);
     this.socket = socket;
     socket.onopen = () => {
-      this.failures = 0;
       link.value = "live";
       this.request();
+      if (this.failures > 0) this.take({ type: "reopened" });
+      this.failures = 0;
     };
     socket.onmessage = (event) => {
       const message = JSON.parse(event.data);

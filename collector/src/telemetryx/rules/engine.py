@@ -1,10 +1,10 @@
 """Judges every committed batch: which groups does it touch, what do they say now, what is stored of that.
 
-    read_after(cursor) ─▶ spans per (rule, group) ─▶ judge (window · machine) ─▶ changes ─▶ one transaction
+    feed, else read_after(cursor) ─▶ spans per (rule, group) ─▶ judge (window · machine) ─▶ changes ─▶ one transaction
                                                                                    (alerts, state, outbox, cursor)
 
-The cursor moves in the transaction that holds what its batches caused, so a kill anywhere repeats work and changes no
-result: judging is a function of the stored readings, and of no clock but the one that says which time is over.
+The cursor moves in the transaction that holds what its batches caused, or up to a second later where they caused nothing,
+so a kill anywhere repeats work and changes no result: judging is a function of the stored readings, and of no clock but the one that says which time is over.
 A rule that fails is switched off with its error where people see it; the others go on.
 """
 
@@ -21,6 +21,7 @@ from telemetryx.clock import Clock
 from telemetryx.errors import CursorGone, StoreUnavailable
 from telemetryx.rules import judge
 from telemetryx.rules.change import changes, known_from
+from telemetryx.rules.feed import Feed
 from telemetryx.rules.group import Checkpoint, Group, Member, group_key, group_labels
 from telemetryx.rules.judge import Verdict, first_point, horizon
 from telemetryx.rules.machine import INACTIVE
@@ -55,6 +56,8 @@ MAX_GROUPS: Final = 20_000
 FUTURE_NS: Final = 300_000_000_000
 #: Readings stay in memory this much longer than the longest window and interval.
 KEEP_NS: Final = 30_000_000_000
+#: A cursor that moved and caused nothing is written down this often: a transaction a commit would only slow ingest.
+SAVE_NS: Final = 1_000_000_000
 _PAGE: Final = 5_000
 
 log = structlog.get_logger("telemetryx.rules")
@@ -98,9 +101,11 @@ class Engine:
         lateness_ns: int,
         receivers: Sequence[str] = (),
         publish: Callable[[Sequence[Alert]], None] = lambda _alerts: None,
+        feed: Feed | None = None,
     ) -> None:
         """Take the rules; `lateness_ns` is for those that name none (how long raw data is kept)."""
         self._store = store
+        self._feed = Feed() if feed is None else feed
         self._alerts = alerts
         self._clock = clock
         self._receivers = tuple(receivers)
@@ -115,6 +120,8 @@ class Engine:
             if rule.enabled
         ]
         self._cursor = 0
+        self._saved = 0
+        self._saved_at_ns = -SAVE_NS
         self._seen = np.zeros(0, np.bool_)
         self._wanted: dict[int, list[tuple[RuleState, str]]] = {}
         self._due: list[tuple[int, int, str]] = []
@@ -136,7 +143,7 @@ class Engine:
     async def start(self, names: Iterable[str]) -> None:
         """Meet what the store remembers: rules that are gone or mean something else end their alerts (`names`: all rules)."""
         await self._store.register_consumer(CONSUMER, await self._store.cursor())
-        self._cursor = await self._alerts.rules_cursor(CONSUMER)
+        self._cursor = self._saved = await self._alerts.rules_cursor(CONSUMER)
         remembered = {row.name: row for row in await self._alerts.rules_known()}
         known = set(names)
         for name in remembered:
@@ -224,7 +231,9 @@ class Engine:
     async def step(self) -> bool:
         """Judge the next commits; False when there are none."""
         try:
-            batches = await self._store.read_after(self._cursor, BATCHES)
+            batches = self._feed.after(self._cursor, BATCHES)
+            if batches is None:
+                batches = await self._store.read_after(self._cursor, BATCHES)
         except CursorGone as gone:
             # Their groups are judged onwards from their saved states all the same, with their next readings.
             log.warning("rules_cursor_gone", cursor=self._cursor, oldest=gone.oldest)
@@ -232,6 +241,7 @@ class Engine:
             await self._learn()
             return True
         if not batches:
+            await self.save(SAVE_NS)
             return False
         await self._meet_series(batches)
         now = self._clock.mono_ns()
@@ -241,6 +251,14 @@ class Engine:
         spans = await self._spans(batches)
         await self._judge(spans, batches[-1].cursor)
         return True
+
+    async def save(self, after_ns: int = 0) -> None:
+        """Write the cursor down when it moved and the last time is so long ago."""
+        now = self._clock.mono_ns()
+        if self._cursor == self._saved or now - self._saved_at_ns < after_ns:
+            return
+        await self._alerts.rules_commit(RulesCommit(CONSUMER, cursor=self._cursor, receivers=self._receivers))
+        self._saved, self._saved_at_ns = self._cursor, now
 
     async def due(self) -> None:
         """Judge the groups whose last readings lie before a point that the clock has passed."""
@@ -285,10 +303,8 @@ class Engine:
         for count, batch in enumerate(batches):
             if count % 16 == 0:
                 await asyncio.sleep(0)
-            for series, first, last, longest in extents(batch):
-                wanted = self._wanted.get(series)
-                if wanted is None:
-                    continue
+            for series, first, last, longest in extents(batch, self._tail.wanted):
+                wanted = self._wanted[series]
                 if last > now_limit:
                     self.future += 1
                     if first > now_limit:
@@ -419,8 +435,6 @@ class Engine:
     async def _commit(self, proposals: Sequence[Proposal], cursor: int | None) -> None:
         """Store proposals, at most so many at once, then believe them; the cursor moves with the last."""
         parts = [proposals[at : at + COMMIT_GROUPS] for at in range(0, len(proposals), COMMIT_GROUPS)]
-        if not parts and cursor is not None:
-            parts = [()]
         for index, part in enumerate(parts):
             changed = await self._alerts.rules_commit(
                 RulesCommit(
@@ -440,6 +454,10 @@ class Engine:
                 self._publish(changed)
         if cursor is not None:
             self._cursor = cursor
+            if parts:
+                self._saved, self._saved_at_ns = cursor, self._clock.mono_ns()
+            else:
+                await self.save(SAVE_NS)
 
     async def _fail(self, state: RuleState, error: Exception) -> None:
         """Switch a rule off, visibly, until the next start; its groups go on from their saved states then."""

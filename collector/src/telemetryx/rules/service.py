@@ -1,10 +1,11 @@
 """Rules at work, as the rest of the collector sees them: one task to run, and what REST, WebSocket and console ask.
 
-app.py loads the rules, makes this from the store and a clock, lets ingest call `wake` after each commit, runs `run()` as a
+app.py loads the rules, makes this from the store and a clock, lets ingest call `committed` after each commit, runs `run()` as a
 task, and hands `subscribe`d changes to the live stream. Notifications need no call: they lie in the outbox already.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from telemetryx.clock import Clock
 from telemetryx.errors import StoreError
 from telemetryx.rules.duration import format_duration
 from telemetryx.rules.engine import MAX_GROUPS, Engine, RuleState
+from telemetryx.rules.feed import Feed
 from telemetryx.rules.link import Links, LinkStore
 from telemetryx.rules.load import AnyRule, RuleSet
 from telemetryx.rules.model import LinkRule, MetricRule
 from telemetryx.rules.source import RulesStore
 from telemetryx.store.alerts import OPEN, Alert, AlertQuery, AlertState, AlertStore
+from telemetryx.types import Committed
 
 #: Without a wake-up the store is asked this often: a lost one costs a delay and nothing else.
 POLL_NS: Final = 2_000_000_000
@@ -79,28 +82,42 @@ class RulesService:
         self._listeners: list[Listener] = []
         metric = [rule for rule in rules.rules.values() if isinstance(rule, MetricRule)]
         link = [rule for rule in rules.rules.values() if isinstance(rule, LinkRule)]
+        self._feed = Feed()
         self._engine = Engine(
-            store, alerts, clock, metric, lateness_ns=lateness_ns, receivers=receivers, publish=self._publish
+            store,
+            alerts,
+            clock,
+            metric,
+            lateness_ns=lateness_ns,
+            receivers=receivers,
+            publish=self._publish,
+            feed=self._feed,
         )
         self._links = Links(store, alerts, clock, link, receivers=receivers, publish=self._publish)
 
     # --- for app.py
 
-    def wake(self, *_committed: object) -> None:
-        """Say that something was committed. Cheap; called on the event loop after each commit."""
+    def committed(self, batch: Committed) -> None:
+        """Take what was committed. Cheap; called on the event loop after each commit, in commit order."""
+        self._feed.offer(batch)
+        self._wake.set()
+
+    def wake(self, *_what: object) -> None:
+        """Say that something happened to a link. Cheap; called on the event loop."""
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Judge until `stop` is set. What goes wrong in the store is tried again; nothing is skipped meanwhile."""
         pause = 0.0
-        started = False
-        next_link = next_forget = 0
+        started = ask = False
+        next_link = next_forget = next_poll = 0
         while not stop.is_set():
             try:
                 if not started:
                     await self.start()
                     started = True
-                busy = await self.step()
+                busy = await self.step(ask=ask)
+                ask = False
                 if self._clock.mono_ns() >= next_link:
                     next_link = self._clock.mono_ns() + self._link_interval_ns
                     await self._links.look()
@@ -113,8 +130,15 @@ class RulesService:
                 log.warning("rules_wait_for_store", error=str(error), retry_in_s=pause)
                 await self._sleep(stop, pause)
                 continue
-            if not busy:
-                await self._sleep(stop, self._idle_s(next_link))
+            if not busy and not await self._sleep(stop, self._idle_s(next_link)):
+                now = self._clock.mono_ns()
+                if now >= next_poll:
+                    next_poll = now + POLL_NS
+                    ask = True
+        if started:
+            # Without it the next start judges the last second again.
+            with contextlib.suppress(StoreError):
+                await self._engine.save()
 
     async def start(self) -> None:
         """Load what the store remembers; run() does it."""
@@ -122,9 +146,14 @@ class RulesService:
         await self._engine.start(enabled)
         await self._links.start()
 
-    async def step(self) -> bool:
-        """Judge the next commits and what the clock has made due; False when there is nothing more to do now."""
+    async def step(self, *, ask: bool = False) -> bool:
+        """Judge the next commits and what the clock has made due; False when there is nothing more to do now.
+
+        `ask` the store, too, for commits that nobody told of: one whose outcome was never known may be there.
+        """
         self._wake.clear()
+        if ask:
+            self._feed.distrust()
         busy = await self._engine.step()
         await self._engine.due()
         return busy
@@ -140,11 +169,12 @@ class RulesService:
             waits.append(due - self._clock.now_ns())
         return max(min(waits), 1_000_000) / 1e9
 
-    async def _sleep(self, stop: asyncio.Event, seconds: float) -> None:
-        """Wait for a commit, the time, or the end."""
+    async def _sleep(self, stop: asyncio.Event, seconds: float) -> bool:
+        """Wait for a commit, the time, or the end; False when only time passed."""
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self._wake.wait())]
         try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return bool(done)
         finally:
             for wait in waits:
                 wait.cancel()

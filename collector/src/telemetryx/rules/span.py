@@ -1,13 +1,14 @@
 """The times of what is new: which stretch of which series a commit touches, and which stretches are judged together."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telemetryx.rules.group import Group
 from telemetryx.rules.judge import SETTLE_NS
-from telemetryx.types import Committed
+from telemetryx.types import I64, Committed
 
 
 @dataclass(slots=True)
@@ -19,11 +20,13 @@ class Span:
     longest_ns: int = 0
 
 
-def extents(batch: Committed) -> Iterable[tuple[int, int, int, int]]:
-    """Yield series, first and last time, and longest window of what a batch holds."""
+def extents(
+    batch: Committed, wanted: Callable[[I64], NDArray[np.bool_]]
+) -> Iterable[tuple[int, int, int, int]]:
+    """Yield series, first and last time, and longest window of what a batch holds of the wanted series."""
     block = batch.samples
     if len(block.times):
-        filled = np.diff(block.offsets) > 0
+        filled = (np.diff(block.offsets) > 0) & wanted(block.series)
         firsts = block.times[block.offsets[:-1][filled]]
         lasts = block.times[block.offsets[1:][filled] - 1]
         yield from zip(
@@ -32,11 +35,15 @@ def extents(batch: Committed) -> Iterable[tuple[int, int, int, int]]:
     windows = batch.windows
     if windows is not None and len(windows):
         starts = np.flatnonzero(np.diff(windows.series, prepend=windows.series[0] - 1))
+        series = windows.series[starts]
+        mine = wanted(series)
+        if not mine.any():
+            return
         yield from zip(
-            windows.series[starts].tolist(),
-            np.minimum.reduceat(windows.last_time, starts).tolist(),
-            np.maximum.reduceat(windows.last_time, starts).tolist(),
-            np.maximum.reduceat(windows.length, starts).tolist(),
+            series[mine].tolist(),
+            np.minimum.reduceat(windows.last_time, starts)[mine].tolist(),
+            np.maximum.reduceat(windows.last_time, starts)[mine].tolist(),
+            np.maximum.reduceat(windows.length, starts)[mine].tolist(),
             strict=True,
         )
 

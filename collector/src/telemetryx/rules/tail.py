@@ -52,6 +52,12 @@ class Tail:
         self._grow(series)
         self._wanted[series] = True
 
+    def wanted(self, series: I64) -> NDArray[np.bool_]:
+        """Say for each of these series whether a rule is about it."""
+        if len(series):
+            self._grow(int(series.max()))
+        return self._wanted[series]
+
     def learn(self, newest: Mapping[int, int]) -> None:
         """Take note of the newest times that are stored and not held here."""
         for series, time in newest.items():
@@ -72,8 +78,7 @@ class Tail:
         block = batch.samples
         if len(block.series) == 0:
             return
-        self._grow(int(block.series.max()))
-        wanted = self._wanted[block.series]
+        wanted = self.wanted(block.series)
         if not wanted.any():
             return
         sizes = np.diff(block.offsets)

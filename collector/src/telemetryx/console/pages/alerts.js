@@ -9,17 +9,27 @@ import { link, query } from "../url.js";
 
 export const title = "Alerts";
 const STATES = [["open", "open"], ["firing", "firing"], ["resolved", "resolved"], ["all", "all, with history"]];
+const NONE = { open: "No alert is open.", firing: "No alert is firing.", resolved: "No alert has resolved yet.", all: "There has been no alert yet." };
+/** How often it is asked again without being told: an alert becomes unknown by itself, when nothing comes any more. */
+const EVERY = 10_000;
 
 export function open(place) {
   let alerts = [];
   let rules = [];
   let error = null;
+  let loaded = false;
+  let request = null;
 
   async function load() {
+    request?.abort();
+    request = new AbortController();
+    const { signal } = request;
     try {
-      [{ alerts }, { rules }] = await Promise.all([get("alerts", { state: query().state ?? "open", limit: 500 }), get("rules")]);
+      [{ alerts }, { rules }] = await Promise.all([get("alerts", { state: query().state ?? "open", limit: 500 }, signal), get("rules", {}, signal)]);
       error = null;
+      loaded = true;
     } catch (problem) {
+      if (problem.name === "AbortError") return;
       error = problem;
     }
     draw();
@@ -33,29 +43,39 @@ export function open(place) {
       <div class="scroll"><table><caption>${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}</caption>
         <thead><tr><th scope="col">State</th><th scope="col">Severity</th><th scope="col">What</th><th scope="col">Where</th><th scope="col" class="number">Value</th><th scope="col">Since</th><th scope="col">Detected</th><th scope="col">Resolved</th></tr></thead>
         <tbody>${repeat(alerts, (alert) => alert.id, row)}</tbody></table></div>
-      ${alerts.length === 0 ? html`<p>None.</p>` : ""}
+      ${alerts.length === 0 && loaded ? html`<p class="empty">${NONE[query().state ?? "open"]}</p>` : ""}
       <h2>Rules</h2>
       <div class="scroll"><table><caption>What is judged</caption><thead><tr><th scope="col">Rule</th><th scope="col">Condition</th><th scope="col">Severity</th><th scope="col" class="number">Firing</th><th scope="col">Problem</th></tr></thead>
-        <tbody>${rules.map((rule) => html`<tr><th scope="row">${rule.name}</th><td class="wide"><code>${rule.expression}</code></td><td>${rule.severity}</td><td class="number">${rule.firing}</td><td>${rule.error || "–"}</td></tr>`)}</tbody></table></div>`, place);
+        <tbody>${rules.map((rule) => html`<tr><th scope="row">${rule.name}</th><td class="wide"><code>${rule.expression.replace(`${rule.name}: `, "")}</code></td><td>${rule.severity}</td><td class="number">${rule.firing}</td><td>${rule.error || "–"}</td></tr>`)}</tbody></table></div>`, place);
   }
 
   load();
+  let soon = null;
   const stream = new Live({ alerts: true }, (message) => {
-    if (message.type !== "alert") return;
-    if (message.alert.state === "firing") speak(`Alert firing: ${message.alert.summary || message.alert.rule}`);
-    load();
+    if (message.type !== "alert" && message.type !== "reopened") return;
+    if (message.alert?.state === "firing") speak(`Alert firing: ${message.alert.summary || message.alert.rule}`);
+    // A storm of alerts is asked for a few times a second, not once an alert.
+    soon ??= setTimeout(() => { soon = null; load(); }, 250);
   });
-  const close = () => stream.close();
+  const timer = setInterval(() => { if (!document.hidden) load(); }, EVERY);
+  const close = () => {
+    request?.abort();
+    clearTimeout(soon);
+    clearInterval(timer);
+    stream.close();
+  };
   close.update = load;
   return close;
 }
 
 function row(alert) {
-  const { agent, site, device, ...others } = alert.labels;
+  const { agent, site, device, __name__: _, ...others } = alert.labels;
   const where = [site, device, agent && !device ? `agent ${agent}` : ""].filter(Boolean).join(" / ");
   const place = device !== undefined && agent ? html`<a href=${link("/device", { agent, site: site ?? "", device })}>${where}</a>` : agent ? html`<a href=${link("/agent", { name: agent })}>${where}</a>` : where;
   return html`<tr><td>${stateBadge(alert.state)}</td><td>${stateBadge(alert.severity)}</td>
     <td class="wide"><strong>${alert.rule}</strong><div>${alert.summary}</div>${Object.keys(others).length ? html`<div class="soft">${Object.entries(others).map(([name, value]) => `${name}=${value}`).join("  ")}</div>` : ""}</td>
     <td>${place}</td><td class="number">${format.number(alert.value)}${alert.threshold === null ? "" : html` <span class="soft">limit ${format.number(alert.threshold)}</span>`}</td>
-    <td>${format.at(alert.started_ns)}</td><td>${format.at(alert.detected_ns)}${alert.late ? html` <span class="soft">late data</span>` : ""}</td><td>${alert.resolved_ns ? format.at(alert.resolved_ns) : "–"}</td></tr>`;
+    <td title=${format.at(alert.started_ns)}>${format.when(alert.started_ns)}</td>
+    <td title=${format.at(alert.detected_ns)}>${format.when(alert.detected_ns)}${alert.late ? html` <span class="soft">late data</span>` : ""}</td>
+    <td title=${alert.resolved_ns ? format.at(alert.resolved_ns) : "not yet"}>${alert.resolved_ns ? format.when(alert.resolved_ns) : "–"}</td></tr>`;
 }

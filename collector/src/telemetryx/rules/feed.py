@@ -1,0 +1,61 @@
+"""What was just committed, on its way to the rules: they need not read it from the store again.
+
+Ingest offers each commit in order, the engine asks for what lies behind its cursor. An answer is given only where the
+feed is sure to hold all of it: commits are numbered without gaps, so a number that is missing (a commit whose outcome
+was never known, or one that was let go of for want of room) sends the engine to the store. For one committing process:
+where several commit, nothing is offered and every question goes to the store.
+"""
+
+from collections import deque
+from typing import Final
+
+from telemetryx.types import Committed
+
+#: Readings held at most, about 24 bytes each.
+MAX_READINGS: Final = 400_000
+#: Commits held at most: each costs something, however little is in it.
+MAX_COMMITS: Final = 4_096
+
+
+class Feed:
+    """The newest commits, in order and without a gap."""
+
+    def __init__(self, max_readings: int = MAX_READINGS, max_commits: int = MAX_COMMITS) -> None:
+        """Hold nothing yet, and know nothing."""
+        self._max_readings = max_readings
+        self._max_commits = max_commits
+        self._commits: deque[Committed] = deque()
+        self._readings = 0
+        self._last = -1
+
+    def offer(self, batch: Committed) -> None:
+        """Take the next commit; called on the event loop, in commit order."""
+        if batch.cursor != self._last + 1:
+            self.distrust()
+        self._last = batch.cursor
+        self._commits.append(batch)
+        self._readings += _size(batch)
+        while self._readings > self._max_readings or len(self._commits) > self._max_commits:
+            self._readings -= _size(self._commits.popleft())
+
+    def after(self, cursor: int, limit: int) -> list[Committed] | None:
+        """Return up to `limit` commits behind a cursor, and let go of those up to it; None: only the store knows."""
+        while self._commits and self._commits[0].cursor <= cursor:
+            self._readings -= _size(self._commits.popleft())
+        if self._last < 0 or cursor > self._last:
+            return None
+        if cursor == self._last:
+            return []
+        if not self._commits or self._commits[0].cursor != cursor + 1:
+            return None
+        return [self._commits[at] for at in range(min(limit, len(self._commits)))]
+
+    def distrust(self) -> None:
+        """Forget all: the next question goes to the store."""
+        self._commits.clear()
+        self._readings = 0
+        self._last = -1
+
+
+def _size(batch: Committed) -> int:
+    return len(batch.samples) + (0 if batch.windows is None else 4 * len(batch.windows))
