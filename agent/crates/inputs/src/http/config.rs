@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budget;
 use crate::admission::{AdmissionError, Gate};
 use crate::span::Span;
 
@@ -28,7 +29,8 @@ pub struct HttpConfig {
     pub max_body: usize,
     /// Largest request body in bytes, after decompression.
     pub max_decoded: usize,
-    /// Bytes that all bodies together may take at a time; beyond, senders are told to come back.
+    /// Bytes that all bodies together may take at a time; beyond, senders are told to come back. An eighth is kept for
+    /// small bodies, in equal shares for `max_connections`. At least one and a half times `max_body` and `max_decoded`.
     pub max_buffered: usize,
     /// Most connections at a time; more are answered 503 and closed.
     pub max_connections: usize,
@@ -109,8 +111,9 @@ impl HttpConfig {
                 return Err(value(key, number, "give at least 1024 bytes"));
             }
         }
-        if self.max_buffered < self.max_body.max(self.max_decoded) {
-            return Err(value("max_buffered", self.max_buffered, "give at least max_body and max_decoded"));
+        if self.max_buffered < budget::least(self.max_body, self.max_decoded) {
+            let remedy = "give at least one and a half times max_body and max_decoded together";
+            return Err(value("max_buffered", self.max_buffered, remedy));
         }
         if self.max_connections == 0 {
             return Err(value("max_connections", 0, "give at least 1"));

@@ -1,11 +1,12 @@
 //! The HTTP input: InfluxDB's write endpoints, JSON events and samples.
 //!
 //! A request's way: [`server`] (connection, times) → [`service`] (path, token, key) → [`body`]
-//! (limits, decompression) → [`ingest`] (parse into intakes) → the door → 204 once they are on disk.
+//! (limits, decompression, [`budget`]) → [`ingest`] (parse into intakes) → the door → 204 once they are on disk.
 //! docs/how-to/http.md describes it for users.
 
 mod answer;
 mod body;
+mod budget;
 mod config;
 mod ingest;
 mod keys;

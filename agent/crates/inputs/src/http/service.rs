@@ -11,7 +11,8 @@ use telemetry::{Cause, Origin, Position};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::answer::{self, Answer, Failure, Style};
-use super::body::{self, BodyLimits, Budget};
+use super::body::{self, BodyLimits};
+use super::budget::Budget;
 use super::config::HttpConfig;
 use super::ingest::{self, Kind, Taken};
 use super::keys::{Keys, Known};
@@ -46,7 +47,7 @@ impl Service {
     ) -> Self {
         let limits =
             BodyLimits { sent: config.max_body, decoded: config.max_decoded, time: config.body_timeout.0 };
-        let budget = Budget::new(config.max_buffered);
+        let budget = Budget::new(config.max_buffered, config.max_connections);
         Self { door, tokens, keys, budget, limits, zone, caches: CachePool::default() }
     }
 
