@@ -18,6 +18,8 @@ pub(super) struct Line {
 /// Where a line went wrong, and why.
 type Wrong = (usize, Rejection);
 
+const UNQUOTED: &str = "invalid field value: text must be in double quotes";
+
 #[cold]
 fn syntax(at: usize, reason: &str) -> Wrong {
     (at, Rejection::new(Cause::RejectedSyntax, reason))
@@ -65,7 +67,12 @@ pub(super) fn read(
             None | Some(b',' | b' ' | b'\n' | b'\r') => {
                 return Err(syntax(at.min(body.len()), "missing field value"));
             }
-            Some(_) => return Err(syntax(at, "invalid field value: text must be in double quotes")),
+            // Floating point's own words are numbers to their sender, and refused as such below.
+            Some(b'n' | b'N' | b'i' | b'I') => {
+                let (value, end) = read_number(body, at).map_err(|_| syntax(at, UNQUOTED))?;
+                (number, at) = (Some(value), end);
+            }
+            Some(_) => return Err(syntax(at, UNQUOTED)),
         }
         fields += 1;
         let more = body.get(at) == Some(&b',');

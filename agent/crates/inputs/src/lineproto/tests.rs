@@ -128,7 +128,9 @@ fn each_refusal_says_why() {
         ("m v=tru", "invalid boolean"),
         ("m v=-inf", "not finite"),
         ("m v=1e999", "not finite"),
-        ("m v=nan", "invalid field value"),
+        ("m v=nano", "invalid field value"),
+        ("m v=NaNi", "invalid field value"),
+        ("m v=in", "invalid field value"),
         ("m v=\"abc", "unbalanced quotes"),
         ("m v=1 12x", "bad timestamp"),
         ("m v=1 -", "bad timestamp"),
@@ -138,6 +140,18 @@ fn each_refusal_says_why() {
         ("m\u{1},a=b v=1", "control character"),
     ] {
         assert!(reason(line).contains(why), "{line:?}: {}", reason(line));
+    }
+}
+
+#[test]
+fn the_words_for_what_is_no_number_are_counted_as_not_finite() {
+    let mut bench = Bench::new();
+    for word in ["NaN", "nan", "-NaN", "Inf", "inf", "+Inf", "-inf", "Infinity", "-INFINITY", "1e999"] {
+        for line in [format!("m v={word}"), format!("m a=1,v={word},b=2 5")] {
+            let (intake, parsed) = bench.fill(|out| parse(line.as_bytes(), &Options::default(), out));
+            assert_eq!(intake.counts.get(Cause::RejectedNotFinite), 1, "{line}");
+            assert_eq!((intake.len(), parsed.refused), (0, 1), "{line}");
+        }
     }
 }
 
