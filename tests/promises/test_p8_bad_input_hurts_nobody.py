@@ -253,11 +253,6 @@ def test_a_gzip_bomb_is_refused_within_bounds(running: tuple[Collector, Agent, H
     honest.unhurt(collector)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="input.http.max_buffered is first come, first served: two bombs at a time hold all 128 MiB, and a small"
-    " honest body is answered 503 for want of its few bytes",
-)
 def test_many_gzip_bombs_at_a_time_leave_room_for_small_bodies(
     running: tuple[Collector, Agent, Honest],
 ) -> None:
@@ -318,9 +313,6 @@ def test_a_bad_line_is_refused_alone(running: tuple[Collector, Agent, Honest]) -
     honest.unhurt(collector)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the words are counted as rejected_syntax; only 1e999 is told as not finite"
-)
 def test_nan_and_infinity_in_a_line_are_counted_as_not_finite(
     running: tuple[Collector, Agent, Honest],
 ) -> None:
@@ -370,11 +362,6 @@ def connections(agent: Agent) -> int:
     return int(next(one for one in agent.status()["inputs"] if one["name"] == "mqtt")["connections"])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="violations of MQTT are counted where nothing reads them: neither the status nor, after CONNECT, the list"
-    " of refusals tells of them",
-)
 @pytest.mark.parametrize("begun", [False, True], ids=["before CONNECT", "after CONNECT"])
 def test_broken_mqtt_is_counted_by_cause(running: tuple[Collector, Agent, Honest], *, begun: bool) -> None:
     """A length of five bytes appears among the port's refusals in the agent's status."""

@@ -5,9 +5,11 @@ mod mqtt_support;
 
 use std::time::Duration;
 
+use inputs::Reject;
 use inputs::mqtt::MqttConfig;
 use mqtt_support::*;
 use seglog::sim::SimDisk;
+use telemetry::Cause;
 use tokio::io::AsyncWriteExt;
 
 /// A front, and a client that must not notice anything.
@@ -225,6 +227,88 @@ async fn properties_given_twice_unknown_or_by_the_thousand_hurt_nobody() {
         drop(Client::open(front.address, &connect).await);
     }
     unharmed(&front, &mut witness).await;
+    front.stop().await;
+}
+
+/// The last refusal, after `n` of that cause.
+fn refused(front: &Front, cause: Cause, n: u64) -> Reject {
+    front.door.flush().unwrap();
+    assert_eq!(front.door.stats.count(cause), n);
+    let last = front.door.rejects.list().pop().unwrap();
+    assert_eq!(last.cause, cause.name());
+    last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn violations_before_and_after_connect_are_counted_by_cause_and_kept_with_their_reason() {
+    panics();
+    let (front, mut witness) = scene(10, MqttConfig::default()).await;
+    // A length of five bytes; a PUBLISH; 256 MiB; not MQTT.
+    let first: [(&[u8], Cause, u64, &str); 4] = [
+        (&[0x10, 0xff, 0xff, 0xff, 0xff, 1], Cause::RejectedSyntax, 1, "more than four bytes"),
+        (&[0x30, 5, 0, 1, b't', b'2', b'1'], Cause::RejectedSyntax, 2, "type 3, not CONNECT"),
+        (&[0x10, 0xff, 0xff, 0xff, 0x7f], Cause::RejectedLimit, 1, "max_packet_bytes"),
+        (b"GET / HTTP/1.1\r\n\r\n", Cause::RejectedSyntax, 3, "not CONNECT"),
+    ];
+    for (bytes, cause, n, why) in first {
+        let mut client = front.raw().await;
+        client.send(bytes).await;
+        assert!(client.until_closed().await.is_empty());
+        let last = refused(&front, cause, n);
+        assert!(last.reason.starts_with("127.0.0.1:") && last.reason.contains(why), "{last:?}");
+    }
+    // What comes complete before it is still taken; the excerpt begins with what is wrong.
+    let text = b"\x36\x07\x00\x01t\x00\x0121";
+    let later: [(&[u8], Cause, u64, &str); 5] = [
+        (text, Cause::RejectedSyntax, 4, "QoS 3"),
+        (&[0x30, 6, 0, 2, 0xff, 0xfe, b'2', b'1'], Cause::RejectedEncoding, 1, "UTF-8"),
+        (b"\x30\x06\x00\x03a/+9", Cause::RejectedSyntax, 5, "topic \"a/+\""),
+        (&[0x30, 0xff, 0xff, 0xff, 0x7f], Cause::RejectedLimit, 2, "max_packet_bytes"),
+        (&[0x40, 2, 0, 0], Cause::RejectedSyntax, 6, "packet id 0"),
+    ];
+    for (bytes, cause, n, why) in later {
+        let mut client = front.connect("bad").await;
+        client.send(&[&publish(false, "a/b/c", "1", 2, 1)[..], bytes].concat()).await;
+        client.until_closed().await;
+        let last = refused(&front, cause, n);
+        assert!(last.reason.starts_with("client \"bad\": ") && last.reason.contains(why), "{last:?}");
+        assert!(last.excerpt.starts_with(&inputs::rejects::excerpt(&bytes[..1])), "{last:?}");
+    }
+    assert_eq!(front.values().len(), later.len());
+    unharmed(&front, &mut witness).await;
+    front.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_or_falls_silent_is_no_violation() {
+    let (front, mut witness) = scene(11, MqttConfig::default()).await;
+    let mut silent = Connect::new("silent");
+    silent.keep_alive = 1;
+    let (mut silent, _) = Client::open(front.address, &silent).await;
+    drop(front.connect("gone").await);
+    silent.until_closed().await;
+    unharmed(&front, &mut witness).await;
+    assert_eq!(front.door.rejects.list(), []);
+    front.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_connect_is_counted_and_its_password_is_not_kept() {
+    let users = vec![user("a", "b", &[], &[])];
+    let front = Front::start(&SimDisk::new(12), MqttConfig { users, ..MqttConfig::default() }).await;
+    let mut client = front.raw().await;
+    client.send(&Connect::new("x").login("a", "hunter2").bytes()).await;
+    client.until_closed().await;
+    let last = refused(&front, Cause::RejectedForbidden, 1);
+    assert!(last.reason.contains("client \"x\" was refused"), "{last:?}");
+    // The same with an unknown level: it is the packet that is refused, and shown in part.
+    let mut client = front.raw().await;
+    let mut bytes = Connect::new("").login("a", "hunter2").bytes();
+    bytes[8] = 3;
+    client.send(&bytes).await;
+    client.until_closed().await;
+    let last = refused(&front, Cause::RejectedSyntax, 1);
+    assert!(last.excerpt.contains("MQTT") && !last.excerpt.contains("hunter"), "{last:?}");
     front.stop().await;
 }
 

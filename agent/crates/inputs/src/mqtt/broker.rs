@@ -11,6 +11,7 @@ use telemetry::Position;
 use tokio::sync::Notify;
 
 use super::auth::Users;
+use super::codec::Violation;
 use super::config::MqttConfig;
 use super::message::{Message, Properties};
 use super::outbox::{Delivery, Gauge, Limits};
@@ -32,8 +33,6 @@ pub struct Counters {
     pub unauthenticated: AtomicUsize,
     /// Messages that a queue's limit threw out.
     pub dropped: AtomicU64,
-    /// Connections closed for what they sent.
-    pub violations: AtomicU64,
     /// Publishes received.
     pub received: AtomicU64,
 }
@@ -97,6 +96,16 @@ impl Broker {
             bytes: self.config.max_queued_bytes,
             total: self.config.max_memory_bytes,
         }
+    }
+
+    /// Counts what somebody sent against the protocol, and keeps it for the operator. `input` begins
+    /// with the packet.
+    pub fn violated(&self, who: &dyn std::fmt::Display, violation: &Violation, input: &[u8]) {
+        let Some(cause) = violation.cause else { return };
+        // CONNECT and AUTH may carry a password, but not so early.
+        let secret = input.first().is_some_and(|header| matches!(header >> 4, 1 | 15));
+        let shown = if secret { &input[..input.len().min(12)] } else { input };
+        self.door.reject(cause, &format!("{who}: {violation}"), shown);
     }
 
     /// True when publishes on this topic are for local subscribers only.

@@ -8,6 +8,7 @@
 
 use bytes::BytesMut;
 use rumqttd::protocol::{self, DisconnectReasonCode, Packet, Protocol, RetainForwardRule, v4::V4, v5::V5};
+use telemetry::Cause;
 
 use super::message::Properties;
 use super::topic;
@@ -21,20 +22,34 @@ pub enum Version {
     V5,
 }
 
-/// Why a connection is closed: told to a v5 client as a reason code, counted by `cause`.
+/// Why a connection is closed: told to a v5 client as a reason code, counted by `cause` where its
+/// bytes were to blame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Violation {
     /// The v5 reason.
     pub reason: DisconnectReasonCode,
+    /// What it is counted as; `None` where nothing that was sent is wrong.
+    pub cause: Option<Cause>,
     /// What happened, for the log and the reject list.
     pub text: String,
 }
 
 impl Violation {
-    /// With a reason and a text.
+    /// With a reason, which says what it is counted as, and a text.
     pub fn new(reason: DisconnectReasonCode, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into() }
+        let cause = match reason {
+            DisconnectReasonCode::MalformedPacket
+            | DisconnectReasonCode::ProtocolError
+            | DisconnectReasonCode::TopicNameInvalid
+            | DisconnectReasonCode::TopicAliasInvalid => Some(Cause::RejectedSyntax),
+            DisconnectReasonCode::PacketTooLarge | DisconnectReasonCode::ReceiveMaximumExceeded => {
+                Some(Cause::RejectedLimit)
+            }
+            // Silence, slowness, and what is the agent's own trouble.
+            _ => None,
+        };
+        Self { reason, cause, text: text.into() }
     }
 
     /// Bytes that are not MQTT.
@@ -188,7 +203,10 @@ pub enum Incoming<'a> {
 }
 
 pub(super) fn text(bytes: &[u8]) -> Result<&str, Violation> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Violation::malformed("text that is not UTF-8"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Violation {
+        cause: Some(Cause::RejectedEncoding),
+        ..Violation::malformed("text that is not UTF-8")
+    })?;
     if text.contains('\0') { Err(Violation::malformed("text that holds a NUL character")) } else { Ok(text) }
 }
 

@@ -156,8 +156,8 @@ impl Connection {
                 Some(Reason::ServerShuttingDown)
             }
             End::Closed(violation) => {
-                self.broker.counters.violations.fetch_add(1, Relaxed);
                 let client = codec::shorten(&self.held.session.client);
+                self.broker.violated(&format_args!("client {client:?}"), violation, &self.input);
                 tracing::warn!(client, reason = %violation, "an MQTT client was disconnected");
                 Some(violation.reason)
             }
@@ -395,11 +395,17 @@ impl Connection {
             let frame = match codec::frame(&input[end..], max) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
-                Err(violation) => return self.last_words(&mut publishes, violation),
+                Err(violation) => {
+                    *used = end;
+                    return self.last_words(&mut publishes, violation);
+                }
             };
             let incoming = match codec::decode(self.version, frame) {
                 Ok(incoming) => incoming,
-                Err(violation) => return self.last_words(&mut publishes, violation),
+                Err(violation) => {
+                    *used = end;
+                    return self.last_words(&mut publishes, violation);
+                }
             };
             if let Incoming::Publish(publish) = incoming {
                 if publish.alias.is_some() && !publishes.is_empty() {
@@ -423,10 +429,11 @@ impl Connection {
                 self.unread = true;
                 break;
             }
+            let ended = self.control(incoming)?;
             end += frame.whole.len();
             *used = end;
-            if let Some(end) = self.control(incoming)? {
-                return Ok(Some(end));
+            if ended.is_some() {
+                return Ok(ended);
             }
             if self.pending.len() >= 1_024 {
                 self.unread = true;
@@ -439,7 +446,7 @@ impl Connection {
         Ok(None)
     }
 
-    /// What came complete before a violation is still taken.
+    /// What came complete before a violation is still taken; `input` then begins with the violation.
     fn last_words(
         &mut self,
         publishes: &mut [Publish<'_>],

@@ -133,15 +133,7 @@ async fn begin<S>(
         // Gone, or silent until the deadline.
         Ok(Ok(None)) | Err(_) => return,
         Ok(Err((version, violation))) => {
-            broker.counters.violations.fetch_add(1, Relaxed);
-            let reason = format!("{peer}: {violation}");
-            broker.door.rejects.keep(
-                &broker.door.name,
-                broker.door.now().wall,
-                telemetry::Cause::RejectedSyntax,
-                &reason,
-                &input[..input.len().min(256)],
-            );
+            broker.violated(&peer, &violation, &input);
             if let Some((version, code)) = version {
                 refuse(&mut stream, version, code).await;
             }
@@ -157,7 +149,12 @@ async fn begin<S>(
     let (held, welcome) = match admitted {
         Ok(admitted) => admitted,
         Err(code) => {
-            tracing::warn!(%peer, client = codec::shorten(&connect.client), ?code, "an MQTT client was refused");
+            let client = codec::shorten(&connect.client);
+            tracing::warn!(%peer, client, ?code, "an MQTT client was refused");
+            if is_forbidden(code) {
+                let reason = format!("{peer}: client {client:?} was refused: {code:?}");
+                broker.door.reject(telemetry::Cause::RejectedForbidden, &reason, b"");
+            }
             refuse(&mut stream, connect.version, code).await;
             return;
         }
@@ -174,6 +171,11 @@ async fn begin<S>(
     let mut connection = Connection::new(broker, held, &connect, input);
     connection.respond(bytes, 0, welcome.ticket, 0);
     Box::pin(connection.run(stream, shutdown)).await;
+}
+
+fn is_forbidden(code: ConnectReturnCode) -> bool {
+    use ConnectReturnCode::{BadAuthenticationMethod, BadUserNamePassword, NotAuthorized};
+    matches!(code, BadUserNamePassword | NotAuthorized | BadAuthenticationMethod)
 }
 
 async fn refuse<S: AsyncWrite + AsyncRead + Unpin>(
