@@ -48,12 +48,12 @@ pub fn read(json: &Json<'_>, source: &str, arrival: i64, zone: &TimeZone) -> Res
             Some(value) => Some((*key, value)),
         })
     };
-    let (time, severity, named, body) = (first(&TIME), first(&SEVERITY), first(&SOURCE), first(&BODY));
+    let (time, severity, named, body) = (first(&TIME), severity(fields), first(&SOURCE), first(&BODY));
     if let Some((key, value)) = time {
         event.time = read_time(key, value, zone)?.unwrap_or(arrival);
     }
-    if let Some((key, value)) = severity {
-        event.severity = read_severity(key, value)?;
+    if let Some((_, read)) = &severity {
+        event.severity = read.clone()?;
     }
     if let Some((key, value)) = named {
         event.source = value.text().ok_or_else(|| wrong(key, "text"))?.to_owned();
@@ -67,7 +67,9 @@ pub fn read(json: &Json<'_>, source: &str, arrival: i64, zone: &TimeZone) -> Res
             _ => return Err(wrong(key, "text")),
         };
     }
-    let used = [time, severity, named, body].map(|found| found.map(|(key, _)| key));
+    let severity = severity.map(|(key, _)| key);
+    let [time, named, body] = [time, named, body].map(|found| found.map(|(key, _)| key));
+    let used = [time, severity, named, body];
     for (key, value) in fields {
         if used.contains(&Some(key.as_ref())) {
             continue;
@@ -97,6 +99,16 @@ pub(crate) fn read_time(key: &str, value: &Json<'_>, zone: &TimeZone) -> Result<
         Ok(Time::ClockNotSet) => Ok(None),
         Err(error) => Err(Rejection::new(Cause::RejectedTime, format!("{key:?}: {error}"))),
     }
+}
+
+/// What an object's fields say of how bad it is, and which of them says it; `None` where none does.
+pub(crate) fn severity(
+    fields: &[(Cow<'_, str>, Json<'_>)],
+) -> Option<(&'static str, Result<Severity, Rejection>)> {
+    SEVERITY.iter().find_map(|key| match fields.iter().rev().find(|(name, _)| name == key)? {
+        (_, Json::Null) => None,
+        (_, value) => Some((*key, read_severity(key, value))),
+    })
 }
 
 fn read_severity(key: &str, value: &Json<'_>) -> Result<Severity, Rejection> {

@@ -224,6 +224,7 @@ impl Step<'_> {
             zone: &self.mapper.zone,
             flags: self.flags,
             left,
+            severity: None,
             out,
         };
         readings.payload(json, target);

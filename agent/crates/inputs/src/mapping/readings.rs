@@ -3,13 +3,14 @@
 //! Numbers, booleans, numeric strings and state words are samples, named by their path. `null` is
 //! no sample. An object's own time holds for all in it. Text beside numbers describes them and is
 //! no reading of its own; text under a key such as `action` or `message`, or in a payload without
-//! any number, is an event. An object with a `value` is one reading, and may name itself.
+//! any number, is an event, as bad as its object says ([`events::severity`]). An object with a `value` is one reading, and may name itself.
 
 use telemetry::series::{DEVICE, SITE};
 use telemetry::{Attribute, Cause, Event, SampleFlags, Severity};
 
 use super::route::{Rule, Target};
 use super::words::{is_event_key, is_time_key, is_value_key, number, state};
+use crate::events;
 use crate::intake::{IntakeBuilder, Rejection};
 use crate::json::Json;
 use crate::times::{self, InvalidTime, Time};
@@ -20,7 +21,6 @@ const DEVICE_KEYS: [&str; 5] = ["device", "device_id", "deviceId", "device_name"
 const UNIT_KEYS: [&str; 4] = ["unit", "unit_of_measurement", "uom", "u"];
 const LABEL_KEYS: [&str; 2] = ["labels", "tags"];
 const BODY_KEYS: [&str; 4] = ["message", "msg", "text", "event"];
-const SEVERITY_KEYS: [&str; 2] = ["level", "severity"];
 
 /// When a reading was taken, as far as its payload says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +37,8 @@ pub(super) struct Readings<'r, 'a, 'b> {
     pub(super) zone: &'r jiff::tz::TimeZone,
     pub(super) flags: u8,
     pub(super) left: usize,
+    /// What the objects around the walk's place say of how bad it is.
+    pub(super) severity: Option<Severity>,
     pub(super) out: &'b mut IntakeBuilder<'a>,
 }
 
@@ -172,6 +174,8 @@ impl Readings<'_, '_, '_> {
                 consumed.push(key);
             }
         }
+        let outer = self.severity;
+        self.severity = severity(fields).or(outer);
         let rule_unit = self.rule.unit.as_str();
         if !rule_unit.is_empty() {
             unit = rule_unit;
@@ -199,6 +203,7 @@ impl Readings<'_, '_, '_> {
             );
             path.truncate(length);
         }
+        self.severity = outer;
         Some((when, labels))
     }
 
@@ -235,11 +240,11 @@ impl Readings<'_, '_, '_> {
                 }
             }
             Json::Text(text) if is_event_key(key) && !text.trim().is_empty() && number(text).is_none() => {
-                let severity = match key {
+                let severity = self.severity.unwrap_or(match key {
                     "error" | "alarm" | "fault" => Severity::Error,
                     "warning" => Severity::Warn,
                     _ => Severity::Info,
-                };
+                });
                 self.event(text, path, &[], severity, labels, when);
                 found.samples += 1;
             }
@@ -301,7 +306,10 @@ impl Readings<'_, '_, '_> {
         }
         let body = BODY_KEYS.iter().find_map(|key| json.get(key).and_then(Json::text));
         let body = body.unwrap_or(&found.texts[0].1).to_owned();
-        let severity = SEVERITY_KEYS.iter().find_map(|key| Severity::from_word(json.get(key)?.text()?));
+        let severity = match json {
+            Json::Object(fields) => severity(fields),
+            _ => None,
+        };
         let field = if found.texts.len() == 1 { found.texts[0].0.clone() } else { String::new() };
         let rest: &[(String, String)] = if found.texts.len() == 1 { &[] } else { &found.texts };
         self.event(&body, &field, rest, severity.unwrap_or_default(), labels, when);
@@ -384,6 +392,11 @@ pub(super) fn event(
         add(path, text);
     }
     Event { source: topic.to_owned(), time, severity, body: body.to_owned(), attributes }
+}
+
+/// As for events over HTTP, but a field that can't be read so is a reading like any other.
+fn severity(fields: &[(std::borrow::Cow<'_, str>, Json<'_>)]) -> Option<Severity> {
+    events::severity(fields).and_then(|(_, read)| read.ok())
 }
 
 /// True when an object brings a time or a name of its own along with a value.

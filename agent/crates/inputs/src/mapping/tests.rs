@@ -105,6 +105,35 @@ fn zigbee2mqtt_null_is_no_sample_and_on_beside_numbers_is_one() {
 }
 
 #[test]
+fn an_event_is_as_bad_as_its_fields_say() {
+    for (payload, expected) in [
+        (r#"{"level":"warning","message":"m"}"#, "Warn"),
+        (r#"{"message":"m","severity":"CRITICAL"}"#, "Fatal"),
+        (r#"{"severity_text":"error","msg":"m"}"#, "Error"),
+        // The first of the names counts, as over HTTP.
+        (r#"{"level":"debug","severity":"warn","message":"m"}"#, "Warn"),
+        // What the object says counts more than the key.
+        (r#"{"level":"info","error":"m"}"#, "Info"),
+        (r#"{"level":"loud","error":"m"}"#, "Error"),
+        (r#"{"level":null,"warning":"m"}"#, "Warn"),
+        (r#"{"level":"error","log":{"message":"m"}}"#, "Error"),
+        (r#"{"log":{"level":"error"},"message":"m"}"#, "Info"),
+        // Text that is no event by its key.
+        (r#"{"level":"warning","text":"m"}"#, "Warn"),
+        (r#"{"severity":"error","text":"m"}"#, "Error"),
+    ] {
+        let shown = event("plant1/pump7", payload);
+        assert!(shown.starts_with(&format!("plant1/pump7 {expected} \"m\"")), "{payload}: {shown}");
+    }
+    // A number says it too, and stays the reading that it may be.
+    for payload in [r#"{"level":40,"message":"m"}"#, r#"{"severity_number":"13","message":"m"}"#] {
+        let mapped = map("plant1/tank", payload);
+        assert!(mapped.events[0].starts_with("plant1/tank Warn"), "{:?}", mapped.events);
+        assert_eq!(mapped.samples.len(), 1, "{payload}");
+    }
+}
+
+#[test]
 fn zigbee2mqtt_availability_is_an_event_and_not_an_error() {
     let expected = r#"zigbee2mqtt/lamp/availability Info "online" device=lamp field=availability @now"#;
     assert_eq!(event("zigbee2mqtt/lamp/availability", "online"), expected);
@@ -114,7 +143,7 @@ fn zigbee2mqtt_availability_is_an_event_and_not_an_error() {
     );
     assert_eq!(
         event("zigbee2mqtt/bridge/logging", r#"{"level":"warning","message":"queue is full"}"#),
-        r#"zigbee2mqtt/bridge/logging Info "queue is full" device=bridge/logging field=message @now"#
+        r#"zigbee2mqtt/bridge/logging Warn "queue is full" device=bridge/logging field=message @now"#
     );
 }
 
