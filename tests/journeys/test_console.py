@@ -1,54 +1,11 @@
 """The operator's journeys in a real Chromium: fleet, device, events, alerts; live, by keyboard, in both themes."""
 
-import os
-import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.harness import Agent, Collector, Stack
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-#: Where screenshots go when somebody wants to look at them.
-SCREENSHOTS = os.environ.get("TELEMETRYX_SCREENSHOTS")
-
-expect.set_options(timeout=30_000)
-
-
-@pytest.fixture(name="page")
-def _page() -> Iterator[Page]:
-    """Give a page whose script errors and refused resources fail the test."""
-    assert CHROMIUM, "chromium is not installed: packaging/bootstrap.sh setup test"
-    problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--no-first-run",
-            ],
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        yield page
-        browser.close()
-    assert problems == []
-
-
-@pytest.fixture(name="running")
-def _running(stack: Stack) -> tuple[Collector, Agent]:
-    """Give a collector and an agent with host metrics every second."""
-    collector = stack.collector()
-    agent = stack.agent(collector, extra='[input.host]\ninterval = "1s"\n')
-    return collector, agent
+from tests.harness import Agent, Collector
+from tests.harness.browser import picture
 
 
 def publish(agent: Agent, topic: str, payload: str) -> None:
@@ -58,12 +15,6 @@ def publish(agent: Agent, topic: str, payload: str) -> None:
         check=True,
         timeout=30,
     )
-
-
-def picture(page: Page, name: str) -> None:
-    """Keep a screenshot where one is wanted."""
-    if SCREENSHOTS:
-        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
 
 
 def test_a_published_reading_appears_on_the_device_page_and_the_next_one_comes_live(

@@ -1,0 +1,46 @@
+"""A real Chromium for the operator's journeys: a script error or a refused resource fails whoever opened it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+#: Where screenshots go when somebody wants to look at them.
+SCREENSHOTS = os.environ.get("TELEMETRYX_SCREENSHOTS")
+
+expect.set_options(timeout=30_000)
+
+
+@contextmanager
+def browser_page() -> Iterator[Page]:
+    """Give a page, and fail at its end when it logged an error."""
+    assert CHROMIUM, "chromium is not installed: packaging/bootstrap.sh setup test"
+    problems: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        yield page
+        browser.close()
+    assert problems == []
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep a screenshot where one is wanted."""
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
