@@ -20,9 +20,13 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Final
 
+from telemetryx.cli.text import printable
+
 READY_TIMEOUT: Final = 60.0
 DRAIN_TIMEOUT: Final = 30.0
 STOP_TIMEOUT: Final = 20.0
+#: The states of an alert that isn't over.
+OPEN: Final = {"pending", "firing", "unknown"}
 #: The ports that are tried first; a busy one is replaced by a free one.
 PORTS: Final = {"mqtt": 1883, "agent_http": 8186, "agent_tcp": 8187, "http": 8420, "grpc": 8421}
 
@@ -82,6 +86,7 @@ class Summary:
     delay_p50_ms: float | None = None
     delay_p99_ms: float | None = None
     alerts: int = 0
+    alerts_fired: int = 0
     ledger: dict[str, int] = field(default_factory=dict)
 
 
@@ -123,6 +128,9 @@ class _Demo:
         self._logs: list[IO[bytes]] = []
         self._interrupted = False
         self._before: dict[str, int] = {}
+        #: Each alert's state as it was told; alerts of a demo before are known from the start.
+        self._told: dict[int, str] = {}
+        self._fired = 0
 
     # --- starting
 
@@ -146,6 +154,7 @@ class _Demo:
         )
         self._wait("collector", self._collector, lambda: self._get("/readyz") is not None)
         self._before = self._ledger()
+        self._told = {alert["id"]: alert["state"] for alert in self._alerts()}
         self._agent = self._spawn(
             "agent", [str(self._agent_program), "run", "--config", str(self._folder / "agent.toml")]
         )
@@ -156,6 +165,7 @@ class _Demo:
             f"try       mosquitto_pub -p {self._ports['mqtt']} -q 1 -t plant1/pump7/temperature -m 21.5",
             f"or        curl --data-binary 'weather,site=roof temperature=19.4' http://127.0.0.1:{self._ports['agent_http']}/write",
             f"then      telemetryx query temperature --since 5m --url http://127.0.0.1:{self._ports['http']}",
+            "anomaly   this host is scored three minutes from now; load on it then raises an alert, here and on the console",
         )
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
@@ -198,6 +208,8 @@ class _Demo:
                 if child is not None and child.poll() is not None:
                     raise DemoError(f"the {name} ended by itself; its last words:\n{self._last_words(name)}")
             tick += 1
+            for line in self._news():
+                self._say(("\r\x1b[K" if terminal else "") + line)
             if terminal or (not self._quiet and tick % 5 == 0):
                 print(
                     ("\r\x1b[K" if terminal else "") + self._progress(),
@@ -221,6 +233,25 @@ class _Demo:
             f"sent {status['link']['sent_bytes'] / 1024:,.0f} KiB  alerts {int(totals.get('alerts', 0))}"
         )
 
+    def _news(self) -> list[str]:
+        """Say which alerts fire, and which of those are over, since it was asked last."""
+        try:
+            alerts = self._alerts()
+        except (OSError, ValueError, KeyError):
+            return []  # the progress says that there is no answer
+        lines = []
+        for alert in reversed(alerts):
+            before, now = self._told.get(alert["id"]), alert["state"]
+            self._told[alert["id"]] = now
+            if now == "firing" and before in {None, "pending"}:
+                self._fired += 1
+                lines.append(
+                    f"alert     {printable(alert['rule'])}: {printable(alert['summary'])}; http://127.0.0.1:{self._ports['http']}/alerts"
+                )
+            elif now == "resolved" and before in {"firing", "unknown"}:
+                lines.append(f"resolved  {printable(alert['rule'])}")
+        return lines
+
     # --- ending
 
     def finish(self) -> Summary:
@@ -230,6 +261,7 @@ class _Demo:
         status = self._status()
         self._say("stopping: the agent first, then the collector")
         self._terminate("agent", self._agent)
+        self._news()
         totals, ledger, alerts = self._totals(), self._ledger(), self._alerts()
         if self._collector is not None:
             self._terminate("collector", self._collector)
@@ -249,7 +281,8 @@ class _Demo:
             wire_bytes=int(status["link"]["sent_bytes"]),
             delay_p50_ms=totals.get("delay_p50_ms"),
             delay_p99_ms=totals.get("delay_p99_ms"),
-            alerts=alerts,
+            alerts=sum(alert["state"] in OPEN for alert in alerts),
+            alerts_fired=self._fired,
             ledger={cause: count for cause, count in sorted(ledger.items()) if count},
         )
         due = summary.received + summary.derived - summary.reduced - summary.rejected - summary.deduplicated
@@ -302,8 +335,9 @@ class _Demo:
             totals[row["cause"]] = totals.get(row["cause"], 0) + int(row["count"])
         return totals
 
-    def _alerts(self) -> int:
-        return len(self._get("/api/v1/alerts?state=open")["alerts"])
+    def _alerts(self) -> list[dict[str, Any]]:
+        """Return alerts in every state, newest start first."""
+        return list(self._get("/api/v1/alerts?state=all")["alerts"])
 
     def _say(self, *lines: str) -> None:
         if not self._quiet:
@@ -339,7 +373,7 @@ summary of {summary.seconds:g} s
   duplicated         {summary.duplicated:,}
   bytes on the wire  {summary.wire_bytes:,}  ({summary.wire_bytes / max(1, summary.stored):.1f} a stored reading)
   delay to the store p50 {delay(summary.delay_p50_ms)}, p99 {delay(summary.delay_p99_ms)}
-  open alerts        {summary.alerts}
+  alerts             {summary.alerts_fired} fired, {summary.alerts} open
   loss ledger        {", ".join(f"{cause} {count:,}" for cause, count in summary.ledger.items()) or "empty"}"""
     )
 
