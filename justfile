@@ -65,17 +65,9 @@ test-python: native
 test-end: build native
     pytest -q tests
 
-# run every fuzz target for SECONDS each
+# run every fuzz target for SECONDS each, two at a time
 fuzz SECONDS="30":
-    #!/usr/bin/env bash
-    set -euo pipefail
-    mkdir -p .cache/fuzz
-    for file in agent/fuzz/fuzz_targets/*.rs; do
-        target=$(basename "$file" .rs)
-        echo "==> fuzzing $target for {{ SECONDS }} s"
-        agent/fuzz/run.sh "$target" {{ SECONDS }} >".cache/fuzz/$target.log" 2>&1 || { tail -n 60 ".cache/fuzz/$target.log"; exit 1; }
-        grep -E "stat::number_of_executed_units" ".cache/fuzz/$target.log"
-    done
+    agent/fuzz/all.sh {{ SECONDS }} .cache/fuzz
 
 # kill -9 rounds of agent and collector under load
 fault *ARGS:
@@ -88,7 +80,10 @@ bench *ARGS: _release native
 # the documents that are generated from the code
 docs: build native
     agent/target/debug/telemetryx-agent config --reference > docs/reference/agent-config.md
-    telemetryx config reference > docs/reference/collector-config.md
+    telemetryx config reference --markdown > docs/reference/collector-config.md
+    telemetryx openapi --markdown > docs/reference/http-api.md
+    {{ python }} -c 'from telemetryx.rules.reference import reference; print(reference(), end="")' > docs/reference/rules.md
+    {{ python }} -m tests.harness.commands > docs/reference/commands.md
 
 # the batches that both languages must decode alike
 vectors:
