@@ -529,6 +529,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_packet_of_another_type_in_the_place_of_connect_is_refused() {
+        // A CONNACK that is laid out like a CONNECT, at which rumqttd's codec panics.
+        read_all(b"!\x10\x00\x04M\x7f\x00\x00\x00\x00\x00\x00\x00\x00\x03b\x03by\x82");
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_codec_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -70,11 +70,19 @@ pub fn level(frame: Frame<'_>) -> Result<u8, Violation> {
     rest.first().copied().ok_or_else(|| Violation::malformed("the packet ends early"))
 }
 
-/// Decodes a CONNECT of a level that [`level`] found to be 4 or 5.
+/// Decodes a CONNECT of a level that [`level`] found to be this version's.
 ///
 /// # Errors
 /// [`Violation`].
 pub fn decode_connect(version: Version, frame: Frame<'_>) -> Result<Connect, Violation> {
+    // rumqttd's codec panics on some packets of other types; what is read in place here is a CONNECT's.
+    let spoken = match version {
+        Version::V4 => 4,
+        Version::V5 => 5,
+    };
+    if level(frame)? != spoken {
+        return Err(Violation::protocol(format!("a CONNECT of another level than {spoken}")));
+    }
     let flags = *frame.body.get(7).ok_or_else(|| Violation::malformed("the packet ends early"))?;
     if flags & 1 != 0 {
         return Err(Violation::malformed("the reserved flag of CONNECT is set"));
