@@ -93,7 +93,8 @@ class CompletesAll(_Publisher):
         client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=self.topic.replace("/", "-"), clean_session=False
         )
-        client.max_inflight_messages_set(IN_FLIGHT)
+        # Without a limit: at a reconnect paho forgets, of messages beyond it, that they were sent, and sends released ones anew.
+        client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
         client.reconnect_delay_set(min_delay=1, max_delay=1)
         client.connect("127.0.0.1", self.port, keepalive=10)

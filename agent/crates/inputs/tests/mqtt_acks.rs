@@ -141,6 +141,32 @@ async fn qos_2_is_exactly_once_across_a_power_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_outage_left_with_a_client_of_version_3_is_taken_however_much_it_is() {
+    const MANY: u16 = 3_000;
+    let disk = SimDisk::new(12);
+    let front = Front::start(&disk, MqttConfig::default()).await;
+    let (mut client, _) = durable(false, &front, "c").await;
+    for pkid in 1..=MANY {
+        client.publish("a/b/c", &pkid.to_string(), 2, pkid).await;
+        assert_eq!(client.next().await, ack(PUBREC, pkid));
+    }
+    front.crash(&disk).await;
+
+    let front = Front::start(&disk, MqttConfig::default()).await;
+    let (mut client, _) = durable(false, &front, "c").await;
+    for pkid in 1..=MANY {
+        client.publish_with("a/b/c", &pkid.to_string(), 4 | DUP, pkid).await;
+        assert_eq!(client.next().await, ack(PUBREC, pkid));
+    }
+    for pkid in 1..=MANY {
+        client.ack(PUBREL, pkid).await;
+        assert_eq!(client.next().await, ack(PUBCOMP, pkid));
+    }
+    assert_eq!(front.values(), (1..=MANY).map(f64::from).collect::<Vec<_>>());
+    front.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_qos_1_resend_is_stored_once_only_with_dup_and_equal_id_topic_and_payload() {
     let disk = SimDisk::new(6);
     let front = Front::start(&disk, MqttConfig::default()).await;

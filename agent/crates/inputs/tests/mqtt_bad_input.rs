@@ -357,6 +357,22 @@ async fn publishes_at_qos_2_that_are_never_released_end_their_client_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_of_version_3_that_never_release_end_where_they_would_fill_the_memory() {
+    panics();
+    let config = MqttConfig { max_inflight: 10, max_memory_bytes: 100 * 256, ..MqttConfig::default() };
+    let (front, mut witness) = scene(7, config).await;
+    let (mut client, _) = Client::open(front.address, &Connect::new("hoarder")).await;
+    for pkid in 1..=100 {
+        client.publish("a/b/c", "1", 2, pkid).await;
+        assert_eq!(client.next().await, ack(PUBREC, pkid));
+    }
+    client.publish("a/b/c", "1", 2, 101).await;
+    client.until_closed().await;
+    unharmed(&front, &mut witness).await;
+    front.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_takes_nothing_costs_bounded_memory_and_holds_nobody_up() {
     panics();
     let config = MqttConfig { max_queued_bytes: 1 << 20, ..MqttConfig::default() };

@@ -4,35 +4,16 @@
 
 mod mqtt_support;
 
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use inputs::mqtt::MqttConfig;
-use inputs::mqtt_client::{self, MqttClientConfig};
-use inputs::{Door, Rejects, SystemClock};
-use journal::{Journal, JournalConfig};
+use mqtt_support::programs::{Broker, Input, mosquitto_pub, there};
 use mqtt_support::*;
 use seglog::sim::SimDisk;
-use telemetry::{Cause, Record, SeriesTable};
+use telemetry::Cause;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio_util::sync::CancellationToken;
-
-fn there(program: &str) -> bool {
-    let found = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
-        .iter()
-        .any(|dir| std::path::Path::new(dir).join(program).exists());
-    if !found {
-        eprintln!("skipped: {program} is not installed (apt-get install mosquitto mosquitto-clients)");
-    }
-    found
-}
-
-async fn mosquitto_pub(port: u16, arguments: &[&str]) -> Output {
-    let mut command = Command::new("mosquitto_pub");
-    command.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(arguments).kill_on_drop(true);
-    within(command.output()).await.unwrap()
-}
+use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mosquitto_pub_and_sub_work_in_both_versions_and_all_qualities() {
@@ -88,114 +69,6 @@ async fn mosquitto_pub_and_sub_work_in_both_versions_and_all_qualities() {
     // QoS 0 is journalled too, without an ack to wait for; the subscribers got it after.
     assert_eq!(front.values(), [21.5; 12]);
     front.stop().await;
-}
-
-struct Broker {
-    child: Child,
-    port: u16,
-    dir: tempfile::TempDir,
-}
-
-impl Broker {
-    /// A mosquitto with persistence on a free port.
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Self { child: Command::new("true").spawn().unwrap(), port, dir };
-        broker.run().await;
-        broker
-    }
-
-    async fn run(&mut self) {
-        let dir = self.dir.path();
-        let config = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nautosave_interval 1\n",
-            self.port,
-            dir.display()
-        );
-        // mosquitto gives up root for its own user, which must reach the folder.
-        std::fs::write(dir.join("mosquitto.conf"), config + "user root\n").unwrap();
-        self.child = Command::new("mosquitto")
-            .arg("-c")
-            .arg(dir.join("mosquitto.conf"))
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        within(async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-    }
-
-    async fn restart(&mut self) {
-        let pid = self.child.id().unwrap().to_string();
-        // SIGTERM: it saves its sessions.
-        Command::new("kill").arg(pid).status().await.unwrap();
-        within(self.child.wait()).await.unwrap();
-        self.run().await;
-    }
-}
-
-struct Input {
-    door: Door,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<Result<(), mqtt_client::MqttClientError>>,
-}
-
-impl Input {
-    fn start(disk: &SimDisk, port: u16) -> Self {
-        let table = SeriesTable::new(1_000);
-        let storage = std::sync::Arc::new(disk.clone());
-        let (journal, _) = Journal::open(JournalConfig::new("/journal"), storage, table.clone()).unwrap();
-        let door = Door::new(
-            2,
-            "mqtt_client.1",
-            journal,
-            table,
-            Rejects::new().into(),
-            std::sync::Arc::new(SystemClock),
-        );
-        let stop = CancellationToken::new();
-        let config = MqttClientConfig {
-            url: format!("mqtt://127.0.0.1:{port}"),
-            topics: vec!["site/#".into()],
-            client_id: "the-agent".into(),
-            ..MqttClientConfig::default()
-        };
-        let task = tokio::spawn(mqtt_client::run(config, door.clone(), stop.clone()));
-        Self { door, stop, task }
-    }
-
-    async fn received(&self, n: u64) {
-        within(async {
-            while self.door.stats.count(Cause::Received) < n {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-    }
-
-    fn values(&self) -> Vec<f64> {
-        let last = *self.door.journal.durable().borrow();
-        let (mut reader, mut values, mut at) = (self.door.journal.reader(0), Vec::new(), 0);
-        while at < last {
-            let (position, record) = reader.next(WAIT).unwrap().unwrap();
-            at = position;
-            if let Record::Intake(intake) = record {
-                values.extend(intake.values);
-            }
-        }
-        values
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        within(self.task).await.unwrap().unwrap();
-        self.door.journal.close();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,6 +98,12 @@ impl Broker {
         }
     }
 
+    /// QoS 2 publishes of all sessions between PUBLISH and PUBREL.
+    pub fn unreleased(&self) -> usize {
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
+        sessions.iter().map(|session| session.state().inbound.unreleased.len()).sum()
+    }
+
     /// Counts what somebody sent against the protocol, and keeps it for the operator. `input` begins
     /// with the packet.
     pub fn violated(&self, who: &dyn std::fmt::Display, violation: &Violation, input: &[u8]) {

@@ -42,6 +42,8 @@ const WRITE_HIGH: usize = 256 << 10;
 const STALLED: Duration = Duration::from_secs(30);
 /// Publishes that go into one intake.
 const BATCH: usize = 512;
+/// One unreleased publish may be remembered per so many bytes of `max_memory_bytes`: at 64 bytes each they take a quarter of it.
+const UNRELEASED_SHARE: usize = 256;
 
 struct Pending {
     position: Position,
@@ -483,17 +485,33 @@ impl Connection {
         }
     }
 
-    /// A client that publishes at QoS 2 and never releases would fill our memory.
+    /// A client that publishes at QoS 2 and never releases would fill our memory. Version 5 was told
+    /// how many we take. Version 3 can't be told, and sends all it has again at its next connection: to
+    /// refuse what an outage left with it would lock it out for ever, so only our memory is the limit.
     fn check_unreleased(&self) -> Result<(), Violation> {
-        let limit = self.window_in() * if self.version == Version::V5 { 1 } else { 4 };
         let unreleased = self.held.session.state().inbound.unreleased.len();
-        if unreleased > limit {
+        let window = self.window_in();
+        if self.version == Version::V5 {
+            if unreleased <= window {
+                return Ok(());
+            }
             let text = format!(
-                "{unreleased} QoS 2 publishes without PUBREL; at most {limit} are taken (max_inflight)"
+                "{unreleased} QoS 2 publishes without PUBREL; at most {window} are taken (max_inflight)"
             );
             return Err(Violation::new(Reason::ReceiveMaximumExceeded, text));
         }
-        Ok(())
+        // Who holds few can't be the one that fills the memory.
+        if unreleased <= 4 * window {
+            return Ok(());
+        }
+        let (all, limit) = (self.broker.unreleased(), self.broker.config.max_memory_bytes / UNRELEASED_SHARE);
+        if all <= limit {
+            return Ok(());
+        }
+        let text = format!(
+            "{unreleased} QoS 2 publishes of this client, {all} of all clients, without PUBREL; at most {limit} are taken (max_memory_bytes)"
+        );
+        Err(Violation::new(Reason::QuotaExceeded, text))
     }
 
     /// A publish with a topic alias; as [`Self::submit`].

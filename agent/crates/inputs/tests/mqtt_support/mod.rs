@@ -1,5 +1,7 @@
 //! What the MQTT tests share: a front on a simulated or real disk, and a client that speaks raw bytes.
-#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+pub mod programs;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,6 +35,16 @@ impl Front {
     }
 
     pub async fn on(storage: Arc<dyn Storage>, dir: &Path, config: MqttConfig) -> Self {
+        Self::on_both(storage, dir, config, None).await
+    }
+
+    /// With a port for TLS too.
+    pub async fn on_both(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        config: MqttConfig,
+        secure: Option<TcpListener>,
+    ) -> Self {
         let table = SeriesTable::new(10_000);
         let journal = JournalConfig::new(dir.join("journal"));
         let (journal, _) = Journal::open(journal, Arc::clone(&storage), Arc::clone(&table)).unwrap();
@@ -42,7 +54,7 @@ impl Front {
         let stop = CancellationToken::new();
         let (door2, stop2, dir) = (door.clone(), stop.clone(), dir.join("sessions"));
         let task = tokio::spawn(async move {
-            inputs::mqtt::serve(config, door2, &dir, storage, Some(listener), None, stop2).await
+            inputs::mqtt::serve(config, door2, &dir, storage, Some(listener), secure, stop2).await
         });
         Self { address, door, stop, task }
     }
