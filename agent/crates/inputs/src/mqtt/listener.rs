@@ -105,11 +105,27 @@ async fn welcome(
     }
     match tls {
         None => begin(broker, stream, peer, deadline, slot, shutdown).await,
-        Some(tls) => match tokio::time::timeout_at(deadline, tls.accept(stream)).await {
-            Ok(Ok(stream)) => begin(broker, stream, peer, deadline, slot, shutdown).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-        },
+        Some(tls) => {
+            let shaken = tokio::select! {
+                () = shutdown.cancelled() => return,
+                shaken = tokio::time::timeout_at(deadline, tls.accept(stream)) => shaken,
+            };
+            match shaken {
+                Ok(Ok(stream)) => begin(broker, stream, peer, deadline, slot, shutdown).await,
+                Ok(Err(error)) => handshake_failed(&broker, peer, &error),
+                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            }
+        }
+    }
+}
+
+/// Counts what isn't TLS, and a client that doesn't trust the certificate: the operator sees why a
+/// device can't connect. One that just goes away has refused nothing.
+fn handshake_failed(broker: &Broker, peer: SocketAddr, error: &std::io::Error) {
+    tracing::debug!(%peer, %error, "a TLS handshake failed");
+    if error.kind() == std::io::ErrorKind::InvalidData {
+        let reason = format!("{peer}: the TLS handshake failed: {error}");
+        broker.door.reject(telemetry::Cause::RejectedSyntax, &reason, b"");
     }
 }
 

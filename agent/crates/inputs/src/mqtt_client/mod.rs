@@ -153,7 +153,9 @@ fn options(config: &MqttClientConfig, name: &str) -> Result<MqttOptions, MqttCli
         "" => format!("telemetryx-{}-{name}", rustix::system::uname().nodename().to_string_lossy()),
         id => id.to_owned(),
     };
-    let mut options = MqttOptions::new(id, address.host, address.port);
+    // An IPv6 address without its brackets: a certificate is for the bare address.
+    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    let mut options = MqttOptions::new(id, host, address.port);
     options
         .set_keep_alive(Duration::from_secs(config.keep_alive_secs.into()))
         .set_clean_session(false)

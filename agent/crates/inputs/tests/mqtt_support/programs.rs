@@ -43,21 +43,24 @@ impl Broker {
         Self::listening("").await
     }
 
-    /// The same with further lines for its listener.
+    /// The same with further lines for its listeners.
     pub async fn listening(listener: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Self { child: Command::new("true").spawn().unwrap(), port, listener: listener.to_owned(), dir };
+        let mut broker =
+            Self { child: Command::new("true").spawn().unwrap(), port, listener: listener.to_owned(), dir };
         broker.run().await;
         broker
     }
 
     async fn run(&mut self) {
         let dir = self.dir.path();
+        let listeners: String = ["127.0.0.1", "::1"]
+            .iter()
+            .map(|address| format!("listener {} {address}\n{}\n", self.port, self.listener))
+            .collect();
         let config = format!(
-            "listener {} localhost\n{}\nallow_anonymous true\npersistence true\npersistence_location {}/\nautosave_interval 1\n",
-            self.port,
-            self.listener,
+            "{listeners}allow_anonymous true\npersistence true\npersistence_location {}/\nautosave_interval 1\n",
             dir.display()
         );
         // mosquitto gives up root for its own user, which must reach the folder.
@@ -112,11 +115,8 @@ impl Input {
             std::sync::Arc::new(SystemClock),
         );
         let stop = CancellationToken::new();
-        let config = MqttClientConfig {
-            topics: vec!["site/#".into()],
-            client_id: "the-agent".into(),
-            ..config
-        };
+        let config =
+            MqttClientConfig { topics: vec!["site/#".into()], client_id: "the-agent".into(), ..config };
         let task = tokio::spawn(mqtt_client::run(config, door.clone(), stop.clone()));
         Self { door, stop, task }
     }
@@ -149,4 +149,3 @@ impl Input {
         self.door.journal.close();
     }
 }
-
