@@ -36,6 +36,21 @@ class _Publisher(threading.Thread):
             yield
 
 
+class _KeepsReleases(mqtt.Client):
+    """paho, but for a defect: it forgets a PUBREL it has sent when two connections in a row fail before its PUBCOMP.
+
+    paho 2.1 then sends the PUBLISH anew, without DUP and after its release, which MQTT forbids ([MQTT-4.3.3-6] in 3.1.1:
+    the sender must not send the PUBLISH again once it has sent the PUBREL). No broker can tell that from a new message.
+    """
+
+    def _messages_reconnect_reset_out(self) -> None:
+        with self._out_message_mutex:
+            for message in self._out_messages.values():
+                if message.state == mqtt.mqtt_ms_resend_pubrel:
+                    message.state = mqtt.mqtt_ms_wait_for_pubcomp
+        super()._messages_reconnect_reset_out()
+
+
 class NeverResends(_Publisher):
     """QoS 1 with a clean session; a lost connection takes what was not acknowledged with it."""
 
@@ -90,10 +105,10 @@ class CompletesAll(_Publisher):
 
     def run(self) -> None:
         """One client over all connections; it ends when every handshake is complete."""
-        client = mqtt.Client(
+        client = _KeepsReleases(
             mqtt.CallbackAPIVersion.VERSION2, client_id=self.topic.replace("/", "-"), clean_session=False
         )
-        # Without a limit: at a reconnect paho forgets, of messages beyond it, that they were sent, and sends released ones anew.
+        # Without a limit: at a reconnect paho forgets of messages beyond it that they were sent.
         client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
         client.reconnect_delay_set(min_delay=1, max_delay=1)

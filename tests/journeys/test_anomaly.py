@@ -187,6 +187,9 @@ def test_the_same_batches_held_back_for_an_hour_give_the_same_alert_at_its_own_t
         # The score hasn't been heard of since: over REST it is no longer known whether the fault lasts.
         assert alert["state"] == "unknown"
         assert same(alert, then) | {"state": "firing"} == same(expected, on_time)
+        # The alert is there before the last of the backlog is.
+        agent.wait_drained()
+        cut_off.wait_drained()
         assert {at - then: score for at, score in scores(away).items()} == {
             at - on_time: score for at, score in scores(live).items()
         }
