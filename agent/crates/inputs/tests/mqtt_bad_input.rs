@@ -368,6 +368,7 @@ async fn clients_of_version_3_that_never_release_end_where_they_would_fill_the_m
     }
     client.publish("a/b/c", "1", 2, 101).await;
     client.until_closed().await;
+    assert!(refused(&front, Cause::RejectedLimit, 1).reason.contains("max_memory_bytes"));
     unharmed(&front, &mut witness).await;
     front.stop().await;
 }

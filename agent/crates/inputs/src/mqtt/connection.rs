@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use rumqttd::protocol::DisconnectReasonCode as Reason;
-use telemetry::Position;
+use telemetry::{Cause, Position};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -511,7 +511,7 @@ impl Connection {
         let text = format!(
             "{unreleased} QoS 2 publishes of this client, {all} of all clients, without PUBREL; at most {limit} are taken (max_memory_bytes)"
         );
-        Err(Violation::new(Reason::QuotaExceeded, text))
+        Err(Violation { cause: Some(Cause::RejectedLimit), ..Violation::new(Reason::QuotaExceeded, text) })
     }
 
     /// A publish with a topic alias; as [`Self::submit`].
