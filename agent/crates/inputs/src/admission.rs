@@ -1,4 +1,4 @@
-//! Who may come in: listen addresses, tokens, TLS; shared by the HTTP and TCP inputs.
+//! Who may come in: listen addresses, tokens, TLS; shared by the HTTP and TCP inputs (and failed handshakes by MQTT).
 //!
 //! On loopback nothing is needed. Off loopback an input refuses to start without tokens, and without
 //! TLS unless `plaintext = true` says that the network is trusted (design: section 4, uplink).
@@ -8,15 +8,28 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
+use telemetry::Cause;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use crate::door::Door;
 use crate::mqtt::tls::{self, TlsError};
 
 /// Largest token file.
 const MAX_TOKEN_FILE: u64 = 1 << 20;
 /// How long a TLS handshake may take.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Counts what isn't TLS, and a client that doesn't trust the certificate: the operator sees why a
+/// device can't connect. One that just goes away has refused nothing.
+pub(crate) fn handshake_failed(door: &Door, peer: Option<SocketAddr>, error: &std::io::Error) {
+    let peer = peer.map_or_else(|| "a client that is gone".to_owned(), |peer| peer.to_string());
+    tracing::debug!(peer, %error, "a TLS handshake failed");
+    if error.kind() == std::io::ErrorKind::InvalidData {
+        let reason = format!("{peer}: the TLS handshake failed: {error}");
+        door.reject(Cause::RejectedSyntax, &reason, b"");
+    }
+}
 
 /// Why an input can't open its port. Each names the key to change.
 #[derive(Debug, thiserror::Error)]

@@ -52,6 +52,8 @@ async fn a_request_over_tls_is_taken_and_a_plain_one_is_not() {
     let mut rest = Vec::new();
     let _ = plain.stream.read_to_end(&mut rest).await;
     assert!(!rest.starts_with(b"HTTP/1.1 2"), "{rest:?}");
+    let refused = server.door.rejects.list();
+    assert!(refused.len() == 1 && refused[0].reason.contains("the TLS handshake failed"), "{refused:?}");
     assert_eq!(server.samples().len(), 1);
 }
 

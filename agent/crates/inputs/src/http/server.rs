@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::HttpConfig;
 use super::service::Service;
-use crate::admission::HANDSHAKE;
+use crate::admission::{self, HANDSHAKE};
 
 /// Read buffer of a connection, and so the largest head of a request.
 const BUFFER: usize = 256 << 10;
@@ -110,11 +110,12 @@ async fn welcome(
     shutdown: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok();
     match tls {
         None => connection(stream, service, times, shutdown).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
             Ok(Ok(stream)) => connection(stream, service, times, shutdown).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Ok(Err(error)) => admission::handshake_failed(&service.door, peer, &error),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }

@@ -21,6 +21,7 @@ use super::codec::{self, Version, Violation};
 use super::connect::{self, Connect};
 use super::connection::Connection;
 use super::{encode, handshake};
+use crate::admission;
 
 /// Accepts until shutdown, then waits for all connections to end.
 pub async fn accept(
@@ -112,20 +113,10 @@ async fn welcome(
             };
             match shaken {
                 Ok(Ok(stream)) => begin(broker, stream, peer, deadline, slot, shutdown).await,
-                Ok(Err(error)) => handshake_failed(&broker, peer, &error),
+                Ok(Err(error)) => admission::handshake_failed(&broker.door, Some(peer), &error),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }
         }
-    }
-}
-
-/// Counts what isn't TLS, and a client that doesn't trust the certificate: the operator sees why a
-/// device can't connect. One that just goes away has refused nothing.
-fn handshake_failed(broker: &Broker, peer: SocketAddr, error: &std::io::Error) {
-    tracing::debug!(%peer, %error, "a TLS handshake failed");
-    if error.kind() == std::io::ErrorKind::InvalidData {
-        let reason = format!("{peer}: the TLS handshake failed: {error}");
-        broker.door.reject(telemetry::Cause::RejectedSyntax, &reason, b"");
     }
 }
 

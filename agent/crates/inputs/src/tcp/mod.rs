@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{HANDSHAKE, Tokens};
+use crate::admission::{self, HANDSHAKE, Tokens};
 use crate::door::Door;
 use crate::intake::CachePool;
 use crate::times::Precision;
@@ -137,11 +137,12 @@ async fn welcome(
     shutdown: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok();
     match tls {
         None => connection::serve(stream, door, terms, shutdown).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
             Ok(Ok(stream)) => connection::serve(stream, door, terms, shutdown).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Ok(Err(error)) => admission::handshake_failed(door, peer, &error),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
