@@ -102,3 +102,29 @@ def test_the_host_page_draws_real_metrics_on_a_narrow_screen_too(
     expect(page.get_by_role("heading", name="system.cpu.utilization")).to_be_visible()
     picture(page, "host-narrow")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_an_agent_that_is_offline_is_shown_in_a_neutral_colour_and_not_as_a_fault(
+    running: tuple[Collector, Agent], page: Page
+) -> None:
+    """A site may be offline for days: "silent" has the colour of quiet text, never that of a firing alert, in both themes."""
+    collector, agent = running
+    page.goto(f"http://127.0.0.1:{collector.http}/")
+    badge = page.get_by_role("table", name="Agents").locator(".state")
+    expect(badge).to_have_text("live")
+    assert agent.process is not None
+    agent.process.stop()
+    expect(badge).to_have_text("silent")
+    expect(page.get_by_text("0 of 1 agents live, 0 catching up, 1 silent.")).to_be_visible()
+    picture(page, "fleet-silent")
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        shown, quiet = (
+            page.evaluate(f"getComputedStyle(document.querySelector('{one}')).color")
+            for one in ("table .state", ".lead")
+        )
+        bad = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--bad').trim()")
+        assert shown == quiet
+        assert shown != "rgb({}, {}, {})".format(*(int(bad[at : at + 2], 16) for at in (1, 3, 5)))
+    page.get_by_role("link", name="edge").first.click()
+    expect(page.locator("main .state").first).to_have_class("state off")

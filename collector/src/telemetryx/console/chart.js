@@ -187,7 +187,7 @@ export class Chart {
     const pages = Math.max(1, Math.ceil(rows.length / TABLE_ROWS));
     this.page = Math.min(this.page, pages - 1);
     const shown = rows.slice(this.page * TABLE_ROWS, (this.page + 1) * TABLE_ROWS);
-    return html`<div class="scroll"><table><caption>${this.title}, newest first, ${format.zone}</caption>
+    return html`<div class="scroll" role="group" tabindex="0" aria-label="${this.title} as a table"><table><caption>${this.title}, newest first, ${format.zone}</caption>
       <thead><tr><th scope="col">Time</th>${lines.map((line) => html`<th scope="col" class="number">${line.name}</th>`)}</tr></thead>
       <tbody>${shown.map((row) => html`<tr><th scope="row">${format.timeOfDay(this.data[0][row])}</th>
         ${lines.map((_, i) => html`<td class="number">${format.number(this.data[i + 1][row], this.unit)}</td>`)}</tr>`)}</tbody></table></div>

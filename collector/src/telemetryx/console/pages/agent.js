@@ -48,14 +48,14 @@ function body(agent) {
       <dt>Readings/s</dt><dd>${format.number(agent.rate)}</dd>
     </dl>
     <h2>Loss ledger</h2>
-    <div class="scroll"><table><caption>received = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight</caption>
+    <div class="scroll" role="group" tabindex="0" aria-label="Loss ledger"><table><caption>received = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight</caption>
       <thead><tr><th scope="col">Cause</th><th scope="col" class="number">Readings</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
       <tbody>${agent.loss.map((row) => html`<tr><th scope="row">${row.cause.replaceAll("_", " ")}</th><td class="number">${format.number(row.count)}</td><td>${row.first_ns ? format.at(row.first_ns) : "–"}</td><td>${row.last_ns ? format.at(row.last_ns) : "–"}</td></tr>`)}</tbody></table></div>
-    ${status.inputs ? html`<h2>Inputs</h2><div class="scroll"><table><caption>As the agent said last</caption>
+    ${status.inputs ? html`<h2>Inputs</h2><div class="scroll" role="group" tabindex="0" aria-label="Inputs"><table><caption>As the agent said last</caption>
       <thead><tr><th scope="col">Input</th><th scope="col" class="number">Received</th><th scope="col" class="number">Readings/s</th><th scope="col">Refused</th><th scope="col">Problem</th></tr></thead>
       <tbody>${status.inputs.map((input) => html`<tr><th scope="row">${input.name}</th><td class="number">${format.number(input.received)}</td><td class="number">${format.number(Math.round(input.rate * 10) / 10)}</td>
         <td>${(input.causes ?? []).filter(([cause]) => cause !== "received").map(([cause, n]) => `${cause.replaceAll("_", " ")} ${n}`).join(", ") || "none"}</td><td>${input.error ?? "–"}</td></tr>`)}</tbody></table></div>` : nothing}
     <h2>Devices</h2>
-    <div class="scroll"><table><caption>Devices behind this agent</caption><thead><tr><th scope="col">Device</th><th scope="col">Site</th><th scope="col">Agent</th><th scope="col" class="number">Series</th><th scope="col">Last event</th></tr></thead>
+    <div class="scroll" role="group" tabindex="0" aria-label="Devices"><table><caption>Devices behind this agent</caption><thead><tr><th scope="col">Device</th><th scope="col">Site</th><th scope="col">Agent</th><th scope="col" class="number">Series</th><th scope="col">Last event</th></tr></thead>
       <tbody>${agent.devices.map(deviceRow)}</tbody></table></div>`;
 }

@@ -40,12 +40,12 @@ export function open(place) {
       <h1>Alerts</h1><p class="lead">Judged in event time: an alert found in late data carries its own time. Nothing resolves because data stopped.</p>
       ${failure(error)}
       <div class="bar">${choiceField("Show", "state", STATES, "open")}</div>
-      <div class="scroll"><table><caption>${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}</caption>
+      <div class="scroll" role="group" tabindex="0" aria-label="Alerts"><table><caption>${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}</caption>
         <thead><tr><th scope="col">State</th><th scope="col">Severity</th><th scope="col">What</th><th scope="col">Where</th><th scope="col" class="number">Value</th><th scope="col">Since</th><th scope="col">Detected</th><th scope="col">Resolved</th></tr></thead>
         <tbody>${repeat(alerts, (alert) => alert.id, row)}</tbody></table></div>
       ${alerts.length === 0 && loaded ? html`<p class="empty">${NONE[query().state ?? "open"]}</p>` : ""}
       <h2>Rules</h2>
-      <div class="scroll"><table><caption>What is judged</caption><thead><tr><th scope="col">Rule</th><th scope="col">Condition</th><th scope="col">Severity</th><th scope="col" class="number">Firing</th><th scope="col">Problem</th></tr></thead>
+      <div class="scroll" role="group" tabindex="0" aria-label="Rules"><table><caption>What is judged</caption><thead><tr><th scope="col">Rule</th><th scope="col">Condition</th><th scope="col">Severity</th><th scope="col" class="number">Firing</th><th scope="col">Problem</th></tr></thead>
         <tbody>${rules.map((rule) => html`<tr><th scope="row">${rule.name}</th><td class="wide"><code>${rule.expression.replace(`${rule.name}: `, "")}</code></td><td>${rule.severity}</td><td class="number">${rule.firing}</td><td>${rule.error || "–"}</td></tr>`)}</tbody></table></div>`, place);
   }
 

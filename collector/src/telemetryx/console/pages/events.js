@@ -37,15 +37,16 @@ export function open(place) {
   }
 
   function draw() {
+    const { source, severity, q, agent } = query();
     render(html`
       <h1>Events</h1><p class="lead">What applications and devices reported, newest first. Times in ${format.zone}.</p>
       ${failure(error)}
       <div class="bar">${filterField("Source", "source", "exact name")}${choiceField("Severity", "severity", SEVERITIES)}${filterField("Text", "q", "words in the text")}</div>
-      <div class="scroll"><table><caption>${events.length} events${next ? ", more below" : ""}</caption>
+      <div class="scroll" role="group" tabindex="0" aria-label="Events"><table><caption>${events.length} ${events.length === 1 ? "event" : "events"}${next ? ", more below" : ""}</caption>
         <thead><tr><th scope="col">Time</th><th scope="col">Severity</th><th scope="col">Source</th><th scope="col">Text</th><th scope="col">Agent</th></tr></thead>
         <tbody>${repeat(events, (event) => event.id, row)}</tbody></table></div>
-      ${events.length === 0 && !loading ? html`<p>No event matches.</p>` : ""}
-      <div class="pager"><button ?disabled=${!next || loading} @click=${() => load(next)}>Older events</button></div>`, place);
+      ${events.length === 0 && !loading && !error ? html`<p class="empty">${source || severity || q || agent ? "No event matches." : html`No event has come yet. An application sends one to its agent: <code>curl -d '{"logger":"app","message":"hello"}' http://127.0.0.1:8186/v1/events</code>`}</p>` : ""}
+      ${next ? html`<div class="pager"><button ?disabled=${loading} @click=${() => load(next)}>Older events</button></div>` : ""}`, place);
   }
 
   load();

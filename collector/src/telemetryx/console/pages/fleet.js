@@ -43,32 +43,39 @@ export function open(place) {
     const all = live + busy + silent;
     if (!loaded) return "Loading.";
     if (all === 0) return "No agent has connected yet. Start one with: telemetryx-agent run";
+    return `${live} of ${all} agents live, ${busy} catching up, ${silent} silent.`;
+  }
+
+  function alarm() {
     const firing = alerts.filter((alert) => alert.state === "firing").length;
-    return `${live} of ${all} agents live, ${busy} catching up, ${silent} silent. ${firing === 0 ? "No alert is firing." : `${firing} ${firing === 1 ? "alert is" : "alerts are"} firing.`}`;
+    if (firing === 0) return "No alert is firing.";
+    return html`<strong class="state bad" data-icon=${format.state("firing")[0]}>${firing} ${firing === 1 ? "alert is" : "alerts are"} firing.</strong>`;
   }
 
   function draw() {
     const { state = "", sort = "name", order = "asc", offset = 0 } = query();
     const count = (value, text, number) => html`<button aria-pressed=${state === value} @click=${() => go(withQuery({ state: state === value ? "" : value, offset: "" }))}>${text} ${number}</button>`;
     render(html`
-      <h1>Fleet</h1><p class="lead">${sentence()} ${alerts.length ? html`<a href="/alerts">Open alerts</a>` : ""}</p>
+      <h1>Fleet</h1><p class="lead">${sentence()} ${loaded ? alarm() : ""} ${alerts.length ? html`<a href="/alerts">Open alerts</a>` : ""}</p>
       ${failure(error)}
       <div class="bar" role="group" aria-label="Filter agents">
         ${count("live", "● live", fleet.counts.live)} ${count("catching_up", "◐ catching up", fleet.counts.catching_up)} ${count("silent", "○ silent", fleet.counts.silent)}
         ${filterField("Find an agent", "filter", "name, site or label")}
       </div>
-      <div class="scroll"><table><caption>Agents</caption><thead><tr>
+      <div class="scroll" role="group" tabindex="0" aria-label="Agents"><table><caption>Agents</caption><thead><tr>
         ${sortHeading("Agent", "name", sort, order)}<th scope="col">State</th>
         ${sortHeading("Last seen", "last_seen", sort, order)}${sortHeading("Last event", "last_event", sort, order)}
         ${sortHeading("Backlog", "backlog", sort, order, true)}${sortHeading("Clock skew", "skew", sort, order, true)}
         ${sortHeading("Readings/s", "rate", sort, order, true)}<th scope="col" class="number">Series</th><th scope="col">Version</th></tr></thead>
         <tbody>${repeat(fleet.agents, (row) => row.name, agentRow)}</tbody></table></div>
+      ${loaded && fleet.agents.length === 0 ? html`<p class="empty">${query().filter || state ? "No agent matches." : "No agent has connected yet."}</p>` : ""}
       ${pager(fleet.total, Number(offset), LIMIT)}
       <h2>Devices</h2>
       <div class="bar">${filterField("Find a device", "dfilter", "device or site")}</div>
-      <div class="scroll"><table><caption>Devices${devices.total > devices.devices.length ? ` (${devices.devices.length} of ${devices.total}; filter to see others)` : ""}</caption><thead><tr>
+      <div class="scroll" role="group" tabindex="0" aria-label="Devices"><table><caption>Devices${devices.total > devices.devices.length ? ` (${devices.devices.length} of ${devices.total}; filter to see others)` : ""}</caption><thead><tr>
         <th scope="col">Device</th><th scope="col">Site</th><th scope="col">Agent</th><th scope="col" class="number">Series</th><th scope="col">Last event</th></tr></thead>
         <tbody>${repeat(devices.devices, (row) => `${row.agent}\n${row.site}\n${row.device}`, deviceRow)}</tbody></table></div>
+      ${loaded && devices.devices.length === 0 ? html`<p class="empty">${query().dfilter ? "No device matches." : "No device has reported yet."}</p>` : ""}
     `, place);
   }
 
