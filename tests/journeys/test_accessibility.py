@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 from tests.harness import Agent, Collector, Stack
 from tests.harness.browser import browser_page, picture
@@ -175,8 +175,12 @@ def test_tab_reaches_filters_rows_and_charts_in_the_order_in_which_they_stand(
 def test_the_first_visit_transfers_less_than_150_kilobytes(full: tuple[Collector, Agent], page: Page) -> None:
     """Everything that `/` loads, bodies as they were sent and headers, with an empty cache."""
     collector, _ = full
-    answers = []
-    page.on("requestfinished", answers.append)
+    answers: list[Request] = []
+
+    def keep(request: Request) -> None:
+        answers.append(request)
+
+    page.on("requestfinished", keep)
     show(page, collector, "/")
     page.wait_for_load_state("networkidle")
     sizes = {request.url: request.sizes() for request in answers if not request.url.startswith("ws")}
