@@ -154,7 +154,7 @@ def test_tab_reaches_filters_rows_and_charts_in_the_order_in_which_they_stand(
         "Range",
         "Find a metric",
         "Table",
-        "Chart of system.cpu.load_average.1m",
+        "Chart of telemetryx.anomaly.score",
         "Table",
         "Chart of",
     ), "\n".join(names)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, expect
 
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.procfs import Procfs
@@ -111,26 +112,38 @@ def test_the_recording_has_the_series_that_the_host_input_reads_from_proc(stack:
 
 
 @pytest.mark.skipif("TELEMETRYX_SLOW" not in os.environ, reason="takes five minutes; TELEMETRYX_SLOW=1")
-def test_a_recorded_proc_with_a_fault_alerts_in_real_time(stack: Stack) -> None:
+def test_a_recorded_proc_with_a_fault_alerts_on_an_open_console_and_at_a_webhook_in_real_time(
+    stack: Stack, page: Page
+) -> None:
     """The same through the host input, as long as it takes: three minutes of warm-up, then the fault."""
-    recording = Recording(calm=22, fault=8)
-    kernel = Procfs(stack.folder)
-    collector = stack.collector()
-    ticks = recording.values()
-    kernel.tick(next(ticks))
-    stack.agent(collector, inputs=host_input(kernel, recording, "10s"))
-    begins = 0
-    for at, values in enumerate(ticks, start=1):
-        # In the middle between two ticks of the input, which fall on the multiples of ten seconds.
-        now = time.time_ns()
-        time.sleep(((now - TICK // 2) // TICK * TICK + TICK + TICK // 2 - now) / SECOND)
-        kernel.tick(values)
-        if at == recording.calm:
-            begins = (time.time_ns() // TICK + 1) * TICK
-    alert = firing(collector)
-    assert begins <= alert["started_ns"] <= begins + 3 * TICK
-    assert alert["late"] is False
-    assert max(score for at, score in scores(collector).items() if at <= begins) < 1.0
+    with Receiver() as receiver:
+        recording = Recording(calm=22, fault=8)
+        kernel = Procfs(stack.folder)
+        collector = stack.collector(receiver.config)
+        page.goto(f"http://127.0.0.1:{collector.http}/alerts")
+        page.evaluate("window.notReloaded = true")
+        ticks = recording.values()
+        kernel.tick(next(ticks))
+        stack.agent(collector, inputs=host_input(kernel, recording, "10s"))
+        begins = 0
+        for at, values in enumerate(ticks, start=1):
+            # In the middle between two ticks of the input, which fall on the multiples of ten seconds.
+            now = time.time_ns()
+            time.sleep(((now - TICK // 2) // TICK * TICK + TICK + TICK // 2 - now) / SECOND)
+            kernel.tick(values)
+            if at == recording.calm:
+                begins = (time.time_ns() // TICK + 1) * TICK
+        alert = firing(collector)
+        assert begins <= alert["started_ns"] <= begins + 3 * TICK
+        assert alert["late"] is False
+        assert max(score for at, score in scores(collector).items() if at <= begins) < 1.0
+
+        row = page.get_by_role("table", name="alert").get_by_role("row", name=RULE)
+        expect(row).to_contain_text("firing")
+        expect(row.get_by_role("link", name=recording.device)).to_be_visible()
+        assert page.evaluate("window.notReloaded") is True
+        told = until("the webhook is told", lambda: receiver.alerts(RULE))
+        assert [nanoseconds(one["startsAt"]) for one in told] == [alert["started_ns"]]
 
 
 def test_a_recorded_fault_raises_the_score_and_alerts_over_rest_and_at_a_webhook(stack: Stack) -> None:

@@ -21,6 +21,7 @@ export function open(place) {
   let error = null;
   let truncated = false;
   let shown = "";
+  let looked = false;
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) show(entry.target);
   }, { rootMargin: "400px" });
@@ -34,6 +35,7 @@ export function open(place) {
       // Without these labels the device is the one that has none.
       series = answer.series.filter((one) => (one.labels.device ?? "") === (device ?? "") && (one.labels.site ?? "") === (site ?? ""));
       truncated = answer.total > answer.series.length;
+      looked = true;
       error = null;
     } catch (problem) {
       error = problem;
@@ -49,7 +51,9 @@ export function open(place) {
       if (!byMetric.has(one.name)) byMetric.set(one.name, []);
       byMetric.get(one.name).push(one);
     }
-    return new Map([...byMetric].sort(([a], [b]) => a.localeCompare(b)));
+    // The score is about all the others, so it stands before them.
+    const rank = (name) => (name.startsWith("telemetryx.") ? 0 : 1);
+    return new Map([...byMetric].sort(([a], [b]) => rank(a) - rank(b) || a.localeCompare(b)));
   }
 
   /** Makes charts for what is wanted and lets go of the others. */
@@ -105,6 +109,8 @@ export function open(place) {
       ${failure(error)}
       ${truncated ? html`<p class="note">Only the first ${MAX_SERIES} series are shown: filter by metric.</p>` : ""}
       <div class="bar">${choiceField("Range", "range", RANGES.map(([name, text]) => [name, text]), "15m")}${filterField("Find a metric", "metric", "part of its name")}</div>
+      ${series.length === 0 && looked && !error ? html`<p class="empty">Nothing has come from this device.</p>` : ""}
+      ${series.length > 0 && charts.size === 0 ? html`<p class="empty">No metric matches.</p>` : ""}
       <div class="charts">${[...charts.values()].map((chart) => chart.element)}</div>`, place);
   }
 
