@@ -8,6 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from playwright.sync_api import Page, expect
 
 from tests.harness import Process, until
 from tests.harness.browser import picture
+from tests.harness.recording import TICK, Recording
 from tests.harness.stack import AGENT, ROOT
 
 TELEMETRYX = [sys.executable, "-m", "telemetryx"]
@@ -109,3 +112,19 @@ def test_what_mosquitto_pub_sends_to_the_demo_shows_in_query_and_on_the_device_p
 
     assert demo.stop() == 0, demo.tail()
     assert re.search(r"^ +lost +0$", demo.log.read_text(), re.MULTILINE), demo.tail()
+
+
+def test_the_demo_says_when_an_alert_fires_and_when_it_is_over(demo: Process) -> None:
+    """The recorded fault, sent to the demo's agent: a line with rule, host and score, one at the end, and both in the summary."""
+    address = shlex.split(offered(demo, "or"))[-1]
+    recording = Recording(calm=60, fault=7, after=24)
+    for at, lines in enumerate(recording.play(recording.start(time.time_ns() + recording.after * TICK))):
+        if at == recording.calm + recording.fault:
+            until("it says that an alert fires", lambda: said(demo, r"^alert +host metric anomalous: "))
+        request = urllib.request.Request(address, data=lines.encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == 204
+    until("it says that the alert is over", lambda: said(demo, r"^resolved +host metric anomalous$"))
+    assert "anomaly score" in offered(demo, "alert")
+    assert demo.stop() == 0, demo.tail()
+    assert re.search(r"^ +alerts +1 fired, 0 open$", demo.log.read_text(), re.MULTILINE), demo.tail()
