@@ -28,7 +28,7 @@ demo *ARGS:
     PYTHONPATH="{{ root }}/collector/src" exec "{{ python }}" -m telemetryx demo --agent "{{ root }}/agent/target/debug/telemetryx-agent" "$@"
 
 # everything that .ci/run and the README's test command run
-test: check build test-rust test-python test-end
+test: check build test-rust test-python test-end fuzz
 
 # formatting, lints, licences, types, floors
 check: check-rust check-python
