@@ -37,7 +37,8 @@ def browser_page(expected: str | None = None) -> Iterator[Page]:
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         yield page
         browser.close()
-    assert [one for one in problems if expected is None or expected not in one] == []
+    unexpected = [one for one in problems if expected is None or expected not in one]
+    assert not unexpected, unexpected
 
 
 def picture(page: Page, name: str) -> None:

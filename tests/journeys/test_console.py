@@ -55,6 +55,22 @@ def test_the_fleet_filters_and_sorts_on_the_server_and_the_address_says_so(
     expect(page.get_by_role("columnheader", name="Last seen")).to_have_attribute("aria-sort", "ascending")
 
 
+def test_a_page_that_is_asked_again_before_its_answer_is_there_goes_on(
+    running: tuple[Collector, Agent], page: Page
+) -> None:
+    """A question is given up for the next, be it before or within its answer: the page draws the last one's answer, without an error."""
+    collector, _ = running
+    page.goto(f"http://127.0.0.1:{collector.http}/")
+    link = page.get_by_role("table", name="Agents").get_by_role("link", name="edge")
+    expect(link).to_be_visible()
+    page.evaluate(
+        "(async () => { for (let i = 0; i < 300; i++) { dispatchEvent(new Event('telemetryx:navigate'));"
+        " await new Promise((next) => setTimeout(next, i % 12)); } })()"
+    )
+    expect(link).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_events_are_found_by_severity_and_text_and_markup_stays_text(
     running: tuple[Collector, Agent], page: Page
 ) -> None:

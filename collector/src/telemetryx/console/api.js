@@ -17,13 +17,21 @@ export async function get(path, query = {}, signal) {
     }
   }
   let answer;
+  let text;
   try {
     answer = await fetch(url, { signal, headers: { Accept: "application/json" } });
+    // The body can be given up or cut off as well as the request.
+    text = await answer.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, { message: "the collector does not answer", hint: "this page tries again by itself" });
   }
-  const body = await answer.json().catch(() => ({}));
+  let body;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new ApiError(answer.status, { message: `what answered with HTTP ${answer.status} is not the collector`, hint: "look at what stands between this page and it" });
+  }
   if (!answer.ok) throw new ApiError(answer.status, body.error ?? {});
   return body;
 }
