@@ -11,7 +11,7 @@ what=${1:-all}
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=${TELEMETRYX_FRESH_DIR:-/var/tmp/telemetryx-fresh}
 tree=$work/root
-mirror=${DEBIAN_MIRROR:-$(sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\(http[^ ]*\) .*/\2/p' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n 1)}
+mirror=${DEBIAN_MIRROR:-$(sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\(http[^ ]*\) .*/\2/p' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n 1 || true)}
 [ "$(id -u)" = 0 ] || { echo "fresh: needs root" >&2; exit 1; }
 command -v debootstrap >/dev/null || { echo "fresh: apt-get install debootstrap" >&2; exit 1; }
 

@@ -51,9 +51,10 @@ pub struct Running {
 }
 
 /// What others may see of the thread.
-#[derive(Default)]
 pub struct Watch {
     applied: AtomicU64,
+    /// On the monotonic clock; `u64::MAX` is never.
+    tick_due: AtomicU64,
     progress: Mutex<Progress>,
 }
 
@@ -63,6 +64,11 @@ impl Watch {
         // Read before `last` grows further, so that it is never more than there is.
         let behind = last.saturating_sub(self.applied.load(Ordering::Acquire));
         Progress { behind, ..self.progress.lock().clone() }
+    }
+
+    /// Whether a tick at this time, by the monotonic clock, has something to do.
+    pub fn tick_is_due(&self, mono: u64) -> bool {
+        self.tick_due.load(Ordering::Acquire) <= mono
     }
 }
 
@@ -104,6 +110,7 @@ pub fn start(work: FoldThread) -> std::io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
     let watch = Arc::new(Watch {
         applied: AtomicU64::new(work.applied),
+        tick_due: AtomicU64::new(u64::MAX),
         progress: Mutex::new(Progress { recovering: true, ..Progress::default() }),
     });
     let (seen_stop, seen_watch) = (Arc::clone(&stop), Arc::clone(&watch));
@@ -245,6 +252,7 @@ impl Driver {
     }
 
     fn note(&self) {
+        self.watch.tick_due.store(self.work.fold.tick_due().unwrap_or(u64::MAX), Ordering::Release);
         self.watch.progress.lock().fold = self.work.fold.status();
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Device {
     pub has_late: bool,
     /// How many windows its series have open. Recomputed, not checkpointed.
     pub open: usize,
+    /// The scorer wants some of its series. Recomputed, not checkpointed.
+    pub scored: bool,
     /// The series its scores are shipped as, so that each name is interned once. Not checkpointed.
     pub scores: Vec<ScoreSeries>,
     /// The record that last brought a sample. Not checkpointed: it tells records apart only within one.
@@ -59,6 +61,7 @@ impl Device {
             next_end: i64::MAX,
             has_late: false,
             open: 0,
+            scored: false,
             scores: Vec::new(),
             touched: 0,
         }
@@ -78,6 +81,26 @@ impl Device {
         let silence = i64::try_from(mono.saturating_sub(self.arrival)).unwrap_or(i64::MAX);
         let (_, end) = window::bounds(self.newest, longest_window);
         self.raise(self.newest.saturating_add(silence).saturating_sub(lateness).min(end))
+    }
+
+    /// When, by the monotonic clock, time that passes will next let go of a window, or of a score (they
+    /// come at multiples of `step`). `None` while only a reading can.
+    pub(crate) fn due(&self, lateness: i64, longest_window: i64, step: Option<i64>) -> Option<u64> {
+        if self.newest == i64::MIN {
+            return None;
+        }
+        if self.has_late {
+            return Some(0);
+        }
+        let (_, end) = window::bounds(self.newest, longest_window);
+        let score =
+            step.filter(|_| self.scored).map_or(i64::MAX, |step| window::bounds(self.watermark, step).1);
+        let target = self.next_end.min(score);
+        if target > end || target <= self.watermark {
+            return None;
+        }
+        let silence = target.saturating_sub(self.newest).saturating_add(lateness);
+        Some(self.arrival.saturating_add(silence.max(0).unsigned_abs()))
     }
 
     /// One of its series opened a window.

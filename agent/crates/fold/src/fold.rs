@@ -106,6 +106,14 @@ impl Fold {
         }
     }
 
+    /// When, by the monotonic clock, the next tick has something to do; `None` while nothing waits for
+    /// time to pass. A tick before that is a record that changes no row.
+    pub fn tick_due(&self) -> Option<u64> {
+        let (lateness, longest) = (self.config.lateness.nanos(), self.config.longest_window());
+        let step = self.scorer.step();
+        self.devices.iter().filter_map(|device| device.due(lateness, longest, step)).min()
+    }
+
     /// What the fold says of itself.
     pub fn status(&self) -> FoldStatus {
         FoldStatus {
@@ -191,10 +199,12 @@ impl Fold {
     pub(crate) fn enter_for(&mut self, device: u32, at: SeriesRef, def: Arc<SeriesDef>) -> u32 {
         let number = self.series.len() as u32;
         let mut series = Series::new(at, device, def, &self.config);
-        series.scored = self.scorer.admit(number, device, &series.def);
+        let scored = self.scorer.admit(number, device, &series.def);
+        series.scored = scored;
         self.series.push(series);
         let owner = &mut self.devices[device as usize];
         owner.series.push(number);
+        owner.scored |= scored;
         let numbers = self.numbers.entry(owner.input).or_default();
         if numbers.len() <= at.index() {
             numbers.resize(at.index() + 1, u32::MAX);

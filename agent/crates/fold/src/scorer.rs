@@ -58,6 +58,11 @@ pub trait Scorer: Send {
     /// A device's input is complete up to `watermark`: scores that are due go to `out`.
     fn advance(&mut self, device: u32, watermark: i64, out: &mut Vec<Score>);
 
+    /// Scores come at multiples of this many nanoseconds since the epoch; `None` when there are none.
+    fn step(&self) -> Option<i64> {
+        None
+    }
+
     /// Appends the state, without the models themselves, as deterministic bytes.
     fn checkpoint(&self, out: &mut Vec<u8>);
 

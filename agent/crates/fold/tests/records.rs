@@ -4,6 +4,7 @@ mod common;
 
 use common::{CONFIGS, SECOND, SERIES, Step, SumScorer, T0, event, key, records, run, table};
 use fold::{Fold, NoScorer, SCORE};
+use proptest::prelude::*;
 use telemetry::{Cause, DeviceClock, Intake, Record, Rows, SeriesRef, Stamp};
 
 fn order() -> Vec<usize> {
@@ -147,4 +148,31 @@ fn a_tick_alone_makes_no_row() {
     let mut rows = Rows::default();
     Fold::new(table, Box::new(NoScorer)).apply(1, &Record::Tick(DeviceClock::default()), &mut rows);
     assert!(rows.is_empty());
+}
+
+proptest! {
+    /// Who sends ticks only when they are due lets nothing wait longer, and spares the disk the others.
+    #[test]
+    fn a_tick_that_is_not_due_changes_no_row(
+        samples in prop::collection::vec((0usize..SERIES, 0i64..400, 1i32..100, 0u8..30), 1..40),
+        config in 0usize..3,
+    ) {
+        let (table, refs) = table(&order());
+        let mut fold = Fold::new(table, Box::new(NoScorer));
+        let mut steps = vec![Step::Config(CONFIGS[config].into())];
+        for (series, tenths, value, pause) in samples {
+            steps.push(Step::Intake(0, vec![(series, T0 + tenths * SECOND / 10, f64::from(value), 0)], 0, 0));
+            steps.extend((0..pause).map(|_| Step::Tick(1, false)));
+        }
+        for (at, record) in records(&steps, &refs).iter().enumerate() {
+            let due = fold.tick_due();
+            let mut rows = Rows::default();
+            fold.apply(at as u64 + 1, record, &mut rows);
+            if let Record::Tick(clock) = record {
+                let is_due = due.is_some_and(|due| due <= clock.at.mono);
+                prop_assert!(is_due || rows.is_empty(), "a tick before {due:?} gave {rows:?}");
+                prop_assert!(!(is_due && rows.is_empty()), "a tick was due at {due:?} and gave nothing");
+            }
+        }
+    }
 }

@@ -93,6 +93,10 @@ impl Scorer for OnnxScorer {
         }
     }
 
+    fn step(&self) -> Option<i64> {
+        (!self.slots.is_empty()).then_some(crate::features::GRID)
+    }
+
     fn checkpoint(&self, out: &mut Vec<u8>) {
         out.push(STATE);
         fold::bytes::put_blob(out, crate::FEATURE_SET.as_bytes());
