@@ -149,7 +149,7 @@ class Agent:
         return bool(
             status["fold"]["behind"] == 0
             and not status["fold"]["recovering"]
-            and status["spool"]["pending_rows"] == 0
+            and not status["spool"]["pending"]
             and status["spool"]["batches"] == 0
         )
 

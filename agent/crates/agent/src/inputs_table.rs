@@ -1,18 +1,19 @@
 //! The table of inputs: which are configured, what they are called, how each is started.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use inputs::{Clock, Door, Rejects};
 use journal::Journal;
-use parking_lot::Mutex;
 use telemetry::SeriesTable;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::InputsConfig;
 
-/// Why an input ended, shared with `status`.
-pub type Ending = Arc<Mutex<Option<String>>>;
+/// Between two attempts to run an input.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What every door is made of.
 pub struct Frame {
@@ -29,6 +30,7 @@ pub struct Frame {
 }
 
 /// An input that can be started.
+#[derive(Clone)]
 enum Kind {
     Mqtt(inputs::mqtt::MqttConfig),
     MqttClient(inputs::mqtt_client::MqttClientConfig),
@@ -67,13 +69,13 @@ fn table(config: &InputsConfig) -> Vec<(String, Kind)> {
     table
 }
 
-/// Starts every configured input in `tasks`; one that fails is reported and hurts no other.
+/// Starts every configured input in `tasks`; one that fails is reported, tried again, and hurts no other.
 pub fn start(
     config: &InputsConfig,
     frame: &Frame,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-) -> Vec<(Door, Ending)> {
+) -> Vec<Door> {
     let mut doors = Vec::new();
     for (number, (name, kind)) in table(config).into_iter().enumerate() {
         let door = Door::new(
@@ -84,26 +86,40 @@ pub fn start(
             Arc::clone(&frame.rejects),
             Arc::clone(&frame.clock),
         );
-        let ending: Ending = Arc::default();
-        let (journal, keeps_sessions) = (frame.journal.clone(), matches!(kind, Kind::Mqtt(_)));
-        doors.push((door.clone(), Arc::clone(&ending)));
-        let (shutdown, data_dir) = (shutdown.clone(), frame.data_dir.clone());
-        tasks.spawn(async move {
-            let result = run(kind, door, &data_dir, shutdown.clone()).await;
-            let why = match result {
-                Err(error) => error,
-                Ok(()) if shutdown.is_cancelled() => return,
-                Ok(()) => "it ended by itself".to_owned(),
-            };
-            tracing::error!(input = %name, error = %why, "an input is not running; the others go on");
-            *ending.lock() = Some(why);
-            if keeps_sessions {
-                // Nobody moves the sessions' mark any more: without this the journal would fill.
-                journal.release(journal::Holder::Sessions, telemetry::Position::MAX);
-            }
-        });
+        doors.push(door.clone());
+        tasks.spawn(keep(kind, door, frame.data_dir.clone(), shutdown.clone()));
     }
     doors
+}
+
+/// Runs an input until shutdown. A port that is taken or a certificate that is missing now may be there
+/// in a minute: nobody should have to come and restart the agent for it.
+async fn keep(kind: Kind, door: Door, data_dir: std::path::PathBuf, shutdown: CancellationToken) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = tokio::time::Instant::now();
+        let result = run(kind.clone(), door.clone(), &data_dir, shutdown.clone()).await;
+        if shutdown.is_cancelled() {
+            return;
+        }
+        let why = result.err().unwrap_or_else(|| "it ended by itself".to_owned());
+        if door.stats.stumbled(&why) {
+            tracing::error!(input = %door.name, error = %why, "an input is not running and is tried again; the others go on");
+        }
+        if matches!(kind, Kind::Mqtt(_)) {
+            // Nobody moves the sessions' mark meanwhile, and no session has a mark up to here that isn't in
+            // its store or lost with it: without this the journal would fill.
+            door.journal.release(journal::Holder::Sessions, door.journal.last());
+        }
+        if began.elapsed() > LONGEST_PAUSE {
+            pause = FIRST_PAUSE;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 async fn run(

@@ -76,7 +76,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
         &mut input_tasks,
         &stop_inputs,
     );
-    taps.name_inputs(doors.iter().map(|(door, _)| door.name.to_string()).collect());
+    taps.name_inputs(doors.iter().map(|door| door.name.to_string()).collect());
     input_tasks.spawn(ticker::run(journal.clone(), folding.watch(), Arc::clone(&clock), stop_inputs.clone()));
 
     let link = Arc::new(LinkState::default());

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use inputs::{Clock, Door, Reject, Rejects, StatsSnapshot};
 use journal::Journal;
-use parking_lot::Mutex;
 use serde::Serialize;
 use spool::Spool;
 use telemetry::SeriesTable;
@@ -81,6 +80,8 @@ pub struct SpoolStatus {
     pub oldest_ns: Option<i64>,
     /// Rows that are in no batch yet.
     pub pending_rows: u64,
+    /// True when rows or counts are in no batch yet.
+    pub pending: bool,
     /// The epoch, in hexadecimal.
     pub epoch: Option<String>,
     /// The next seq.
@@ -114,6 +115,7 @@ impl From<spool::Usage> for SpoolStatus {
             in_flight: usage.in_flight,
             oldest_ns: usage.oldest_ns,
             pending_rows: usage.pending_rows,
+            pending: usage.pending,
             epoch: usage.epoch.map(|epoch| epoch.to_string()),
             next_seq: usage.next_seq,
             acked: usage.acked,
@@ -129,8 +131,6 @@ impl From<spool::Usage> for SpoolStatus {
 pub struct InputStatus {
     /// Its name in the config.
     pub name: String,
-    /// Why it isn't running; `None` when it is.
-    pub error: Option<String>,
     /// Its counters.
     #[serde(flatten)]
     pub stats: StatsSnapshot,
@@ -146,8 +146,8 @@ pub struct Reporter {
     pub started_mono: u64,
     /// Series.
     pub table: Arc<SeriesTable>,
-    /// Inputs, and why those that ended did.
-    pub doors: Vec<(Door, Arc<Mutex<Option<String>>>)>,
+    /// Inputs.
+    pub doors: Vec<Door>,
     /// Refused readings.
     pub rejects: Arc<Rejects>,
     /// The journal.
@@ -174,11 +174,7 @@ impl Reporter {
             inputs: self
                 .doors
                 .iter()
-                .map(|(door, error)| InputStatus {
-                    name: door.name.to_string(),
-                    error: error.lock().clone(),
-                    stats: door.stats.snapshot(now),
-                })
+                .map(|door| InputStatus { name: door.name.to_string(), stats: door.stats.snapshot(now) })
                 .collect(),
             journal: self.journal.usage().into(),
             fold: self.fold.progress(self.journal.last()),

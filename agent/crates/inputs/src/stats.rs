@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use telemetry::{Cause, Counts, Stamp};
 
@@ -18,6 +19,7 @@ pub struct InputStats {
     connections: AtomicI64,
     pushed_back: AtomicU64,
     buckets: [(AtomicU64, AtomicU64); BUCKETS],
+    trouble: Mutex<Option<String>>,
 }
 
 impl Default for InputStats {
@@ -28,6 +30,7 @@ impl Default for InputStats {
             connections: AtomicI64::new(0),
             pushed_back: AtomicU64::new(0),
             buckets: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; BUCKETS],
+            trouble: Mutex::new(None),
         }
     }
 }
@@ -47,12 +50,29 @@ pub struct StatsSnapshot {
     pub connections: i64,
     /// How often a sender was told to come back later because the journal was full.
     pub pushed_back: u64,
+    /// Why it isn't running; `None` when it is.
+    pub error: Option<String>,
 }
 
 impl InputStats {
     /// All zero.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// It isn't running, and why; true when that is news.
+    pub fn stumbled(&self, why: &str) -> bool {
+        let mut trouble = self.trouble.lock();
+        let news = trouble.as_deref() != Some(why);
+        if news {
+            *trouble = Some(why.to_owned());
+        }
+        news
+    }
+
+    /// It is running.
+    pub fn recovered(&self) {
+        *self.trouble.lock() = None;
     }
 
     /// Takes in what one intake counted.
@@ -118,6 +138,7 @@ impl InputStats {
             rate: recent as f64 / second.clamp(1, RATE_SECONDS) as f64,
             connections: self.connections.load(Relaxed),
             pushed_back: self.pushed_back.load(Relaxed),
+            error: self.trouble.lock().clone(),
         }
     }
 }

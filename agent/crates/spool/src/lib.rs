@@ -165,6 +165,8 @@ pub struct Usage {
     pub oldest_ns: Option<i64>,
     /// Rows that are in no batch yet.
     pub pending_rows: u64,
+    /// True when rows or counts are in no batch yet.
+    pub pending: bool,
     /// The epoch batches are cut in now.
     pub epoch: Option<Epoch>,
     /// The next seq there.
@@ -292,6 +294,7 @@ impl Spool {
         let news = {
             let mut state = self.0.state.lock();
             state.pending_rows = writer.pending.rows.len() as u64;
+            state.pending = !writer.pending.is_empty();
             state.disk_bytes = writer.log.as_ref().map_or(0, seglog::Log::bytes);
             std::mem::take(&mut state.news)
         };
@@ -420,6 +423,7 @@ impl Spool {
             in_flight: state.flight.len() as u64,
             oldest_ns: state.oldest().map(|entry| entry.t0),
             pending_rows: state.pending_rows,
+            pending: state.pending,
             epoch,
             next_seq,
             position: state.position,

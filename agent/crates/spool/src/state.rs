@@ -132,6 +132,7 @@ pub(crate) struct State {
     pub(crate) news: bool,
     /// Rows in no batch yet and bytes of the files, as the writer left them: those who look don't wait for it.
     pub(crate) pending_rows: u64,
+    pub(crate) pending: bool,
     pub(crate) disk_bytes: u64,
 }
 
@@ -161,6 +162,7 @@ impl State {
             trouble: None,
             news: false,
             pending_rows: 0,
+            pending: false,
             disk_bytes: 0,
         }
     }

@@ -32,6 +32,7 @@ pub use config::{HttpConfig, HttpError};
 pub async fn run(config: HttpConfig, door: Door, shutdown: CancellationToken) -> Result<(), HttpError> {
     config.check()?;
     let (listener, tokens, tls) = config.gate().open().await?;
+    door.stats.recovered();
     tracing::info!(listen = %config.listen, tls = tls.is_some(), "the HTTP input is open");
     serve(listener, tls, tokens, config, door, shutdown).await
 }

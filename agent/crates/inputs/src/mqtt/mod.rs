@@ -55,6 +55,10 @@ use crate::door::Door;
 use crate::mapping::{Mapper, MappingError};
 use broker::Broker;
 
+/// Between two attempts to open a port.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Why the MQTT port doesn't run.
 #[derive(Debug, thiserror::Error)]
 pub enum MqttError {
@@ -103,21 +107,9 @@ pub async fn run(
     dir: &Path,
     shutdown: CancellationToken,
 ) -> Result<(), MqttError> {
-    config.check()?;
-    let mut listeners = Vec::new();
-    for (key, address) in [("listen", config.listen), ("tls_listen", config.tls_listen)] {
-        if let Some(address) = address {
-            let listener = TcpListener::bind(address).await;
-            listeners.push((key, listener.map_err(|error| MqttError::Bind { address, key, error })?));
-        }
-    }
-    let tls = listeners.iter().any(|(key, _)| *key == "tls_listen");
-    let (plain, secure) = match (tls, listeners.len()) {
-        (true, 2) => (Some(listeners.remove(0).1), listeners.pop().map(|l| l.1)),
-        (true, _) => (None, listeners.pop().map(|l| l.1)),
-        _ => (listeners.pop().map(|l| l.1), None),
-    };
-    serve(config, door, dir, Arc::new(seglog::Disk), plain, secure, shutdown).await
+    let ports = [(config.listen, false), (config.tls_listen, true)];
+    let ports = ports.into_iter().filter_map(|(address, tls)| Some((Port::Bind(address?), tls))).collect();
+    front(config, door, dir, Arc::new(seglog::Disk), ports, shutdown).await
 }
 
 /// The same on listeners and a storage that are there already.
@@ -133,13 +125,31 @@ pub async fn serve(
     secure: Option<TcpListener>,
     shutdown: CancellationToken,
 ) -> Result<(), MqttError> {
+    let ports = [(plain, false), (secure, true)];
+    let ports = ports.into_iter().filter_map(|(listener, tls)| Some((Port::Ready(listener?), tls))).collect();
+    front(config, door, dir, storage, ports, shutdown).await
+}
+
+/// Where connections come from.
+enum Port {
+    Bind(SocketAddr),
+    Ready(TcpListener),
+}
+
+/// The store first, then the ports: sessions are kept, and the journal goes on, while a port is taken by another.
+async fn front(
+    config: MqttConfig,
+    door: Door,
+    dir: &Path,
+    storage: Arc<dyn Storage>,
+    ports: Vec<(Port, bool)>,
+    shutdown: CancellationToken,
+) -> Result<(), MqttError> {
     config.check()?;
+    // Ended from inside, it must not take the other inputs along.
+    let shutdown = shutdown.child_token();
     let mapper = Mapper::new(&config.mapping)?;
     let users = auth::Users::new(&config.users)?;
-    let acceptor = match (&secure, &config.cert_file, &config.key_file) {
-        (Some(_), Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
-        _ => None,
-    };
     let (dir, journal) = (dir.to_owned(), door.journal.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let (store, mut state) = store::Store::open(storage, &dir)?;
@@ -171,10 +181,8 @@ pub async fn serve(
     broker.restore(state);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(housekeeping::run(Arc::clone(&broker), shutdown.clone()));
-    for (listener, tls) in [(plain, None), (secure, acceptor)] {
-        if let Some(listener) = listener {
-            tasks.spawn(listener::accept(Arc::clone(&broker), listener, tls, shutdown.clone()));
-        }
+    for (port, tls) in ports {
+        tasks.spawn(open(Arc::clone(&broker), port, tls, shutdown.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -186,6 +194,57 @@ pub async fn serve(
     tokio::task::spawn_blocking(move || store.close()).await?;
     broker.door.journal.release(journal::Holder::Sessions, position);
     Ok(())
+}
+
+/// Opens a port, again and again until it can be, and accepts on it until shutdown.
+async fn open(broker: Arc<Broker>, mut port: Port, tls: bool, shutdown: CancellationToken) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match listen(&broker, port, tls).await {
+            Ok((listener, acceptor)) => {
+                broker.door.stats.recovered();
+                if let Ok(listen) = listener.local_addr() {
+                    tracing::info!(%listen, tls, "the MQTT port is open");
+                }
+                return listener::accept(broker, listener, acceptor, shutdown).await;
+            }
+            Err((error, again)) => {
+                port = again;
+                error
+            }
+        };
+        if broker.door.stats.stumbled(&error.to_string()) {
+            tracing::error!(%error, "the MQTT port can't be opened and is tried again; sessions are kept");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn listen(
+    broker: &Broker,
+    port: Port,
+    tls: bool,
+) -> Result<(TcpListener, Option<tokio_rustls::TlsAcceptor>), (MqttError, Port)> {
+    let acceptor = match (tls, &broker.config.cert_file, &broker.config.key_file) {
+        (true, Some(cert), Some(key)) => match tls::acceptor(cert, key) {
+            Ok(acceptor) => Some(acceptor),
+            Err(error) => return Err((error.into(), port)),
+        },
+        _ => None,
+    };
+    let address = match port {
+        Port::Ready(listener) => return Ok((listener, acceptor)),
+        Port::Bind(address) => address,
+    };
+    let key = if tls { "tls_listen" } else { "listen" };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok((listener, acceptor)),
+        Err(error) => Err((MqttError::Bind { address, key, error }, Port::Bind(address))),
+    }
 }
 
 /// Takes in the journal's marks that the store doesn't have yet.
