@@ -410,24 +410,63 @@ async fn connections_beyond_the_cap_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_http_hurt_nobody() {
+async fn bytes_that_are_no_http_are_answered_counted_and_hurt_nobody() {
     let server = Server::start().await;
-    for garbage in [
-        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
-        b"GET\r\n\r\n",
-        b"POST /write HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-        b"POST /write HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nm v=1",
-        b"POST /write HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ] {
+    let head = "POST /write HTTP/1.1\r\nHost: t\r\n";
+    let huge = "x".repeat(600 << 10);
+    let many: String = (0..100).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let cases: [(&str, Vec<u8>, u16, Cause, &str); 12] = [
+        ("version", b"GET / HTTP/9.9\r\n\r\n".into(), 400, Cause::RejectedSyntax, "GET"),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00".into(), 400, Cause::RejectedSyntax, "\\u{16}\\u{3}"),
+        ("no path", b"GET\r\n\r\n".into(), 400, Cause::RejectedSyntax, "GET"),
+        ("lines", b"m,site=a v=1\n".into(), 400, Cause::RejectedSyntax, "m,site=a"),
+        ("token", b"AUTH secret-token\n".into(), 400, Cause::RejectedSyntax, "AUTH"),
+        ("length", format!("{head}Content-Length: -5\r\n\r\n").into(), 400, Cause::RejectedSyntax, ""),
+        (
+            "lengths",
+            format!("{head}Content-Length: 5\r\nContent-Length: 6\r\n\r\nm v=1").into(),
+            400,
+            Cause::RejectedSyntax,
+            "",
+        ),
+        (
+            "chunk size",
+            format!("{head}Transfer-Encoding: chunked\r\n\r\nZZ\r\n{huge}").into(),
+            400,
+            Cause::RejectedSyntax,
+            "",
+        ),
+        (
+            "chunk end",
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nm v=1\r\n0\r\n\r\n").into(),
+            400,
+            Cause::RejectedSyntax,
+            "",
+        ),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 400, Cause::RejectedSyntax, "PRI"),
+        ("long header", format!("{head}X: {huge}\r\n\r\n").into(), 431, Cause::RejectedLimit, "POST"),
+        ("headers", format!("{head}{many}\r\n").into(), 431, Cause::RejectedLimit, "POST"),
+    ];
+    for (name, bytes, status, cause, shown) in cases {
+        let (known, counted) = (server.door.rejects.list().len(), server.count(cause).await);
         let mut client = server.connect().await;
-        client.raw(garbage).await;
-        let answer = client.try_answer().await;
-        assert!(answer.is_none_or(|answer| answer.status >= 400), "{garbage:?}");
+        client.raw(&bytes).await;
+        let answer = client.try_answer().await.unwrap_or_else(|| panic!("no answer to {name}"));
+        assert_eq!(answer.status, status, "{name}");
+        // The end comes after the count.
+        assert!(client.try_answer().await.is_none(), "{name}: the connection is over");
+        assert_eq!(server.count(cause).await, counted + 1, "{name}");
+        let rejects = server.door.rejects.list();
+        assert_eq!(rejects.len(), known + 1, "{name}");
+        let reject = &rejects[known];
+        assert_eq!(reject.cause, cause.name(), "{name}");
+        assert!(
+            reject.excerpt.starts_with(shown) && !reject.excerpt.contains("secret"),
+            "{name}: {reject:?}"
+        );
+        assert!(!reject.reason.contains("secret"), "{name}: {reject:?}");
     }
-    let mut huge = server.connect().await;
-    huge.raw(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(600 << 10)).as_bytes()).await;
-    assert!(huge.try_answer().await.is_none_or(|answer| answer.status == 431));
+    assert_eq!(server.count(Cause::Received).await, server.door.rejects.list().len() as u64);
     // A client that goes away in the middle of its body is forgotten.
     let mut gone = server.connect().await;
     gone.raw(b"POST /write HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\n\r\nm v=1").await;

@@ -16,6 +16,7 @@ use telemetry::Cause;
 
 use super::answer::Failure;
 use super::budget::{Budget, Reservation};
+use super::farewell;
 use crate::intake::Rejection;
 
 /// A body as the handlers get it.
@@ -80,6 +81,21 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Unreadable> {
     }
 }
 
+fn broken(error: &hyper::Error) -> Unreadable {
+    let failure = |message, hint| Failure::new(StatusCode::BAD_REQUEST, "broken_body", message, hint);
+    match farewell::broken_framing(error) {
+        Some(cause) => {
+            let message = format!("the body's chunks can't be read: {}", root(error));
+            refused(failure(message, "correct it before sending again"), cause)
+        }
+        None => failure(format!("the body broke off: {error}"), "send it again").into(),
+    }
+}
+
+fn root(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
+}
+
 /// Reads a request's body.
 pub(super) async fn read(
     request: Request<Incoming>,
@@ -104,14 +120,7 @@ pub(super) async fn read(
         let mut whole = BytesMut::new();
         let mut first: Option<Bytes> = None;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                Unreadable::from(Failure::new(
-                    StatusCode::BAD_REQUEST,
-                    "broken_body",
-                    format!("the body broke off: {error}"),
-                    "send it again",
-                ))
-            })?;
+            let frame = frame.map_err(|error| broken(&error))?;
             let Ok(data) = frame.into_data() else { continue };
             let so_far = first.as_ref().map_or(0, Bytes::len) + whole.len();
             if so_far + data.len() > limits.sent {

@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod budget;
 mod config;
+mod farewell;
 mod ingest;
 mod keys;
 mod parameters;

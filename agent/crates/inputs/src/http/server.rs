@@ -4,6 +4,7 @@
 //! senders with a long interval a request now and then; so the time is watched here, with a limit
 //! for a head that has begun and another for a quiet connection.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::config::HttpConfig;
+use super::farewell;
 use super::service::Service;
 use crate::admission::{self, HANDSHAKE};
 
@@ -112,17 +114,22 @@ async fn welcome(
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
     match tls {
-        None => connection(stream, service, times, shutdown).await,
+        None => connection(stream, peer, service, times, shutdown).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => connection(stream, service, times, shutdown).await,
+            Ok(Ok(stream)) => connection(stream, peer, service, times, shutdown).await,
             Ok(Err(error)) => admission::handshake_failed(&service.door, peer, &error),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn connection<S>(stream: S, service: &Arc<Service>, times: Times, shutdown: CancellationToken)
-where
+async fn connection<S>(
+    stream: S,
+    peer: Option<SocketAddr>,
+    service: &Arc<Service>,
+    times: Times,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
@@ -140,20 +147,17 @@ where
         })
     };
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(BUFFER).max_headers(MAX_HEADERS).pipeline_flush(true);
-    let mut serving = std::pin::pin!(builder.serve_connection(io, answering));
+    // NOTE: no `pipeline_flush`: with it hyper holds answers while unread bytes wait, and never sends the one
+    // to what it could not parse.
+    builder.max_buf_size(BUFFER).max_headers(MAX_HEADERS);
+    let mut serving = builder.serve_connection(io, answering);
     let mut look = tokio::time::interval(LOOK);
     let mut ending: Option<Instant> = None;
-    loop {
+    let result = loop {
         tokio::select! {
-            result = serving.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "an HTTP connection ended");
-                }
-                return;
-            }
+            result = &mut serving => break result,
             () = shutdown.cancelled(), if ending.is_none() => {
-                serving.as_mut().graceful_shutdown();
+                Pin::new(&mut serving).graceful_shutdown();
                 ending = Some(Instant::now() + GRACE);
             }
             _ = look.tick() => {
@@ -168,7 +172,15 @@ where
                 }
             }
         }
+    };
+    let parts = serving.into_parts();
+    let mut owed: &[u8] = b"";
+    if let Err(error) = result {
+        tracing::debug!(%error, "an HTTP connection ended");
+        farewell::count(&service.door, peer, &error, &parts.read_buf);
+        owed = farewell::owed(&error);
     }
+    farewell::part(parts.io.into_inner().stream, owed).await;
 }
 
 /// What a connection is doing.
