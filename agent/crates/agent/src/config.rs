@@ -8,6 +8,7 @@ use fold::{FoldConfig, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::place;
 use crate::units::ByteSize;
 
 /// The whole file.
@@ -164,14 +165,9 @@ pub enum ConfigError {
         /// What to do, or "".
         hint_text: String,
     },
-    /// A value that can't work.
-    #[error("{}: {message}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Key, value and remedy.
-        message: String,
-    },
+    /// Values that can't work: all of them, each with place, key, value and remedy.
+    #[error("{}", .0.join("\n"))]
+    Values(Vec<String>),
 }
 
 fn hint(text: &str) -> String {
@@ -198,19 +194,30 @@ impl Config {
         if config.agent.name.is_empty() {
             config.agent.name = crate::identity::hostname();
         }
-        config.check().map_err(|message| ConfigError::Value { path: path.into(), message })?;
-        Ok(config)
+        let problems = config.problems();
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        let said = problems.into_iter().map(|(section, message)| {
+            let place = place::locate(text, &section, &message)
+                .map_or_else(String::new, |(line, column)| format!("{line}:{column}:"));
+            format!("{}:{place} {message}", path.display())
+        });
+        Err(ConfigError::Values(said.collect()))
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// What can't work: the section it is in, and a sentence.
+    fn problems(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut say = |section: &str, message: String| found.push((section.to_owned(), message));
         let name = &self.agent.name;
         if name.len() > 128
             || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         {
-            return Err(format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128"));
+            say("agent", format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128"));
         }
         if self.agent.max_series == 0 {
-            return Err("agent.max_series must be at least 1".into());
+            say("agent", "agent.max_series must be at least 1".into());
         }
         let smallest = ByteSize::kib(256);
         for (key, segment, max) in [
@@ -218,24 +225,30 @@ impl Config {
             ("spool", self.spool.segment_bytes, self.spool.max_bytes),
         ] {
             if segment < smallest {
-                return Err(format!("{key}.segment_bytes {segment} is below the smallest, {smallest}"));
+                say(key, format!("{key}.segment_bytes {segment} is below the smallest, {smallest}"));
             }
             if max.0 < 2 * segment.0 {
-                return Err(format!("{key}.max_bytes {max} must hold two segments of {segment} at least"));
+                say(key, format!("{key}.max_bytes {max} must hold two segments of {segment} at least"));
             }
         }
-        self.fold.check().map_err(|error| error.to_string())?;
-        self.uplink.check().map_err(|error| error.to_string())?;
-        crate::inputs_table::check(&self.input)
+        if let Err(error) = self.fold.check() {
+            let section = match &error {
+                fold::ConfigError::Window { index, .. } => format!("fold.route.{index}"),
+                _ => "fold".into(),
+            };
+            say(&section, error.to_string());
+        }
+        if let Err(error) = self.uplink.check() {
+            say("uplink", error.to_string());
+        }
+        found.extend(crate::inputs_table::problems(&self.input));
+        found
     }
 }
 
 /// Turns a TOML error into a place and a remedy.
 fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
-    let at = error.span().map_or(0, |span| span.start).min(text.len());
-    let before = &text[..at];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    let (line, column) = place::of(text, error.span().map_or(0, |span| span.start));
     let message = error.message().to_owned();
     let hint_text = nearest(&message).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
     ConfigError::Parse { path: path.into(), line, column, message, hint_text }
@@ -300,5 +313,42 @@ mod tests {
         assert!(error("[agent]\nname = \"a b\"\n").contains("agent.name"));
         assert!(error("[journal]\nsegment_bytes = \"4KiB\"\n").contains("journal.segment_bytes"));
         assert!(error("[uplink]\nurl = \"http://192.168.0.9:8421\"\n").contains("https://"));
+    }
+
+    #[test]
+    fn all_that_cannot_work_is_told_at_once_each_with_its_line() {
+        let text = "[agent]\nname = \"a b\"\n[input.mqtt]\nmax_inflight = 0\n[[input.mqtt_client]]\nurl = \"mqtt://b\"\ntopics = [\"a\"]\nqos = 9\n[[fold.route]]\nmatch = \"*\"\nto = \"window\"\nwindow = \"0s\"\n";
+        let said = error(text);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 4, "{said}");
+        assert!(lines[0].starts_with("agent.toml:2:1: agent.name"), "{said}");
+        assert!(lines[1].starts_with("agent.toml:12:1: fold.route 1"), "{said}");
+        assert!(lines[2].starts_with("agent.toml:4:1: input.mqtt: max_inflight = 0"), "{said}");
+        assert!(lines[3].starts_with("agent.toml:8:1: input.mqtt_client.1: qos = 9"), "{said}");
+    }
+
+    #[test]
+    fn every_example_in_the_commented_file_can_be_uncommented() {
+        let example = crate::reference::EXAMPLE;
+        Config::parse(example, Path::new("agent.toml")).unwrap();
+        // Prose begins with a capital or an article; an example begins with a key or a bracket.
+        let is_example = |line: &str| {
+            let Some(rest) = line.strip_prefix("# ") else { return false };
+            let key = rest
+                .split_once('=')
+                .is_some_and(|(key, _)| key.trim().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            key || rest.starts_with('[')
+        };
+        let uncommented: String = example
+            .lines()
+            .map(|line| if is_example(line) { &line[2..] } else { line })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert!(
+            uncommented.lines().count() > 40 && example.lines().filter(|line| is_example(line)).count() > 10
+        );
+        let hash =
+            "$pbkdf2-sha256$i=100000$MdE2YvJV09NQ8BM8d0oFqA$E9G2wxznweS++ctES4ANM1LpAzTrqXGBEd3/aNbKkEM";
+        Config::parse(&uncommented.replace('…', hash), Path::new("agent.toml")).unwrap();
     }
 }

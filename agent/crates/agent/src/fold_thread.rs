@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use fold::{Fold, FoldStatus};
 use journal::{Holder, Journal};
 use parking_lot::Mutex;
-use seglog::Cell;
 use spool::Spool;
 use telemetry::{Cause, Counts, Position, Rows};
 
+use crate::checkpoint::Checkpoint;
 use crate::tap::Taps;
 
 /// The longest wait for a record, and for acknowledged segments to be freed.
@@ -38,7 +38,7 @@ pub struct FoldThread {
     /// Rows go there.
     pub spool: Spool,
     /// The fold's state is kept here.
-    pub checkpoint: Cell,
+    pub checkpoint: Checkpoint,
     /// Whoever watches.
     pub taps: Arc<Taps>,
 }
@@ -241,9 +241,7 @@ impl Driver {
         if self.work.spool.durable_position() < applied {
             return;
         }
-        let mut bytes = applied.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&self.work.fold.checkpoint());
-        match self.work.checkpoint.set(&bytes) {
+        match self.work.checkpoint.set(applied, &self.work.fold.checkpoint()) {
             Ok(()) => self.work.journal.release(Holder::Fold, applied),
             Err(error) => {
                 tracing::warn!(%error, "the fold's checkpoint can't be written; the journal keeps its records")
@@ -255,13 +253,6 @@ impl Driver {
         self.watch.tick_due.store(self.work.fold.tick_due().unwrap_or(u64::MAX), Ordering::Release);
         self.watch.progress.lock().fold = self.work.fold.status();
     }
-}
-
-/// Takes a checkpoint apart: position, and the fold's bytes.
-pub fn read_checkpoint(cell: &Cell) -> Option<(Position, Vec<u8>)> {
-    let bytes = cell.get()?;
-    let (position, fold) = bytes.split_at_checked(8)?;
-    Some((Position::from_le_bytes(position.try_into().ok()?), fold.to_vec()))
 }
 
 #[cfg(test)]

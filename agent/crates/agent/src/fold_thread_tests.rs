@@ -33,7 +33,7 @@ fn start_in(dir: &Path, readings: std::ops::Range<i64>, folding: bool) -> Option
         fold: Fold::new(Arc::clone(&table), crate::models::scorer()),
         applied: 0,
         spool: spool.clone(),
-        checkpoint: Cell::open(Arc::new(Disk), &dir.join("checkpoint"), 1 << 16).unwrap(),
+        checkpoint: Checkpoint::open(Arc::new(Disk), &dir.join("checkpoint")).unwrap(),
         taps: Arc::new(Taps::new(table)),
         journal: journal.clone(),
     })

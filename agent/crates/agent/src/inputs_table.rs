@@ -39,11 +39,9 @@ enum Kind {
     Host(inputs::host::HostConfig),
 }
 
-/// Checks every section.
-///
-/// # Errors
-/// A sentence with section, key, value and remedy.
-pub fn check(config: &InputsConfig) -> Result<(), String> {
+/// What can't work: of each section the first problem, as the section's name and a sentence with key, value and remedy.
+pub fn problems(config: &InputsConfig) -> Vec<(String, String)> {
+    let mut found = Vec::new();
     for (name, kind) in table(config) {
         let checked = match &kind {
             Kind::Mqtt(config) => config.check().map_err(|error| error.to_string()),
@@ -52,9 +50,11 @@ pub fn check(config: &InputsConfig) -> Result<(), String> {
             Kind::Tcp(config) => config.check().map_err(|error| error.to_string()),
             Kind::Host(config) => config.check().map_err(|error| error.to_string()),
         };
-        checked.map_err(|error| format!("input.{name}: {error}"))?;
+        if let Err(error) = checked {
+            found.push((format!("input.{name}"), format!("input.{name}: {error}")));
+        }
     }
-    Ok(())
+    found
 }
 
 fn table(config: &InputsConfig) -> Vec<(String, Kind)> {

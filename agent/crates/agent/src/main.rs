@@ -1,5 +1,6 @@
 //! The agent binary: four commands a person uses every day, and what keeps its documents true.
 
+mod checkpoint;
 mod client;
 mod config;
 mod control;
@@ -8,6 +9,7 @@ mod identity;
 mod inputs_table;
 mod lock;
 mod models;
+mod place;
 mod reference;
 mod run;
 mod status;
@@ -107,7 +109,7 @@ fn main() -> ExitCode {
         // A reader that closed its end (`| head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say_error(&format!("{error:#}"));
+            say_error(&causes(&error));
             if error.is::<config::ConfigError>() { ExitCode::from(CONFIG_REFUSED) } else { ExitCode::FAILURE }
         }
     }
@@ -174,6 +176,19 @@ fn answered(result: Result<(), client::ClientError>) -> anyhow::Result<ExitCode>
     }
 }
 
+/// An error with its causes, each said once: many say theirs themselves.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn say_error(text: &str) {
     // Nothing can be said when standard error is closed.
     let _ = writeln!(std::io::stderr(), "telemetryx-agent: {text}");
@@ -194,5 +209,19 @@ fn log_to_stderr(config: &Config) {
         builder.json().init();
     } else {
         builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let read = std::fs::read_to_string("/nope")
+            .map_err(|source| config::ConfigError::Read { path: "/nope".into(), source });
+        let said = causes(&anyhow::Error::from(read.unwrap_err()).context("starting"));
+        assert_eq!(said.matches("No such file").count(), 1, "{said}");
+        assert!(said.starts_with("starting: the config file /nope can't be read"), "{said}");
     }
 }

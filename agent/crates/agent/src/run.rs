@@ -11,7 +11,7 @@ use anyhow::Context;
 use fold::Fold;
 use inputs::{Clock, Rejects, SystemClock};
 use journal::Journal;
-use seglog::{Cell, Disk, Storage};
+use seglog::{Disk, Storage};
 use spool::Spool;
 use telemetry::{Record, SeriesTable};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,14 +19,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uplink::{Identity, LinkState, Uplink};
 
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::fold_thread::{self, FoldThread};
 use crate::status::Reporter;
 use crate::tap::Taps;
 use crate::{control, identity, inputs_table, lock, models, ticker};
 
-/// The fold's checkpoint may be this large: about 200,000 open windows.
-const CHECKPOINT_BYTES: usize = 64 << 20;
 /// After this long at shutdown an input that doesn't end is left behind.
 const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);
 const UPLINK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +42,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     let table = SeriesTable::new(config.agent.max_series);
 
     let (spool, journal) = open_logs(&config, &storage, &table)?;
-    let checkpoint = Cell::open(Arc::clone(&storage), &data.join("fold.checkpoint"), CHECKPOINT_BYTES)
+    let checkpoint = Checkpoint::open(Arc::clone(&storage), &data.join("fold.checkpoint"))
         .context("opening the fold's checkpoint")?;
     let (fold, applied) = open_fold(&checkpoint, &table);
     for record in standing_records(&config, &*clock)? {
@@ -198,8 +197,8 @@ fn open_logs(
     Ok((spool, journal))
 }
 
-fn open_fold(checkpoint: &Cell, table: &Arc<SeriesTable>) -> (Fold, telemetry::Position) {
-    if let Some((position, bytes)) = fold_thread::read_checkpoint(checkpoint) {
+fn open_fold(checkpoint: &Checkpoint, table: &Arc<SeriesTable>) -> (Fold, telemetry::Position) {
+    if let Some((position, bytes)) = checkpoint.get() {
         match Fold::restore(Arc::clone(table), models::scorer(), &bytes) {
             Ok(fold) => return (fold, position),
             Err(error) => {
