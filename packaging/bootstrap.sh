@@ -66,8 +66,7 @@ find_python() {
 
 need_python() {
     if ! find_python; then
-        if [ -n "$(apt-cache search --names-only '^python3\.11$' 2>/dev/null)" ] && ! have python3; then apt_install python3 python3-venv
-        else apt_install python3 python3-venv; fi
+        apt_install python3 python3-venv
         find_python || { apt_install python3.11 python3.11-venv; find_python || fail "Python 3.11 or newer is needed and this system offers none"; }
     fi
     if [ ! -x "$venv/bin/python" ]; then
@@ -93,6 +92,19 @@ need_wheels() {
         "$venv/bin/python" -m pip install -q --disable-pip-version-check -r "$lock"
     fi
     touch "$mark"
+}
+
+# `telemetryx` from the sources in this checkout, for people; the test set-up installs the package in its place.
+need_command() {
+    [ -e "$venv/bin/telemetryx" ] && return 0
+    say "making .venv/bin/telemetryx"
+    cat >"$venv/bin/telemetryx" <<'TEXT'
+#!/bin/sh
+# Written by packaging/bootstrap.sh.
+bin=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd)
+PYTHONPATH="$bin/../../collector/src${PYTHONPATH:+:$PYTHONPATH}" exec "$bin/python" -m telemetryx "$@"
+TEXT
+    chmod +x "$venv/bin/telemetryx"
 }
 
 # --- Rust -------------------------------------------------------------------------------------------
@@ -138,6 +150,7 @@ need_demo() {
     need_rust
     need_wheels "$root/packaging/tools.lock" "the recipes (just, uv)"
     need_wheels "$root/collector/requirements-runtime.lock" "the collector"
+    need_command
 }
 
 need_test() {
