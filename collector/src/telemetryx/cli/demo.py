@@ -1,11 +1,12 @@
 """`telemetryx demo`: a collector and an agent on this machine, its real metrics, until Ctrl-C or for a given time.
 
 Both are the real programs with real config files in one folder; the demo only starts them, looks at them from outside
-(the agent's control socket, the collector's HTTP API) and sums up at the end.
+(the agent's control socket, the collector's HTTP API, the store's file) and sums up at the end: books.py has the sums.
 """
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -20,15 +21,24 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Final
 
+from telemetryx.cli.books import Books, Intake, Kept
+from telemetryx.cli.store import opened
 from telemetryx.cli.text import printable
+from telemetryx.store.sqlite.store import measure
 
 READY_TIMEOUT: Final = 60.0
-DRAIN_TIMEOUT: Final = 30.0
+#: How long the end waits for a moment in which everything taken is stored.
+DRAIN_TIMEOUT: Final = 20.0
+#: As long must books not balance, while nothing moves: counts without a reading beside them may wait for the next one.
+SURE: Final = 3.0
 STOP_TIMEOUT: Final = 20.0
 #: The states of an alert that isn't over.
 OPEN: Final = {"pending", "firing", "unknown"}
 #: The ports that are tried first; a busy one is replaced by a free one.
 PORTS: Final = {"mqtt": 1883, "agent_http": 8186, "agent_tcp": 8187, "http": 8420, "grpc": 8421}
+
+#: What is asked with `telemetryx sql`.
+QUESTION: Final = "SELECT name, avg(value) FROM samples GROUP BY name"
 
 COLLECTOR_TOML: Final = """\
 # Written by `telemetryx demo`.
@@ -41,6 +51,10 @@ listen = "127.0.0.1:{http}"
 
 [gateway]
 listen = "127.0.0.1:{grpc}"
+
+[store]
+# Only at the start: the summary counts the rows that have come since.
+retention_interval = "3650d"
 """
 
 AGENT_TOML: Final = """\
@@ -71,7 +85,11 @@ class DemoError(Exception):
 
 @dataclass(slots=True)
 class Summary:
-    """What came of it. Readings are samples and events; the ledger's terms are counted by the collector from the batches."""
+    """What came of it: received + derived = rejected + deduplicated + reduced + stored + lost + waiting - duplicated.
+
+    Readings are samples, windows and events. `received` is what the agent's inputs counted (and what an earlier demo had left
+    in the agent), `stored` the rows in the store's file, `ledger` what the collector was told by batches.
+    """
 
     seconds: float = 0.0
     received: int = 0
@@ -81,17 +99,21 @@ class Summary:
     rejected: int = 0
     deduplicated: int = 0
     lost: int = 0
+    lost_by_cause: dict[str, int] = field(default_factory=dict)
     duplicated: int = 0
+    waiting: int = 0
+    carried_over: int = 0
     wire_bytes: int = 0
     delay_p50_ms: float | None = None
     delay_p99_ms: float | None = None
     alerts: int = 0
     alerts_fired: int = 0
     ledger: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
 
 
 def run(*, agent: Path, folder: Path, seconds: float | None, fresh: bool, as_json: bool) -> int:
-    """Run the demo and return the exit code: 0 when nothing was lost or duplicated, 1 otherwise."""
+    """Run the demo and return the exit code: 0 when readings came, the books balance and nothing was lost, 1 otherwise."""
     if not agent.is_file():
         raise DemoError(
             f"{agent} is no agent program: build it with `just build`, or give its place with --agent"
@@ -111,7 +133,9 @@ def run(*, agent: Path, folder: Path, seconds: float | None, fresh: bool, as_jso
         print(json.dumps(asdict(summary)))
     else:
         _show(summary)
-    return 1 if summary.lost or summary.duplicated else 0
+    for fault in summary.faults:
+        print(f"the books don't balance: {fault}", file=sys.stderr)
+    return 1 if summary.lost or summary.duplicated or summary.faults else 0
 
 
 class _Demo:
@@ -127,7 +151,8 @@ class _Demo:
         self._agent: subprocess.Popen[bytes] | None = None
         self._logs: list[IO[bytes]] = []
         self._interrupted = False
-        self._before: dict[str, int] = {}
+        self._before = Kept({}, 0, 0)
+        self._carried: int | None = 0
         #: Each alert's state as it was told; alerts of a demo before are known from the start.
         self._told: dict[int, str] = {}
         self._fired = 0
@@ -153,18 +178,25 @@ class _Demo:
             ],
         )
         self._wait("collector", self._collector, lambda: self._get("/readyz") is not None)
-        self._before = self._ledger()
+        self._before = self._calm()
         self._told = {alert["id"]: alert["state"] for alert in self._alerts()}
         self._agent = self._spawn(
             "agent", [str(self._agent_program), "run", "--config", str(self._folder / "agent.toml")]
         )
         self._wait("agent", self._agent, lambda: bool(self._status()["link"]["connected"]))
         self._started = time.monotonic()
+        if self._before.rows:
+            self._carried = self._left_over()
+        here, url = self._folder, f"http://127.0.0.1:{self._ports['http']}"
+        program, agent = telemetryx_command(), shlex.quote(_near(self._agent_program))
         self._say(
-            f"console   http://127.0.0.1:{self._ports['http']}/",
+            f"console   {url}/",
             f"try       mosquitto_pub -p {self._ports['mqtt']} -q 1 -t plant1/pump7/temperature -m 21.5",
             f"or        curl --data-binary 'weather,site=roof temperature=19.4' http://127.0.0.1:{self._ports['agent_http']}/write",
-            f"then      telemetryx query temperature --since 5m --url http://127.0.0.1:{self._ports['http']}",
+            f"then      {program} query temperature --since 5m --url {url}",
+            f"sql       {program} sql -c {shlex.quote(str(here / 'collector.toml'))} '{QUESTION}'",
+            f"agent     {agent} status -c {shlex.quote(str(here / 'agent.toml'))}    (or tap, to see readings as they come)",
+            f"folder    {here}    (both config files, both logs, all data)",
             "anomaly   this host is scored three minutes from now; load on it then raises an alert, here and on the console",
         )
 
@@ -255,40 +287,77 @@ class _Demo:
     # --- ending
 
     def finish(self) -> Summary:
-        """Stop in the direction of the flow and count."""
+        """Balance the books, then stop in the direction of the flow."""
         assert self._agent is not None  # noqa: S101 - start() has set it
         seconds = time.monotonic() - self._started
-        status = self._status()
+        books = self._settle()
+        status, totals = self._status(), self._totals()
         self._say("stopping: the agent first, then the collector")
         self._terminate("agent", self._agent)
         self._news()
-        totals, ledger, alerts = self._totals(), self._ledger(), self._alerts()
+        alerts = self._alerts()
         if self._collector is not None:
             self._terminate("collector", self._collector)
-        ledger = {cause: count - self._before.get(cause, 0) for cause, count in ledger.items()}
-
-        def of(prefix: str) -> int:
-            return sum(count for cause, count in ledger.items() if cause.startswith(prefix))
-
-        summary = Summary(
+        return Summary(
             seconds=round(seconds, 1),
-            received=ledger.get("received", 0),
-            derived=ledger.get("derived", 0),
-            stored=ledger.get("stored", 0),
-            reduced=of("reduced_"),
-            rejected=of("rejected_"),
-            deduplicated=of("deduplicated"),
+            received=books.received,
+            derived=books.cut("derived"),
+            stored=books.stored,
+            reduced=books.cut("reduced"),
+            rejected=books.cut("rejected"),
+            deduplicated=books.cut("deduplicated"),
+            lost=books.lost,
+            lost_by_cause=books.lost_by_cause,
+            duplicated=books.duplicated,
+            waiting=books.waiting,
+            carried_over=self._carried or 0,
             wire_bytes=int(status["link"]["sent_bytes"]),
             delay_p50_ms=totals.get("delay_p50_ms"),
             delay_p99_ms=totals.get("delay_p99_ms"),
             alerts=sum(alert["state"] in OPEN for alert in alerts),
             alerts_fired=self._fired,
-            ledger={cause: count for cause, count in sorted(ledger.items()) if count},
+            ledger=books.told,
+            faults=books.faults(),
         )
-        due = summary.received + summary.derived - summary.reduced - summary.rejected - summary.deduplicated
-        summary.lost = max(0, due - summary.stored)
-        summary.duplicated = max(0, summary.stored - due)
-        return summary
+
+    def _settle(self) -> Books:
+        """Wait for a moment in which everything taken is stored, and give the books of it, or of now when there is none."""
+        end = time.monotonic() + DRAIN_TIMEOUT
+        wrong_since: float | None = None
+        while True:
+            intake = Intake.read(self._status())
+            books = Books(self._before, intake, self._kept(), self._carried)
+            now = time.monotonic()
+            # Nothing came in between: both sides speak of the same readings.
+            if intake.idle and Intake.read(self._status()) == intake:
+                if not books.faults():
+                    return books
+                wrong_since = wrong_since or now
+                if now - wrong_since > SURE:
+                    return books
+            if now > end:
+                return books
+            time.sleep(0.05)
+
+    def _left_over(self) -> int | None:
+        """Count what a demo before, killed, had left in the agent: it comes before or with the first readings of this one."""
+        end = time.monotonic() + DRAIN_TIMEOUT / 2
+        while time.monotonic() < end and not self._interrupted:
+            intake = Intake.read(self._status())
+            if intake.idle and Intake.read(self._status()) == intake:
+                return max(0, -Books(self._before, intake, self._before).uncut)
+            time.sleep(0.05)
+        return None
+
+    def _calm(self) -> Kept:
+        """Look at the store before anything comes; retention may still be at work."""
+        kept = self._kept()
+        while True:
+            time.sleep(0.1 if kept.rows else 0)
+            again = self._kept()
+            if again == kept or self._interrupted:
+                return again
+            kept = again
 
     def _terminate(self, name: str, child: subprocess.Popen[bytes]) -> None:
         child.terminate()
@@ -329,11 +398,16 @@ class _Demo:
     def _totals(self) -> dict[str, float]:
         return dict(self._get("/api/v1/status")["totals"])
 
-    def _ledger(self) -> dict[str, int]:
-        totals: dict[str, int] = {}
+    def _kept(self) -> Kept:
+        """Look at the collector's side: its ledgers, and the rows of its store, counted in the file."""
+        with opened(self._folder / "collector/telemetry.db") as file:
+            (stored,) = file.execute("SELECT coalesce(sum(stored), 0) FROM agent").fetchone()
+            usage = measure(file, self._folder / "collector/telemetry.db")
+        ledgers: dict[str, dict[str, int]] = {}
         for row in self._get("/api/v1/loss")["loss"]:
-            totals[row["cause"]] = totals.get(row["cause"], 0) + int(row["count"])
-        return totals
+            ledgers.setdefault(row["agent"], {})[row["cause"]] = int(row["count"])
+        rows = usage.batch_samples + usage.chunk_samples + usage.windows + usage.events
+        return Kept(ledgers, stored, rows)
 
     def _alerts(self) -> list[dict[str, Any]]:
         """Return alerts in every state, newest start first."""
@@ -361,16 +435,19 @@ def _show(summary: Summary) -> None:
     def delay(value: float | None) -> str:
         return "-" if value is None else f"{value:.1f} ms"
 
+    carried = f"; {summary.carried_over:,} of the demo before" if summary.carried_over else ""
+    by_cause = "".join(f"  ({cause} {count:,})" for cause, count in summary.lost_by_cause.items())
+    waiting = f"\n  still in the agent {summary.waiting:,}" if summary.waiting else ""
     print(
         f"""
 summary of {summary.seconds:g} s
-  readings in        {summary.received:,}  (and {summary.derived:,} made by the agent: scores, windows)
+  readings in        {summary.received:,}  (and {summary.derived:,} made by the agent: scores, windows{carried})
   stored             {summary.stored:,}
   rejected           {summary.rejected:,}
   deduplicated       {summary.deduplicated:,}
   reduced            {summary.reduced:,}
-  lost               {summary.lost:,}
-  duplicated         {summary.duplicated:,}
+  lost               {summary.lost:,}{by_cause}
+  duplicated         {summary.duplicated:,}{waiting}
   bytes on the wire  {summary.wire_bytes:,}  ({summary.wire_bytes / max(1, summary.stored):.1f} a stored reading)
   delay to the store p50 {delay(summary.delay_p50_ms)}, p99 {delay(summary.delay_p99_ms)}
   alerts             {summary.alerts_fired} fired, {summary.alerts} open
@@ -389,3 +466,23 @@ def default_agent() -> Path:
     if found:
         return Path(found)
     return Path(__file__).resolve().parents[4] / "agent/target/debug/telemetryx-agent"
+
+
+def telemetryx_command() -> str:
+    """Return how `telemetryx` is called from this folder by a shell that may not have our virtual environment on its path."""
+    beside = Path(sys.executable).parent
+    path = os.pathsep.join(
+        entry for entry in os.environ.get("PATH", "").split(os.pathsep) if Path(entry) != beside
+    )
+    if shutil.which("telemetryx", path=path):
+        return "telemetryx"
+    if (beside / "telemetryx").is_file():
+        return shlex.quote(_near(beside / "telemetryx"))
+    source = Path(__file__).resolve().parents[2]
+    return f"PYTHONPATH={shlex.quote(_near(source))} {shlex.quote(_near(Path(sys.executable)))} -m telemetryx"
+
+
+def _near(path: Path) -> str:
+    """Shorten a path in the current folder."""
+    path = Path.cwd() / path
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
