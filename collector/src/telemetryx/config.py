@@ -183,9 +183,9 @@ class Store(Section):
     readers: int = Field(default=4, ge=1, le=64)
     """Connections that read at the same time."""
     raw_retention: Duration = parse_duration("30d")
-    """How long raw samples and windows are kept, by event time."""
+    """How long raw samples and windows are kept, by event time. What is older on arrival still gets its rollups."""
     rollup_retention: Duration = parse_duration("730d")
-    """How long rollups (1 m, 1 h) are kept."""
+    """How long rollups (1 m, 1 h) are kept. What is older on arrival is counted as `expired`, not stored."""
     event_retention: Duration = parse_duration("90d")
     """How long events are kept."""
     compact_interval: Duration = parse_duration("10s")

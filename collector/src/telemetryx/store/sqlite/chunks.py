@@ -118,6 +118,8 @@ def decode(
 
 
 def _steady(times: I64) -> bool:
+    if int(times[-1]) - int(times[0]) > np.iinfo(np.int64).max:  # their distance leaves 64 bits
+        return False
     if len(times) < 3:  # noqa: PLR2004 - two times always have one step
         return True
     steps = np.diff(times)

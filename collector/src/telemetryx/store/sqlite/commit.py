@@ -12,12 +12,13 @@ from typing import Final
 import numpy as np
 import orjson
 
-from telemetryx.store.sqlite import blocks, ledger
+from telemetryx.store.sqlite import blocks, ledger, rollup
 from telemetryx.store.sqlite.numbers import Numbers, define
 from telemetryx.types import (
     F64,
     I64,
     U8,
+    Cause,
     Committed,
     Conflict,
     Decoded,
@@ -44,9 +45,21 @@ _LATEST = (
     "INSERT INTO latest VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "time_ns = excluded.time_ns, value = excluded.value, flags = excluded.flags WHERE excluded.time_ns >= time_ns"
 )
+_OLDEST = "CASE WHEN 0 IN ({0}, {1}) THEN {0} + {1} ELSE min({0}, {1}) END"
+"""The earlier of two times, either of which may be 0: unknown."""
+_NEWEST = "CASE WHEN 0 IN ({0}, {1}) THEN {0} + {1} ELSE max({0}, {1}) END"
 _LOSS = (
     "INSERT INTO loss VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count, "
-    "first_ns = min(first_ns, excluded.first_ns), last_ns = max(last_ns, excluded.last_ns)"
+    f"first_ns = {_OLDEST.format('first_ns', 'excluded.first_ns')}, "
+    f"last_ns = {_NEWEST.format('last_ns', 'excluded.last_ns')}"
+)
+_GAP = (
+    f"UPDATE gap SET last_seq = ?1, count = count + ?2, t0_ns = {_OLDEST.format('t0_ns', '?3')}, "
+    f"t1_ns = {_NEWEST.format('t1_ns', '?4')} WHERE epoch_id = ?5 AND cause = ?6 AND last_seq = ?7"
+)
+_STORED = (
+    f"UPDATE agent SET stored = stored + ?1, first_event_ns = {_OLDEST.format('first_event_ns', '?2')}, "
+    "last_event_ns = max(last_event_ns, ?3), last_seen_ns = max(last_seen_ns, ?4) WHERE id = ?5"
 )
 
 
@@ -59,12 +72,15 @@ class _Undo(Exception):  # noqa: N818 - carries an outcome out of a savepoint
 class _Group:
     """What a group of batches adds to tables that hold one row a series or an agent: written once, at its end."""
 
+    now: int
+    expiry: int
+    """What is older than this is kept nowhere."""
     series: list[I64] = field(default_factory=list)
     times: list[I64] = field(default_factory=list)
     values: list[F64] = field(default_factory=list)
     flags: list[U8] = field(default_factory=list)
     stored: dict[int, int] = field(default_factory=dict)
-    newest: dict[int, int] = field(default_factory=dict)
+    range: dict[int, tuple[int, int]] = field(default_factory=dict)
     loss: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
 
 
@@ -78,10 +94,10 @@ class Committer:
 
     def commit(self, connection: sqlite3.Connection, batches: Sequence[Decoded]) -> list[Outcome]:
         """Store the batches; the caller's transaction makes them durable."""
-        group = _Group()
         now = self._now_ns()
+        group = _Group(now, rollup.expiry(connection))
         outcomes = [self._guarded(connection, batch, group, now) for batch in batches]
-        _finish(connection, group, now)
+        _finish(connection, group)
         return outcomes
 
     def _guarded(self, connection: sqlite3.Connection, batch: Decoded, group: _Group, now: int) -> Outcome:
@@ -276,12 +292,49 @@ def _note(
         group.values.append(windows.last)
         group.flags.append(np.zeros(len(windows), np.uint8))
     rows += 0 if batch.events is None else len(batch.events)
-    group.stored[agent] = group.stored.get(agent, 0) + rows
-    if rows:
-        group.newest[agent] = max(t1, group.newest.get(agent, t1))
+    # Counts without a reading have no event time: theirs is the arrival.
+    times = (t0, t1) if rows else (group.now, group.now)
     for cause, count in batch.counts.items():
         if count:
-            _add_loss(group.loss, (agent, cause), count, (t0, t1) if rows else (batch.t0_ns, batch.t1_ns))
+            _add_loss(group.loss, (agent, cause), count, times)
+    kept: tuple[int, int] = times
+    if rows and t0 < group.expiry:
+        expired, kept = _split(batch, samples, windows, group.expiry)
+        if len(expired):
+            rows -= len(expired)
+            span = int(expired.min()), int(expired.max())
+            _add_loss(group.loss, (agent, Cause.EXPIRED), len(expired), span)
+    group.stored[agent] = group.stored.get(agent, 0) + rows
+    if rows:
+        group.range[agent] = _joined(group.range.get(agent, (0, 0)), kept)
+
+
+def _split(
+    batch: Decoded, samples: SampleBlock, windows: WindowBlock | None, expiry: int
+) -> tuple[I64, tuple[int, int]]:
+    """Return the times of readings that are older than anything kept, and the range of the others.
+
+    Compaction drops those; so they are counted as expired here, in the batch's transaction. Events have a retention of their own.
+    """
+    starts, ends = [samples.times], [samples.times]
+    if windows is not None:
+        starts.append(windows.start)
+        ends.append(windows.last_time)
+    begun, ended = np.concatenate(starts), np.concatenate(ends)
+    gone = begun < expiry
+    rest = [begun[~gone], ended[~gone]]
+    if batch.events is not None:
+        rest.append(batch.events.times + batch.clock_offset_ns)
+    left = np.concatenate(rest)
+    kept = (int(left.min()), int(left.max())) if len(left) else (0, 0)
+    return begun[gone], kept
+
+
+def _joined(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """Join two time ranges, in which 0 is unknown."""
+    starts = [start for start, _ in (one, other) if start]
+    ends = [end for _, end in (one, other) if end]
+    return min(starts, default=0), max(ends, default=0)
 
 
 def _add_loss(
@@ -290,14 +343,11 @@ def _add_loss(
     count: int,
     times: tuple[int, int],
 ) -> None:
-    before = loss.get(key)
-    if before is None:
-        loss[key] = (count, *times)
-    else:
-        loss[key] = (before[0] + count, min(before[1], times[0]), max(before[2], times[1]))
+    before = loss.get(key, (0, 0, 0))
+    loss[key] = (before[0] + count, *_joined(before[1:], times))
 
 
-def _finish(connection: sqlite3.Connection, group: _Group, now: int) -> None:
+def _finish(connection: sqlite3.Connection, group: _Group) -> None:
     if group.series:
         series, times = np.concatenate(group.series), np.concatenate(group.times)
         order = np.lexsort((times, series))
@@ -314,9 +364,11 @@ def _finish(connection: sqlite3.Connection, group: _Group, now: int) -> None:
             ),
         )
     connection.executemany(
-        "UPDATE agent SET stored = stored + ?, last_event_ns = max(last_event_ns, ?), last_seen_ns = max(last_seen_ns, ?) "
-        "WHERE id = ?",
-        [(stored, group.newest.get(agent, 0), now, agent) for agent, stored in group.stored.items()],
+        _STORED,
+        [
+            (stored, *group.range.get(agent, (0, 0)), group.now, agent)
+            for agent, stored in group.stored.items()
+        ],
     )
     connection.executemany(_LOSS, [(*key, *value) for key, value in group.loss.items()])
 
@@ -337,8 +389,7 @@ def _loss(connection: sqlite3.Connection, loss: LossFrame, now: int) -> Outcome:
     for cause, count in loss.counts.items():
         connection.execute(_LOSS, (agent, cause, count, loss.t0_ns, loss.t1_ns))
         joined = connection.execute(
-            "UPDATE gap SET last_seq = ?, count = count + ?, t0_ns = min(t0_ns, ?), t1_ns = max(t1_ns, ?) "
-            "WHERE epoch_id = ? AND cause = ? AND last_seq = ?",
+            _GAP,
             (key.seq, count, loss.t0_ns, loss.t1_ns, epoch, cause, key.seq - 1),
         ).rowcount
         if not joined:

@@ -4,7 +4,9 @@ A run is batches of one epoch whose seqs follow each other without a hole. Its s
 index), go behind the series' last chunk of that epoch when that one isn't full and nothing lies between; so chunks grow to
 4,096 samples even when batches hold one, and the rule that orders equal times (chunks.py) holds.
 
-    invariant   the store's samples, as readers see them, are the same before and after
+    invariant   the store's samples, as readers see them, are the same before and after, but for those that nothing keeps
+                (older than every retention when they came: commit.py counted them as expired)
+    invariant   what lies before the raw horizon is added to the rollups in the same transaction
     invariant   a batch that a registered consumer (rules) hasn't read yet stays as shipped
     ledger      not touched
 
@@ -21,7 +23,7 @@ import numpy as np
 from telemetryx.errors import StoreError
 from telemetryx.store.sqlite import blocks, chunks, reading, rollup
 from telemetryx.store.sqlite.numbers import Numbers
-from telemetryx.types import F64, I64, U8, SampleBlock
+from telemetryx.types import F64, I64, U8, SampleBlock, WindowBlock
 
 MIN_AGE_NS: Final = 10_000_000_000
 MAX_AGE_NS: Final = 300_000_000_000
@@ -30,6 +32,8 @@ DENSE: Final = 1_000
 MANY: Final = 512
 """Batches in one run: enough to tidy up."""
 MAX_BATCHES: Final = 2_048
+LATE_ROWS: Final = 10_000
+"""Rollup rows, about, that one swap adds to: tens of milliseconds. The run is cut at a batch."""
 
 
 @dataclass(slots=True)
@@ -67,6 +71,9 @@ class Swap:
     tails: list[int]
     chunks: list[tuple[Any, ...]]
     dirty: list[tuple[int, int, int]]
+    horizon: int
+    """The raw horizon that `late` and `dirty` were cut at."""
+    late: rollup.Late
     more: bool
 
 
@@ -80,7 +87,7 @@ def plan(
         return None
     run = max(due, key=lambda one: (one.samples / one.series, -one.oldest_ns))
     swap = _encode(connection, numbers, run)
-    swap.more = len(due) > 1
+    swap.more = len(due) > 1 or len(swap.batches) < len(run.seqs)
     return swap
 
 
@@ -105,21 +112,30 @@ def _runs(connection: sqlite3.Connection, now_ns: int, limit: int, *, everything
 
 def _encode(connection: sqlite3.Connection, numbers: Numbers, run: Run) -> Swap:
     first, last = run.seqs[0], run.seqs[-1]
+    horizon, expiry = rollup.raw_horizon(connection), rollup.expiry(connection)
     ids: list[int] = []
     loaded: list[SampleBlock] = []
-    windowed: list[tuple[I64, I64]] = []
+    windowed: list[WindowBlock] = []
+    buckets = 0
     for row_id, seq_offset, payload in connection.execute(
         "SELECT id, clock_offset_ns, payload FROM batch WHERE epoch_id = ? AND seq BETWEEN ? AND ? ORDER BY seq",
         (run.epoch, first, last),
     ):
         data = reading.decoded(row_id, payload)
         ids.append(row_id)
-        loaded.append(reading.batch_samples(connection, numbers, run.epoch, row_id, data, seq_offset))
+        samples = reading.batch_samples(connection, numbers, run.epoch, row_id, data, seq_offset)
+        loaded.append(samples)
+        buckets += _late_buckets(samples.times, horizon)
         windows = reading.batch_windows(connection, numbers, run.epoch, row_id, data, seq_offset)
         if windows is not None:
-            windowed.append((windows.series, windows.start))
-    block = _sorted(loaded)
-    swap = Swap(ids, len(block), [], [], _dirty(block, windowed), more=False)
+            windowed.append(windows)
+            buckets += _late_buckets(windows.start, horizon)
+        if buckets > LATE_ROWS:
+            last = run.seqs[len(ids) - 1]
+            break
+    block = _sorted(loaded, expiry)
+    late, dirty = _changes(block, windowed, horizon, expiry)
+    swap = Swap(ids, len(block), [], [], dirty, horizon, late, more=False)
     reach = _reach(connection, run.epoch, first)
     for index, series in enumerate(block.series.tolist()):
         part = slice(int(block.offsets[index]), int(block.offsets[index + 1]))
@@ -133,8 +149,17 @@ def _encode(connection: sqlite3.Connection, numbers: Numbers, run: Run) -> Swap:
     return swap
 
 
-def _sorted(loaded: Sequence[SampleBlock]) -> SampleBlock:
-    """Join batches in seq order and sort by (series, time); the sort is stable, so equal times stay in (seq, index) order."""
+def _late_buckets(times: I64, horizon: int) -> int:
+    """Count the minutes before the horizon, about: times ascend within each series."""
+    minutes = times[times < horizon] // rollup.MINUTE
+    return int(np.count_nonzero(np.diff(minutes))) + 1 if len(minutes) else 0
+
+
+def _sorted(loaded: Sequence[SampleBlock], expiry: int) -> SampleBlock:
+    """Join batches in seq order and sort by (series, time), without what is older than anything kept.
+
+    The sort is stable, so equal times stay in (seq, index) order.
+    """
     some = [block for block in loaded if len(block)]
     if not some:
         return SampleBlock.empty()
@@ -147,21 +172,37 @@ def _sorted(loaded: Sequence[SampleBlock]) -> SampleBlock:
             [np.zeros(len(block), np.uint8) if block.flags is None else block.flags for block in some]
         )
     order = np.lexsort((times, series))
+    if int(times.min()) < expiry:
+        order = order[times[order] >= expiry]
+        if not len(order):
+            return SampleBlock.empty()
     return blocks.collect(series[order], times[order], values[order], None if flags is None else flags[order])
 
 
-def _dirty(block: SampleBlock, windowed: Sequence[tuple[I64, I64]]) -> list[tuple[int, int, int]]:
-    """Name the stretches of time whose rollups this run changes."""
-    out: list[tuple[int, int, int]] = []
-    for index, series in enumerate(block.series.tolist()):
-        times = block.times[int(block.offsets[index]) : int(block.offsets[index + 1])]
-        out += [(series, *span) for span in rollup.dirty_spans(times)]
-    if windowed:
-        ids = np.concatenate([pair[0] for pair in windowed])
-        starts = np.concatenate([pair[1] for pair in windowed])
-        for series in np.unique(ids).tolist():
-            out += [(series, *span) for span in rollup.dirty_spans(starts[ids == series])]
-    return out
+def _changes(
+    block: SampleBlock, windowed: Sequence[WindowBlock], horizon: int, expiry: int
+) -> tuple[rollup.Late, list[tuple[int, int, int]]]:
+    """Return what this run adds to rollups before the horizon, and the stretches after it that are to be recomputed."""
+    late, dirty = rollup.Late(), []
+    parts: dict[int, list[rollup.Parts]] = {}
+    for series in block.series.tolist():
+        times, values = block.of(series)
+        first = int(np.searchsorted(times, horizon))
+        if first:
+            parts.setdefault(series, []).append(rollup.of_samples(times[:first], values[:first]))
+        if first < len(times):
+            dirty += [(series, *span) for span in rollup.dirty_spans(times[first:])]
+    for windows in windowed:
+        for series in np.unique(windows.series).tolist():
+            first, last = np.searchsorted(windows.series, (series, series + 1)).tolist()
+            begin, split = (first + np.searchsorted(windows.start[first:last], (expiry, horizon))).tolist()
+            if split > begin:
+                parts.setdefault(series, []).append(rollup.of_windows(windows, slice(begin, split)))
+            if split < last:
+                dirty += [(series, *span) for span in rollup.dirty_spans(windows.start[split:last])]
+    for series, some in parts.items():
+        late.add(series, rollup.join(some))
+    return late, dirty
 
 
 def _reach(connection: sqlite3.Connection, epoch: int, first: int) -> int:
@@ -220,6 +261,8 @@ def _append(
 
 def apply(connection: sqlite3.Connection, swap: Swap) -> None:
     """Swap a run for its chunks. A row that is gone means that somebody else was here: nothing is done then."""
+    if rollup.raw_horizon(connection) != swap.horizon:
+        raise StoreError("retention has moved on meanwhile; the compaction is planned again")
     if _delete(connection, "batch", swap.batches) != len(swap.batches) or _delete(
         connection, "chunk", swap.tails
     ) != len(swap.tails):
@@ -230,6 +273,7 @@ def apply(connection: sqlite3.Connection, swap: Swap) -> None:
         swap.chunks,
     )
     connection.executemany("INSERT INTO dirty (series_id, t0_ns, t1_ns) VALUES (?, ?, ?)", swap.dirty)
+    rollup.merge(connection, swap.late)
     connection.execute(
         "INSERT INTO meta VALUES ('compacted', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
         (max(swap.batches),),

@@ -188,10 +188,10 @@ def loss(connection: sqlite3.Connection, agent: str | None) -> list[LossRow]:
     ).fetchall()
     out = [LossRow(name, cause_name(cause), count, first, last) for name, cause, count, first, last in rows]
     stored = connection.execute(
-        "SELECT name, stored, last_event_ns FROM agent WHERE stored > 0 AND (? IS NULL OR name = ?) ORDER BY name",
+        "SELECT name, stored, first_event_ns, last_event_ns FROM agent WHERE stored > 0 AND (? IS NULL OR name = ?) ORDER BY name",
         (agent, agent),
     ).fetchall()
-    return out + [LossRow(name, "stored", count, 0, last) for name, count, last in stored]
+    return out + [LossRow(name, "stored", *row) for name, *row in stored]
 
 
 def gaps(connection: sqlite3.Connection, agent: str | None, limit: int) -> list[Gap]:

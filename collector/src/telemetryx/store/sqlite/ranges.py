@@ -4,7 +4,8 @@
     level 1m   minutes likewise from rollup_1m, the others from raw
     level raw  samples and windows
 
-So an answer is complete at once, whatever compaction has done so far.
+So an answer is complete at once, whatever compaction has done so far. Before the raw horizon rollups are all there is; what
+came late and waits as shipped is added to them (rollup.py).
 """
 
 import sqlite3
@@ -119,8 +120,31 @@ def _parts(
     out: dict[int, Parts] = {}
     for agent, members in reading.agents_of(connection, ids).items():
         fresh = _fresh(connection, agent, members, span)
-        out.update(_level(connection, numbers, members, span, level, fresh))
+        found = _level(connection, numbers, members, span, level, fresh)
+        late = _late(connection, numbers, (agent, members), span, level)
+        out.update({series: rollup.join([late[series], found[series]]) for series in members})
     return {series: out.get(series, Parts.empty()) for series in ids}
+
+
+def _late(
+    connection: sqlite3.Connection,
+    numbers: Numbers,
+    of: tuple[int, list[int]],
+    span: spans.Span,
+    level: Level,
+) -> dict[int, Parts]:
+    """Return what was shipped from before the raw horizon and isn't compacted yet, as the rows that it will be added to.
+
+    These go before the stored rows: until compaction adds them by time, `last` is the stored row's.
+    """
+    agent, ids = of
+    start, end = max(span[0], rollup.expiry(connection)), min(span[1], rollup.raw_horizon(connection))
+    if start >= end:
+        return {series: Parts.empty() for series in ids}
+    samples = reading.waiting_samples(connection, numbers, agent, ids, start, end, MAX_RAW)
+    windows = reading.windows(connection, ids, start, end, sketches=False, waiting=True)
+    unit = HOUR if level == "1h" else MINUTE
+    return {series: rollup.reduce(rollup.raw_parts(samples, windows, series), 0, unit) for series in ids}
 
 
 def _level(

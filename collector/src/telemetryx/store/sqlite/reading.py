@@ -108,6 +108,22 @@ def samples(
     return assemble((series, chunks.merge(pieces[series])) for series in wanted)
 
 
+def waiting_samples(
+    connection: sqlite3.Connection,
+    numbers: Numbers,
+    agent: int,
+    ids: Sequence[int],
+    start_ns: int,
+    end_ns: int,
+    limit: int,
+) -> SampleBlock:
+    """Return the samples of an agent's series in [start, end) that lie in batches as shipped."""
+    pieces: dict[int, list[chunks.Piece]] = {series: [] for series in sorted(ids)}
+    span = (start_ns, end_ns)
+    _from_batches(connection, numbers, Epochs(connection), (agent, list(ids)), span, pieces, limit, None)
+    return assemble((series, chunks.merge(some)) for series, some in pieces.items())
+
+
 def assemble(parts: Iterable[tuple[int, tuple[I64, Any, Any]]]) -> SampleBlock:
     """Make a block of sorted series."""
     found = [(series, part) for series, part in parts if len(part[0])]
@@ -293,14 +309,24 @@ _WINDOW_COLUMNS = (
 
 
 def windows(
-    connection: sqlite3.Connection, ids: Sequence[int], start_ns: int, end_ns: int, *, sketches: bool = True
+    connection: sqlite3.Connection,
+    ids: Sequence[int],
+    start_ns: int,
+    end_ns: int,
+    *,
+    sketches: bool = True,
+    waiting: bool = False,
 ) -> WindowBlock:
-    """Return window rows that start in [start, end), in the order (series, start, batch key)."""
+    """Return window rows that start in [start, end), in the order (series, start, batch key).
+
+    `waiting` takes only those whose batch isn't compacted yet.
+    """
+    only = 'AND EXISTS (SELECT 1 FROM batch WHERE batch.id = "window".batch_id) ' if waiting else ""
     rows: list[tuple[Any, ...]] = []
     for marks, part in portions(sorted({int(one) for one in ids})):
         rows += connection.execute(
             f'SELECT {_WINDOW_COLUMNS} FROM "window" JOIN epoch ON epoch.id = epoch_id '
-            f"WHERE series_id IN ({marks}) AND start_ns >= ? AND start_ns < ? "
+            f"WHERE series_id IN ({marks}) AND start_ns >= ? AND start_ns < ? {only}"
             'ORDER BY series_id, start_ns, epoch.epoch, seq, "window".id',
             (*part, start_ns, end_ns),
         ).fetchall()

@@ -1,6 +1,7 @@
 """Retention: what is past its time is deleted, by event time, a little at a time. The dedup ledger and series stay.
 
-Chunks go when their newest sample is past; so at a chunk's edge data lives up to one chunk longer than asked.
+Chunks go when their newest sample is past; so at a chunk's edge data lives up to one chunk longer than asked. Raw data goes
+only up to the raw horizon: up to there the rollups show everything, and what comes later is added to them.
 """
 
 import sqlite3
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from telemetryx.store.interface import Retention
+from telemetryx.store.sqlite import rollup
 
 PIECE: Final = 500
 """Rows a transaction: a few milliseconds."""
@@ -23,11 +25,21 @@ class Rule:
     before_ns: int
 
 
-def rules(retention: Retention, now_ns: int) -> Iterator[Rule]:
-    """List what has a limit."""
-    limits: tuple[tuple[str, str, int | None], ...] = (
+def rules(retention: Retention, now_ns: int, horizon_ns: int) -> Iterator[Rule]:
+    """List what has a limit. Raw data at or after the horizon stays: rollups may yet be computed from it."""
+    compacted = 'NOT EXISTS (SELECT 1 FROM batch WHERE batch.id = "window".batch_id)'
+    raw: tuple[tuple[str, str, int | None], ...] = (
         ("chunk", "SELECT rowid FROM chunk WHERE t1_ns < ?", retention.raw_ns),
-        ('"window"', 'SELECT rowid FROM "window" WHERE start_ns < ?', retention.windows_ns),
+        (
+            '"window"',
+            f'SELECT rowid FROM "window" WHERE start_ns < ? AND {compacted}',
+            retention.windows_ns,
+        ),
+    )
+    for table, rows, kept in raw:
+        if kept is not None:
+            yield Rule(table, rows, min(now_ns - kept, horizon_ns))
+    limits: tuple[tuple[str, str, int | None], ...] = (
         ("event", "SELECT rowid FROM event WHERE time_ns < ?", retention.events_ns),
         (
             "connection",
@@ -76,9 +88,30 @@ def _events(connection: sqlite3.Connection, rule: Rule) -> int:
     return len(rows)
 
 
-def note_horizon(connection: sqlite3.Connection, before_ns: int) -> None:
-    """Remember up to when raw data may be gone: rollups before it are never recomputed."""
+def note_horizons(connection: sqlite3.Connection, retention: Retention, now_ns: int) -> int:
+    """Remember from when on raw data is kept, and from when on anything is; return the raw horizon.
+
+    It doesn't pass what no rollup shows yet (an entry of `dirty`): that raw data is needed, and waits for the next time.
+    """
+    raw = [kept for kept in (retention.raw_ns, retention.windows_ns) if kept is not None]
+    if raw:
+        before = rollup.raw_horizon(connection)
+        (waiting,) = connection.execute("SELECT min(t0_ns) FROM dirty WHERE t1_ns > ?", (before,)).fetchone()
+        wanted = now_ns - min(raw)
+        _note(
+            connection, "raw_horizon_ns", wanted if waiting is None else min(wanted, waiting), rollup.MINUTE
+        )
+    kept = (retention.raw_ns, retention.windows_ns, retention.rollup_1m_ns, retention.rollup_1h_ns)
+    if all(one is not None for one in kept):
+        # Up to a whole hour: the hour that the limit lies in goes as a row, so it takes no more samples.
+        limit = -(-(now_ns - max(one for one in kept if one is not None)) // rollup.HOUR) * rollup.HOUR
+        _note(connection, "expiry_ns", min(limit, rollup.raw_horizon(connection)), rollup.HOUR)
+    return rollup.raw_horizon(connection)
+
+
+def _note(connection: sqlite3.Connection, key: str, time_ns: int, unit: int) -> None:
+    """Move a horizon forward, never back, to a whole unit."""
     connection.execute(
-        "INSERT INTO meta VALUES ('raw_horizon_ns', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
-        (before_ns,),
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+        (key, time_ns // unit * unit),
     )

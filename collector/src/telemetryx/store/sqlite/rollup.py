@@ -1,14 +1,18 @@
 """Aggregates: reducing samples, windows and rollups to buckets, and keeping rollup_1m and rollup_1h true.
 
-A rollup row is always computed from *everything* the store has of its minute, in the one order (time, batch key, index),
-never added to: so it doesn't depend on when data came. Compaction writes into `dirty` what changed; `refresh` recomputes
-that and forgets it. Readers (ranges.py) take raw data wherever something is dirty or not compacted yet.
-NaN counts as no value.
+From the raw horizon on, a rollup row is always computed from *everything* the store has of its minute, in the one order
+(time, batch key, index), never added to: so it doesn't depend on when data came. Compaction writes into `dirty` what
+changed; `refresh` recomputes that and forgets it. Readers (ranges.py) take raw data wherever something is dirty or not
+compacted yet. NaN counts as no value.
+
+Before the raw horizon raw data is deleted, and nothing can be recomputed. What arrives so late is added to the rows instead
+(`merge`), in the transaction that takes its batch away: once, whatever happens. Its sums may differ in the last bits from
+what the same data gives in time.
 """
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +28,16 @@ _SPLIT_MINUTES: Final = 60
 _READ: Final = 1_000_000
 """Samples that are held at once, about."""
 _NO_LIMIT: Final = 1 << 62
+_PLACE: Final = 1_000_000
+"""What the tables' first_ms and last_ms count."""
+_MERGE: Final = (
+    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "count = count + excluded.count, sum = sum + excluded.sum, min = min({table}.min, excluded.min), "
+    "max = max({table}.max, excluded.max), "
+    "first = CASE WHEN excluded.first_ms < first_ms THEN excluded.first ELSE first END, "
+    "last = CASE WHEN excluded.last_ms > last_ms THEN excluded.last ELSE last END, "
+    "first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)"
+)
 
 
 @dataclass(slots=True)
@@ -37,20 +51,42 @@ class Parts:
     maxs: F64
     firsts: F64
     lasts: F64
+    first_at: I64
+    """When `firsts` were measured."""
+    last_at: I64
 
     @classmethod
     def empty(cls) -> "Parts":
         """Make none."""
         ints, floats = np.empty(0, np.int64), np.empty(0, np.float64)
-        return cls(ints, ints, floats, floats, floats, floats, floats)
+        return cls(ints, ints, floats, floats, floats, floats, floats, ints, ints)
 
     def __len__(self) -> int:
         """Count the parts."""
         return len(self.times)
 
     def columns(self) -> tuple[Any, ...]:
-        """Return the columns, in the order of the rollup tables."""
-        return (self.times, self.counts, self.sums, self.mins, self.maxs, self.firsts, self.lasts)
+        """Return the columns, in the order of the fields."""
+        return (
+            self.times,
+            self.counts,
+            self.sums,
+            self.mins,
+            self.maxs,
+            self.firsts,
+            self.lasts,
+            self.first_at,
+            self.last_at,
+        )
+
+    def rows(self, series: int) -> Iterator[tuple[Any, ...]]:
+        """Yield rows of a rollup table: the places of first and last are in milliseconds from the bucket's start."""
+        columns = [
+            *self.columns()[:-2],
+            (self.first_at - self.times) // _PLACE,
+            (self.last_at - self.times) // _PLACE,
+        ]
+        return zip([series] * len(self), *(column.tolist() for column in columns), strict=True)
 
     def take(self, rows: Any) -> "Parts":  # noqa: ANN401 - a mask, a slice or indices
         """Pick rows."""
@@ -77,7 +113,7 @@ def of_samples(times: I64, values: F64) -> Parts:
     real = ~np.isnan(values)
     if not real.all():
         times, values = times[real], values[real]
-    return Parts(times, np.ones(len(times), np.int64), values, values, values, values, values)
+    return Parts(times, np.ones(len(times), np.int64), values, values, values, values, values, times, times)
 
 
 def of_windows(block: WindowBlock, rows: slice) -> Parts:
@@ -90,6 +126,8 @@ def of_windows(block: WindowBlock, rows: slice) -> Parts:
         block.max[rows],
         block.first[rows],
         block.last[rows],
+        block.start[rows],
+        block.start[rows],
     )
 
 
@@ -109,6 +147,8 @@ def reduce(parts: Parts, start_ns: int, step_ns: int) -> Parts:
             np.maximum.reduceat(parts.maxs, edges),
             parts.firsts[edges],
             parts.lasts[ends],
+            parts.first_at[edges],
+            parts.last_at[ends],
         )
 
 
@@ -121,17 +161,18 @@ def raw_parts(samples: SampleBlock, windows: WindowBlock, series: int) -> Parts:
 def stored(connection: sqlite3.Connection, table: str, series: int, start_ns: int, end_ns: int) -> Parts:
     """Return rollup rows of a series."""
     rows = connection.execute(
-        f"SELECT t0_ns, count, sum, min, max, first, last FROM {table} WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ?",
+        "SELECT t0_ns, count, sum, min, max, first, last, first_ms, last_ms "
+        f"FROM {table} WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ?",
         (series, start_ns, end_ns),
     ).fetchall()
     if not rows:
         return Parts.empty()
     columns = list(zip(*rows, strict=True))
-    return Parts(
-        np.array(columns[0], np.int64),
-        np.array(columns[1], np.int64),
-        *(np.array(column, np.float64) for column in columns[2:]),
-    )
+    times = np.array(columns[0], np.int64)
+    sums, mins, maxs, firsts, lasts = (np.array(column, np.float64) for column in columns[2:7])
+    first_at, last_at = (times + _PLACE * np.array(column, np.int64) for column in columns[7:])
+    counts = np.array(columns[1], np.int64)
+    return Parts(times, counts, sums, mins, maxs, firsts, lasts, first_at, last_at)
 
 
 def dirty_spans(times: I64) -> list[tuple[int, int]]:
@@ -158,7 +199,7 @@ class Refresh:
 def plan(connection: sqlite3.Connection, numbers: Numbers, rows: int) -> Refresh:
     """Recompute what the newest entries of `dirty` name, up to about so many rollup rows."""
     work = Refresh([], [], [])
-    horizon = -(-raw_horizon(connection) // MINUTE) * MINUTE
+    horizon = raw_horizon(connection)
     cache = reading.Cache()
     entries = connection.execute(
         "SELECT id, series_id, t0_ns, t1_ns FROM dirty ORDER BY id DESC LIMIT 1024"
@@ -175,9 +216,37 @@ def plan(connection: sqlite3.Connection, numbers: Numbers, rows: int) -> Refresh
 
 
 def raw_horizon(connection: sqlite3.Connection) -> int:
-    """Return the time before which raw data was deleted: rollups before it are all there is, and stay as they are."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'raw_horizon_ns'").fetchone()
-    return -(1 << 62) if row is None else int(row[0])
+    """Return the time, a whole minute, before which raw data was deleted: rollups before it are all there is."""
+    return _meta(connection, "raw_horizon_ns", MINUTE)
+
+
+def expiry(connection: sqlite3.Connection) -> int:
+    """Return the time, a whole hour, before which nothing is kept, neither raw nor as a rollup."""
+    return _meta(connection, "expiry_ns", HOUR)
+
+
+def _meta(connection: sqlite3.Connection, key: str, unit: int) -> int:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return -(1 << 62) if row is None else -(-int(row[0]) // unit) * unit
+
+
+@dataclass(slots=True)
+class Late:
+    """Aggregates of what came after its raw data would have been deleted, to be added to the rollups."""
+
+    minutes: list[tuple[Any, ...]] = field(default_factory=list)
+    hours: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def add(self, series: int, parts: Parts) -> None:
+        """Take a series' samples and windows, ascending."""
+        self.minutes.extend(reduce(parts, 0, MINUTE).rows(series))
+        self.hours.extend(reduce(parts, 0, HOUR).rows(series))
+
+
+def merge(connection: sqlite3.Connection, late: Late) -> None:
+    """Add late aggregates to the rows. Only in the transaction that takes their batches away: a second time would double them."""
+    connection.executemany(_MERGE.format(table="rollup_1m"), late.minutes)
+    connection.executemany(_MERGE.format(table="rollup_1h"), late.hours)
 
 
 def _recompute(
@@ -202,8 +271,8 @@ def _recompute(
             kept = kept.take((kept.times < start) | (kept.times >= end))
         inside = fresh.take((fresh.times >= first) & (fresh.times < last))
         hours.append(reduce(join([kept, inside]), 0, HOUR))
-    for parts, rows in ((fresh, work.minutes), (join(hours), work.hours)):
-        rows.extend(zip([series] * len(parts), *(column.tolist() for column in parts.columns()), strict=True))
+    work.minutes.extend(fresh.rows(series))
+    work.hours.extend(join(hours).rows(series))
 
 
 def _minutes(
@@ -226,6 +295,9 @@ def _minutes(
 
 def apply(connection: sqlite3.Connection, work: Refresh) -> None:
     """Write recomputed rows."""
-    connection.executemany("INSERT OR REPLACE INTO rollup_1m VALUES (?, ?, ?, ?, ?, ?, ?, ?)", work.minutes)
-    connection.executemany("INSERT OR REPLACE INTO rollup_1h VALUES (?, ?, ?, ?, ?, ?, ?, ?)", work.hours)
+    for table, rows in (("rollup_1m", work.minutes), ("rollup_1h", work.hours)):
+        connection.executemany(
+            f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
     connection.executemany("DELETE FROM dirty WHERE id = ?", [(entry,) for entry in work.ids])

@@ -348,10 +348,9 @@ class SqliteStore:
     async def apply_retention(self, keep: Retention, now_ns: int) -> int:
         """Delete what is past its time, in small pieces; return the rows deleted."""
         deleted = 0
-        if keep.raw_ns is not None:
-            before = now_ns - keep.raw_ns
-            await self.write(lambda db: retention.note_horizon(db, before), Priority.UPKEEP)
-        for rule in (*retention.rules(keep, now_ns), *retention.rollup_rules(keep, now_ns)):
+        async with self._compacting:  # the horizon may not move between the plan and the swap
+            horizon = await self.write(lambda db: retention.note_horizons(db, keep, now_ns), Priority.UPKEEP)
+        for rule in (*retention.rules(keep, now_ns, horizon), *retention.rollup_rules(keep, now_ns)):
             while True:
                 async with (
                     self._compacting
