@@ -12,6 +12,9 @@ pub mod admission;
 pub mod clock;
 pub mod door;
 pub mod events;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host;
 pub mod http;
 pub mod intake;

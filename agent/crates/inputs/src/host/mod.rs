@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::door::Door;
 use crate::intake::{IntakeBuilder, SeriesCache};
 pub use config::{HostConfig, HostError};
+#[cfg(feature = "fuzz")]
+pub(crate) use parse::fuzz as fuzz_parse;
 pub use sampler::Sampler;
 
 /// Takes this host's metrics until `shutdown`.

@@ -256,6 +256,28 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Any text as each of the files: what is read are numbers that can be measured with.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzz(text: &str) {
+    let stat = stat(text);
+    assert!(stat.ticks.is_none_or(|ticks| ticks.iter().all(|ticks| seconds(*ticks).is_finite())));
+    assert!(loadavg(text).is_none_or(|(loads, _)| loads.iter().all(|load| load.is_finite())));
+    assert!(uptime(text).is_none_or(f64::is_finite));
+    assert!(meminfo(text).is_none_or(|memory| memory.total > 0));
+    let _ = vmstat(text);
+    for disk in diskstats(text) {
+        assert!(!disk.name.is_empty());
+        assert!(
+            [disk.read_seconds, disk.write_seconds, disk.busy_seconds].iter().all(|time| time.is_finite())
+        );
+    }
+    assert!(netdev(text).count() <= text.lines().count());
+    assert!(pressure(text).all(|(_, share, total)| share.is_finite() && total.is_finite()));
+    for mount in mounts(text) {
+        assert!(mount.point.len() <= 3 * text.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

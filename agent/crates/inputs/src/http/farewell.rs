@@ -74,8 +74,8 @@ mod tests {
         assert_eq!(first_word(b"AUTH secret-token\n"), b"AUTH");
         assert_eq!(first_word(b"POST /write?p=secret HTTP/9.9"), b"POST");
         assert_eq!(
-            first_word(b"\x10\x20\0\x04MQTT\x04\xc2\0\0\0\x06secret"),
-            b"\x10\x20\0\x04MQTT\x04\xc2\0\0"
+            first_word(b"\x10\x21\0\x04MQTT\x04\xc2\0\0\0\x06secret"),
+            b"\x10\x21\0\x04MQTT\x04\xc2\0\0"
         );
         assert_eq!(first_word(b""), b"");
     }

@@ -224,14 +224,18 @@ fn entries(payload: &[u8]) -> impl Iterator<Item = Entry> + '_ {
     })
 }
 
-fn append(log: &mut Log, entries: &[Entry]) -> Result<(), String> {
+fn payload(entries: &[Entry]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(entries.len() * ENTRY);
     for entry in entries {
         payload.extend_from_slice(&entry.key.to_le_bytes());
         payload.extend_from_slice(&entry.wall.to_le_bytes());
         payload.extend_from_slice(&entry.position.to_le_bytes());
     }
-    log.append(&payload).map_err(|error| error.to_string())?;
+    payload
+}
+
+fn append(log: &mut Log, entries: &[Entry]) -> Result<(), String> {
+    log.append(&payload(entries)).map_err(|error| error.to_string())?;
     log.sync().map_err(|error| error.to_string())?;
     Ok(())
 }
@@ -274,6 +278,20 @@ async fn write(log: Log, mut from: mpsc::Receiver<Entry>, written: watch::Sender
                 return;
             }
         }
+    }
+}
+
+/// Any bytes as a log record: what is read is what would be written, and the table stays within its bound.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    const MAX: usize = 4;
+    let read: Vec<Entry> = entries(bytes).collect();
+    assert_eq!(payload(&read), bytes[..bytes.len() / ENTRY * ENTRY]);
+    let mut table = Table::default();
+    for entry in read {
+        table.insert(entry);
+        table.forget(entry.wall, MAX);
+        assert!(table.order.len() <= MAX && table.keys.len() == table.order.len());
     }
 }
 

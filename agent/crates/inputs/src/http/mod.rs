@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Tokens;
 use crate::door::Door;
 pub use config::{HttpConfig, HttpError};
+#[cfg(feature = "fuzz")]
+pub(crate) use keys::fuzz as fuzz_keys;
 
 /// Opens the port and serves until `shutdown`.
 ///

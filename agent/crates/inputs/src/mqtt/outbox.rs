@@ -182,9 +182,10 @@ impl Outbox {
         if head.qos > 0 {
             let pkid = head.pkid();
             // An id that is still in flight: a client that never acknowledged it stalls itself.
-            let taken =
-                self.window.front().is_some_and(|front| head.number - front.delivery.number >= 65_535)
-                    && self.window.iter().any(|flight| flight.delivery.pkid() == pkid);
+            // After a restart the window may begin with a later number than the queue: received, but not in order.
+            let far = |flight: &InFlight| head.number.abs_diff(flight.delivery.number) >= 30_000;
+            let taken = (self.window.front().is_some_and(far) || self.window.back().is_some_and(far))
+                && self.window.iter().any(|flight| flight.delivery.pkid() == pkid);
             if self.window.len() >= window || taken {
                 return None;
             }
@@ -330,6 +331,25 @@ mod tests {
         assert_eq!(numbers(&mut outbox, 2), [u64::from(pkid(1)) + 1_000, 2]);
         outbox.completed(pkid(1));
         assert_eq!(numbers(&mut outbox, 2), [3]);
+    }
+
+    #[test]
+    fn after_a_restart_what_was_received_out_of_order_is_released_and_the_rest_sent() {
+        let mut outbox = Outbox::default();
+        outbox.restore_released(delivery(2, 2));
+        outbox.push_unbounded(delivery(1, 2));
+        outbox.resume();
+        assert_eq!(numbers(&mut outbox, 5), [u64::from(pkid(2)) + 1_000, 1]);
+    }
+
+    #[test]
+    fn an_id_that_is_still_in_flight_is_not_given_out_again() {
+        let mut outbox = Outbox::default();
+        outbox.push_unbounded(delivery(1, 1));
+        outbox.push_unbounded(delivery(1 + 65_535, 1));
+        assert_eq!(numbers(&mut outbox, 5), [1]);
+        outbox.acknowledged(pkid(1));
+        assert_eq!(numbers(&mut outbox, 5), [65_536]);
     }
 
     #[test]

@@ -29,6 +29,9 @@ use super::bytes::{BadEntry, Fields, put};
 use crate::mqtt::message::{Message, Properties};
 use crate::mqtt::router::Options;
 
+/// Highest number of a delivery that is read back.
+const MAX_NUMBER: u64 = 1 << 62;
+
 /// One recipient of a queued message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
@@ -237,7 +240,7 @@ impl Entry {
                 expiry: f.u32()?,
                 since: f.u64()?,
                 away: f.i64()?,
-                next: f.u64()?,
+                next: number(&mut f)?,
             },
             4 => Self::Ended { client: f.text()?.into() },
             5 => {
@@ -258,8 +261,8 @@ impl Entry {
                 let to = (0..f.count(18)?).map(|_| recipient(&mut f)).collect::<Result<_, _>>()?;
                 Self::Queued { message, to }
             }
-            10 => Self::Received { client: f.text()?.into(), number: f.u64()? },
-            11 => Self::Done { client: f.text()?.into(), number: f.u64()? },
+            10 => Self::Received { client: f.text()?.into(), number: number(&mut f)? },
+            11 => Self::Done { client: f.text()?.into(), number: number(&mut f)? },
             12 => Self::Released { client: f.text()?.into(), pkid: f.u16()?, position: f.u64()? },
             13 => {
                 let client = f.text()?.into();
@@ -290,10 +293,24 @@ fn flag(f: &mut Fields<'_>) -> Result<bool, BadEntry> {
     f.u8().and_then(|flag| if flag <= 1 { Ok(flag == 1) } else { Err(BadEntry) })
 }
 
+/// A delivery's number. Counted up from 1 none gets this far: it can be added to.
+fn number(f: &mut Fields<'_>) -> Result<u64, BadEntry> {
+    f.u64().and_then(|number| if number <= MAX_NUMBER { Ok(number) } else { Err(BadEntry) })
+}
+
 fn recipient(f: &mut Fields<'_>) -> Result<Recipient, BadEntry> {
-    let (client, number, qos, retain) = (f.text()?.into(), f.u64()?, qos(f)?, flag(f)?);
+    let (client, number, qos, retain) = (f.text()?.into(), number(f)?, qos(f)?, flag(f)?);
     let ids = (0..f.count(4)?).map(|_| f.u32()).collect::<Result<_, _>>()?;
     Ok(Recipient { client, number, qos, retain, ids })
+}
+
+/// What is there; what isn't there must be empty.
+fn present<T: AsRef<[u8]> + ?Sized>(there: bool, value: &T) -> Result<Option<&T>, BadEntry> {
+    match (there, value.as_ref().is_empty()) {
+        (true, _) => Ok(Some(value)),
+        (false, true) => Ok(None),
+        (false, false) => Err(BadEntry),
+    }
 }
 
 fn put_message(out: &mut Vec<u8>, message: &Message) {
@@ -337,9 +354,9 @@ fn message(f: &mut Fields<'_>) -> Result<Arc<Message>, BadEntry> {
             if there > 7 {
                 return Err(BadEntry);
             }
-            let content_type = Some(f.text()?.to_owned()).filter(|_| there & 1 != 0);
-            let response_topic = Some(f.text()?.to_owned()).filter(|_| there & 2 != 0);
-            let correlation_data = Some(Bytes::copy_from_slice(f.bytes()?)).filter(|_| there & 4 != 0);
+            let content_type = present(there & 1 != 0, f.text()?)?.map(str::to_owned);
+            let response_topic = present(there & 2 != 0, f.text()?)?.map(str::to_owned);
+            let correlation_data = present(there & 4 != 0, f.bytes()?)?.map(Bytes::copy_from_slice);
             let user = (0..f.count(8)?)
                 .map(|_| Ok((f.text()?.to_owned(), f.text()?.to_owned())))
                 .collect::<Result<_, BadEntry>>()?;

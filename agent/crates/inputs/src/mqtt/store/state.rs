@@ -367,6 +367,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_number_that_no_delivery_gets_and_a_property_that_is_not_there_are_refused() {
+        let with = |number| {
+            let mut bytes = Vec::new();
+            Entry::Done { client: "c".into(), number }.encode(&mut bytes);
+            Entry::decode(&bytes)
+        };
+        assert!(with(1).is_ok());
+        assert!(with(u64::MAX).is_err());
+        let properties =
+            Some(Box::new(Properties { content_type: Some("x".into()), ..Properties::default() }));
+        let message = Message {
+            topic: "t".into(),
+            payload: Bytes::new(),
+            qos: 0,
+            retain: true,
+            expires: None,
+            properties,
+            publisher: "p".into(),
+        };
+        let mut bytes = Vec::new();
+        Entry::Retained(Arc::new(message)).encode(&mut bytes);
+        // Behind topic, payload, qos and flags, expiry, publisher and the format: which properties are there.
+        let there = 1 + 5 + 4 + 2 + 8 + 5 + 1;
+        assert_eq!(std::mem::replace(&mut bytes[there], 0), 1);
+        assert!(Entry::decode(&bytes).is_err());
+    }
+
     fn session(since: Position) -> State {
         let mut state = State::default();
         let session =
