@@ -41,7 +41,7 @@ class Flag(IntEnum):
 class Cause(IntEnum):
     """One term of the loss ledger; the codes are those of the agent (telemetry::Cause) and never change.
 
-    received = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight.
+    received + derived = rejected + deduplicated + reduced + shipped (`balance` checks it); shipped = stored + expired + overflowed + damaged + in flight.
     """
 
     RECEIVED = 1
@@ -453,13 +453,27 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LossRow:
-    """How many readings of one agent met one cause, and the event times that they lie between."""
+    """How many readings of one agent met one cause, and the event times that they lie between; 0: unknown.
+
+    Counts that came without a reading have no event time: theirs is when they came.
+    """
 
     agent: str
     cause: str
     count: int
     first_ns: int
     last_ns: int
+
+
+def balance(rows: Sequence[LossRow]) -> dict[str, int]:
+    """Return received + derived - rejected - deduplicated - reduced - shipped by agent: 0 when its books balance."""
+    out: dict[str, int] = {}
+    for row in rows:
+        out[row.agent] = out.get(row.agent, 0) + _SIDE.get(row.cause.partition("_")[0], 0) * row.count
+    return out
+
+
+_SIDE = {"received": 1, "derived": 1, "rejected": -1, "deduplicated": -1, "reduced": -1, "shipped": -1}
 
 
 @dataclass(frozen=True, slots=True)

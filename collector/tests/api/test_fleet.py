@@ -62,9 +62,10 @@ async def test_one_agent_shows_its_status_devices_and_losses(api: Running) -> No
     assert [device["device"] for device in answer["devices"]] == ["d0"]
     lost = {row["cause"]: row["count"] for row in answer["loss"]}
     assert lost["overflowed"] == 7
+    assert answer["balance"] == 0
     everything = (await api.get("/loss"))["loss"]
     assert {row["agent"] for row in everything} >= {"a1"}
-    assert (await api.get("/loss", agent="nobody"))["loss"] == []
+    assert await api.get("/loss", agent="nobody") == {"loss": [], "balance": {}}
 
 
 async def test_an_agent_with_a_slash_or_markup_in_its_name_can_be_asked_for(api: Running) -> None:

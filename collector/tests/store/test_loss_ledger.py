@@ -11,7 +11,7 @@ from telemetryx.store import migrations
 from telemetryx.store.interface import Store
 from telemetryx.store.sqlite import connection
 from telemetryx.store.sqlite.store import SqliteStore
-from telemetryx.types import BatchKey, Cause, LossFrame, LossRow
+from telemetryx.types import BatchKey, Cause, LossFrame, LossRow, balance
 from telemetryx.wire.payload import Payload
 
 EPOCH = bytes(range(16))
@@ -70,6 +70,22 @@ async def test_what_is_stored_has_its_range(store: Store) -> None:
     late = Payload(samples({1: [(T0 - SECOND, 0.0)]}), events=events((T0 + 5 * SECOND, 9, "s", "b", {})))
     await store.commit([decoded(key(2), late, DEFS), decoded(key(3), Payload(counts={Cause.RECEIVED: 1}))])
     assert (await times(store))["stored"] == (4, T0 - SECOND, T0 + 5 * SECOND)
+
+
+async def test_the_books_balance_when_every_reading_is_accounted_for(store: Store) -> None:
+    """Received + derived = rejected + deduplicated + reduced + shipped; what is lost on the way was shipped."""
+    counts = {Cause.RECEIVED: 1_000, Cause.DERIVED: 14, Cause.SHIPPED: 614, Cause.REDUCED_WINDOW: 200}
+    counts |= {Cause.REDUCED_DEADBAND: 150, Cause.REJECTED_TIME: 20, Cause.REJECTED_LIMIT: 10}
+    counts |= {Cause.DEDUPLICATED: 15, Cause.DEDUPLICATED_RETAINED: 5}
+    await store.commit([decoded(key(1), Payload(counts=counts))])
+    dropped = {Cause.RECEIVED: 30, Cause.SHIPPED: 30, Cause.OVERFLOWED: 30}
+    await store.commit_loss([LossFrame(key(2), T0, T0, dropped)])
+    assert balance(await store.loss()) == {"a": 0}
+    await store.commit([decoded(key(3), Payload(counts={Cause.RECEIVED: 5, Cause.SHIPPED: 3}))])
+    await store.commit(
+        [decoded(BatchKey("b", EPOCH, 1), Payload(counts={Cause.DERIVED: 2, Cause.SHIPPED: 3}))]
+    )
+    assert balance(await store.loss()) == {"a": 2, "b": -1}
 
 
 async def test_a_store_of_before_gets_the_range_of_what_it_holds(

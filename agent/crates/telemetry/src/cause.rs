@@ -1,6 +1,6 @@
 //! Causes: why a reading is not (yet) a stored one, and how many there were of each.
 //!
-//! The loss ledger's equation: received = rejected + deduplicated + reduced + shipped;
+//! The loss ledger's equation: received + derived = rejected + deduplicated + reduced + shipped;
 //! shipped = stored + expired + overflowed + damaged + in flight. Counts travel in the batches,
 //! so they are stored exactly once like the readings they speak of.
 

@@ -97,7 +97,7 @@ class AgentParams(Model):
 
 
 class Loss(Model):
-    """Readings that were lost, of one cause."""
+    """What became of readings: those of one cause."""
 
     agent: str
     """Whose readings."""
@@ -106,9 +106,9 @@ class Loss(Model):
     count: int
     """How many."""
     first_ns: Nanoseconds | None
-    """Their earliest event time, where it is known."""
+    """Their earliest event time, where it is known; of counts that came without a reading, their arrival."""
     last_ns: Nanoseconds | None
-    """Their latest event time, where it is known."""
+    """Their latest event time, likewise."""
 
 
 class Device(Model):
@@ -131,6 +131,8 @@ class AgentAnswer(Agent):
 
     loss: list[Loss]
     """Its loss ledger."""
+    balance: int
+    """received + derived - rejected - deduplicated - reduced - shipped: 0 when its books balance."""
     status: dict[str, Any]
     """What it said about itself last, in its own words."""
     devices: list[Device]
@@ -461,6 +463,8 @@ class LossAnswer(Model):
 
     loss: list[Loss]
     """One row an agent and cause."""
+    balance: dict[str, int]
+    """By agent, received + derived - rejected - deduplicated - reduced - shipped: 0 when its books balance."""
 
 
 class ModelRow(Model):

@@ -9,6 +9,9 @@ from telemetryx.cli.client import Client, Params
 from telemetryx.cli.output import Format
 
 Row = dict[str, Any]
+BALANCE = (
+    "balance = received + derived - rejected - deduplicated - reduced - shipped: 0 when the books balance"
+)
 
 
 def agents(client: Client, params: Params, how: Format) -> None:
@@ -24,8 +27,8 @@ def agents(client: Client, params: Params, how: Format) -> None:
             "last seen": output.ago(row["last_seen_ns"]),
             "last event": output.ago(row["last_event_ns"]),
             "backlog": output.size(row["backlog_bytes"]),
-            "skew ms": row["skew_ms"],
-            "readings/s": row["rate"],
+            "skew ms": None if row["skew_ms"] is None else round(row["skew_ms"], 1),
+            "readings/s": round(row["rate"], 1),
             "series": row["series"],
             "version": row["version"],
         }
@@ -100,7 +103,11 @@ def loss(client: Client, params: Params, how: Format) -> None:
             "to": output.moment(row["last_ns"]),
         }
 
-    _print(answer, answer["loss"], how, shown)
+    balances = [
+        {"agent": agent, "cause": "balance", "count": left, "from": None, "to": None}
+        for agent, left in sorted(answer["balance"].items())
+    ]
+    _print(answer, answer["loss"], how, shown, BALANCE, balances)
 
 
 def rules(client: Client, how: Format) -> None:
@@ -138,6 +145,7 @@ def _print(
     how: Format,
     shown: Callable[[Row], Row],
     title: str = "",
+    below: Sequence[Row] = (),
 ) -> None:
     if how is Format.JSON:
         output.write_json(answer)
@@ -146,7 +154,7 @@ def _print(
     elif how is Format.CSV:
         output.write_csv((list(row.values()) for row in rows), list(rows[0]) if rows else [])
     elif rows:
-        table = [shown(row) for row in rows]
+        table = [*(shown(row) for row in rows), *below]
         output.table(table, list(table[0]), title)
     else:
         output.nothing("nothing to show" + (f" ({title})" if title else ""))

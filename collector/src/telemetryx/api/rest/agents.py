@@ -8,7 +8,7 @@ from telemetryx.api.rest import shapes
 from telemetryx.api.route import Route, shown
 from telemetryx.api.world import World
 from telemetryx.store.interface import AgentQuery, DeviceQuery
-from telemetryx.types import AgentState
+from telemetryx.types import AgentState, balance
 
 MAX_DEVICES_OF_AGENT = 1_000
 
@@ -39,9 +39,11 @@ async def agent(world: World, params: models.AgentParams) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"no agent is called {shown(params.name)}", "GET /api/v1/agents lists them")
     devices, _ = await world.store.devices(DeviceQuery(agent=row.name, limit=MAX_DEVICES_OF_AGENT))
+    ledger = await world.store.loss(row.name)
     return {
         **shapes.agent(row),
-        "loss": [shapes.loss(item) for item in await world.store.loss(row.name)],
+        "loss": [shapes.loss(item) for item in ledger],
+        "balance": balance(ledger).get(row.name, 0),
         "status": shapes.status(row),
         "devices": [shapes.device(item) for item in devices],
     }
@@ -57,7 +59,8 @@ async def devices(world: World, params: models.DevicesParams) -> dict[str, Any]:
 
 async def loss(world: World, params: models.LossParams) -> dict[str, Any]:
     """Return the loss ledger."""
-    return {"loss": [shapes.loss(row) for row in await world.store.loss(params.agent)]}
+    ledger = await world.store.loss(params.agent)
+    return {"loss": [shapes.loss(row) for row in ledger], "balance": balance(ledger)}
 
 
 ROUTES = (

@@ -43,12 +43,13 @@ function body(agent) {
     <dl class="facts">
       <dt>Last seen</dt><dd>${format.ago(agent.last_seen_ns)} <span class="soft">${format.at(agent.last_seen_ns)}</span></dd>
       <dt>Last event</dt><dd>${format.ago(agent.last_event_ns)} <span class="soft">${format.at(agent.last_event_ns)}</span></dd>
-      <dt>Backlog</dt><dd>${agent.backlog_batches ? `${format.bytes(agent.backlog_bytes)} in ${agent.backlog_batches} batches, oldest ${format.ago(agent.oldest_ns)}` : "nothing waits"}</dd>
-      <dt>Clock skew</dt><dd>${agent.skew_ms === null ? "unknown" : `${format.number(agent.skew_ms)} ms`}</dd>
+      <dt>Backlog</dt><dd>${agent.backlog_batches ? `${format.bytes(agent.backlog_bytes)} in ${format.number(agent.backlog_batches)} ${agent.backlog_batches === 1 ? "batch" : "batches"}, oldest ${format.ago(agent.oldest_ns)}` : "nothing waits"}</dd>
+      <dt>Clock skew</dt><dd>${agent.skew_ms === null ? "unknown" : `${format.number(Math.round(agent.skew_ms * 10) / 10)} ms`}</dd>
       <dt>Readings/s</dt><dd>${format.number(agent.rate)}</dd>
     </dl>
     <h2>Loss ledger</h2>
-    <div class="scroll" role="group" tabindex="0" aria-label="Loss ledger"><table><caption>received = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight</caption>
+    <p>Balance ${format.number(agent.balance)} <span class="soft">${agent.balance === 0 ? "every reading is accounted for" : "received + derived is not what the other terms of the first equation add up to"}</span></p>
+    <div class="scroll" role="group" tabindex="0" aria-label="Loss ledger"><table><caption>received + derived = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight</caption>
       <thead><tr><th scope="col">Cause</th><th scope="col" class="number">Readings</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
       <tbody>${agent.loss.map((row) => html`<tr><th scope="row">${row.cause.replaceAll("_", " ")}</th><td class="number">${format.number(row.count)}</td><td>${row.first_ns ? format.at(row.first_ns) : "–"}</td><td>${row.last_ns ? format.at(row.last_ns) : "–"}</td></tr>`)}</tbody></table></div>
     ${status.inputs ? html`<h2>Inputs</h2><div class="scroll" role="group" tabindex="0" aria-label="Inputs"><table><caption>As the agent said last</caption>
