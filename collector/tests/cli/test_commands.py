@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from reference_agent import decoded
 from running import T0, Field, S, key
 from telemetryx import app, config
 from telemetryx.api.delay import Delay
 from telemetryx.api.live.hub import Hub
 from telemetryx.clock import ManualClock
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.types import BatchKey, Cause
+from telemetryx.wire.payload import Payload
 
 NASTY = "pump\x1b[31m<b>'; DROP TABLE series;--"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -45,6 +48,12 @@ async def _fill(folder: Path) -> None:
         },
         events=[(T0, 17, "plc", "watchdog \x1b[2J expired", {"n": 1})],
     )
+    # Real books: of 12 readings 3 were rejected, 1 came twice, 6 went into 2 windows that the agent made, 2 were kept.
+    books = {Cause.RECEIVED: 12, Cause.DERIVED: 2, Cause.REJECTED_SYNTAX: 3, Cause.DEDUPLICATED: 1}
+    books |= {Cause.REDUCED_WINDOW: 6, Cause.SHIPPED: 4}
+    for name, counts in (("edge", books), ("leaky", {Cause.RECEIVED: 9, Cause.SHIPPED: 2})):
+        await store.commit([decoded(BatchKey(name, b"c" * 16, 1), Payload(counts=counts))])
+    await store.session_opened("skewed", "127.0.0.1:1", "0.1.0", {}, -2.62174)
     await store.close()
 
 
@@ -138,8 +147,58 @@ def test_no_collector_is_exit_code_3_with_the_remedy(run: Run) -> None:
     """Whether refused, no name, or no HTTP."""
     for url in ("http://127.0.0.1:1", "http://no.such.host.invalid:8420"):
         assert "telemetryx collector" in run("agents", status=3, url=url).stderr
+        said = json.loads(run("agents", "--json", status=3, url=url).stderr)["error"]
+        assert said["code"] == "unreachable"
+        assert "telemetryx collector" in said["hint"]
     run("agents", status=2, url="ftp://x")
     run("agents", status=2, url="http://127.0.0.1:notaport")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (("query", "nothing", "--json"), 1, "no"),
+        (("query", "nothing", "-f", "ndjson"), 1, "no"),
+        (("query", "temperature{", "--json"), 2, "usage"),
+        (("query", "--json"), 2, "usage"),
+        (("agents", "--json", "--nonsense"), 2, "usage"),
+        (("agents", "--limit", "many", "--format=json"), 2, "usage"),
+        (("nonsense", "--json"), 2, "usage"),
+        (("store", "stats", "--json", "--config", "/nowhere.toml"), 2, "usage"),
+    ],
+)
+def test_a_program_that_asks_for_json_gets_errors_as_json(
+    run: Run, arguments: tuple[str, ...], status: int, code: str
+) -> None:
+    """One document on stderr, in the API's shape, with the exit code that people get."""
+    said = json.loads(run(*arguments, status=status).stderr)["error"]
+    assert said["code"] == code
+    assert said["message"]
+    plain = [part for part in arguments if "json" not in part and part != "-f"]
+    if plain != list(arguments):
+        assert not run(*plain, status=status).stderr.startswith("{")
+
+
+def test_the_loss_ledger_ends_with_its_balance(run: Run) -> None:
+    """For people a row an agent, for programs a number an agent: 0 when every reading is accounted for."""
+    answer = json.loads(run("loss", "--json").stdout)
+    assert answer["balance"] == {"edge": 0, "leaky": 7}
+    rows = [line.split() for line in run("loss").stdout.splitlines()]
+    assert ["edge", "balance", "0", "-", "-"] in rows
+    assert ["leaky", "balance", "7", "-", "-"] in rows
+    rejects = next(row for row in rows if row[:3] == ["edge", "rejected", "syntax"])
+    assert rejects[3] == "3"
+    assert rejects[4].startswith("2026-03-01T10:00:00")
+
+
+def test_the_fleet_is_shown_in_figures_that_a_person_reads(run: Run) -> None:
+    """A clock's skew is rounded to a tenth of a millisecond, and one batch is one batch."""
+    printed = run("agents").stdout
+    assert "-2.6 " in printed
+    assert "-2.62174" not in printed
+    assert (
+        json.loads(run("agents", "--filter", "skewed", "--json").stdout)["agents"][0]["skew_ms"] == -2.62174
+    )
 
 
 @pytest.mark.parametrize("command", ["agents", "series", "events", "alerts", "loss"])

@@ -5,9 +5,12 @@ Exit codes: 0 done; 1 it ran and the answer is no (nothing matched, a check fail
 reached; 4 it refused; 130 interrupted.
 """
 
+import itertools
+import json
 import sys
+from collections.abc import Sequence
 
-from telemetryx.cli.errors import CliError
+from telemetryx.cli.errors import CliError, Exit
 
 
 def main() -> None:
@@ -15,8 +18,13 @@ def main() -> None:
     from telemetryx.cli.commands import app
 
     try:
-        app()
+        if wants_json(sys.argv[1:]):
+            _as_json()
+        else:
+            app()
     except CliError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
         sys.stderr.write(f"telemetryx: {error.message}\n")
         if error.hint:
             sys.stderr.write(f"  {error.hint}\n")
@@ -27,3 +35,43 @@ def main() -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether a program reads the answer, so that errors are JSON too: --json, or --format json or ndjson."""
+    options = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    if "--json" in options:
+        return True
+    formats = [two for one, two in itertools.pairwise(options) if one in {"-f", "--format"}]
+    formats += [one.removeprefix("--format=") for one in options if one.startswith("--format=")]
+    formats += [one.removeprefix("-f") for one in options if one.startswith("-f")]
+    return any(one in {"json", "ndjson"} for one in formats)
+
+
+def _as_json() -> None:
+    """Run the command line with errors as `{"error": {...}}` on stderr, wrong use among them; exit codes are the same."""
+    import typer
+
+    from telemetryx.cli.commands import app
+
+    # Typer has its own copy of click, under a private name; its errors' class is the base of this public one.
+    wrong_use: type[Exception] = next(
+        base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+    )
+    try:
+        sys.exit(app(standalone_mode=False))
+    except CliError as error:
+        _complain(error.code, error.message, error.hint, error.problems)
+    except typer.Abort:
+        sys.exit(130)
+    except wrong_use as error:
+        message = getattr(error, "format_message", error.__str__)()
+        _complain(Exit.USAGE, message, "--help lists commands and options")
+
+
+def _complain(code: int, message: str, hint: str, problems: Sequence[str] = ()) -> None:
+    error: dict[str, object] = {"code": Exit(code).name.lower(), "message": message, "hint": hint}
+    if problems:
+        error["problems"] = list(problems)
+    sys.stderr.write(json.dumps({"error": error}) + "\n")
+    sys.exit(code)

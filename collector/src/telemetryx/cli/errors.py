@@ -1,5 +1,6 @@
 """What a command ends with when it can't do its work: a sentence, a remedy, an exit code."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -15,9 +16,12 @@ class Exit(IntEnum):
 class CliError(Exception):
     """A command's failure, for a person."""
 
-    def __init__(self, message: str, hint: str = "", code: Exit = Exit.NO) -> None:
-        """Keep the parts; main() prints them."""
+    def __init__(
+        self, message: str, hint: str = "", code: Exit = Exit.NO, problems: Sequence[str] = ()
+    ) -> None:
+        """Keep the parts; main() prints them, as sentences or as JSON. `problems` are the single ones, a line each."""
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code
+        self.problems = tuple(problems)

@@ -108,6 +108,11 @@ def number(value: float) -> str:
     return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"  # noqa: PLR2004
 
 
+def count(amount: int, one: str, many: str | None = None) -> str:
+    """Write a number of things with their noun: 1 batch, 2 batches. The plural is the noun with an s when left out."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
 def size(count: int) -> str:
     """Write bytes in the unit that fits."""
     amount = float(count)

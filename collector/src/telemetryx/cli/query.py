@@ -51,7 +51,7 @@ def run(client: Client, question: Question, how: Format) -> None:
         begin, end = output.moment(answer["start_ns"]), output.moment(answer["end_ns"])
         rows = [_summary(line) for line in answer["series"]]
         output.table(rows, list(rows[0]), f"{begin} to {end}, {question.agg} of {step}")
-    for warning in answer["warnings"]:
+    for warning in answer["warnings"] if how is not Format.JSON else ():
         output.nothing(warning)
     if not answer["series"]:
         raise CliError(

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     # Pydantic loads in a fifth of a second: only when a configuration is read.
     from telemetryx.config import Settings
 
+#: After this long a thread that waits for the interpreter gets it.
+SWITCH_S = 0.0005
+
 
 def collector(path: Path | None) -> None:
     """Run until SIGTERM or Ctrl-C; a second Ctrl-C doesn't wait."""
@@ -20,6 +23,9 @@ def collector(path: Path | None) -> None:
 
     settings = settings_of(path)
     logs.configure(settings.collector.log_level, settings.collector.log_format)
+    # The writer's thread and the event loop hand the interpreter to each other at each commit: what waits
+    # for it shouldn't do so for Python's 5 ms.
+    sys.setswitchinterval(SWITCH_S)
     try:
         asyncio.run(app.run(settings))
     except app.StartError as error:
@@ -65,10 +71,9 @@ def settings_of(path: Path | None) -> "Settings":
     try:
         return config.load(path)
     except config.ConfigError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"{problem}\n")
         raise CliError(
             f"the configuration has {len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}",
             "`telemetryx config reference` prints every key with its meaning",
             Exit.USAGE,
+            [str(problem) for problem in error.problems],
         ) from error

@@ -26,9 +26,8 @@ def verify(config: Path | None, *, as_json: bool) -> None:
         for problem in problems:
             print(printable(problem))
     if problems:
-        count = len(problems)
         raise CliError(
-            f"{path} has {count} problem{'s' if count > 1 else ''}",
+            f"{path} has {output.count(len(problems), 'problem')}",
             "restore a backup, or export what can be read",
         )
     if not as_json:
@@ -50,7 +49,10 @@ def stats(config: Path | None, *, as_json: bool) -> None:
         ("series", f"{usage.series:,}"),
         ("samples", f"{usage.batch_samples + usage.chunk_samples:,}"),
         ("  in chunks", f"{usage.chunk_samples:,} ({_each(usage.chunk_bytes, usage.chunk_samples)})"),
-        ("  in batches as shipped", f"{usage.batch_samples:,} in {usage.batches:,} batches"),
+        (
+            "  in batches as shipped",
+            f"{usage.batch_samples:,} in {output.count(usage.batches, 'batch', 'batches')}",
+        ),
         ("windows", f"{usage.windows:,}"),
         ("events", f"{usage.events:,}"),
         ("newest commit", f"{usage.cursor:,}"),
