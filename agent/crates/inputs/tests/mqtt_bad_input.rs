@@ -280,6 +280,38 @@ async fn violations_before_and_after_connect_are_counted_by_cause_and_kept_with_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publish_to_a_topic_of_the_server_is_refused_and_counted() {
+    let (front, mut witness) = scene(13, MqttConfig::default()).await;
+    witness.subscribe("$share/g/#", 1).await;
+    let (mut five, _) = Client::open(front.address, &Connect::v5("five")).await;
+    let mut three = front.connect("three").await;
+    let topics = ["$share/g/t", "$share", "$SYS/broker/uptime", "$other/x"];
+    for (at, topic) in topics.into_iter().enumerate() {
+        // 0x87: not authorized. 3.1.1 has no word for it.
+        five.publish(topic, "1", 1, 9).await;
+        assert_eq!(five.next().await, Packet(0x40, vec![0, 9, 0x87]), "{topic}");
+        three.publish(topic, "1", 2, 9).await;
+        assert_eq!(three.next().await, ack(PUBREC, 9));
+        three.ack(PUBREL, 9).await;
+        assert_eq!(three.next().await, ack(PUBCOMP, 9));
+        let last = refused(&front, Cause::RejectedForbidden, 2 * at as u64 + 2);
+        assert!(last.reason.contains(&format!("may not publish to {topic:?}")), "{last:?}");
+    }
+    // Nor by way of a will or as a retained value.
+    for topic in topics {
+        drop(Client::open(front.address, &Connect::new("will").will(topic, "1", 0, true)).await);
+        five.publish_with(topic, "1", 1, 0).await;
+    }
+    five.nothing().await;
+    assert_eq!(five.subscribe("$other/#", 0).await, 0);
+    five.nothing().await;
+    assert!(front.values().is_empty());
+    witness.nothing().await;
+    unharmed(&front, &mut witness).await;
+    front.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_or_falls_silent_is_no_violation() {
     let (front, mut witness) = scene(11, MqttConfig::default()).await;
     let mut silent = Connect::new("silent");

@@ -68,7 +68,7 @@ fn fill_one(pattern: &str, user: &str, client: &str) -> String {
 /// What one connection may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Anything but publishing to `$SYS` (a client on this host without a name).
+    /// Anything but publishing to a topic that begins with `$` (a client on this host without a name).
     All,
     /// What the user's lists say.
     Listed {
@@ -88,9 +88,10 @@ impl Rights {
         }
     }
 
-    /// May it publish to this topic?
+    /// May it publish to this topic? Those that begin with `$` are the server's: `$SYS` tells of it, and `$share/g/t`
+    /// is no topic but a way to subscribe.
     pub fn may_write(&self, name: &str) -> bool {
-        if name == "$SYS" || name.starts_with("$SYS/") {
+        if name.starts_with('$') {
             return false;
         }
         match self {
@@ -155,9 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_publishes_to_sys() {
-        assert!(!Rights::All.may_write("$SYS/broker/uptime"));
-        assert!(!rights(&[], &["$SYS/#"], "c").may_write("$SYS/x"));
-        assert!(Rights::All.may_write("$other/x"));
+    fn nobody_publishes_to_a_topic_of_the_server() {
+        for name in ["$SYS/broker/uptime", "$share/g/t", "$share", "$other/x", "$"] {
+            assert!(!Rights::All.may_write(name), "{name}");
+            assert!(!rights(&[], &["#", "$SYS/#", "$share/#", name], "c").may_write(name), "{name}");
+        }
+        assert!(Rights::All.may_write("price/$"));
     }
 }
