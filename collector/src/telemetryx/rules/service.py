@@ -108,6 +108,14 @@ class RulesService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Judge until `stop` is set. What goes wrong in the store is tried again; nothing is skipped meanwhile."""
+        ending = asyncio.create_task(self._wake_at(stop), name="rules-stop")
+        try:
+            await self._run(stop)
+        finally:
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         pause = 0.0
         started = ask = False
         next_link = next_forget = next_poll = 0
@@ -128,9 +136,10 @@ class RulesService:
             except StoreError as error:
                 pause = min(max(2 * pause, 0.25), _WORST_PAUSE)
                 log.warning("rules_wait_for_store", error=str(error), retry_in_s=pause)
-                await self._sleep(stop, pause)
+                await _within(pause, stop)
                 continue
-            if not busy and not await self._sleep(stop, self._idle_s(next_link)):
+            # A stop that came during start() was cleared from the wake-up by step().
+            if not busy and not stop.is_set() and not await _within(self._idle_s(next_link), self._wake):
                 now = self._clock.mono_ns()
                 if now >= next_poll:
                     next_poll = now + POLL_NS
@@ -139,6 +148,10 @@ class RulesService:
             # Without it the next start judges the last second again.
             with contextlib.suppress(StoreError):
                 await self._engine.save()
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
 
     async def start(self) -> None:
         """Load what the store remembers; run() does it."""
@@ -168,17 +181,6 @@ class RulesService:
         if due is not None:
             waits.append(due - self._clock.now_ns())
         return max(min(waits), 1_000_000) / 1e9
-
-    async def _sleep(self, stop: asyncio.Event, seconds: float) -> bool:
-        """Wait for a commit, the time, or the end; False when only time passed."""
-        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self._wake.wait())]
-        try:
-            done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            return bool(done)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
     # --- for api/
 
@@ -283,6 +285,15 @@ class RulesService:
     def cursor(self) -> int:
         """Return the number of the last commit that was judged, for /metrics."""
         return self._engine.cursor
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for an event; False when the time was over before."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def _state(rule: AnyRule, running: RuleState | None) -> str:
