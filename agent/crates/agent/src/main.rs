@@ -38,6 +38,7 @@ Examples:
   telemetryx-agent status --json | jq .spool.batches
   telemetryx-agent tap | grep temperature
 
+With --json an error is JSON too, on standard error.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration can't be used, 4 no agent is running there."
 )]
 struct Cli {
@@ -92,6 +93,16 @@ enum Command {
     HashPassword,
 }
 
+impl Command {
+    /// Whether answers, errors too, are for a program.
+    fn json(&self) -> bool {
+        match self {
+            Self::Check { json, .. } | Self::Status { json, .. } | Self::Tap { json, .. } => *json,
+            Self::Run(_) | Self::Config { .. } | Self::HashPassword => false,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 struct At {
     /// The config file.
@@ -104,13 +115,20 @@ const NOT_RUNNING: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let json = cli.command.json();
     match dispatch(cli.command) {
         Ok(code) => code,
         // A reader that closed its end (`| head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say_error(&causes(&error));
-            if error.is::<config::ConfigError>() { ExitCode::from(CONFIG_REFUSED) } else { ExitCode::FAILURE }
+            say_error(&causes(&error), json);
+            if error.is::<config::ConfigError>() {
+                ExitCode::from(CONFIG_REFUSED)
+            } else if matches!(error.downcast_ref(), Some(client::ClientError::NotRunning { .. })) {
+                ExitCode::from(NOT_RUNNING)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -126,11 +144,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { at, json } => return check(&at.config, json),
         Command::Status { at, json, rejects } => {
             let config = Config::load(&at.config)?;
-            return answered(client::status(&config.agent.data_dir, json, rejects));
+            client::status(&config.agent.data_dir, json, rejects)?;
         }
         Command::Tap { at, json, count } => {
             let config = Config::load(&at.config)?;
-            return answered(client::tap(&config.agent.data_dir, json, count));
+            client::tap(&config.agent.data_dir, json, count)?;
         }
         Command::Config { reference, schema } => {
             let text = match (reference, schema) {
@@ -159,21 +177,10 @@ fn check(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         match &result {
             Ok(config) => writeln!(out, "{}: fine (agent {})", path.display(), config.agent.name)?,
-            Err(error) => say_error(&error.to_string()),
+            Err(error) => say_error(&error.to_string(), false),
         }
     }
     Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIG_REFUSED) })
-}
-
-fn answered(result: Result<(), client::ClientError>) -> anyhow::Result<ExitCode> {
-    match result {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error @ client::ClientError::NotRunning { .. }) => {
-            say_error(&error.to_string());
-            Ok(ExitCode::from(NOT_RUNNING))
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// An error with its causes, each said once: many say theirs themselves.
@@ -189,9 +196,13 @@ fn causes(error: &anyhow::Error) -> String {
     text
 }
 
-fn say_error(text: &str) {
+fn say_error(text: &str, json: bool) {
+    let text = match json {
+        true => serde_json::json!({"error": text}).to_string(),
+        false => format!("telemetryx-agent: {text}"),
+    };
     // Nothing can be said when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "telemetryx-agent: {text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
