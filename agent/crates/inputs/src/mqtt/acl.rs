@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use super::config::UserConfig;
+use super::config::{MqttConfig, UserConfig};
 use super::topic::{self, InvalidTopic};
 
 /// A list of filters with `%u` and `%c` filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns(Vec<String>);
 
 impl Patterns {
@@ -85,6 +85,19 @@ impl Rights {
         Self::Listed {
             write: Arc::new(Patterns::fill(&user.write, &user.name, client)),
             read: Arc::new(Patterns::fill(&user.read, &user.name, client)),
+        }
+    }
+
+    /// The rights of a session whose client is not here: what the configuration gives whom it belongs to.
+    pub fn of_session(config: &MqttConfig, user: Option<&str>, client: &str) -> Self {
+        let nothing = || Self::Listed { write: Arc::default(), read: Arc::default() };
+        match user {
+            None if config.allows_anonymous() => Self::All,
+            None => nothing(),
+            Some(name) => {
+                let user = config.users.iter().find(|user| user.name == name);
+                user.map_or_else(nothing, |user| Self::of(user, client))
+            }
         }
     }
 

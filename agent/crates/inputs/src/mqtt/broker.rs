@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use telemetry::Position;
 use tokio::sync::Notify;
 
+use super::acl::Rights;
 use super::auth::Users;
 use super::codec::Violation;
 use super::config::MqttConfig;
@@ -304,6 +305,8 @@ impl Broker {
             let session = Session::restored(Arc::clone(&client), saved, window, &self.queued);
             {
                 let mut state = session.state();
+                // Not what they were: the configuration may have changed.
+                session.set_rights(Rights::of_session(&self.config, state.user.as_deref(), &client));
                 if state.away == 0 {
                     // It was connected when the agent went down: its time away begins now.
                     state.away = self.door.now().wall;

@@ -100,6 +100,7 @@ pub async fn admit(
     let taken = tokio::time::timeout(TAKE_OVER, take(broker, &client, user, connect.clean, expiry));
     let (session, stop, number, present, ticket) =
         taken.await.map_err(|_| ConnectReturnCode::ServerBusy)??;
+    session.set_rights(rights.clone());
     broker.wills.cancel(&client);
     let held = Held { broker: Arc::clone(broker), session, rights, stop, number, will: connect.will, expiry };
     Ok((held, Welcome { present, properties, ticket }))

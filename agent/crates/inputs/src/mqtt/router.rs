@@ -129,14 +129,14 @@ impl Node {
         }
     }
 
-    fn collect(&self, publisher: &str, out: &mut Vec<Target>) {
+    fn collect(&self, name: &str, publisher: &str, out: &mut Vec<Target>) {
         for entry in &self.plain {
             if !(entry.options.no_local && &*entry.session.client == publisher) {
                 add(out, entry);
             }
         }
         for group in &self.groups {
-            if let Some(entry) = group.next() {
+            if let Some(entry) = group.next(name) {
                 add(out, entry);
             }
         }
@@ -144,11 +144,16 @@ impl Node {
 }
 
 impl Group {
-    /// The next member that is connected; with none connected the next one whose session keeps it.
-    fn next(&self) -> Option<&Entry> {
+    /// The next member that is connected; with none connected the next one whose session keeps it. Who may not
+    /// read the message is passed over: it would take the message from those who may.
+    fn next(&self, name: &str) -> Option<&Entry> {
         let n = self.members.len();
         let turn = self.turn.fetch_add(1, Relaxed);
-        let in_turn = || (0..n).map(|at| &self.members[turn.wrapping_add(at) % n]);
+        let in_turn = || {
+            (0..n)
+                .map(|at| &self.members[turn.wrapping_add(at) % n])
+                .filter(|entry| entry.session.may_read(name))
+        };
         in_turn().find(|entry| entry.session.is_connected()).or_else(|| in_turn().next())
     }
 }
@@ -223,7 +228,7 @@ impl Router for Tree {
         let mut levels = name.split('/');
         let first = levels.next().unwrap_or_default();
         let wild = !name.starts_with('$');
-        walk(&root, first, &levels, wild, publisher, out);
+        walk(&root, (name, first), &levels, wild, publisher, out);
     }
 
     fn len(&self) -> usize {
@@ -234,25 +239,25 @@ impl Router for Tree {
 /// As deep as the deepest filter, which `topic::MAX_LEVELS` bounds.
 fn walk(
     node: &Node,
-    level: &str,
+    (name, level): (&str, &str),
     rest: &std::str::Split<'_, char>,
     wild: bool,
     publisher: &str,
     out: &mut Vec<Target>,
 ) {
     if wild && let Some(all) = node.below.get("#") {
-        all.collect(publisher, out);
+        all.collect(name, publisher, out);
     }
     let plus = if wild { node.below.get("+") } else { None };
     for next in [node.below.get(level), plus].into_iter().flatten() {
         let mut rest = rest.clone();
         match rest.next() {
-            Some(level) => walk(next, level, &rest, true, publisher, out),
+            Some(level) => walk(next, (name, level), &rest, true, publisher, out),
             None => {
-                next.collect(publisher, out);
+                next.collect(name, publisher, out);
                 // `a/#` matches `a` too.
                 if let Some(all) = next.below.get("#") {
-                    all.collect(publisher, out);
+                    all.collect(name, publisher, out);
                 }
             }
         }

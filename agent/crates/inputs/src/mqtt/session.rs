@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use telemetry::Position;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::acl::Rights;
 use super::outbox::{Delivery, Gauge, Limits, Outbox};
 use super::router::Options;
 use super::store::{Entry, Kept, Saved, Unreleased};
@@ -129,6 +130,7 @@ pub struct Session {
     /// Held while a connection takes it over.
     pub attach: tokio::sync::Mutex<()>,
     connected: AtomicBool,
+    rights: RwLock<Rights>,
     state: Mutex<State>,
 }
 
@@ -180,6 +182,7 @@ impl Session {
             wake: Notify::new(),
             attach: tokio::sync::Mutex::new(()),
             connected: AtomicBool::new(false),
+            rights: RwLock::new(Rights::All),
             state: Mutex::new(state),
         })
     }
@@ -197,6 +200,16 @@ impl Session {
     /// Says whether a connection holds it.
     pub fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Relaxed);
+    }
+
+    /// Says what its client may do; until then it may all.
+    pub fn set_rights(&self, rights: Rights) {
+        *self.rights.write() = rights;
+    }
+
+    /// May a message on this topic be delivered to it?
+    pub fn may_read(&self, name: &str) -> bool {
+        self.rights.read().may_read(name)
     }
 
     /// The number of the next delivery at QoS 1 or 2; `None` when the session wants none (it ended,
