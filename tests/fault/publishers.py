@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
 
 import paho.mqtt.client as mqtt
 
@@ -20,9 +20,11 @@ class _Publisher(threading.Thread):
         super().__init__(name=topic, daemon=True)
         self.port = port
         self.topic = topic
-        self._pause = 1.0 / per_second
+        self._per_second = per_second
         self._end = threading.Event()
         self.sent = 0
+        #: What the agreed rate asked for while there was a connection to send on, or a client that queues.
+        self.asked = 0
 
     def stop(self) -> None:
         """End the thread and wait for it."""
@@ -30,10 +32,17 @@ class _Publisher(threading.Thread):
         self.join(120)
         assert not self.is_alive(), f"the publisher of {self.topic} did not end"
 
-    def _paced(self) -> Any:
-        """Yield at the agreed rate until stopped, without trying to catch up."""
-        while not self._end.wait(self._pause):
-            yield
+    def _paced(self) -> Iterator[None]:
+        """Yield at the agreed rate until stopped. What a busy machine held up is caught up with, what an outage did is not."""
+        began, before, given = time.monotonic(), self.asked, 0
+        while not self._end.is_set():
+            due = int((time.monotonic() - began) * self._per_second)
+            self.asked = before + due
+            if given < due:
+                given += 1
+                yield
+            else:
+                self._end.wait(1 / self._per_second)
 
 
 class _KeepsReleases(mqtt.Client):

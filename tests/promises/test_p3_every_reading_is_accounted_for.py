@@ -1,0 +1,260 @@
+"""P3: received + derived = rejected + deduplicated + reduced + shipped, and shipped = stored + lost by cause + in flight.
+
+What the tests send is counted here, by hand; the ledger must have the same numbers, over REST and on the command line,
+whatever was killed, full, too old or damaged on the way.
+"""
+
+import random
+import shutil
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Agent, Collector, Stack, until
+from tests.harness.ledger import ledger, settled
+
+SECOND = 1_000_000_000
+#: Of the series that are folded into windows.
+WINDOW = 10
+ROUTES = f"""
+[[fold.route]]
+match = "slow.*"
+to = "window"
+window = "{WINDOW}s"
+
+[[fold.route]]
+match = "noise.*"
+to = "drop"
+"""
+#: Lines by what they are counted as.
+BAD_LINES = {
+    "rejected_syntax": ["bad,device=x v=", "bad", "bad,device=x v=1 v=2 v=3"],
+    "rejected_not_finite": ["bad,device=x v=NaN", "bad,device=x v=1e999"],
+    "rejected_time": ["bad,device=x v=1 9223372036854775808"],
+    "rejected_limit": ["bad,device=" + "x" * 2_000 + " v=1"],
+}
+#: MQTT: a client that keeps its session, and one message at QoS 2 with packet id 7.
+CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x3c\x00\x01q"
+PUBLISH = b"\x34\x0c\x00\x06once/n\x00\x0742"
+RESENT = bytes([PUBLISH[0] | 0x08]) + PUBLISH[1:]
+PUBREC, PUBREL, PUBCOMP = b"\x50\x02\x00\x07", b"\x62\x02\x00\x07", b"\x70\x02\x00\x07"
+#: A body of random values, which no encoding makes much smaller.
+LINES = 2_000
+
+
+def lines(name: str, values: range, start: int = 0, step: int = SECOND) -> str:
+    """Write a series' readings, one a line, each with a time of its own."""
+    return "\n".join(f"{name} v={value}i {start + value * step}" for value in values)
+
+
+def send_once(agent: Agent, *packets: tuple[bytes, bytes]) -> bytes:
+    """Connect with the kept session and exchange packets; returns the CONNACK. The connection then breaks."""
+    with socket.create_connection(("127.0.0.1", agent.mqtt), timeout=30) as link:
+        link.sendall(CONNECT)
+        with link.makefile("rb") as answers:
+            greeting = answers.read(4)
+            for packet, answer in packets:
+                link.sendall(packet)
+                assert answers.read(4) == answer
+    return greeting
+
+
+def kill(part: Agent | Collector) -> None:
+    """Kill it, and start it again."""
+    assert part.process is not None
+    part.process.kill()
+    part.start()
+
+
+def test_a_mix_of_everything_is_accounted_for_over_kills(stack: Stack) -> None:
+    """Good, refused, windowed, dropped and resent readings; the agent killed after each kind, the collector in between."""
+    collector = stack.collector()
+    agent = stack.agent(collector, extra=ROUTES)
+    sent: Counter[str] = Counter()
+
+    start = time.time_ns() // SECOND // WINDOW * WINDOW * SECOND - 3_600 * SECOND
+
+    def good(count: int, name: str) -> None:
+        assert agent.write(lines(name, range(count), start)) == 204
+        sent.update(received=count, shipped=count)
+
+    good(300, "good,round=1")
+    kill(agent)
+
+    for cause, bad in BAD_LINES.items():
+        for line in bad:
+            assert agent.write(line) == 400, line
+            sent.update({"received": 1, cause: 1})
+    # Of a body that is partly wrong the good part is kept.
+    assert agent.write(f"mixed v=1 {start}\nmixed v=oops\nmixed v=2 {start}\n") == 400
+    sent.update(received=3, shipped=2, rejected_syntax=1)
+    # Counts need not be on disk when a refusal is answered; what is acknowledged after them is.
+    until("the refusals are counted", lambda: received(agent) == sent["received"] - 300)
+    good(100, "good,round=2")
+    kill(agent)
+
+    windows = 12
+    for half in (range(windows * WINDOW // 2), range(windows * WINDOW // 2, windows * WINDOW)):
+        assert agent.write(lines("slow", half, start)) == 204
+        sent.update(received=len(half), reduced_window=len(half))
+        kill(agent)
+    sent.update(derived=windows, shipped=windows)
+    assert agent.write(lines("noise", range(50), start)) == 204
+    sent.update(received=50, reduced_drop=50)
+
+    assert collector.process is not None
+    collector.process.kill()
+    keyed = lines("keyed", range(40), start)
+    for again in (False, True, True):
+        assert agent.write(keyed, headers={"Idempotency-Key": "the same"}) == 204
+        sent.update(received=40)
+        sent.update({"deduplicated" if again else "shipped": 40})
+        kill(agent)
+    collector.start()
+
+    assert send_once(agent, (PUBLISH, PUBREC))[2] == 0
+    kill(agent)
+    # The session is there again, and knows that the message was taken.
+    assert send_once(agent, (RESENT, PUBREC), (RESENT, PUBREC))[2] == 1
+    send_once(agent, (PUBREL, PUBCOMP))
+    sent.update(received=3, deduplicated=2, shipped=1)
+    good(10, "good,round=3")
+
+    # The last window is passed over by a tick once its host has been silent.
+    until("all windows are made", lambda: ledger(collector).get("derived") == windows)
+    counts = settled(collector, agent, sent["received"])
+    assert counts == {**sent, "stored": sent["shipped"]}
+    assert collector.values("n") == [[42.0]]
+
+
+def received(agent: Agent) -> int:
+    """Return what the inputs have counted since the agent's start."""
+    return sum(one["received"] for one in agent.status()["inputs"])
+
+
+# --- what is lost on the way has a cause
+
+
+def backlog(agent: Agent, megabytes: int, step: int = SECOND // 1_000) -> int:
+    """Send random values into an agent whose collector is away; returns how many."""
+    noise = random.Random(megabytes)
+    at = time.time_ns() - 3_600 * SECOND
+    sent = 0
+    while sent * 8 < megabytes << 20:
+        body = "\n".join(
+            f"load v={noise.uniform(-1e9, 1e9)!r} {at + (sent + number) * step}" for number in range(LINES)
+        )
+        assert agent.write(body) == 204
+        sent += LINES
+    until("all of it is in batches", lambda: in_batches(agent))
+    return sent
+
+
+def in_batches(agent: Agent) -> bool:
+    """Whether nothing waits for a batch."""
+    status = agent.status()
+    return status["fold"]["behind"] == 0 and status["spool"]["pending_rows"] == 0
+
+
+def segments(agent: Agent) -> list[Path]:
+    """Return the spool's files, oldest first."""
+    return sorted((agent.data / "spool/log").glob("*.seg"))
+
+
+def accounted(collector: Collector, agent: Agent, sent: int, cause: str) -> dict[str, int]:
+    """Wait for the end; the ledger must say that some was stored and the rest lost by this cause alone."""
+    counts = settled(collector, agent, sent)
+    assert set(counts) == {"received", "shipped", "stored", cause}, counts
+    assert counts["received"] == counts["shipped"] == sent
+    assert counts["stored"] > 0
+    assert counts[cause] > 0
+    (values,) = collector.values("load.v", start="0")
+    assert len(values) == counts["stored"]
+    return counts
+
+
+def test_what_overflows_the_spool_is_accounted_for(stack: Stack) -> None:
+    """Three megabytes for a spool of one, while the collector is away."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector, extra='[spool]\nmax_bytes = "1MiB"\nsegment_bytes = "256KiB"\n')
+    sent = backlog(agent, 3)
+    collector.start()
+    accounted(collector, agent, sent, "overflowed")
+
+
+def test_what_expires_in_the_spool_is_accounted_for(stack: Stack) -> None:
+    """An outage of half an hour by the readings' times, for a spool that keeps ten minutes."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector, extra='[spool]\nmax_age = "10m"\nsegment_bytes = "256KiB"\n')
+    sent = backlog(agent, 1, step=1_800 * SECOND // (1 << 17))
+    collector.start()
+    accounted(collector, agent, sent, "expired")
+
+
+def test_what_is_damaged_in_the_spool_is_accounted_for(stack: Stack) -> None:
+    """Bytes flipped in the middle of an old segment while the agent is down: its neighbours arrive, the rest has a name."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector, extra='[spool]\nsegment_bytes = "256KiB"\n')
+    sent = backlog(agent, 2)
+    assert agent.process is not None
+    assert agent.process.stop() == 0
+    old = segments(agent)
+    assert len(old) > 3
+    flip(old[1], old[1].stat().st_size // 2, 64)
+    agent.start()
+    collector.start()
+    counts = accounted(collector, agent, sent, "damaged")
+    # A batch or two around the flipped bytes, no more.
+    assert counts["damaged"] < sent // 2
+
+
+def damaged_journal(stack: Stack) -> tuple[Agent, Collector]:
+    """Damage the third of five records of 100 readings in the journal, and let the agent fold all of it anew."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector)
+    start = time.time_ns() // SECOND * SECOND - 3_600 * SECOND
+    for first in range(0, 500, 100):
+        assert agent.write(lines("load", range(first, first + 100), start)) == 204
+    assert agent.process is not None
+    agent.process.kill()
+    # Without checkpoint and spool everything is folded from the journal's beginning.
+    (agent.data / "fold.checkpoint").unlink(missing_ok=True)
+    shutil.rmtree(agent.data / "spool")
+    (journal,) = sorted((agent.data / "journal").glob("*.seg"))
+    flip(journal, journal.read_bytes().index((start + 200 * SECOND).to_bytes(8, "little")), 8)
+    agent.start()
+    collector.start()
+    return agent, collector
+
+
+def test_what_is_intact_beside_damage_in_the_journal_arrives_and_the_sums_hold(stack: Stack) -> None:
+    """The status tells of one damaged record; the four others are stored and accounted for."""
+    agent, collector = damaged_journal(stack)
+    settled(collector, agent, 400)
+    (values,) = collector.values("load.v", start="0")
+    assert values == [float(number) for number in range(500) if number // 100 != 2]
+    assert agent.status()["fold"]["damaged_records"] == 1
+
+
+@pytest.mark.xfail(
+    reason="how many readings a damaged record of the journal held is not known (JournalGap.readings is None): none are counted"
+)
+def test_what_is_damaged_in_the_journal_is_accounted_for(stack: Stack) -> None:
+    """The ledger says how many acknowledged readings the damaged record held."""
+    agent, collector = damaged_journal(stack)
+    agent.wait_drained()
+    counts = ledger(collector)
+    assert (counts["received"], counts.get("damaged")) == (500, 100)
+
+
+def flip(path: Path, at: int, count: int) -> None:
+    """Change so many bytes of a file in place."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        old = file.read(count)
+        assert len(old) == count
+        file.seek(at)
+        file.write(bytes(byte ^ 0xFF for byte in old))
