@@ -8,6 +8,7 @@
 //!
 //! Floor 3: imports journal, seglog and telemetry; never fold, spool, uplink or score.
 
+mod accept;
 pub mod admission;
 pub mod clock;
 pub mod door;

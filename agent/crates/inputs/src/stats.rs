@@ -18,6 +18,7 @@ pub struct InputStats {
     last_wall: AtomicI64,
     connections: AtomicI64,
     pushed_back: AtomicU64,
+    accept_failures: AtomicU64,
     buckets: [(AtomicU64, AtomicU64); BUCKETS],
     trouble: Mutex<Option<String>>,
 }
@@ -29,6 +30,7 @@ impl Default for InputStats {
             last_wall: AtomicI64::new(0),
             connections: AtomicI64::new(0),
             pushed_back: AtomicU64::new(0),
+            accept_failures: AtomicU64::new(0),
             buckets: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; BUCKETS],
             trouble: Mutex::new(None),
         }
@@ -50,6 +52,8 @@ pub struct StatsSnapshot {
     pub connections: i64,
     /// How often a sender was told to come back later because the journal was full.
     pub pushed_back: u64,
+    /// How often a connection could not be accepted, for want of descriptors most likely.
+    pub accept_failures: u64,
     /// Why it isn't running; `None` when it is.
     pub error: Option<String>,
 }
@@ -108,6 +112,11 @@ impl InputStats {
         self.pushed_back.fetch_add(1, Relaxed);
     }
 
+    /// A connection could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_failures.fetch_add(1, Relaxed);
+    }
+
     /// The count of one cause.
     pub fn count(&self, cause: Cause) -> u64 {
         self.causes[cause as usize % CODES].load(Relaxed)
@@ -138,6 +147,7 @@ impl InputStats {
             rate: recent as f64 / second.clamp(1, RATE_SECONDS) as f64,
             connections: self.connections.load(Relaxed),
             pushed_back: self.pushed_back.load(Relaxed),
+            accept_failures: self.accept_failures.load(Relaxed),
             error: self.trouble.lock().clone(),
         }
     }

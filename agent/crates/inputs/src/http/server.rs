@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::HttpConfig;
 use super::farewell;
 use super::service::Service;
+use crate::accept::Accepting;
 use crate::admission::{self, HANDSHAKE};
 
 /// Read buffer of a connection, and so the largest head of a request.
@@ -48,34 +49,28 @@ pub(super) async fn serve(
 ) {
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::default();
     let mut flush = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             _ = flush.tick() => flush_counts(&service),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                        service.door.stats.pushed_back();
-                        turn_away(stream, tls.is_some());
-                        continue;
-                    };
-                    let (service, tls, shutdown) = (Arc::clone(&service), tls.clone(), shutdown.clone());
-                    let times = Times { head: config.header_timeout.0, idle: config.idle_timeout.0 };
-                    connections.spawn(async move {
-                        service.door.stats.connected();
-                        welcome(stream, tls, &service, times, shutdown).await;
-                        service.door.stats.disconnected();
-                        drop(slot);
-                    });
-                }
-                // Out of descriptors, for the most part: waiting frees some.
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
+            (stream, _) = accepting.next(&service.door, |cx| listener.poll_accept(cx)) => {
+                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                    service.door.stats.pushed_back();
+                    turn_away(stream, tls.is_some());
+                    continue;
+                };
+                let (service, tls, shutdown) = (Arc::clone(&service), tls.clone(), shutdown.clone());
+                let times = Times { head: config.header_timeout.0, idle: config.idle_timeout.0 };
+                connections.spawn(async move {
+                    service.door.stats.connected();
+                    welcome(stream, tls, &service, times, shutdown).await;
+                    service.door.stats.disconnected();
+                    drop(slot);
+                });
+            }
         }
     }
     drop(listener);

@@ -21,6 +21,7 @@ use super::codec::{self, Version, Violation};
 use super::connect::{self, Connect};
 use super::connection::Connection;
 use super::{encode, handshake};
+use crate::accept::Accepting;
 use crate::admission;
 
 /// Accepts until shutdown, then waits for all connections to end.
@@ -31,23 +32,17 @@ pub async fn accept(
     shutdown: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    if let Some(slot) = Slot::take(&broker, peer) {
-                        let (broker, tls, shutdown) = (Arc::clone(&broker), tls.clone(), shutdown.clone());
-                        connections.spawn(async move { welcome(broker, stream, peer, tls, slot, shutdown).await });
-                    }
+            (stream, peer) = accepting.next(&broker.door, |cx| listener.poll_accept(cx)) => {
+                if let Some(slot) = Slot::take(&broker, peer) {
+                    let (broker, tls, shutdown) = (Arc::clone(&broker), tls.clone(), shutdown.clone());
+                    connections.spawn(async move { welcome(broker, stream, peer, tls, slot, shutdown).await });
                 }
-                Err(error) => {
-                    // Out of descriptors, most likely: waiting is all that helps.
-                    tracing::warn!(%error, "an MQTT connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
+            }
         }
     }
     drop(listener);

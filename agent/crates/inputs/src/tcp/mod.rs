@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::accept::Accepting;
 use crate::admission::{self, HANDSHAKE, Tokens};
 use crate::door::Door;
 use crate::intake::CachePool;
@@ -89,32 +90,27 @@ async fn serve(
     });
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::default();
     let mut flush = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             _ = flush.tick() => flush_counts(&door),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                        door.stats.pushed_back();
-                        let _ = stream.try_write(b"ERR 0 too many connections: come back later\n");
-                        continue;
-                    };
-                    let (door, terms, tls, shutdown) = (door.clone(), Arc::clone(&terms), tls.clone(), shutdown.clone());
-                    connections.spawn(async move {
-                        door.stats.connected();
-                        welcome(stream, tls, &door, &terms, shutdown).await;
-                        door.stats.disconnected();
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
+            (stream, _) = accepting.next(&door, |cx| listener.poll_accept(cx)) => {
+                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                    door.stats.pushed_back();
+                    let _ = stream.try_write(b"ERR 0 too many connections: come back later\n");
+                    continue;
+                };
+                let (door, terms, tls, shutdown) = (door.clone(), Arc::clone(&terms), tls.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    door.stats.connected();
+                    welcome(stream, tls, &door, &terms, shutdown).await;
+                    door.stats.disconnected();
+                    drop(slot);
+                });
+            }
         }
     }
     drop(listener);
