@@ -28,6 +28,13 @@ log = structlog.get_logger(__name__)
 FRAME_ROOM: Final = 2 << 20
 """Of a message beside the payload: definitions and the rest of the frame."""
 RETRY_MS: Final = 5_000
+MAX_STREAMS: Final = 100
+"""Calls that one connection may have open: an agent has one, a proxy in front of us those of many."""
+METADATA: Final = 16 << 10
+"""Bytes of a call's headers: a token, and what proxies add."""
+IDENTITY_ONLY: Final = 1
+HANDSHAKE_MS: Final = 15_000
+"""A connection that has not said by then what it wants is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,14 @@ class Gateway(pb_grpc.LinkServicer):
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-                ("grpc.http2.max_ping_strikes", 0),
+                # Agents ping every ten seconds; who floods is sent away.
+                ("grpc.http2.max_ping_strikes", 5),
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                ("grpc.max_metadata_size", METADATA),
+                ("grpc.absolute_max_metadata_size", METADATA),
+                # Batches are compressed themselves; a compressed message would be unpacked before anyone could weigh it.
+                ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             ),
         )
         pb_grpc.add_LinkServicer_to_server(self, server)
