@@ -225,10 +225,15 @@ async def test_a_store_that_cannot_write_acknowledges_nothing_and_resumes(core: 
         assert "locked" in health.reason
         other.execute("ROLLBACK")
         other.close()
+
+        def told() -> int:
+            return sum(message.WhichOneof("frame") == "slow_down" for message in agent.received)
+
         async with asyncio.timeout(20):
             while agent.unacked:
+                before = told()
                 await link.send(late)
-                await asyncio.sleep(0.3)
+                await link.until(lambda: not agent.unacked or told() > before, 20)  # noqa: B023 - awaited here
     assert await stored(core) == [float(i) for i in range(10)]
     assert core.ingest.health().ready
 

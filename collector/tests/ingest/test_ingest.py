@@ -168,7 +168,9 @@ async def test_a_cancelled_run_leaves_nobody_waiting(store: Gated) -> None:
     running = asyncio.create_task(ingest.run())
     store.gate.clear()
     waiting = [await ingest.enqueue("a", batch(seq)) for seq in range(1, 5)]
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while not store.groups:  # some wait in a commit, the others in the queue
+            await asyncio.sleep(0)
     more = [await ingest.enqueue("a", batch(seq)) for seq in range(5, 9)]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
