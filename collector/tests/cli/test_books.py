@@ -114,6 +114,17 @@ def test_other_agents_of_the_collector_count_in_no_term() -> None:
     assert books.stored == 102
 
 
+def test_an_agent_that_had_another_name_in_earlier_runs_is_the_same_agent() -> None:
+    """Its batches go on counting, its ledger begins anew."""
+    ledger = {cause: count - BEFORE.get(cause, 0) for cause, count in GOOD.end.ledgers["edge"].items()}
+    books = replace(
+        GOOD,
+        start=Kept({"old": BEFORE}, 1_000, 1_000),
+        end=Kept({"old": BEFORE, "edge": ledger}, 1_102, 1_102),
+    )
+    assert (books.faults(), books.received, books.stored) == ([], 100, 102)
+
+
 def test_a_run_in_which_nothing_came_is_no_good_run() -> None:
     """0 lost of 0 says nothing."""
     books = Books(Kept({}, 0, 0), Intake("edge", 0, {}, idle=True), Kept({}, 0, 0))

@@ -85,7 +85,7 @@ class Books:
 
     def cut(self, kind: str) -> int:
         """Of a kind, in the batches of this run."""
-        return total(self.intake.cut, kind) - total(self._ledger(self.start), kind)
+        return total(self.intake.cut, kind) - sum(total(ledger, kind) for ledger in self._earlier())
 
     def arrived(self, kind: str) -> int:
         """Of a kind, that the collector was told of in this run."""
@@ -180,3 +180,8 @@ class Books:
 
     def _ledger(self, kept: Kept) -> Mapping[str, int]:
         return kept.ledgers.get(self.intake.agent, {})
+
+    def _earlier(self) -> list[Mapping[str, int]]:
+        """List what earlier runs had cut: under this name, or under others before the agent was called so."""
+        own = self.start.ledgers.get(self.intake.agent)
+        return [own] if own is not None else list(self.start.ledgers.values())
