@@ -117,7 +117,7 @@ profile *ARGS: _release
     tests/load/profile.sh {{ ARGS }}
 
 _release:
-    cd agent && cargo build --locked --release -p telemetryx-agent
+    cd agent && cargo build --locked --profile dist -p telemetryx-agent
 
 _cargo-deny:
     @[ -x .cache/tools/bin/cargo-deny ] || { echo "==> building cargo-deny (once)"; cargo install --quiet --locked --debug --root .cache/tools cargo-deny@0.20.2; }
