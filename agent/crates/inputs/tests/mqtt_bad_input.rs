@@ -274,6 +274,8 @@ async fn violations_before_and_after_connect_are_counted_by_cause_and_kept_with_
         assert!(last.reason.starts_with("client \"bad\": ") && last.reason.contains(why), "{last:?}");
         assert!(last.excerpt.starts_with(&inputs::rejects::excerpt(&bytes[..1])), "{last:?}");
     }
+    // Their connections ended before the disk had them.
+    front.door.durable(front.door.journal.last()).await.unwrap();
     assert_eq!(front.values().len(), later.len());
     unharmed(&front, &mut witness).await;
     front.stop().await;
@@ -305,6 +307,7 @@ async fn a_publish_to_a_topic_of_the_server_is_refused_and_counted() {
     five.nothing().await;
     assert_eq!(five.subscribe("$other/#", 0).await, 0);
     five.nothing().await;
+    front.door.durable(front.door.journal.last()).await.unwrap();
     assert!(front.values().is_empty());
     witness.nothing().await;
     unharmed(&front, &mut witness).await;

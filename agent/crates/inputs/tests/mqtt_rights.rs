@@ -124,6 +124,7 @@ async fn after_a_restart_a_will_is_judged_by_the_new_rights_of_who_leaves_it_and
     // The next of the same id comes after the will of the one before.
     drop(Client::open(after.address, &dying).await);
     watcher.nothing().await;
+    after.door.durable(after.door.journal.last()).await.unwrap();
     assert_eq!(after.values(), values);
     let reject = after.door.rejects.list().remove(0);
     assert!(reject.cause == "rejected_forbidden" && reject.reason.contains("its will"), "{reject:?}");

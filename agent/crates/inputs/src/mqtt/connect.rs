@@ -144,6 +144,9 @@ pub fn decode_connect(version: Version, frame: Frame<'_>) -> Result<Connect, Vio
     if receive_maximum == Some(0) || max_packet == Some(0) {
         return Err(Violation::protocol("a receive maximum or maximum packet size of 0"));
     }
+    if properties.is_some_and(|p| p.authentication_data.is_some() && p.authentication_method.is_none()) {
+        return Err(Violation::protocol("authentication data without a method"));
+    }
     Ok(Connect {
         version,
         client: connect.client_id,
