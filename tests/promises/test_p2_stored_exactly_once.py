@@ -25,8 +25,8 @@ def test_a_cloned_image_loses_nothing_and_stores_nothing_twice(stack: Stack) -> 
     agent = stack.agent(collector)
     start = time.time_ns() - 3_600_000_000_000
     shared = [f"c,device=shared n={number}i {start + number}" for number in range(1, 2_001)]
-    for start in range(0, len(shared), 100):
-        assert agent.write("\n".join(shared[start : start + 100])) == 204
+    for first in range(0, len(shared), 100):
+        assert agent.write("\n".join(shared[first : first + 100])) == 204
     assert agent.process is not None
     agent.process.kill()
 

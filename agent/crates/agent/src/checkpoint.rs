@@ -38,10 +38,20 @@ impl Checkpoint {
     /// Opens the file, or creates it.
     ///
     /// # Errors
-    /// [`OpenError`]; never for damage.
+    /// [`OpenError`]; never for damage, and not for a full disk: the journal keeps its records until there is room.
     pub fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, OpenError> {
-        let cell = Cell::open(Arc::clone(&storage), path, FIRST)?;
-        Ok(Self { storage, path: path.to_owned(), room: FIRST, cell: Some(cell) })
+        let cell = match Cell::open(Arc::clone(&storage), path, FIRST) {
+            Ok(cell) => Some(cell),
+            Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+                tracing::warn!(path = %path.display(), "the disk is full: the fold's checkpoint waits for room");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        if cell.as_ref().is_some_and(Cell::damaged) {
+            tracing::error!(path = %path.display(), "the fold's checkpoint is damaged: what the journal still has is folded anew");
+        }
+        Ok(Self { storage, path: path.to_owned(), room: FIRST, cell })
     }
 
     /// The position it stands at, and the fold's bytes.
@@ -119,5 +129,17 @@ mod tests {
         assert!(checkpoint.set(2, b"two").is_err());
         checkpoint.set(3, b"three").unwrap();
         assert_eq!(open(&disk).get(), Some((3, b"three".to_vec())));
+    }
+
+    #[test]
+    fn on_a_full_disk_it_opens_and_writes_once_there_is_room() {
+        let disk = SimDisk::new(3);
+        disk.set_capacity(Some(0));
+        let mut checkpoint = open(&disk);
+        assert_eq!(checkpoint.get(), None);
+        assert!(checkpoint.set(1, b"one").is_err());
+        disk.set_capacity(None);
+        checkpoint.set(2, b"two").unwrap();
+        assert_eq!(open(&disk).get(), Some((2, b"two".to_vec())));
     }
 }

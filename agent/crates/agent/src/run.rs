@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use fold::Fold;
 use inputs::{Clock, Rejects, SystemClock};
-use journal::Journal;
+use journal::{AppendError, Journal};
 use seglog::{Disk, Storage};
 use spool::Spool;
 use telemetry::{Record, SeriesTable};
@@ -28,6 +28,8 @@ use crate::{control, identity, inputs_table, lock, models, ticker};
 
 /// After this long at shutdown an input that doesn't end is left behind.
 const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often is looked whether a full journal has room for the configuration.
+const STANDING_RETRY: Duration = Duration::from_millis(250);
 const UPLINK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the agent until it is told to stop.
@@ -45,8 +47,13 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(Arc::clone(&storage), &data.join("fold.checkpoint"))
         .context("opening the fold's checkpoint")?;
     let (fold, applied) = open_fold(&checkpoint, &table);
+    let mut no_room = false;
     for record in standing_records(&config, &*clock)? {
-        journal.append(&record).context("writing the configuration into the journal")?;
+        match journal.append(&record) {
+            Ok(_) => {}
+            Err(AppendError::Full { .. }) => no_room = true,
+            Err(error) => return Err(error).context("writing the configuration into the journal"),
+        }
     }
 
     let taps = Arc::new(Taps::new(Arc::clone(&table)));
@@ -76,6 +83,15 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
         &stop_inputs,
     );
     taps.name_inputs(doors.iter().map(|door| door.name.to_string()).collect());
+    if no_room {
+        tracing::warn!("the journal is full: the configuration is written into it once there is room");
+        input_tasks.spawn(write_late(
+            path.to_owned(),
+            journal.clone(),
+            Arc::clone(&clock),
+            stop_inputs.clone(),
+        ));
+    }
     input_tasks.spawn(ticker::run(journal.clone(), folding.watch(), Arc::clone(&clock), stop_inputs.clone()));
 
     let link = Arc::new(LinkState::default());
@@ -236,6 +252,29 @@ async fn told_to_stop(path: &std::path::Path, journal: &Journal, clock: &dyn Clo
                 Ok(()) => tracing::info!("[fold] and [model] are read again; other sections take effect at the next start"),
                 Err(error) => tracing::error!("the config file was not taken, the old one stays in force: {error:#}"),
             },
+        }
+    }
+}
+
+/// Writes the standing records as soon as the journal has room. Until then nearly no reading finds room either, and
+/// the fold goes by the configuration of before.
+async fn write_late(
+    path: std::path::PathBuf,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(STANDING_RETRY) => {}
+            () = shutdown.cancelled() => return,
+        }
+        match reload(&path, &journal, &*clock) {
+            Ok(()) => {
+                tracing::info!("the journal has room again and the configuration in it");
+                return;
+            }
+            Err(error) => tracing::debug!("the configuration is not in the journal yet: {error:#}"),
         }
     }
 }

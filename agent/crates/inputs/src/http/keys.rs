@@ -167,7 +167,14 @@ fn restore(
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
         let (mut opened, recovery) =
             Log::open(Arc::clone(storage), dir, options).map_err(|error| error.to_string())?;
-        tracing::debug!(?recovery, "idempotency keys read");
+        if recovery.damaged.is_empty() {
+            tracing::debug!(?recovery, "idempotency keys read");
+        } else {
+            tracing::error!(
+                ?recovery,
+                "the remembered idempotency keys were damaged: a retry of an earlier request may be stored again; the damaged part is in quarantine"
+            );
+        }
         // Everything before the first record with a key of the last day can go.
         let (mut stale, mut only_stale) = (0, true);
         let mut reader = opened.reader(opened.first());
