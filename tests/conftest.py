@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Stack
+from tests.harness import Stack, beside
 
 
 @pytest.fixture
@@ -29,3 +29,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 if part.process is not None:
                     report.sections.append((part.process.name, part.process.tail(60)))
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that mostly wait last."""
+    beside.place(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[object]:
+    """Let them run beside the others."""
+    if not session.config.option.collectonly:
+        beside.begin(session.items)
+    try:
+        return (yield)
+    finally:
+        beside.end(session.items)
