@@ -89,6 +89,22 @@ async def test_another_batch_of_the_same_name_is_a_conflict(core: Core) -> None:
     assert await stored(core) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
+async def test_equal_bytes_of_other_series_are_a_conflict(core: Core) -> None:
+    """Two clones give one number to two series and send equal values: the checksum's word for the series tells them apart."""
+    agent = ReferenceAgent()
+    async with agent.session(core.gateway.port) as link:
+        await link.send(agent.cut(content(), defined("temp")))
+        await link.acked()
+    clone = ReferenceAgent(name=agent.name, epoch=agent.epoch)
+    other = clone.cut(content(), defined("pressure"))
+    other.checksum = other.checksum[:12] + b"else"
+    async with clone.session(core.gateway.port) as link:
+        assert [held.seq for held in clone.greeting.conflicts] == [1]
+        await link.send(other)
+        assert (await link.answer("conflict")).seq == 1
+    assert len(await stored(core)) == 5
+
+
 async def test_a_clone_that_redefines_a_number_is_a_conflict(core: Core) -> None:
     """Numbers stand for one series in an epoch: another meaning is a Conflict, so that the agent starts a new epoch."""
     agent = ReferenceAgent()

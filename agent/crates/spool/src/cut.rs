@@ -129,7 +129,7 @@ impl Cutter<'_> {
 
     fn encode(&mut self, rows: &Rows) -> Result<Encoded, wire::TooLarge> {
         let (numbering, table, state) = (&mut *self.numbering, self.table, self.state);
-        let encoded = self.encoder.encode(rows, |series| {
+        let mut encoded = self.encoder.encode(rows, |series| {
             let (number, new) = numbering.of(series);
             if new && let Some(def) = table.get(series) {
                 state.lock().names.insert(number, def);
@@ -137,11 +137,13 @@ impl Cutter<'_> {
             number
         })?;
         let state = state.lock();
-        let names = encoded.series.iter().filter_map(|number| state.names.get(number));
-        let size: usize = names.map(|def| wire::definitions::size(def)).sum();
+        let names =
+            || encoded.series.iter().filter_map(|number| Some((*number, &**state.names.get(number)?)));
+        let size: usize = names().map(|(_, def)| wire::definitions::size(def)).sum();
         if size > MAX_DEFINITIONS && encoded.series.len() > 1 {
             return Err(wire::TooLarge { what: "definitions in bytes", size, max: MAX_DEFINITIONS });
         }
+        encoded.checksum = wire::checksum(&encoded.bytes, wire::definitions::digest(names()));
         Ok(encoded)
     }
 }

@@ -143,14 +143,14 @@ fn encode(segment: u64, records: &[HeadRecord]) -> Vec<u8> {
         put_number(&mut out, record.bytes.len() as u64);
         out.extend_from_slice(&record.bytes);
     }
-    let checksum = wire::checksum(&out[16..]);
+    let checksum = wire::half_sha256(&out[16..]);
     out[..16].copy_from_slice(&checksum);
     out
 }
 
 fn decode(bytes: &[u8], segment: u64) -> Option<Vec<HeadRecord>> {
     let (checksum, rest) = bytes.split_at_checked(16)?;
-    if wire::checksum(rest) != checksum {
+    if wire::half_sha256(rest) != checksum {
         return None;
     }
     let mut cursor = Cursor(rest);
@@ -169,7 +169,7 @@ fn decode(bytes: &[u8], segment: u64) -> Option<Vec<HeadRecord>> {
 /// Any bytes behind a checksum that fits.
 #[cfg(feature = "fuzz")]
 pub(crate) fn decode_any(bytes: &[u8]) {
-    let sealed = [&wire::checksum(bytes)[..], bytes].concat();
+    let sealed = [&wire::half_sha256(bytes)[..], bytes].concat();
     drop(decode(&sealed, 1));
 }
 

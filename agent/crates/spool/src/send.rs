@@ -296,7 +296,7 @@ fn read_at(reader: &mut seglog::Reader, entry: &Entry) -> Result<Option<(Arc<Hea
     let found = reader.next().map_err(|error| SpoolError::Unreadable(error.to_string()))?;
     let Some(found) = found.filter(|found| found.number == entry.record) else { return Ok(None) };
     Ok(match Record::decode(found.payload) {
-        Ok(Record::Batch { head, payload, .. }) if wire::checksum(payload) == entry.checksum => {
+        Ok(Record::Batch { head, payload, .. }) if wire::fits(&entry.checksum, payload) => {
             Some((Arc::new(head), Bytes::copy_from_slice(payload)))
         }
         _ => None,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Answer, Collector, SECOND, any, config, key, open, rows};
 use seglog::sim::SimDisk;
 use spool::{SpoolConfig, SpoolError};
-use telemetry::{Cause, Lane, Rows};
+use telemetry::{Cause, Lane, Rows, SeriesDef, SeriesKey};
 use wire::v1;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -469,6 +469,38 @@ fn a_cloned_disk_neither_loses_nor_doubles_a_reading_of_either() {
     assert_eq!((a.usage().batches, b.usage().batches), (0, 0));
     assert!(collector.values.values().all(|n| *n == 1), "stored twice");
     assert_eq!(collector.values.len(), 40 * 20 + 2 * 20 * 20);
+}
+
+#[test]
+fn clones_that_give_one_number_to_two_series_lose_nothing_though_their_bytes_are_equal() {
+    let one = SimDisk::new(1);
+    let (spool, _, table) = open(&one, config());
+    let mut collector = Collector::default();
+    spool.append(1, &rows(&table, 1, 7), false).unwrap();
+    spool.cut().unwrap();
+    collector.drain(&spool);
+    drop(spool);
+    let two = copy(&one);
+    let equal = |disk: &SimDisk, device: &str| {
+        let (spool, _, table) = open(disk, config());
+        let key = SeriesKey::new("own", [("device", device)]).unwrap();
+        let series = table.intern(SeriesDef::bare(key)).unwrap();
+        let mut rows = Rows::default();
+        // As `Collector` counts values: 9000 is index 0 of record 9, on device d2.
+        rows.push_sample(series, 9 * SECOND, 9000.0, 0);
+        rows.count(Cause::Received, 1);
+        spool.append(9, &rows, false).unwrap();
+        spool.cut().unwrap();
+        spool
+    };
+    let (first, second) = (equal(&one, "d2"), equal(&two, "d2-of-another"));
+    // Both say that they may still have what was acknowledged just before they were copied.
+    let own = |spool: &spool::Spool| spool.hello().unacked.pop().unwrap();
+    let (a, b) = (own(&first), own(&second));
+    assert_eq!((&a.epoch, a.seq), (&b.epoch, b.seq), "both have cut the same name");
+    assert_ne!(a.checksum, b.checksum);
+    let last = |spool: &spool::Spool| std::iter::from_fn(|| any(spool)).last().unwrap().payload;
+    assert_eq!(last(&first), last(&second), "and the same bytes");
 }
 
 #[test]

@@ -42,6 +42,26 @@ pub fn encode(defs: &[(u32, Arc<SeriesDef>)]) -> Result<Vec<u8>, TooLarge> {
     Ok(packed)
 }
 
+/// Four bytes of what the series of a batch are, by ascending number: XXH3-64 over number, name and labels. The unit
+/// isn't part of a series' identity and counts for nothing.
+pub fn digest<'a>(defs: impl Iterator<Item = (u32, &'a SeriesDef)>) -> [u8; 4] {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    // A byte that no text holds ends each.
+    let mut text = |text: &str| {
+        hash.update(text.as_bytes());
+        hash.update(&[0xff]);
+    };
+    for (number, def) in defs {
+        text(def.key.name());
+        for (label, value) in def.key.labels() {
+            text(label);
+            text(value);
+        }
+        text(&number.to_string());
+    }
+    (hash.digest() as u32).to_le_bytes()
+}
+
 /// Bytes that a definition takes before compression, at most; the sum is what [`MAX_DEFINITIONS_RAW`] caps.
 pub fn size(def: &SeriesDef) -> usize {
     let labels: usize = def.key.labels().map(|(label, value)| label.len() + value.len() + 6).sum();

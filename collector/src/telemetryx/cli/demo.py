@@ -164,9 +164,7 @@ class _Demo:
     def start(self) -> None:
         """Start collector, then agent; each is waited for."""
         for name, text in (("collector", COLLECTOR_TOML), ("agent", AGENT_TOML)):
-            (self._folder / f"{name}.toml").write_text(
-                text.format(folder=self._folder, **self._ports)
-            )
+            (self._folder / f"{name}.toml").write_text(text.format(folder=self._folder, **self._ports))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupt)
         self._say(f"starting the collector and the agent in {self._folder}")

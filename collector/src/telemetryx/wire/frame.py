@@ -10,13 +10,20 @@ from telemetryx.wire.limits import CODEC, MAX_TIME
 
 EPOCH_BYTES = 16
 CHECKSUM_BYTES = 16
+OF_PAYLOAD = 12
+"""Bytes of a checksum that speak of the payload; the rest is the agent's word for the series in it."""
 MAX_SEQ = (1 << 63) - 2
 MAX_AGENT_NAME = 255
 
 
-def checksum(data: bytes) -> bytes:
-    """Return what `Batch.checksum` holds: the first half of SHA-256 over the payload."""
-    return hashlib.sha256(data).digest()[:CHECKSUM_BYTES]
+def checksum(data: bytes, series: bytes = bytes(4)) -> bytes:
+    """Return what `Batch.checksum` holds: 12 bytes of SHA-256 over the payload, and the agent's 4 for the series in it."""
+    return hashlib.sha256(data).digest()[:OF_PAYLOAD] + series
+
+
+def fits(expected: bytes, data: bytes) -> bool:
+    """Say whether bytes are the payload that a checksum speaks of."""
+    return len(expected) == CHECKSUM_BYTES and checksum(data)[:OF_PAYLOAD] == expected[:OF_PAYLOAD]
 
 
 def agent_name(name: str) -> str:
@@ -43,7 +50,7 @@ def batch(agent: str, frame: pb.Batch) -> Decoded:
     name = key(agent, frame.epoch, frame.seq)
     if frame.codec != CODEC:
         raise UnknownVersion("codec", frame.codec)
-    if checksum(frame.payload) != frame.checksum:
+    if not fits(frame.checksum, frame.payload):
         raise WireError(
             f"the payload of seq {frame.seq} isn't what its checksum says: damaged on the way or on disk",
             "checksum",

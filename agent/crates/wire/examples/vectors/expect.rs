@@ -121,7 +121,7 @@ pub fn json(vector: &Vector) -> String {
     format!(
         "{{\n \"about\": {},\n \"checksum\": \"{}\",\n \"counts\": {{{}}},\n \"series\": {},\n \"windows\": {},\n \"events\": {}\n}}\n",
         quoted(vector.about),
-        hex(&wire::checksum(&vector.payload)),
+        hex(&wire::half_sha256(&vector.payload)),
         counts.join(", "),
         lines(&series),
         lines(&vector.windows.iter().map(window).collect::<Vec<_>>()),

@@ -77,7 +77,14 @@ impl Encoder {
         series.sort_unstable();
         series.dedup();
         let (t0, t1) = rows.time_range().unwrap_or_default();
-        Ok(Encoded { checksum: crate::checksum(&bytes), bytes, series, samples: rows.series.len(), t0, t1 })
+        Ok(Encoded {
+            checksum: crate::checksum(&bytes, [0; 4]),
+            bytes,
+            series,
+            samples: rows.series.len(),
+            t0,
+            t1,
+        })
     }
 
     fn samples(&mut self, out: &mut Vec<u8>, rows: &Rows, number: impl FnMut(SeriesRef) -> u32) {

@@ -27,7 +27,7 @@ pub(crate) const VERSION: u64 = 1;
 pub struct Encoded {
     /// The payload.
     pub bytes: Vec<u8>,
-    /// Its checksum.
+    /// Its checksum, without what it says of the series: whoever knows them adds it.
     pub checksum: Checksum,
     /// The series numbers in it, ascending, each once.
     pub series: Vec<u32>,

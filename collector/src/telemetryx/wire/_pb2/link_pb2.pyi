@@ -213,7 +213,7 @@ class Held(_message.Message):
     epoch: _builtins.bytes
     seq: _builtins.int
     checksum: _builtins.bytes
-    """16 bytes: the first half of SHA-256 over the payload"""
+    """16 bytes: 12 of the payload, 4 of its series (proto/README.md)"""
     def __init__(
         self,
         *,
@@ -363,7 +363,7 @@ class Batch(_message.Message):
     """1 = zstd over msgpack (proto/README.md)"""
     payload: _builtins.bytes
     checksum: _builtins.bytes
-    """16 bytes: the first half of SHA-256 over the payload"""
+    """16 bytes: 12 of the payload, 4 of its series (proto/README.md)"""
     definitions: _builtins.bytes
     """zstd over msgpack: series numbers that no acked batch defined yet; may be empty"""
     trace: _builtins.str
