@@ -50,3 +50,24 @@ def test_a_cloned_image_loses_nothing_and_stores_nothing_twice(stack: Stack) -> 
         counted = Counter(found[0])
         assert set(counted) == {float(number) for number in range(1, count + 1)}, device
         assert max(counted.values()) == 1, device
+
+
+def test_clones_whose_batches_differ_in_a_series_name_alone_lose_nothing(stack: Stack) -> None:
+    """Each takes one reading of the same time and value, of a device of its own: both are stored."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector)
+    start = time.time_ns() - 3_600_000_000_000
+    assert agent.write(f"c,device=shared n=1i {start}") == 204
+    until("it is in a batch", lambda: agent.status()["spool"]["batches"] == 1)
+    assert agent.process is not None
+    agent.process.kill()
+    clone = stack.agent(collector, start=False)
+    shutil.copytree(agent.data, clone.data, ignore=shutil.ignore_patterns("*.sock"))
+    for part, device in ((agent, "first"), (clone, "second")):
+        part.start()
+        assert part.write(f"c,device={device} n=1i {start + 1}") == 204
+    collector.start()
+    agent.wait_drained()
+    clone.wait_drained()
+    for device in ("shared", "first", "second"):
+        assert collector.values(f'c.n{{device="{device}"}}') == [[1.0]], device
