@@ -39,7 +39,7 @@ demo *ARGS:
     PYTHONPATH="{{ root }}/collector/src" exec "{{ python }}" -m telemetryx demo --agent "$agent" "$@"
 
 # everything that .ci/run and the README's test command run
-test: check build test-rust test-python test-end fuzz
+test: check build test-rust test-python test-end-beside-fuzz
 
 # formatting, lints, licences, types, floors
 check: check-rust check-python
@@ -75,6 +75,20 @@ test-python: native
 # end to end: promises, journeys, compatibility, 20 fault rounds
 test-end: build native
     pytest -q tests
+
+# test-end, and beside it every fuzz target on what processor time is left
+test-end-beside-fuzz: build native
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p .cache/fuzz
+    agent/fuzz/build.sh --bins >/dev/null
+    nice -n 19 agent/fuzz/all.sh 30 .cache/fuzz 1 >.cache/fuzz/summary 2>&1 &
+    fuzzing=$!
+    trap 'pkill -P $fuzzing 2>/dev/null || true' EXIT
+    pytest -q tests
+    echo "waiting for the fuzz targets"
+    wait $fuzzing || { cat .cache/fuzz/summary; exit 1; }
+    cat .cache/fuzz/summary
 
 # run every fuzz target for SECONDS each, two at a time
 fuzz SECONDS="30":

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds every fuzz target at once and runs each for a while, two at a time: ./all.sh SECONDS LOGS
+# Builds every fuzz target at once and runs each for a while, two at a time: ./all.sh SECONDS LOGS [AT_A_TIME]
 # Prints one line a target, writes LOGS/TARGET.log, and fails where there is a finding.
 set -euo pipefail
 seconds=${1:?usage: all.sh SECONDS LOGS}
 logs=${2:?usage: all.sh SECONDS LOGS}
+at_a_time=${3:-2}
 mkdir -p "$logs"
 logs=$(cd "$logs" && pwd)
 cd "$(dirname "$0")"
@@ -24,4 +25,4 @@ export -f one
 PROGRAMS=$(./build.sh --bins)
 export PROGRAMS
 printf '%s\n' fuzz_targets/*.rs inputs/fuzz_targets/*.rs | xargs -n 1 basename -s .rs |
-    xargs -P 2 -I TARGET bash -c 'one TARGET'
+    xargs -P "$at_a_time" -I TARGET bash -c 'one TARGET'

@@ -120,9 +120,10 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     )?;
     writeln!(
         out,
-        "spool    {} in {} batches, {} in flight",
+        "spool    {} in {} batch{}, {} in flight",
         size(&spool["bytes"]),
         spool["batches"],
+        if spool["batches"] == 1 { "" } else { "es" },
         spool["in_flight"]
     )?;
     if let Some(reason) = fold["blocked"].as_str() {
