@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -143,28 +142,19 @@ class Agent:
             with link.makefile("rb") as answer:
                 return dict(json.loads(answer.readline()))
 
+    def in_batches(self) -> bool:
+        """Whether everything it took is in batches."""
+        status = self.status()
+        fold, spool = status["fold"], status["spool"]
+        return not (fold["behind"] or fold["recovering"] or spool["pending"])
+
     def drained(self) -> bool:
         """Whether everything it took was acknowledged by the collector."""
-        status = self.status()
-        return bool(
-            status["fold"]["behind"] == 0
-            and not status["fold"]["recovering"]
-            and not status["spool"]["pending"]
-            and status["spool"]["batches"] == 0
-        )
+        return self.in_batches() and self.status()["spool"]["batches"] == 0
 
     def wait_drained(self) -> None:
         """Wait for that."""
-        # The agent's own view is up to a quarter of a second old: only what holds for a second counts.
-        calm = 0
-
-        def settled() -> bool:
-            nonlocal calm
-            calm = calm + 1 if self._alive() and self.drained() else 0
-            time.sleep(0.1)
-            return calm >= 10
-
-        until("the agent has nothing left to send", settled)
+        until("the agent has nothing left to send", lambda: self._alive() and self.drained())
 
     def write(self, lines: str, path: str = "/write", headers: dict[str, str] | None = None) -> int:
         """POST line protocol (or what `path` takes) and return the HTTP status."""

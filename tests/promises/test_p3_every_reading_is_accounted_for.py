@@ -149,14 +149,8 @@ def backlog(agent: Agent, megabytes: int, step: int = SECOND // 1_000) -> int:
         )
         assert agent.write(body) == 204
         sent += LINES
-    until("all of it is in batches", lambda: in_batches(agent))
+    until("all of it is in batches", agent.in_batches)
     return sent
-
-
-def in_batches(agent: Agent) -> bool:
-    """Whether nothing waits for a batch."""
-    status = agent.status()
-    return status["fold"]["behind"] == 0 and status["spool"]["pending_rows"] == 0
 
 
 def segments(agent: Agent) -> list[Path]:

@@ -30,11 +30,7 @@ def build_backlog(agent: Agent) -> None:
         )
         assert agent.write(body) == 204
 
-    def cut() -> bool:
-        status = agent.status()
-        return status["fold"]["behind"] == 0 and status["spool"]["pending_rows"] == 0
-
-    until("the backlog is in batches", cut)
+    until("the backlog is in batches", agent.in_batches)
 
 
 def fresh(collector: Collector) -> set[int]:

@@ -106,12 +106,12 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
             assert agent.write(body, headers={"Idempotency-Key": f"body {first}"}) == 204
         keep_a_session(agent)
         # A checkpoint is written every ten seconds, or when there is much to let go of.
-        until("all of it is in batches", lambda: in_batches(agent))
+        until("all of it is in batches", agent.in_batches)
         assert agent.process is not None
         agent.process.stop()
         agent.start()
         assert agent.write("old v=0.5") == 204
-        until("the last of it too", lambda: in_batches(agent))
+        until("the last of it too", agent.in_batches)
         agent.process.kill()
         collector.start()
         yield Template(agent.data, collector)
@@ -129,12 +129,6 @@ def keep_a_session(agent: Agent) -> None:
     info.wait_for_publish(30)
     client.disconnect()
     client.loop_stop()
-
-
-def in_batches(agent: Agent) -> bool:
-    """Whether nothing waits for a batch."""
-    status = agent.status()
-    return status["fold"]["behind"] == 0 and status["spool"]["pending_rows"] == 0
 
 
 def copy_of(stack: Stack, template: Template, name: str) -> Agent:

@@ -134,7 +134,7 @@ def test_a_run_in_which_nothing_came_is_no_good_run() -> None:
 def test_the_status_is_read_as_the_agent_writes_it() -> None:
     """All inputs are added up; anything that is on its way means not idle."""
     fold = {"recovering": False, "behind": 0}
-    spool = {"counts": {"received": 9}, "pending_rows": 0, "batches": 0, "losses": 0}
+    spool = {"counts": {"received": 9}, "pending": False, "batches": 0, "losses": 0}
     status: dict[str, Any] = {
         "agent": "edge",
         "inputs": [{"received": 4}, {"received": 5}],
@@ -145,7 +145,7 @@ def test_the_status_is_read_as_the_agent_writes_it() -> None:
     for part, key in (
         ("fold", "recovering"),
         ("fold", "behind"),
-        ("spool", "pending_rows"),
+        ("spool", "pending"),
         ("spool", "batches"),
     ):
         assert not Intake.read({**status, part: {**status[part], key: 1}}).idle

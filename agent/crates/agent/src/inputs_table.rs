@@ -1,19 +1,14 @@
 //! The table of inputs: which are configured, what they are called, how each is started.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use inputs::{Clock, Door, Rejects};
+use inputs::{Clock, Door, Rejects, Retry};
 use journal::Journal;
 use telemetry::SeriesTable;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::InputsConfig;
-
-/// Between two attempts to run an input.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What every door is made of.
 pub struct Frame {
@@ -92,33 +87,23 @@ pub fn start(
     doors
 }
 
-/// Runs an input until shutdown. A port that is taken or a certificate that is missing now may be there
-/// in a minute: nobody should have to come and restart the agent for it.
+/// Runs an input until shutdown, again and again if need be.
 async fn keep(kind: Kind, door: Door, data_dir: std::path::PathBuf, shutdown: CancellationToken) {
-    let mut pause = FIRST_PAUSE;
+    let mut retry = Retry::default();
     loop {
-        let began = tokio::time::Instant::now();
         let result = run(kind.clone(), door.clone(), &data_dir, shutdown.clone()).await;
         if shutdown.is_cancelled() {
             return;
         }
         let why = result.err().unwrap_or_else(|| "it ended by itself".to_owned());
-        if door.stats.stumbled(&why) {
-            tracing::error!(input = %door.name, error = %why, "an input is not running and is tried again; the others go on");
-        }
         if matches!(kind, Kind::Mqtt(_)) {
             // Nobody moves the sessions' mark meanwhile, and no session has a mark up to here that isn't in
             // its store or lost with it: without this the journal would fill.
             door.journal.release(journal::Holder::Sessions, door.journal.last());
         }
-        if began.elapsed() > LONGEST_PAUSE {
-            pause = FIRST_PAUSE;
+        if !retry.after(&door, &why, &shutdown).await {
+            return;
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => return,
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -47,14 +47,12 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(Arc::clone(&storage), &data.join("fold.checkpoint"))
         .context("opening the fold's checkpoint")?;
     let (fold, applied) = open_fold(&checkpoint, &table);
-    let mut no_room = false;
-    for record in standing_records(&config, &*clock)? {
-        match journal.append(&record) {
-            Ok(_) => {}
-            Err(AppendError::Full { .. }) => no_room = true,
-            Err(error) => return Err(error).context("writing the configuration into the journal"),
-        }
-    }
+    let standing = standing_records(&config, &*clock)?;
+    let no_room = match journal.append_all(&standing) {
+        Ok(_) => false,
+        Err(AppendError::Full { .. }) => true,
+        Err(error) => return Err(error).context("writing the configuration into the journal"),
+    };
 
     let taps = Arc::new(Taps::new(Arc::clone(&table)));
     let folding = fold_thread::start(FoldThread {
@@ -85,12 +83,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     taps.name_inputs(doors.iter().map(|door| door.name.to_string()).collect());
     if no_room {
         tracing::warn!("the journal is full: the configuration is written into it once there is room");
-        input_tasks.spawn(write_late(
-            path.to_owned(),
-            journal.clone(),
-            Arc::clone(&clock),
-            stop_inputs.clone(),
-        ));
+        input_tasks.spawn(write_late(standing, journal.clone(), stop_inputs.clone()));
     }
     input_tasks.spawn(ticker::run(journal.clone(), folding.watch(), Arc::clone(&clock), stop_inputs.clone()));
 
@@ -258,31 +251,22 @@ async fn told_to_stop(path: &std::path::Path, journal: &Journal, clock: &dyn Clo
 
 /// Writes the standing records as soon as the journal has room. Until then nearly no reading finds room either, and
 /// the fold goes by the configuration of before.
-async fn write_late(
-    path: std::path::PathBuf,
-    journal: Journal,
-    clock: Arc<dyn Clock>,
-    shutdown: CancellationToken,
-) {
+async fn write_late(standing: Vec<Record>, journal: Journal, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(STANDING_RETRY) => {}
             () = shutdown.cancelled() => return,
         }
-        match reload(&path, &journal, &*clock) {
-            Ok(()) => {
-                tracing::info!("the journal has room again and the configuration in it");
-                return;
-            }
-            Err(error) => tracing::debug!("the configuration is not in the journal yet: {error:#}"),
+        match journal.append_all(&standing) {
+            Ok(_) => return tracing::info!("the journal has room again and the configuration in it"),
+            Err(error) => tracing::debug!(%error, "the configuration is not in the journal yet"),
         }
     }
 }
 
 fn reload(path: &std::path::Path, journal: &Journal, clock: &dyn Clock) -> anyhow::Result<()> {
     let config = Config::load(path)?;
-    for record in standing_records(&config, clock)? {
-        journal.append(&record)?;
-    }
+    // All or none: half of a configuration is none that anybody checked.
+    journal.append_all(&standing_records(&config, clock)?)?;
     Ok(())
 }

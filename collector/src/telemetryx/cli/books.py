@@ -42,7 +42,7 @@ class Intake:
             not (
                 fold["recovering"]
                 or fold["behind"]
-                or spool["pending_rows"]
+                or spool["pending"]
                 or spool["batches"]
                 or spool["losses"]
             ),

@@ -29,8 +29,6 @@ from telemetryx.store.sqlite.store import measure
 READY_TIMEOUT: Final = 60.0
 #: How long the end waits for a moment in which everything taken is stored.
 DRAIN_TIMEOUT: Final = 20.0
-#: As long must books not balance, while nothing moves: counts without a reading beside them may wait for the next one.
-SURE: Final = 3.0
 STOP_TIMEOUT: Final = 20.0
 #: The states of an alert that isn't over.
 OPEN: Final = {"pending", "firing", "unknown"}
@@ -325,19 +323,11 @@ class _Demo:
     def _settle(self) -> Books:
         """Wait for a moment in which everything taken is stored, and give the books of it, or of now when there is none."""
         end = time.monotonic() + DRAIN_TIMEOUT
-        wrong_since: float | None = None
         while True:
             intake = Intake.read(self._status())
             books = Books(self._before, intake, self._kept(), self._carried)
-            now = time.monotonic()
             # Nothing came in between: both sides speak of the same readings.
-            if intake.idle and Intake.read(self._status()) == intake:
-                if not books.faults():
-                    return books
-                wrong_since = wrong_since or now
-                if now - wrong_since > SURE:
-                    return books
-            if now > end:
+            if (intake.idle and Intake.read(self._status()) == intake) or time.monotonic() > end:
                 return books
             time.sleep(0.05)
 

@@ -7,6 +7,7 @@ where several commit, nothing is offered and every question goes to the store.
 """
 
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 from telemetryx.types import Committed
@@ -33,7 +34,8 @@ class Feed:
         if batch.cursor != self._last + 1:
             self.distrust()
         self._last = batch.cursor
-        self._commits.append(batch)
+        # Rules judge no events, and these may be large.
+        self._commits.append(replace(batch, events=None))
         self._readings += _size(batch)
         while self._readings > self._max_readings or len(self._commits) > self._max_commits:
             self._readings -= _size(self._commits.popleft())

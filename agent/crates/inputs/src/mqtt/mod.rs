@@ -53,11 +53,8 @@ pub use config::{ConfigError, MqttConfig, UserConfig};
 
 use crate::door::Door;
 use crate::mapping::{Mapper, MappingError};
+use crate::retry::Retry;
 use broker::Broker;
-
-/// Between two attempts to open a port.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why the MQTT port doesn't run.
 #[derive(Debug, thiserror::Error)]
@@ -198,7 +195,7 @@ async fn front(
 
 /// Opens a port, again and again until it can be, and accepts on it until shutdown.
 async fn open(broker: Arc<Broker>, mut port: Port, tls: bool, shutdown: CancellationToken) {
-    let mut pause = FIRST_PAUSE;
+    let mut retry = Retry::default();
     loop {
         let error = match listen(&broker, port, tls).await {
             Ok((listener, acceptor)) => {
@@ -213,14 +210,9 @@ async fn open(broker: Arc<Broker>, mut port: Port, tls: bool, shutdown: Cancella
                 error
             }
         };
-        if broker.door.stats.stumbled(&error.to_string()) {
-            tracing::error!(%error, "the MQTT port can't be opened and is tried again; sessions are kept");
+        if !retry.after(&broker.door, &error.to_string(), &shutdown).await {
+            return;
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => return,
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
