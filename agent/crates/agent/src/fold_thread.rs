@@ -9,21 +9,27 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fold::{Fold, FoldStatus};
+use inputs::Clock;
 use journal::{Holder, Journal};
 use parking_lot::Mutex;
 use spool::Spool;
-use telemetry::{Cause, Counts, Position, Rows};
+use telemetry::{Cause, Counts, Position, Rows, Stamp};
 
 use crate::checkpoint::Checkpoint;
+use crate::identity;
 use crate::tap::Taps;
 
-/// The longest wait for a record, and for acknowledged segments to be freed.
-const IDLE: Duration = Duration::from_secs(1);
+/// The longest wait for a record, and for acknowledged segments to be freed: each waking costs an idle host.
+const IDLE: Duration = Duration::from_secs(5);
 /// The same while the records of before the start are folded: some of them may be gone.
 const RECOVERING_IDLE: Duration = Duration::from_millis(100);
 /// A checkpoint writes the fold's whole state: seldom enough for flash, and at once when the journal fills.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Ticks are records, and each costs a sync of the disk: not more often than this, however much waits for one.
+const TICK_NOT_BEFORE: Duration = Duration::from_secs(1);
+/// With nothing that waits for time to pass one in so long is enough.
+const TICK_AT_LATEST: Duration = Duration::from_secs(10);
 /// While the disk does not do what it should, the pause between two attempts.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -41,6 +47,8 @@ pub struct FoldThread {
     pub checkpoint: Checkpoint,
     /// Whoever watches.
     pub taps: Arc<Taps>,
+    /// Says when a tick is due; the fold itself sees no clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The running thread.
@@ -53,8 +61,6 @@ pub struct Running {
 /// What others may see of the thread.
 pub struct Watch {
     applied: AtomicU64,
-    /// On the monotonic clock; `u64::MAX` is never.
-    tick_due: AtomicU64,
     progress: Mutex<Progress>,
 }
 
@@ -64,11 +70,6 @@ impl Watch {
         // Read before `last` grows further, so that it is never more than there is.
         let behind = last.saturating_sub(self.applied.load(Ordering::Acquire));
         Progress { behind, ..self.progress.lock().clone() }
-    }
-
-    /// Whether a tick at this time, by the monotonic clock, has something to do.
-    pub fn tick_is_due(&self, mono: u64) -> bool {
-        self.tick_due.load(Ordering::Acquire) <= mono
     }
 }
 
@@ -110,13 +111,12 @@ pub fn start(work: FoldThread) -> std::io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
     let watch = Arc::new(Watch {
         applied: AtomicU64::new(work.applied),
-        tick_due: AtomicU64::new(u64::MAX),
         progress: Mutex::new(Progress { recovering: true, ..Progress::default() }),
     });
     let (seen_stop, seen_watch) = (Arc::clone(&stop), Arc::clone(&watch));
     let thread = std::thread::Builder::new()
         .name("fold".into())
-        .spawn(move || Driver { work, stop: seen_stop, watch: seen_watch }.run())?;
+        .spawn(move || Driver { work, stop: seen_stop, watch: seen_watch, ticks: Ticks::new() }.run())?;
     Ok(Running { stop, watch, thread })
 }
 
@@ -124,6 +124,37 @@ struct Driver {
     work: FoldThread,
     stop: Arc<AtomicBool>,
     watch: Arc<Watch>,
+    ticks: Ticks,
+}
+
+/// When the next tick is to be appended.
+struct Ticks {
+    boot: [u8; 16],
+    last: Instant,
+    /// When the fold waits for one, by the monotonic clock, as of the last look.
+    due: Option<u64>,
+    clock_was_set: bool,
+}
+
+impl Ticks {
+    fn new() -> Self {
+        Self { boot: identity::boot_id(), last: Instant::now(), due: None, clock_was_set: false }
+    }
+
+    /// How long until then; zero when it is now.
+    fn patience(&self, now: Stamp) -> Duration {
+        if identity::clock_is_set(now.wall) != self.clock_was_set {
+            return Duration::ZERO;
+        }
+        let since = self.last.elapsed();
+        let due = self.due.map_or(TICK_AT_LATEST, |due| Duration::from_nanos(due.saturating_sub(now.mono)));
+        due.max(TICK_NOT_BEFORE.saturating_sub(since)).min(TICK_AT_LATEST.saturating_sub(since))
+    }
+
+    fn appended(&mut self, now: Stamp) {
+        // Looked up anew once the fold has seen this one.
+        (self.last, self.due, self.clock_was_set) = (Instant::now(), None, identity::clock_is_set(now.wall));
+    }
 }
 
 impl Driver {
@@ -137,7 +168,7 @@ impl Driver {
         let mut damaged = Counts::new();
         let started = Instant::now();
         let (mut checkpointed, mut looked) = (started, started);
-        let mut segment = 0;
+        let (mut segment, mut noted) = (0, false);
         loop {
             // Asked before reading: what became durable until then is read below.
             let stopping = self.work.journal.ended();
@@ -147,10 +178,16 @@ impl Driver {
                 self.watch.progress.lock().recovering = false;
                 tracing::info!(position = recover_to, "the journal of before the start is folded");
             }
-            let idle = if recovering { RECOVERING_IDLE } else { IDLE };
+            let idle = match (recovering, noted) {
+                (true, _) => RECOVERING_IDLE,
+                (false, false) => LOOK_EVERY,
+                (false, true) => IDLE.min(self.ticks.patience(self.work.clock.now())),
+            };
             let patience = self.work.spool.due(started.elapsed()).unwrap_or(idle).min(idle);
+            let mut waited = false;
             match reader.next(if stopping { Duration::ZERO } else { patience }) {
                 Ok(Some((position, record))) => {
+                    noted = false;
                     rows.clear();
                     self.work.fold.apply(position, &record, &mut rows);
                     self.work.taps.offer(&record);
@@ -168,7 +205,7 @@ impl Driver {
                 Ok(None) if recovering && *self.work.journal.durable().borrow() >= recover_to => {
                     self.passed(recover_to);
                 }
-                Ok(None) => {}
+                Ok(None) => waited = true,
                 Err(error) => {
                     tracing::error!(%error, "the journal can't be read; trying again");
                     self.watch.progress.lock().blocked = Some(error.to_string());
@@ -188,6 +225,10 @@ impl Driver {
             }
             if !recovering {
                 self.insist(|spool| spool.cut_if_due(started.elapsed()).map(drop));
+                // Under load records come without a pause: then a look at the clock now and then.
+                if !stopping && (waited || looked.elapsed() >= LOOK_EVERY) {
+                    self.tick();
+                }
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
@@ -201,11 +242,23 @@ impl Driver {
                     self.checkpoint();
                 }
                 self.note();
+                noted = true;
             }
         }
         self.insist(|spool| spool.cut().map(drop));
         self.checkpoint();
         self.note();
+    }
+
+    /// A full journal is no place for a tick: the next one says as much.
+    fn tick(&mut self) {
+        let now = self.work.clock.now();
+        if self.ticks.patience(now).is_zero() {
+            if let Err(error) = self.work.journal.append(&identity::tick(now, self.ticks.boot)) {
+                tracing::debug!(%error, "no tick");
+            }
+            self.ticks.appended(now);
+        }
     }
 
     fn passed(&mut self, position: Position) {
@@ -249,8 +302,8 @@ impl Driver {
         }
     }
 
-    fn note(&self) {
-        self.watch.tick_due.store(self.work.fold.tick_due().unwrap_or(u64::MAX), Ordering::Release);
+    fn note(&mut self) {
+        self.ticks.due = self.work.fold.tick_due();
         self.watch.progress.lock().fold = self.work.fold.status();
     }
 }

@@ -35,6 +35,7 @@ fn start_in(dir: &Path, readings: std::ops::Range<i64>, folding: bool) -> Option
         spool: spool.clone(),
         checkpoint: Checkpoint::open(Arc::new(Disk), &dir.join("checkpoint")).unwrap(),
         taps: Arc::new(Taps::new(table)),
+        clock: Arc::new(inputs::SystemClock),
         journal: journal.clone(),
     })
     .unwrap();
@@ -76,4 +77,23 @@ fn two_copies_of_a_disk_cut_what_they_share_alike_though_one_crashed_again_befor
 
     assert_eq!(first, second[..first.len()], "a batch of shared readings has one name and one content");
     assert_eq!(second.len(), first.len() + 1, "what only the second has lies in a batch of its own");
+}
+
+#[test]
+fn a_tick_comes_when_the_fold_waits_for_one_and_else_every_ten_seconds() {
+    let set = Stamp { wall: 1_800_000_000_000_000_000, mono: 50_000_000_000 };
+    let mut ticks = Ticks::new();
+    assert_eq!(ticks.patience(set), Duration::ZERO, "the clock was set: the fold must know");
+    ticks.appended(set);
+    let about = |ticks: &Ticks, now| ticks.patience(now).as_secs_f64().round() as u64;
+    assert_eq!(about(&ticks, set), 10);
+    ticks.due = Some(set.mono + 3_000_000_000);
+    assert_eq!(about(&ticks, set), 3);
+    ticks.due = Some(0);
+    assert_eq!(about(&ticks, set), 1, "not more often than once a second");
+    ticks.last = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+    assert_eq!(ticks.patience(set), Duration::ZERO);
+    ticks.due = None;
+    assert_eq!(about(&ticks, set), 8);
+    assert_eq!(ticks.patience(Stamp { wall: 0, ..set }), Duration::ZERO, "the clock was lost");
 }

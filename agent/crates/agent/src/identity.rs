@@ -1,4 +1,6 @@
-//! Who this host is: its name, its boot, its kind.
+//! Who this host is: its name, its boot, its kind, its clock.
+
+use telemetry::{DeviceClock, Record, Stamp};
 
 /// The host's name, or "agent" where the kernel has none that could be used.
 pub fn hostname() -> String {
@@ -37,4 +39,9 @@ pub fn labels() -> Vec<(String, String)> {
 pub fn clock_is_set(wall: i64) -> bool {
     // 2024-01-01: boards without a battery start in 1970, or at their image's date.
     wall > 1_704_067_200_000_000_000
+}
+
+/// The record by which the fold learns that it is this moment.
+pub fn tick(at: Stamp, boot: [u8; 16]) -> Record {
+    Record::Tick(DeviceClock { at, boot, synced: clock_is_set(at.wall) })
 }

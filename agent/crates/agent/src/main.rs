@@ -14,7 +14,6 @@ mod reference;
 mod run;
 mod status;
 mod tap;
-mod ticker;
 mod units;
 
 use std::io::Write;

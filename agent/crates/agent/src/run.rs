@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::fold_thread::{self, FoldThread};
 use crate::status::Reporter;
 use crate::tap::Taps;
-use crate::{control, identity, inputs_table, lock, models, ticker};
+use crate::{control, identity, inputs_table, lock, models};
 
 /// After this long at shutdown an input that doesn't end is left behind.
 const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,6 +62,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
         spool: spool.clone(),
         checkpoint,
         taps: Arc::clone(&taps),
+        clock: Arc::clone(&clock),
     })
     .context("starting the fold's thread")?;
 
@@ -85,7 +86,6 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
         tracing::warn!("the journal is full: the configuration is written into it once there is room");
         input_tasks.spawn(write_late(standing, journal.clone(), stop_inputs.clone()));
     }
-    input_tasks.spawn(ticker::run(journal.clone(), folding.watch(), Arc::clone(&clock), stop_inputs.clone()));
 
     let link = Arc::new(LinkState::default());
     let reporter = Arc::new(Reporter {
@@ -222,7 +222,7 @@ fn open_fold(checkpoint: &Checkpoint, table: &Arc<SeriesTable>) -> (Fold, teleme
 fn standing_records(config: &Config, clock: &dyn Clock) -> anyhow::Result<Vec<Record>> {
     let stamp = clock.now();
     Ok(vec![
-        ticker::tick(clock, identity::boot_id()),
+        identity::tick(clock.now(), identity::boot_id()),
         Record::Config { stamp, generation: stamp.wall.unsigned_abs(), config: config.fold.to_json() },
         models::host_record(&config.model, stamp)?,
     ])

@@ -10,6 +10,8 @@ use crate::state::{Batch, Shared};
 
 /// How often a stalled disk is tried again, unless something is released before.
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest sleep with nothing to do.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// The disk took it, or won't for now, or never.
 enum Outcome {
@@ -79,7 +81,8 @@ pub(crate) fn run(shared: Arc<Shared>, mut log: Log, linger: Duration) {
 fn next_batch(shared: &Shared, batch: &mut Batch, linger: Duration) -> bool {
     let mut state = shared.state.lock();
     while state.queue.records.is_empty() && !state.closing && state.releasable() <= state.released {
-        shared.work.wait_for(&mut state, RETRY);
+        // Appends, releases and the end are told of; the limit is for a word that got lost.
+        shared.work.wait_for(&mut state, IDLE);
     }
     if !linger.is_zero() && !state.queue.records.is_empty() {
         let until = Instant::now() + linger;
