@@ -120,6 +120,45 @@ class FromCollector(_message.Message):
 Global___FromCollector: _TypeAlias = FromCollector  # noqa: Y015
 
 @_typing.final
+class Envelope(_message.Message):
+    """How a frame travels over a site's broker (MQTT), which may drop, repeat or forge what passes through it. The topics and
+    the rules for sessions and counters stand in docs/how-to/uplink.md.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    COUNTER_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    session: _builtins.bytes
+    """16 random bytes, chosen by the agent for each hello"""
+    counter: _builtins.int
+    """from 1, one more for each envelope of this direction in this session"""
+    frame: _builtins.bytes
+    """FromAgent or FromCollector; empty in what an agent says at its end"""
+    signature: _builtins.bytes
+    """HMAC-SHA256 under the agent's token of: "telemetryx-link-1", the direction (1 byte: 1 up, 2 down), the length of the
+    agent's name (2 bytes, little-endian), the name, session, counter (8 bytes, little-endian), frame. Empty without a
+    token, which is possible on loopback only.
+    """
+    def __init__(
+        self,
+        *,
+        session: _builtins.bytes = ...,
+        counter: _builtins.int = ...,
+        frame: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counter", b"counter", "frame", b"frame", "session", b"session", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Envelope: _TypeAlias = Envelope  # noqa: Y015
+
+@_typing.final
 class Hello(_message.Message):
     """First frame of an agent."""
 
