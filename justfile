@@ -94,9 +94,9 @@ test-end-beside-fuzz: build native
 fuzz SECONDS="30":
     agent/fuzz/all.sh {{ SECONDS }} .cache/fuzz
 
-# kill -9 rounds of agent and collector under load
-fault *ARGS:
-    {{ python }} -m tests.fault.kill {{ ARGS }}
+# real faults under load, by kind (kill, power, disk-full, link, outage …), with what they cost; without a kind, the list
+fault *ARGS: build native
+    {{ python }} -m tests.fault {{ ARGS }}
 
 # benchmarks as a table; --json FILE for scripts
 bench *ARGS: _release native
