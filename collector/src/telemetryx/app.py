@@ -278,6 +278,8 @@ def _gateway_config(settings: Settings) -> gateway_server.Config:
         credit=listen.credit,
         max_batch=listen.max_batch,
         max_sessions=listen.max_sessions,
+        pool=settings.ingest.max_queue,
+        hellos_per_second=listen.max_new_sessions_per_second,
     )
 
 

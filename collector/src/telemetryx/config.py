@@ -160,8 +160,10 @@ class Gateway(Listen):
     """Address and port of gRPC. Off loopback, TLS and a token are required."""
     max_sessions: int = Field(default=5_000, ge=1)
     """Agents connected at once."""
+    max_new_sessions_per_second: float = Field(default=100.0, gt=0)
+    """Sessions that may begin in a second; who comes too early is told when it is its turn."""
     credit: ByteSize = ByteSize(4 << 20)
-    """Payload bytes of one agent that may be on the way and not yet acknowledged."""
+    """Payload bytes of one agent that may be on the way and not yet acknowledged; less with many agents: `[ingest] max_queue` is shared."""
     max_batch: ByteSize = ByteSize(4 << 20)
     """Largest payload of one batch."""
 

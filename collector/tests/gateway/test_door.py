@@ -96,7 +96,7 @@ async def test_a_token_is_needed_when_there_are_tokens(tmp_path: Path) -> None:
                     pass
         async with ReferenceAgent().session(core.gateway.port, token=SECRET):
             pass
-        assert core.gateway.refused == {"token": 3}
+        assert core.gateway.refused == {"token": 2, "agent": 1}
     finally:
         await core.stop()
 

@@ -1,4 +1,4 @@
-"""How the door says no: gRPC status codes, and for `come back later` the google.rpc.RetryInfo that clients understand."""
+"""How the door says no: what was wrong, and over gRPC the status code; `come back later` is the RetryInfo of google.rpc."""
 
 from typing import Any, Final, NoReturn
 
@@ -7,6 +7,16 @@ from google.protobuf import any_pb2, duration_pb2
 
 DETAILS: Final = "grpc-status-details-bin"
 _LENGTH_DELIMITED: Final = 2
+
+
+class TurnedAway(Exception):  # noqa: N818 - named after what happened
+    """An agent can't have a session. `cause` is a word for metrics; `after_ms` says when to come back, 0: as it is, never."""
+
+    def __init__(self, cause: str, message: str, after_ms: int = 0) -> None:
+        """Keep word and time beside the sentence."""
+        super().__init__(message)
+        self.cause = cause
+        self.after_ms = after_ms
 
 
 def _field(number: int, data: bytes) -> bytes:

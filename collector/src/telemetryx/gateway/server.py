@@ -1,10 +1,9 @@
-"""The agents' door: a gRPC server for Link.Session. It checks who comes, opens the session in the log, and closes it there.
+"""The gateway: the agents' door over gRPC, Link.Session.
 
 Off loopback it opens only with a certificate and tokens. Full or broken, it says UNAVAILABLE with the time to come back:
 any other code would make somebody's client give up data.
 """
 
-import asyncio
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +11,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-import structlog
 
-from telemetryx import __version__
 from telemetryx.clock import Clock, SystemClock
-from telemetryx.errors import GatewayRefused, StoreError
-from telemetryx.gateway import refusal, session, tokens
-from telemetryx.gateway.status import StatusBoard
+from telemetryx.errors import GatewayRefused
+from telemetryx.gateway import tokens
+from telemetryx.gateway.call import Call
+from telemetryx.gateway.door import Door, Limits
+from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.interface import Store
 from telemetryx.wire._pb2 import link_pb2_grpc as pb_grpc
 
-log = structlog.get_logger(__name__)
-
 FRAME_ROOM: Final = 2 << 20
 """Of a message beside the payload: definitions and the rest of the frame."""
-RETRY_MS: Final = 5_000
 MAX_STREAMS: Final = 100
 """Calls that one connection may have open: an agent has one, a proxy in front of us those of many."""
 METADATA: Final = 16 << 10
@@ -49,6 +45,9 @@ class Config:
     credit: int = 4 << 20
     max_batch: int = 4 << 20
     max_sessions: int = 5_000
+    pool: int = 64 << 20
+    """Payload bytes that all agents together may have on the way, before each gets its least."""
+    hellos_per_second: float = 100.0
 
     def check(self) -> None:
         """Refuse to open unguarded off loopback."""
@@ -98,35 +97,35 @@ class Gateway(pb_grpc.LinkServicer):
         config.check()
         self._config = config
         self._tokens = tokens.read(config.token_file) if config.token_file else tokens.Tokens()
-        self._clock = clock or SystemClock()
-        self._board = StatusBoard(store)
-        self._listeners: list[Callable[[str], None]] = []
         self._server: grpc.aio.Server | None = None
-        self._flushing: asyncio.Task[None] | None = None
-        self._world = session.World(
-            store=store,
-            ingest=ingest,
-            clock=self._clock,
-            board=self._board,
+        self.door = Door(
+            store,
+            ingest,
+            clock=clock or SystemClock(),
             rate=rate,
-            changed=self._changed,
-            version=__version__,
-            credit=config.credit,
-            max_batch=config.max_batch,
-            closing=asyncio.Event(),
+            limits=Limits(
+                credit=config.credit,
+                pool=config.pool,
+                max_batch=config.max_batch,
+                max_sessions=config.max_sessions,
+                hellos_per_second=config.hellos_per_second,
+            ),
         )
-        self.sessions = 0
-        self.refused: dict[str, int] = {}
         self.port = config.port
+
+    @property
+    def sessions(self) -> int:
+        """How many agents are connected."""
+        return self.door.sessions
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many were refused, by cause."""
+        return self.door.refused
 
     def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Call this with an agent's name when one of its sessions opened or closed. Returns the way out."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def _changed(self, agent: str) -> None:
-        for listener in self._listeners:
-            listener(agent)
+        return self.door.subscribe(listener)
 
     async def start(self) -> int:
         """Open the door and return its port."""
@@ -166,7 +165,7 @@ class Gateway(pb_grpc.LinkServicer):
             ) from error
         await server.start()
         self._server = server
-        self._flushing = asyncio.create_task(self._board.run(), name="gateway-status")
+        self.door.open()
         return self.port
 
     def _credentials(self) -> grpc.ServerCredentials | None:
@@ -182,14 +181,11 @@ class Gateway(pb_grpc.LinkServicer):
 
     async def close(self, grace_s: float = 10.0) -> None:
         """Take nothing new, let sessions hear of what is being committed, then shut."""
-        self._world.closing.set()
+        self.door.shut()
         if self._server is not None:
             await self._server.stop(grace_s)
             self._server = None
-        if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.gather(self._flushing, return_exceptions=True)
-        await self._board.flush()
+        await self.door.close()
 
     async def Session(  # type: ignore[override]  # noqa: N802 - link.proto's name; a coroutine that writes by context
         self,
@@ -198,63 +194,15 @@ class Gateway(pb_grpc.LinkServicer):
     ) -> None:
         """Serve one session."""
         del request_iterator  # context.read() and write() carry the frames
-        if self._world.closing.is_set():
-            await refusal.later(context, "the collector is shutting down", RETRY_MS)
+        call = Call(context)
         authorization = _authorization(context)
         if not self._tokens.admits(authorization):
-            self._count("token")
-            await refusal.never(
-                context,
-                grpc.StatusCode.UNAUTHENTICATED,
-                "the token is missing or unknown: set token_file in the agent's [uplink]",
-            )
-        if self.sessions >= self._config.max_sessions:
-            self._count("sessions")
-            await refusal.later(context, f"{self.sessions} agents are connected, as many as may", RETRY_MS)
-        self.sessions += 1
+            why = "the token is missing or unknown: set token_file in the agent's [uplink]"
+            await call.turn_away(self.door.turned_away("token", why))
         try:
-            await self._serve(context, authorization)
-        finally:
-            self.sessions -= 1
-
-    async def _serve(self, context: Any, authorization: str) -> None:  # noqa: ANN401
-        hello, skew_ms = await session.first(context, self._clock)
-        if not self._tokens.admits_as(authorization, hello.agent):
-            self._count("token")
-            await refusal.never(
-                context, grpc.StatusCode.PERMISSION_DENIED, f"this token isn't for agent {hello.agent!r}"
-            )
-        store = self._world.store
-        one = session.Session(self._world, context, hello.agent)
-        try:
-            opened = await store.session_opened(
-                hello.agent, context.peer(), hello.version, dict(hello.labels), skew_ms
-            )
-            await one.greet(hello)
-        except StoreError as error:
-            self._count("store")
-            await refusal.later(context, str(error), max(self._world.ingest.retry_after_ms(), RETRY_MS))
-        log.info("gateway.opened", agent=hello.agent, peer=context.peer(), version=hello.version)
-        self._changed(hello.agent)
-        reason = "the link broke"
-        try:
-            reason = await one.serve(opened)
-        finally:
-            await asyncio.shield(self._ended(opened, hello.agent, reason))
-        if self._world.closing.is_set():
-            await refusal.later(context, reason, RETRY_MS)
-
-    async def _ended(self, opened: int, agent: str, reason: str) -> None:
-        """Close the session in the log; a store that can't be written now closes it when it is opened again."""
-        log.info("gateway.closed", agent=agent, reason=reason)
-        try:
-            await self._world.store.session_closed(opened, reason)
-        except StoreError as error:
-            log.warning("gateway.close_not_logged", agent=agent, reason=str(error))
-        self._changed(agent)
-
-    def _count(self, cause: str) -> None:
-        self.refused[cause] = self.refused.get(cause, 0) + 1
+            await self.door.serve(call, lambda agent: self._tokens.admits_as(authorization, agent))
+        except TurnedAway as why:
+            await call.turn_away(why)
 
 
 def _authorization(context: Any) -> str:  # noqa: ANN401

@@ -1,8 +1,10 @@
 """One session of one agent: hello, greeting, then batches in and acknowledgements out until one side ends it.
 
     reading   frame by frame; a batch goes to ingest, which answers after the commit. When more than the credit is on its
-              way, nothing more is read: HTTP/2 pushes back, and memory stays bounded whatever an agent does
+              way, nothing more is read: the transport pushes back, and memory stays bounded whatever an agent does
     writing   answers gather while a write is under way and leave together: one Ack for many batches
+
+It serves every transport (transport.py): what an acknowledgement means doesn't depend on what carries it.
 
 DURABILITY: an Ack names only what ingest called Stored or Duplicate, and it says so only after the commit.
 """
@@ -10,16 +12,17 @@ DURABILITY: an Ack names only what ingest called Stored or Duplicate, and it say
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import grpc
 import structlog
 
 from telemetryx.clock import Clock
 from telemetryx.errors import IngestClosed, QueueFull, StoreError, WireError
-from telemetryx.gateway import refusal
+from telemetryx.gateway.credit import Pool
 from telemetryx.gateway.held import RangeSet
+from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.gateway.status import StatusBoard
+from telemetryx.gateway.transport import LinkBroken, Transport
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.interface import Store
 from telemetryx.types import (
@@ -43,7 +46,6 @@ SILENCE_S: Final = 60.0
 """An agent sends its status every five seconds; one that says nothing for this long is gone."""
 SETTLE_S: Final = 10.0
 """At the end of a session, how long its last commits are waited for."""
-_END: Final[object] = grpc.aio.EOF  # type: ignore[attr-defined]  # grpc-stubs lack it
 MAX_UNACKED: Final = 10_000
 MAX_LABELS: Final = 64
 MAX_LABEL: Final = 1024
@@ -63,7 +65,7 @@ class World:
     changed: Callable[[str], None]
     """Told the agent's name when a session opens or closes."""
     version: str
-    credit: int
+    pool: Pool
     max_batch: int
     closing: asyncio.Event
 
@@ -71,14 +73,15 @@ class World:
 class Session:
     """One agent's session."""
 
-    def __init__(self, world: World, context: Any, agent: str) -> None:  # noqa: ANN401 - Context; grpc's class isn't generic at run time
-        """Serve this call; `greet` and `serve` do the work."""
+    def __init__(self, world: World, link: Transport, agent: str) -> None:
+        """Serve this link; `greet` and `serve` do the work."""
         self._world = world
-        self._context = context
+        self._link = link
         self._agent = agent
         self._held: dict[bytes, RangeSet] = {}
         self._fresh: dict[bytes, list[int]] = {}
         self._answers: list[pb.FromCollector] = []
+        self._allowed = 0
         self._credit = 0
         self._outstanding = 0
         self._waiting = 0
@@ -86,6 +89,7 @@ class Session:
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._eased = asyncio.Event()
+        self._alive = False
         self._skew_ms = 0.0
 
     async def greet(self, hello: pb.Hello) -> None:
@@ -100,16 +104,17 @@ class Session:
             if (theirs := known.get((held.epoch, held.seq))) is not None and theirs != held.checksum
         ]
         self._held = {epoch: RangeSet(holding) for epoch, holding in holdings.items()}
+        self._allowed = self._world.pool.share()
         greeting = pb.Greeting(
             wire=WIRE,
             collector=self._world.version,
             holdings=[wire.holdings(holding) for holding in holdings.values()],
             conflicts=conflicts,
-            credit_bytes=self._world.credit,
+            credit_bytes=self._allowed,
             max_batch_bytes=self._world.max_batch,
             wall_ns=self._world.clock.now_ns(),
         )
-        await self._context.write(pb.FromCollector(greeting=greeting))
+        await self._link.write(pb.FromCollector(greeting=greeting))
 
     async def serve(self, session: int) -> str:
         """Exchange frames until the end; return why it ended."""
@@ -140,15 +145,9 @@ class Session:
             log.warning("gateway.unsettled", agent=self._agent, batches=self._waiting)
         try:
             await self._flush()
-        except (
-            grpc.RpcError,
-            grpc.aio.UsageError,
-            grpc.aio.InternalError,
-            asyncio.InvalidStateError,
-        ) as error:
-            log.debug(
-                "gateway.unheard", agent=self._agent, reason=str(error)
-            )  # it will ask again, and be told
+        except LinkBroken as error:
+            # It will ask again, and be told.
+            log.debug("gateway.unheard", agent=self._agent, reason=str(error))
 
     # --- in
 
@@ -156,11 +155,11 @@ class Session:
         while True:
             try:
                 async with asyncio.timeout(SILENCE_S):
-                    message = await self._context.read()
+                    message = await self._link.read()
             except TimeoutError:
                 return f"nothing came for {SILENCE_S:.0f} s"
-            if message is _END:
-                return "the agent closed it"
+            if message is None:
+                return self._link.ending
             match message.WhichOneof("frame"):
                 case "batch":
                     await self._batch(message.batch)
@@ -180,7 +179,7 @@ class Session:
                 size,
             )
             return
-        while self._outstanding > self._world.credit + self._world.max_batch:
+        while self._outstanding > self._world.pool.most + self._world.max_batch:
             self._eased.clear()
             await self._eased.wait()
         await self._submit(batch, size)
@@ -198,6 +197,9 @@ class Session:
         future.add_done_callback(lambda done: self._settled(frame, size, done))
 
     def _status(self, session: int, status: pb.Status) -> None:
+        if self._link.answers_status:
+            self._alive = True
+            self._wake.set()
         self._skew_ms = (status.wall_ns - self._world.clock.now_ns()) / 1e6
         text = status.json if len(status.json) <= MAX_STATUS else ""
         limit = (1 << 63) - 1
@@ -227,7 +229,7 @@ class Session:
             self._later(error, size)
             return
         outcome = done.result()
-        self._credit += size
+        self._give_back(size)
         match outcome:
             case Stored() | Duplicate():
                 held = self._held.get(frame.epoch)
@@ -245,8 +247,14 @@ class Session:
                 self._refuse(frame, outcome, 0)
         self._wake.set()
 
+    def _give_back(self, size: int) -> None:
+        """Let the agent send so many bytes more; fewer when its share became smaller, more when it grew."""
+        given = max(0, size + self._world.pool.share() - self._allowed)
+        self._allowed += given - size
+        self._credit += given
+
     def _refuse(self, frame: pb.Batch | pb.Loss, refused: Refused, size: int) -> None:
-        self._credit += size
+        self._give_back(size)
         self._answers.append(
             pb.FromCollector(
                 refusal=pb.Refusal(
@@ -258,7 +266,7 @@ class Session:
 
     def _later(self, error: BaseException, size: int) -> None:
         """Not stored, and not the batch's fault: ask the agent to wait and to send it again."""
-        self._credit += size
+        self._give_back(size)
         after = (
             error.after_ms
             if isinstance(error, QueueFull)
@@ -283,38 +291,32 @@ class Session:
         answers, self._answers = self._answers, []
         credit, self._credit = self._credit, 0
         slow, self._slow = self._slow, None
-        if fresh:
+        alive, self._alive = self._alive, False
+        if fresh or alive:
             acked = [wire.holdings(self._held[epoch].about(seqs)) for epoch, seqs in fresh.items()]
-            await self._context.write(pb.FromCollector(ack=pb.Ack(holdings=acked)))
+            await self._link.write(pb.FromCollector(ack=pb.Ack(holdings=acked)))
         for answer in answers:
-            await self._context.write(answer)
+            await self._link.write(answer)
         if credit:
-            await self._context.write(pb.FromCollector(credit=pb.Credit(bytes=credit)))
+            await self._link.write(pb.FromCollector(credit=pb.Credit(bytes=credit)))
         if slow is not None:
-            await self._context.write(
-                pb.FromCollector(slow_down=pb.SlowDown(after_ms=slow[0], reason=slow[1]))
-            )
+            await self._link.write(pb.FromCollector(slow_down=pb.SlowDown(after_ms=slow[0], reason=slow[1])))
 
 
-async def first(context: Any, clock: Clock) -> tuple[pb.Hello, float]:  # noqa: ANN401
-    """Read and check the hello; return it with the agent's clock skew in milliseconds."""
-    invalid = grpc.StatusCode.INVALID_ARGUMENT
+async def first(link: Transport, clock: Clock) -> tuple[pb.Hello, float]:
+    """Read and check the hello; return it with the agent's clock skew in milliseconds. Raises TurnedAway."""
     try:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
-            message = await context.read()
+            message = await link.read()
     except TimeoutError:
-        await refusal.never(
-            context, grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_TIMEOUT_S:.0f} s"
-        )
-    if message is _END or message.WhichOneof("frame") != "hello":
-        await refusal.never(context, invalid, "a session begins with a hello")
+        raise TurnedAway("silent", f"no hello within {HELLO_TIMEOUT_S:.0f} s") from None
+    if message is None or message.WhichOneof("frame") != "hello":
+        raise TurnedAway("hello", "a session begins with a hello")
     hello: pb.Hello = message.hello
     skew_ms = (hello.wall_ns - clock.now_ns()) / 1e6
     if hello.wire != WIRE:
-        await refusal.never(
-            context,
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"wire version {hello.wire} is unknown here; this collector speaks {WIRE}",
+        raise TurnedAway(
+            "version", f"wire version {hello.wire} is unknown here; this collector speaks {WIRE}"
         )
     try:
         wire.agent_name(hello.agent)
@@ -322,13 +324,11 @@ async def first(context: Any, clock: Clock) -> tuple[pb.Hello, float]:  # noqa: 
         for held in hello.unacked[:MAX_UNACKED]:
             wire.key(hello.agent, held.epoch, held.seq)
     except WireError as error:
-        await refusal.never(context, invalid, str(error))
+        raise TurnedAway("hello", str(error)) from error
     if len(hello.labels) > MAX_LABELS or any(
         len(key) + len(value) > MAX_LABEL for key, value in hello.labels.items()
     ):
-        await refusal.never(
-            context,
-            invalid,
-            f"more than {MAX_LABELS} labels in the hello, or one over {MAX_LABEL} characters",
+        raise TurnedAway(
+            "hello", f"more than {MAX_LABELS} labels in the hello, or one over {MAX_LABEL} characters"
         )
     return hello, skew_ms

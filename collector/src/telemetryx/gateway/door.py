@@ -1,0 +1,194 @@
+"""The agents' door, whatever carries their frames: who may come in and when, the session's entry in the log, its end there.
+
+    a transport ─▶ first frame ─▶ the token is for this agent? ─▶ its turn? ─▶ logged ─▶ greeted ─▶ session.py
+
+What the door refuses it counts by cause. A refusal that isn't for good says when to come back, spread over time: those who
+were sent away together shall not return together.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from telemetryx import __version__
+from telemetryx.clock import Clock
+from telemetryx.errors import StoreError
+from telemetryx.gateway import session
+from telemetryx.gateway.admission import Admission
+from telemetryx.gateway.credit import Pool
+from telemetryx.gateway.refusal import TurnedAway
+from telemetryx.gateway.status import StatusBoard
+from telemetryx.gateway.transport import LinkBroken, Transport
+from telemetryx.ingest.ingest import Ingest
+from telemetryx.store.interface import Store
+
+log = structlog.get_logger(__name__)
+
+RETRY_MS: Final = 5_000
+"""When to come back to a full house or a store that can't write; at most twice as late."""
+RESTART_MS: Final = 1_000
+"""When to come back to a collector that shuts down; at most twice as late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What agents may ask of the collector. `credit`, `pool` and `max_batch` are bytes of payload."""
+
+    credit: int = 4 << 20
+    """One agent may have so much on the way."""
+    pool: int = 64 << 20
+    """All together may have so much, before each gets its least."""
+    max_batch: int = 4 << 20
+    max_sessions: int = 5_000
+    hellos_per_second: float = 100.0
+
+
+class Door:
+    """What the doors of all transports share. `close()` ends it after they are shut."""
+
+    def __init__(
+        self,
+        store: Store,
+        ingest: Ingest,
+        *,
+        clock: Clock,
+        rate: Callable[[str], float],
+        limits: Limits,
+    ) -> None:
+        """`rate` gives an agent's readings a second (hot view)."""
+        self._limits = limits
+        self._board = StatusBoard(store)
+        self._flushing: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[str], None]] = []
+        self._admission = Admission(limits.hellos_per_second, asyncio.get_running_loop().time)
+        self.sessions = 0
+        self.refused: dict[str, int] = {}
+        self._world = session.World(
+            store=store,
+            ingest=ingest,
+            clock=clock,
+            board=self._board,
+            rate=rate,
+            changed=self._changed,
+            version=__version__,
+            pool=Pool(limits.pool, limits.credit, lambda: self.sessions),
+            max_batch=limits.max_batch,
+            closing=asyncio.Event(),
+        )
+
+    @property
+    def closing(self) -> bool:
+        """Whether nobody new comes in."""
+        return self._world.closing.is_set()
+
+    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call this with an agent's name when one of its sessions opened or closed. Returns the way out."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def open(self) -> None:
+        """Begin to write what agents say about themselves."""
+        self._flushing = asyncio.create_task(self._board.run(), name="gateway-status")
+
+    def shut(self) -> None:
+        """Take nothing new, and let every session hear of what is being committed."""
+        self._world.closing.set()
+
+    async def close(self) -> None:
+        """Write the last statuses."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        await self._board.flush()
+
+    async def serve(self, link: Transport, admits: Callable[[str], bool]) -> None:
+        """Serve one session to its end. Raises TurnedAway, for the transport to pass on."""
+        if self.closing:
+            raise closed()
+        if self.sessions >= self._limits.max_sessions:
+            self._count("sessions")
+            raise TurnedAway(
+                "sessions", f"{self.sessions} agents are connected, as many as may", spread(RETRY_MS)
+            )
+        self.sessions += 1
+        try:
+            await self._serve(link, admits)
+        except TurnedAway as why:
+            self._count(why.cause)
+            raise
+        finally:
+            self.sessions -= 1
+        if self.closing:
+            raise closed()
+
+    def turned_away(self, cause: str, message: str) -> TurnedAway:
+        """Count and return a refusal for good, given before there was a session to serve."""
+        self._count(cause)
+        return TurnedAway(cause, message)
+
+    async def _serve(self, link: Transport, admits: Callable[[str], bool]) -> None:
+        world = self._world
+        try:
+            hello, skew_ms = await session.first(link, world.clock)
+        except LinkBroken:
+            return
+        if not admits(hello.agent):
+            raise TurnedAway("agent", f"this token isn't for agent {hello.agent!r}")
+        if wait_s := self._admission.wait_s(hello.agent):
+            raise TurnedAway(
+                "turn", f"many agents connect at once: it is your turn in {wait_s:.1f} s", int(wait_s * 1000)
+            )
+        one = session.Session(world, link, hello.agent)
+        try:
+            opened = await world.store.session_opened(
+                hello.agent, link.peer, hello.version, dict(hello.labels), skew_ms
+            )
+        except StoreError as error:
+            raise self._unwritable(error) from error
+        log.info("gateway.opened", agent=hello.agent, peer=link.peer, version=hello.version)
+        self._changed(hello.agent)
+        reason = "the link broke"
+        try:
+            await one.greet(hello)
+            reason = await one.serve(opened)
+        except LinkBroken:
+            pass
+        except StoreError as error:
+            reason = str(error)
+            raise self._unwritable(error) from error
+        finally:
+            await asyncio.shield(self._ended(opened, hello.agent, reason))
+
+    def _unwritable(self, error: StoreError) -> TurnedAway:
+        after_ms = max(self._world.ingest.retry_after_ms(), RETRY_MS)
+        return TurnedAway("store", str(error), spread(after_ms))
+
+    async def _ended(self, opened: int, agent: str, reason: str) -> None:
+        """Close the session in the log; a store that can't be written now closes it when it is opened again."""
+        log.info("gateway.closed", agent=agent, reason=reason)
+        try:
+            await self._world.store.session_closed(opened, reason)
+        except StoreError as error:
+            log.warning("gateway.close_not_logged", agent=agent, reason=str(error))
+        self._changed(agent)
+
+    def _changed(self, agent: str) -> None:
+        for listener in self._listeners:
+            listener(agent)
+
+    def _count(self, cause: str) -> None:
+        self.refused[cause] = self.refused.get(cause, 0) + 1
+
+
+def closed() -> TurnedAway:
+    """Say that the collector goes away, and when to look for it."""
+    return TurnedAway("closing", "the collector is shutting down", spread(RESTART_MS))
+
+
+def spread(after_ms: int) -> int:
+    """Return a time between this and twice this."""
+    return after_ms + random.randrange(after_ms)  # noqa: S311 - jitter is no secret
