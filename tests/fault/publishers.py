@@ -1,18 +1,21 @@
-"""Two kinds of MQTT publisher that keep count: one that never sends anything again, one that completes every handshake.
+"""Publishers that keep count: three that never send anything again (MQTT QoS 1, HTTP, TCP), one that completes every handshake.
 
 Every message is a number of its own, so that what is stored can be compared one by one with what was acknowledged.
 """
 
+import http.client
 import itertools
+import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 import paho.mqtt.client as mqtt
 
 #: Messages that may wait for their acknowledgement.
 IN_FLIGHT = 1_000
+#: Readings in one HTTP request.
+LINES = 5
 
 
 class _Publisher(threading.Thread):
@@ -23,6 +26,9 @@ class _Publisher(threading.Thread):
         self._per_second = per_second
         self._end = threading.Event()
         self.sent = 0
+        #: Which numbers were acknowledged; of QoS 2, completed.
+        self.acked: set[int] = set()
+        self.device = topic.split("/")[1]
         #: What the agreed rate asked for while there was a connection to send on, or a client that queues.
         self.asked = 0
 
@@ -66,7 +72,6 @@ class NeverResends(_Publisher):
     def __init__(self, port: int, topic: str, per_second: float) -> None:
         """Publish 0, 1, 2, … at a rate."""
         super().__init__(port, topic, per_second)
-        self.acked: set[int] = set()
 
     def run(self) -> None:
         """Connect anew after each loss, with new messages only."""
@@ -110,7 +115,6 @@ class CompletesAll(_Publisher):
     def __init__(self, port: int, topic: str, per_second: float) -> None:
         """Publish 0, 1, 2, … at a rate."""
         super().__init__(port, topic, per_second)
-        self.completed: set[int] = set()
 
     def run(self) -> None:
         """One client over all connections; it ends when every handshake is complete."""
@@ -133,13 +137,62 @@ class CompletesAll(_Publisher):
         end = time.monotonic() + 90
         while len(done) < self.sent and time.monotonic() < end:
             time.sleep(0.02)
-        self.completed = {value_of[mid] for mid in done}
+        self.acked = {value_of[mid] for mid in done}
         client.disconnect()
         client.loop_stop()
 
 
-def judge(stored: list[float], must: set[int], may: int) -> tuple[int, int]:
-    """Return (acknowledged and lost, stored more than once); `may` is how many numbers were sent at all."""
-    counted = Counter(int(value) for value in stored)
-    assert all(0 <= number < may for number in counted), "a value that nobody sent"
-    return len(must - counted.keys()), sum(1 for count in counted.values() if count > 1)
+class Posts(_Publisher):
+    """HTTP line protocol, a few lines a request; what is not answered 204 is given up."""
+
+    def __init__(self, port: int, device: str, per_second: float) -> None:
+        """Post 0, 1, 2, … at a rate of requests."""
+        super().__init__(port, f"load/{device}/n", per_second)
+
+    def run(self) -> None:
+        """One connection, opened anew after each loss."""
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        for _ in self._paced():
+            numbers = range(self.sent, self.sent + LINES)
+            body = "\n".join(f"n,site=load,device={self.device} value={number}i" for number in numbers)
+            self.sent += LINES
+            try:
+                link.request("POST", "/write", body)
+                answer = link.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException):
+                link.close()
+                self._end.wait(0.02)
+                continue
+            if answer.status == http.client.NO_CONTENT:
+                self.acked.update(numbers)
+        link.close()
+
+
+class Groups(_Publisher):
+    """TCP line protocol with `ACK`; lines beyond the last `OK` of a lost connection are given up."""
+
+    def __init__(self, port: int, device: str, per_second: float) -> None:
+        """Write 0, 1, 2, … at a rate of lines."""
+        super().__init__(port, f"load/{device}/n", per_second)
+
+    def run(self) -> None:
+        """One connection after the other."""
+        while not self._end.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=30) as link:
+                    self._session(link)
+            except OSError:
+                self._end.wait(0.02)
+
+    def _session(self, link: socket.socket) -> None:
+        link.sendall(b"ACK\n")
+        first = self.sent
+        answers = link.makefile("rb")
+        for _ in self._paced():
+            link.sendall(f"n,site=load,device={self.device} value={self.sent}i\n".encode())
+            self.sent += 1
+            settled = answers.readline().split()
+            if settled[:1] != [b"OK"]:
+                return
+            self.acked.update(range(first, first + int(settled[1])))

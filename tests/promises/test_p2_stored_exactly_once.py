@@ -4,19 +4,21 @@ import shutil
 import time
 from collections import Counter
 
-from tests.fault.kill import rounds
+from tests.fault.kill import Kill
+from tests.fault.rounds import rounds
 from tests.harness import Stack, until
 
 
 def test_twenty_kills_lose_nothing_acknowledged_and_store_nothing_twice(stack: Stack) -> None:
-    """Agent and collector are killed while a QoS 1 publisher never resends and a QoS 2 publisher always does; the ledger's sums hold."""
-    report = rounds(stack, 20, seed=7, collector_every=4)
-    # The load was the one that was meant, and the handshakes of the second were all completed.
+    """Agent and collector are killed while publishers over MQTT, HTTP and TCP never resend and a QoS 2 one always does; the sums hold."""
+    report = rounds(stack, Kill(), 20, seed=7, collector_every=4)
+    # The load was the one that was meant, and the handshakes of QoS 2 were all completed.
     assert report.asked / 2 < report.sent < report.asked * 2
     assert report.completed == report.sent_to_complete
     assert report.acknowledged > 2_000
     assert report.acknowledged_and_lost == 0
     assert report.stored_twice == 0
+    assert report.failures_to_start == 0
 
 
 def test_a_cloned_image_loses_nothing_and_stores_nothing_twice(stack: Stack) -> None:
