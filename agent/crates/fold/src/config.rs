@@ -8,9 +8,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use telemetry::SeriesKey;
-
-use crate::glob;
+use telemetry::{SeriesKey, glob};
 
 const SECOND: i64 = 1_000_000_000;
 

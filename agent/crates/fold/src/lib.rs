@@ -20,7 +20,6 @@ mod checkpoint;
 pub mod config;
 mod device;
 mod fold;
-mod glob;
 mod intake;
 pub mod scorer;
 mod series;

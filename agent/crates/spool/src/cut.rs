@@ -7,6 +7,8 @@ use bytes::Bytes;
 use telemetry::{Cause, Counts, Position, Rows, SeriesTable};
 use wire::payload::{Encoded, Encoder};
 
+use crate::class::Classes;
+use crate::group::{self, Group};
 use crate::numbering::Numbering;
 use crate::record::Head;
 use crate::state::State;
@@ -82,8 +84,19 @@ pub(crate) struct Cut {
     pub(crate) cut_at: Option<Duration>,
 }
 
+/// Rows of one group as they go into one batch, which lacks its name yet.
+pub(crate) struct Piece {
+    pub(crate) group: Group,
+    pub(crate) encoded: Encoded,
+    pub(crate) counts: Counts,
+    pub(crate) rows: u64,
+    /// Raw samples among them.
+    pub(crate) samples: u64,
+}
+
 /// What encoding needs.
 pub(crate) struct Cutter<'a> {
+    pub(crate) classes: &'a mut Classes,
     pub(crate) encoder: &'a mut Encoder,
     pub(crate) numbering: &'a mut Numbering,
     pub(crate) table: &'a SeriesTable,
@@ -91,19 +104,26 @@ pub(crate) struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    /// Encodes rows into as few batches as they fit in. The heads lack their names.
-    pub(crate) fn cut(&mut self, pending: &Pending) -> Vec<(Encoded, Counts, u64)> {
-        let mut rows = pending.rows.clone();
-        rows.counts.add(Cause::Shipped, rows.len() as u64);
-        let mut cuts = Vec::new();
-        self.divide(rows, &mut cuts);
-        cuts
+    /// Encodes rows: each group of them into as few batches as it fits in.
+    pub(crate) fn cut(&mut self, pending: &Pending) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for (group, rows) in group::divide(pending.rows.clone(), self.classes, self.table) {
+            self.group(group, rows, &mut pieces);
+        }
+        pieces
     }
 
-    fn divide(&mut self, rows: Rows, cuts: &mut Vec<(Encoded, Counts, u64)>) {
+    /// Encodes rows of one group; they are counted as shipped.
+    pub(crate) fn group(&mut self, group: Group, mut rows: Rows, pieces: &mut Vec<Piece>) {
+        rows.counts.add(Cause::Shipped, rows.len() as u64);
+        self.divide(group, rows, pieces);
+    }
+
+    fn divide(&mut self, group: Group, rows: Rows, pieces: &mut Vec<Piece>) {
         let reason = match self.encode(&rows) {
             Ok(encoded) => {
-                cuts.push((encoded, rows.counts.clone(), rows.len() as u64));
+                let (len, samples) = (rows.len() as u64, rows.series.len() as u64);
+                pieces.push(Piece { group, encoded, counts: rows.counts, rows: len, samples });
                 return;
             }
             Err(reason) => reason,
@@ -118,13 +138,13 @@ impl Cutter<'_> {
             );
             let counts = Rows { counts, ..Rows::default() };
             if let Ok(encoded) = self.encode(&counts) {
-                cuts.push((encoded, counts.counts, 0));
+                pieces.push(Piece { group, encoded, counts: counts.counts, rows: 0, samples: 0 });
             }
             return;
         }
         let (first, second) = halves(rows);
-        self.divide(first, cuts);
-        self.divide(second, cuts);
+        self.divide(group, first, pieces);
+        self.divide(group, second, pieces);
     }
 
     fn encode(&mut self, rows: &Rows) -> Result<Encoded, wire::TooLarge> {
@@ -184,12 +204,14 @@ mod tests {
 
     use super::*;
 
-    fn cut(rows: Rows, table: &SeriesTable) -> Vec<(Encoded, Counts, u64)> {
+    fn cut(rows: Rows, table: &SeriesTable) -> Vec<Piece> {
         let (mut encoder, mut numbering) = (Encoder::new(1), Numbering::new(1));
+        let mut classes = Classes::new(&[]);
         let state = parking_lot::Mutex::new(State::new());
         let mut pending = Pending::default();
         pending.add(1, &rows, false);
-        Cutter { encoder: &mut encoder, numbering: &mut numbering, table, state: &state }.cut(&pending)
+        let (encoder, numbering, classes) = (&mut encoder, &mut numbering, &mut classes);
+        Cutter { classes, encoder, numbering, table, state: &state }.cut(&pending)
     }
 
     #[test]
@@ -218,11 +240,11 @@ mod tests {
         let cuts = cut(rows, &SeriesTable::new(10));
         assert!(cuts.len() > 1);
         let mut counts = Counts::new();
-        cuts.iter().for_each(|cut| counts.merge(&cut.1));
+        cuts.iter().for_each(|cut| counts.merge(&cut.counts));
         assert_eq!((counts.get(Cause::Received), counts.get(Cause::Shipped)), (12, 12));
         let times: Vec<i64> = cuts
             .iter()
-            .flat_map(|cut| wire::payload::decode(&cut.0.bytes).unwrap().events)
+            .flat_map(|cut| wire::payload::decode(&cut.encoded.bytes).unwrap().events)
             .map(|event| event.time)
             .collect();
         assert_eq!(times, (0..12).collect::<Vec<_>>());
@@ -238,8 +260,8 @@ mod tests {
             rows.push_sample(series, 1, 1.0, 0);
         }
         let cuts = cut(rows, &table);
-        assert!(cuts.len() > 1 && cuts.iter().all(|cut| cut.0.series.len() < 2500));
-        assert_eq!(cuts.iter().map(|cut| cut.2).sum::<u64>(), 5000);
+        assert!(cuts.len() > 1 && cuts.iter().all(|cut| cut.encoded.series.len() < 2500));
+        assert_eq!(cuts.iter().map(|cut| cut.rows).sum::<u64>(), 5000);
     }
 
     #[test]

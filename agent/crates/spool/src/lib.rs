@@ -27,8 +27,10 @@ use telemetry::{BatchKey, Counts, Epoch, Lane, Position, Rows, SeriesTable};
 use tokio::sync::Notify;
 use wire::v1;
 
+mod class;
 mod cursor;
 mod cut;
+mod group;
 mod heads;
 mod numbering;
 mod record;
@@ -37,6 +39,8 @@ mod send;
 mod state;
 mod writer;
 
+pub use class::{Class, ClassRule, MAX_CLASS_RULES, Overflow, Priority};
+pub use group::Group;
 use state::State;
 use writer::Writer;
 
@@ -64,6 +68,9 @@ pub struct SpoolConfig {
     pub min_free_bytes: u64,
     /// zstd level of payloads, 1 to 19.
     pub level: i32,
+    /// Which readings are worth more than others; tried in order, and then the defaults: anomaly scores
+    /// and events of severity error and above are high, everything else is normal.
+    pub classes: Vec<ClassRule>,
 }
 
 impl SpoolConfig {
@@ -79,6 +86,7 @@ impl SpoolConfig {
             max_age: None,
             min_free_bytes: 64 << 20,
             level: 3,
+            classes: Vec::new(),
         }
     }
 }

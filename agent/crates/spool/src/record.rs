@@ -1,29 +1,43 @@
 //! What the spool writes into its log, and reads back at opening. Three kinds of records.
 //!
 //! ```text
-//! record   := kind u8, version u8 (1), body          little-endian; `v` is a LEB128 number
+//! record   := kind u8, version u8, body              little-endian; `v` is a LEB128 number
 //! batch    := epoch 16 bytes, seq u64, part v, parts v, first position v, last position v,
 //!             t0 i64, t1 i64, rows v, counts, before counts, checksum 16 bytes,
+//!             group (from version 2 on),
 //!             series n v (number v, as the difference to the one before),
 //!             definitions n v bytes (wire::definitions: those that this segment lacks), payload (the rest)
 //! relabel  := epoch 16 bytes, n v * (record v, seq v)                 both as differences
 //! loss     := epoch 16 bytes, seq u64, t0 i64, t1 i64, counts
 //! counts   := n v * (cause u8, count v)
+//! group    := samples v, offered u8 (0 or 1), priority u8, overflow u8 [window i64 with 3], clock u8 (0 or 1) [boot 16 bytes with 1],
+//!             replaces n v * loss
 //! ```
+//!
+//! Batches are written as version 2; version 1 had no group and is still read. The others are version 1.
 //!
 //! - A batch's `before` is the sum of the counts of all batches before it: what a damaged stretch
 //!   held is the difference between its neighbours, exactly.
 //! - Rows that don't fit into one batch become `parts` of one cut. Without the last of them none counts.
 //! - A relabel gives batches (by their record's number) a seq in another epoch; payloads don't change.
 //!   From it on that epoch is the one that batches are cut in.
-//! - A loss stands for the batch of the same name, which it drops.
+//! - A loss stands for the batch of the same name, which it drops. A batch that `replaces` others holds what
+//!   they held, in windows, and is in the log if and only if their losses are.
+//! - `offered` says that a collector was connected when it was cut: it may have been sent before anything
+//!   else was written.
 //!
 //! Of two records with one name the later one counts: after a failed fsync a record is written again.
 
 use telemetry::{BatchKey, Cause, Counts, Epoch};
 use wire::Checksum;
 
+use crate::class::{Class, Overflow, Priority};
+use crate::group::Group;
+
+/// Of relabels and losses.
 const VERSION: u8 = 1;
+/// Of batches.
+const BATCH_VERSION: u8 = 2;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +63,13 @@ pub(crate) struct Head {
     pub(crate) before: Counts,
     pub(crate) checksum: Checksum,
     pub(crate) series: Vec<u32>,
+    pub(crate) group: Group,
+    /// Raw samples among the rows.
+    pub(crate) samples: u64,
+    /// A collector was connected when it was cut.
+    pub(crate) offered: bool,
+    /// Batches that this one stands for.
+    pub(crate) replaces: Vec<Loss>,
 }
 
 /// A seq whose batch was dropped.
@@ -70,7 +91,7 @@ pub(crate) enum BadRecord {
 }
 
 pub(crate) fn put_batch(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payload: &[u8]) {
-    out.extend_from_slice(&[1, VERSION]);
+    out.extend_from_slice(&[1, BATCH_VERSION]);
     put_key(out, head.key);
     for number in [head.part, head.parts, head.first_position, head.last_position] {
         put_number(out, number);
@@ -81,6 +102,7 @@ pub(crate) fn put_batch(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payl
     put_counts(out, &head.counts);
     put_counts(out, &head.before);
     out.extend_from_slice(&head.checksum);
+    put_group(out, head);
     put_number(out, head.series.len() as u64);
     let mut last = 0;
     for number in &head.series {
@@ -90,6 +112,32 @@ pub(crate) fn put_batch(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payl
     put_number(out, definitions.len() as u64);
     out.extend_from_slice(definitions);
     out.extend_from_slice(payload);
+}
+
+fn put_group(out: &mut Vec<u8>, head: &Head) {
+    put_number(out, head.samples);
+    out.push(u8::from(head.offered));
+    out.push(head.group.class.priority as u8);
+    match head.group.class.overflow {
+        Overflow::DropOldest => out.push(0),
+        Overflow::DropNewest => out.push(1),
+        Overflow::Block => out.push(2),
+        Overflow::Thin(window) => {
+            out.push(3);
+            out.extend_from_slice(&window.to_le_bytes());
+        }
+    }
+    match head.group.clock {
+        None => out.push(0),
+        Some(boot) => {
+            out.push(1);
+            out.extend_from_slice(&boot);
+        }
+    }
+    put_number(out, head.replaces.len() as u64);
+    for loss in &head.replaces {
+        put_loss_body(out, loss);
+    }
 }
 
 /// `moves` ascend by record and by seq.
@@ -107,6 +155,10 @@ pub(crate) fn put_relabel(out: &mut Vec<u8>, epoch: Epoch, moves: &[(u64, u64)])
 
 pub(crate) fn put_loss(out: &mut Vec<u8>, loss: &Loss) {
     out.extend_from_slice(&[3, VERSION]);
+    put_loss_body(out, loss);
+}
+
+fn put_loss_body(out: &mut Vec<u8>, loss: &Loss) {
     put_key(out, loss.key);
     out.extend_from_slice(&loss.t0.to_le_bytes());
     out.extend_from_slice(&loss.t1.to_le_bytes());
@@ -118,12 +170,13 @@ impl<'a> Record<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, BadRecord> {
         let mut cursor = Cursor(bytes);
         let [kind, version] = cursor.array()?;
-        if version != VERSION {
+        let newest = if kind == 1 { BATCH_VERSION } else { VERSION };
+        if !(1..=newest).contains(&version) {
             return Err(BadRecord::Unknown("version"));
         }
         match kind {
             1 => {
-                let head = head(&mut cursor)?;
+                let head = head(&mut cursor, version)?;
                 let n = cursor.count(1)?;
                 let definitions = cursor.take(n)?;
                 Ok(Self::Batch { head, definitions, payload: cursor.0 })
@@ -138,19 +191,14 @@ impl<'a> Record<'a> {
                 });
                 Ok(Self::Relabel { epoch, moves: moves.collect::<Result<_, _>>()? })
             }
-            3 => Ok(Self::Loss(Loss {
-                key: cursor.key()?,
-                t0: i64::from_le_bytes(cursor.array()?),
-                t1: i64::from_le_bytes(cursor.array()?),
-                counts: cursor.counts()?,
-            })),
+            3 => Ok(Self::Loss(cursor.loss()?)),
             _ => Err(BadRecord::Unknown("kind")),
         }
     }
 }
 
-fn head(cursor: &mut Cursor<'_>) -> Result<Head, BadRecord> {
-    Ok(Head {
+fn head(cursor: &mut Cursor<'_>, version: u8) -> Result<Head, BadRecord> {
+    let mut head = Head {
         key: cursor.key()?,
         part: cursor.number()?,
         parts: cursor.number()?,
@@ -162,15 +210,26 @@ fn head(cursor: &mut Cursor<'_>) -> Result<Head, BadRecord> {
         counts: cursor.counts()?,
         before: cursor.counts()?,
         checksum: cursor.array()?,
-        series: {
-            let mut last = 0u32;
-            let numbers = (0..cursor.count(1)?).map(|_| {
-                last = last.wrapping_add(cursor.number()? as u32);
-                Ok(last)
-            });
-            numbers.collect::<Result<_, _>>()?
-        },
-    })
+        series: Vec::new(),
+        group: Group::default(),
+        samples: 0,
+        // Version 1 didn't say: it may have been sent.
+        offered: true,
+        replaces: Vec::new(),
+    };
+    if version > 1 {
+        head.samples = cursor.number()?;
+        head.offered = cursor.flag()?;
+        head.group = cursor.group()?;
+        head.replaces = (0..cursor.count(41)?).map(|_| cursor.loss()).collect::<Result<_, _>>()?;
+    }
+    let mut last = 0u32;
+    let numbers = (0..cursor.count(1)?).map(|_| {
+        last = last.wrapping_add(cursor.number()? as u32);
+        Ok(last)
+    });
+    head.series = numbers.collect::<Result<_, _>>()?;
+    Ok(head)
 }
 
 pub(crate) fn put_key(out: &mut Vec<u8>, key: BatchKey) {
@@ -235,6 +294,41 @@ impl<'a> Cursor<'a> {
         Ok(BatchKey { epoch: Epoch(self.array()?), seq: u64::from_le_bytes(self.array()?) })
     }
 
+    fn flag(&mut self) -> Result<bool, BadRecord> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(BadRecord::Unknown("mark")),
+        }
+    }
+
+    fn group(&mut self) -> Result<Group, BadRecord> {
+        let priority = match self.array()? {
+            [0] => Priority::Low,
+            [1] => Priority::Normal,
+            [2] => Priority::High,
+            _ => return Err(BadRecord::Unknown("priority")),
+        };
+        let overflow = match self.array()? {
+            [0] => Overflow::DropOldest,
+            [1] => Overflow::DropNewest,
+            [2] => Overflow::Block,
+            [3] => Overflow::Thin(i64::from_le_bytes(self.array()?)),
+            _ => return Err(BadRecord::Unknown("overflow policy")),
+        };
+        let clock = if self.flag()? { Some(self.array()?) } else { None };
+        Ok(Group { class: Class { priority, overflow }, clock })
+    }
+
+    pub(crate) fn loss(&mut self) -> Result<Loss, BadRecord> {
+        Ok(Loss {
+            key: self.key()?,
+            t0: i64::from_le_bytes(self.array()?),
+            t1: i64::from_le_bytes(self.array()?),
+            counts: self.counts()?,
+        })
+    }
+
     pub(crate) fn counts(&mut self) -> Result<Counts, BadRecord> {
         let mut counts = Counts::new();
         for _ in 0..self.count(2)? {
@@ -268,6 +362,18 @@ mod tests {
         (any::<[u8; 16]>(), any::<u64>()).prop_map(|(epoch, seq)| BatchKey { epoch: Epoch(epoch), seq })
     }
 
+    fn group() -> impl Strategy<Value = Group> {
+        let priority = prop_oneof![Just(Priority::Low), Just(Priority::Normal), Just(Priority::High)];
+        let overflow = prop_oneof![
+            Just(Overflow::DropOldest),
+            Just(Overflow::DropNewest),
+            Just(Overflow::Block),
+            any::<i64>().prop_map(Overflow::Thin),
+        ];
+        (priority, overflow, any::<Option<[u8; 16]>>())
+            .prop_map(|(priority, overflow, clock)| Group { class: Class { priority, overflow }, clock })
+    }
+
     proptest! {
         #[test]
         fn records_come_back_as_they_were(
@@ -275,11 +381,14 @@ mod tests {
             times in any::<[i64; 2]>(), series in proptest::collection::btree_set(any::<u32>(), 0..20),
             bytes in any::<[u8; 16]>(), payload in proptest::collection::vec(any::<u8>(), 0..50),
             moves in proptest::collection::btree_map(any::<u64>(), any::<u64>(), 0..9),
+            group in group(), samples in any::<u64>(), offered in any::<bool>(), replaced in 0usize..4,
         ) {
+            let loss = Loss { key, t0: times[0], t1: times[1], counts: counts.clone() };
             let head = Head {
                 key, part: numbers[0], parts: numbers[1], first_position: numbers[2], last_position: numbers[3],
                 t0: times[0], t1: times[1], rows: numbers[4], counts: counts.clone(), before,
                 checksum: bytes, series: series.into_iter().collect(),
+                group, samples, offered, replaces: vec![loss.clone(); replaced],
             };
             let mut out = Vec::new();
             put_batch(&mut out, &head, &bytes, &payload);
@@ -288,7 +397,6 @@ mod tests {
             out.clear();
             put_relabel(&mut out, key.epoch, &moves);
             prop_assert_eq!(Record::decode(&out).unwrap(), Record::Relabel { epoch: key.epoch, moves });
-            let loss = Loss { key, t0: times[0], t1: times[1], counts };
             out.clear();
             put_loss(&mut out, &loss);
             prop_assert_eq!(Record::decode(&out).unwrap(), Record::Loss(loss));
@@ -298,6 +406,33 @@ mod tests {
         fn no_bytes_make_the_decoder_panic(kind in 0u8..5, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             drop(Record::decode(&bytes));
             drop(Record::decode(&[&[kind, 1], &bytes[..]].concat()));
+            drop(Record::decode(&[&[kind, 2], &bytes[..]].concat()));
         }
+    }
+
+    /// As the first released version wrote it.
+    #[test]
+    fn a_batch_of_version_1_is_read_as_one_of_the_default_class() {
+        let mut bytes = vec![1, 1];
+        bytes.extend_from_slice(&[7; 16]);
+        bytes.extend_from_slice(&5u64.to_le_bytes());
+        bytes.extend_from_slice(&[1, 1, 10, 11]);
+        bytes.extend_from_slice(&100i64.to_le_bytes());
+        bytes.extend_from_slice(&200i64.to_le_bytes());
+        // Rows; counts: 2 received, 2 shipped; before: none.
+        bytes.extend_from_slice(&[2, 2, 1, 2, 2, 2, 0]);
+        bytes.extend_from_slice(&[9; 16]);
+        // Series 3 and 4; one byte of definitions; the payload.
+        bytes.extend_from_slice(&[2, 3, 1, 1, 0xaa, 0xbb, 0xcc]);
+        let Record::Batch { head, definitions, payload } = Record::decode(&bytes).unwrap() else {
+            panic!("no batch");
+        };
+        assert_eq!((definitions, payload), (&[0xaa][..], &[0xbb, 0xcc][..]));
+        assert_eq!((head.key.seq, head.first_position, head.last_position), (5, 10, 11));
+        assert_eq!((head.rows, head.counts.get(Cause::Shipped), head.series), (2, 2, vec![3, 4]));
+        assert_eq!(
+            (head.group, head.samples, head.offered, head.replaces),
+            (Group::default(), 0, true, vec![])
+        );
     }
 }

@@ -12,8 +12,10 @@ use seglog::{Cell, Log, Readers, Storage};
 use telemetry::{Cause, Counts, Epoch, SeriesTable};
 use wire::payload::Encoder;
 
+use crate::class::Classes;
 use crate::cursor::Cursor;
 use crate::cut::Pending;
+use crate::group::Group;
 use crate::heads::{HeadRecord, Heads};
 use crate::numbering::Numbering;
 use crate::record::{BadRecord, Head, Record};
@@ -71,6 +73,7 @@ pub(crate) fn open(
     let readers = Arc::new(Mutex::new(log.readers()));
     let mut writer = Writer {
         encoder: Encoder::new(config.level),
+        classes: Classes::new(&config.classes),
         heads,
         config,
         storage,
@@ -276,6 +279,8 @@ impl<'a> Replay<'a> {
                     t0: loss.t0,
                     t1: loss.t1,
                     checksum: self.state.entry(order).map_or([0; 16], |entry| entry.checksum),
+                    group: self.state.entry(order).map(|entry| entry.group).unwrap_or_default(),
+                    samples: 0,
                     cut_at: None,
                     offered: true,
                     loss: Some(Box::new(loss.counts)),
@@ -294,7 +299,7 @@ impl<'a> Replay<'a> {
         self.state.before = upto;
         self.state.position = self.state.position.max(head.last_position);
         self.counted = true;
-        self.insert(order, Entry::of_batch(number, head, bytes, None, true));
+        self.insert(order, Entry::of_batch(number, head, bytes, None, head.offered));
     }
 
     fn insert(&mut self, order: Order, entry: Entry) {
@@ -373,6 +378,8 @@ impl<'a> Replay<'a> {
                     t0: before.or(after).unwrap_or_default(),
                     t1: after.or(before).unwrap_or_default(),
                     checksum: [0; 16],
+                    group: Group::default(),
+                    samples: 0,
                     cut_at: None,
                     offered: true,
                     loss: Some(Box::new(counts)),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use telemetry::{BatchKey, Cause, Counts, Epoch, Lane, SeriesDef};
 use wire::{Checksum, RangeSet};
 
+use crate::group::Group;
 use crate::record::Head;
 
 /// Younger than this is live.
@@ -33,6 +34,10 @@ pub(crate) struct Entry {
     pub(crate) t0: i64,
     pub(crate) t1: i64,
     pub(crate) checksum: Checksum,
+    /// What it is worth, and by which clock its times are.
+    pub(crate) group: Group,
+    /// Raw samples among its rows.
+    pub(crate) samples: u64,
     /// When it was cut, if that was in this process and of fresh records.
     pub(crate) cut_at: Option<Duration>,
     /// The collector may have it: it was sent, or was there at the start, and no greeting denied it since.
@@ -56,6 +61,8 @@ impl Entry {
             t0: head.t0,
             t1: head.t1,
             checksum: head.checksum,
+            group: head.group,
+            samples: head.samples,
             cut_at,
             offered,
             loss: None,

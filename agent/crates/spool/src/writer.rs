@@ -15,6 +15,7 @@ use seglog::{AppendError, Cell, Log, Options, Readers, Storage, SyncError};
 use telemetry::{BatchKey, Cause, Counts, Epoch, Position, Rows, SeriesTable};
 use wire::payload::Encoder;
 
+use crate::class::Classes;
 use crate::cursor::{Cursor, EpochCursor};
 use crate::cut::{Cut, Cutter, Pending};
 use crate::heads::Heads;
@@ -53,6 +54,7 @@ pub(crate) struct Writer {
     pub(crate) heads: Heads,
     pub(crate) pending: Pending,
     pub(crate) encoder: Encoder,
+    pub(crate) classes: Classes,
     /// Begun and not finished, with the records that were appended.
     pub(crate) unsynced: Vec<(Act, Option<u64>)>,
     pub(crate) cursor_at: Duration,
@@ -104,42 +106,47 @@ impl Writer {
         }
         self.room()?;
         let mut cutter = Cutter {
+            classes: &mut self.classes,
             encoder: &mut self.encoder,
             numbering: &mut self.numbering,
             table: &self.table,
             state: &self.state,
         };
-        let cuts = cutter.cut(&self.pending);
-        if cuts.is_empty() {
+        let pieces = cutter.cut(&self.pending);
+        if pieces.is_empty() {
             self.pending.clear();
             return Ok(None);
         }
-        let (epoch, mut seq, mut before, now) = {
+        let (epoch, mut seq, mut before, now, offered) = {
             let state = self.state.lock();
             let Some((_, epoch)) = state.current() else { return Ok(None) };
-            (epoch.id, epoch.next_seq, state.before.clone(), state.now)
+            (epoch.id, epoch.next_seq, state.before.clone(), state.now, state.connected)
         };
-        let parts = cuts.len() as u64;
+        let parts = pieces.len() as u64;
         let mut acts = Vec::new();
-        for (part, (encoded, counts, rows)) in cuts.into_iter().enumerate() {
+        for (part, piece) in pieces.into_iter().enumerate() {
             let head = Head {
                 key: BatchKey { epoch, seq },
                 part: part as u64 + 1,
                 parts,
                 first_position: self.pending.first,
                 last_position: self.pending.last,
-                t0: encoded.t0,
-                t1: encoded.t1,
-                rows,
-                counts,
+                t0: piece.encoded.t0,
+                t1: piece.encoded.t1,
+                rows: piece.rows,
+                counts: piece.counts,
                 before: before.clone(),
-                checksum: encoded.checksum,
-                series: encoded.series,
+                checksum: piece.encoded.checksum,
+                series: piece.encoded.series,
+                group: piece.group,
+                samples: piece.samples,
+                offered,
+                replaces: Vec::new(),
             };
             before.merge(&head.counts);
             seq += 1;
             let cut_at = self.pending.fresh.then_some(now);
-            acts.push(Act::Cut(Cut { head: Arc::new(head), payload: encoded.bytes.into(), cut_at }));
+            acts.push(Act::Cut(Cut { head: Arc::new(head), payload: piece.encoded.bytes.into(), cut_at }));
         }
         self.pending.clear();
         self.commit(acts)?;

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod cause;
 mod cursor;
 pub mod event;
+pub mod glob;
 pub mod record;
 pub mod rows;
 pub mod series;

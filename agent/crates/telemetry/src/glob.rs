@@ -1,7 +1,7 @@
-//! Globs of route patterns: `*` is any text, `?` any one character, all else is itself.
+//! Globs on metric names and label values, as configurations write them: `*` is any text, `?` any one character, all else is itself.
 
 /// True when the whole text fits the pattern. Linear in text × stars, no recursion, no allocation.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern_at, mut text_at) = (pattern.chars(), text.chars());
     // Where to go on when the present attempt fails: behind the last star, one character further.
     let mut retry: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
