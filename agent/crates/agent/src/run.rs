@@ -87,7 +87,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
         input_tasks.spawn(write_late(standing, journal.clone(), stop_inputs.clone()));
     }
 
-    let link = Arc::new(LinkState::default());
+    let link = Arc::new(LinkState::new(&config.uplink.lanes));
     let reporter = Arc::new(Reporter {
         agent: config.agent.name.clone(),
         started_mono: clock.now().mono,

@@ -164,6 +164,7 @@ impl Reporter {
     /// Asks everyone.
     pub fn status(&self) -> Status {
         let now = self.clock.now();
+        let spooled = self.spool.usage();
         Status {
             agent: self.agent.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -178,8 +179,8 @@ impl Reporter {
                 .collect(),
             journal: self.journal.usage().into(),
             fold: self.fold.progress(self.journal.last()),
-            spool: self.spool.usage().into(),
-            link: self.link.status(),
+            link: self.link.status(&spooled),
+            spool: spooled.into(),
         }
     }
 

@@ -154,6 +154,15 @@ pub struct Greeted {
     pub new_epoch: Option<Epoch>,
 }
 
+/// Which lanes have a batch to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// One that was cut, or happened, within ten seconds.
+    pub live: bool,
+    /// An older one.
+    pub backlog: bool,
+}
+
 /// How full it is and what it did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
@@ -354,6 +363,13 @@ impl Spool {
     /// [`SpoolError`] when the new epoch can't be made durable: end the session, nothing is sent meanwhile.
     pub fn greet(&self, holdings: &[v1::Holdings], conflicts: &[v1::Held]) -> Result<Greeted, SpoolError> {
         self.0.greet(holdings, conflicts)
+    }
+
+    /// Which lanes have something that [`Spool::next`] would give.
+    pub fn waiting(&self, now_wall: i64) -> Waiting {
+        let state = self.0.state.lock();
+        let has = |lane| state.pick(lane, now_wall).is_some();
+        Waiting { live: has(Lane::Live), backlog: has(Lane::Backlog) }
     }
 
     /// The next batch to send on a lane, ready to go but for the clock offset and the trace; it is in

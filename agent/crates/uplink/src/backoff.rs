@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(500);
+/// No collector makes an agent wait longer, what is added at random included.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// The state of a series of failures.
 #[derive(Debug)]
@@ -31,6 +33,13 @@ impl Backoff {
     }
 }
 
+/// The pause of one whom the collector asked to come back in `asked`: that and up to a quarter more, so that all
+/// those who were asked the same don't return in step.
+pub fn asked(asked: Duration, draw: u32) -> Duration {
+    let asked = asked.min(LONGEST / 5 * 4);
+    asked + (asked / 4).mul_f64(f64::from(draw) / f64::from(u32::MAX))
+}
+
 /// A uniform draw from the system's randomness; the middle when there is none.
 pub fn draw() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX / 2)
@@ -39,6 +48,14 @@ pub fn draw() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_asked_to_wait_never_comes_early_and_not_all_at_once() {
+        let second = Duration::from_secs(1);
+        assert_eq!(asked(second, 0), second);
+        assert_eq!(asked(second, u32::MAX), second * 5 / 4);
+        assert_eq!(asked(Duration::MAX, u32::MAX), LONGEST);
+    }
     use proptest::prelude::*;
 
     proptest! {

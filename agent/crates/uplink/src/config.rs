@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ConfigError;
+use crate::hours::Hours;
+use crate::units::Rate;
+
+pub use crate::error::ConfigError;
 
 /// How batches reach the collector.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +27,60 @@ pub struct UplinkConfig {
     pub connect_timeout: u64,
     /// Longest pause between two attempts, in seconds. Pauses grow to it and are drawn at random below it.
     pub max_backoff: u64,
+    /// How the bandwidth is divided and limited.
+    pub lanes: LanesConfig,
+}
+
+/// `[uplink.lanes]`: what just came in (the live lane, younger than ten seconds) and what waited (the backlog lane) travel
+/// side by side.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanesConfig {
+    /// The live lane's part of the bandwidth while both lanes have something; what one leaves the other may use.
+    pub live_share: u8,
+    /// The backlog lane's part.
+    pub backlog_share: u8,
+    /// Most bytes per second in total, such as `64KiB/s`; 0 is no limit. A second's worth may leave at once.
+    pub limit: Rate,
+    /// Most bytes per second of the live lane; 0 is no limit.
+    pub live_limit: Rate,
+    /// Most bytes per second of the backlog lane; 0 is no limit.
+    pub backlog_limit: Rate,
+    /// Hours in which the backlog may travel: `22:00-06:00` in this host's time zone, `22:00-06:00 UTC`, or with a zone's name
+    /// (`22:00-06:00 Europe/Berlin`). Not set: at any hour. The live lane travels always.
+    pub backlog_hours: Option<String>,
+}
+
+impl Default for LanesConfig {
+    fn default() -> Self {
+        Self {
+            live_share: 70,
+            backlog_share: 30,
+            limit: Rate(0),
+            live_limit: Rate(0),
+            backlog_limit: Rate(0),
+            backlog_hours: None,
+        }
+    }
+}
+
+impl LanesConfig {
+    /// Checks what types can't say.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the key and the remedy.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=99).contains(&self.live_share) || !(1..=99).contains(&self.backlog_share) {
+            return Err(ConfigError::Share { live: self.live_share, backlog: self.backlog_share });
+        }
+        self.hours().map(drop)
+    }
+
+    pub(crate) fn hours(&self) -> Result<Option<Hours>, ConfigError> {
+        let parse =
+            |text: &String| Hours::parse(text).ok_or_else(|| ConfigError::Hours { text: text.clone() });
+        self.backlog_hours.as_ref().map(parse).transpose()
+    }
 }
 
 impl Default for UplinkConfig {
@@ -35,6 +92,7 @@ impl Default for UplinkConfig {
             server_name: None,
             connect_timeout: 10,
             max_backoff: 30,
+            lanes: LanesConfig::default(),
         }
     }
 }
@@ -62,7 +120,7 @@ impl UplinkConfig {
         if self.connect_timeout == 0 || self.max_backoff == 0 {
             return Err(ConfigError::ZeroDuration);
         }
-        Ok(())
+        self.lanes.check()
     }
 }
 

@@ -32,6 +32,24 @@ pub enum ConfigError {
     /// A duration of zero.
     #[error("uplink.connect_timeout and uplink.max_backoff must be at least 1 second")]
     ZeroDuration,
+    /// A lane without a share.
+    #[error(
+        "uplink.lanes: live_share = {live} and backlog_share = {backlog} must each lie between 1 and 99: they are percent of the bandwidth"
+    )]
+    Share {
+        /// As configured.
+        live: u8,
+        /// As configured.
+        backlog: u8,
+    },
+    /// No span of the day.
+    #[error(
+        "uplink.lanes: backlog_hours = {text:?} is no span of the day: write \"22:00-06:00\" for this host's time zone, \"22:00-06:00 UTC\" or \"22:00-06:00 Europe/Berlin\""
+    )]
+    Hours {
+        /// As configured.
+        text: String,
+    },
     /// A file that can't be read.
     #[error("uplink.{key} {path:?} can't be read: {source}")]
     File {
@@ -87,7 +105,32 @@ pub enum LinkError {
     /// Batches wait for an ack that does not come.
     #[error("no ack for {0:?} while batches wait for one")]
     Stalled(Duration),
+    /// The collector's end of the link says nothing, though it answers each status.
+    #[error("nothing came from the collector for {0:?}")]
+    Silent(Duration),
+    /// The collector asks to come back later.
+    #[error("the collector asks to come back in {after:?}: {reason}")]
+    Later {
+        /// When.
+        after: Duration,
+        /// Its words.
+        reason: String,
+    },
+    /// The session was used before it was opened or after its end.
+    #[error("there is no session")]
+    NotOpen,
     /// The spool refused what the collector said, or can't be read.
     #[error("spool: {0}")]
     Spool(String),
+}
+
+impl LinkError {
+    /// When the collector asks to come back; `None` when it doesn't say.
+    pub fn come_back(&self) -> Option<Duration> {
+        match self {
+            Self::Status(status) => crate::retry_info::after(status),
+            Self::Later { after, .. } => Some(*after),
+            _ => None,
+        }
+    }
 }

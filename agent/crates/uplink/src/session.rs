@@ -1,209 +1,395 @@
-//! One session: hello, greeting, then batches up and acks down until one side ends it.
+//! A session with the collector as a state machine: what to say next, and what its words mean.
+//!
+//! No clock, no socket, no randomness and no waiting in here: `pump.rs` drives it over a real link, a
+//! simulation over a virtual one. Time is a [`Duration`] that only grows, from whatever start the caller
+//! likes; the wall clock and the draws come from [`Host`]. Everything durable is the spool's, so a session
+//! may end at any point, and the next one begins with what the greeting says.
+//!
+//! ```text
+//!            opened            next_frame: Hello         take: Greeting
+//! Closed ───────────▶ Hello ───────────────────▶ Greeting ─────────────▶ Open ──── finish ────▶ Open, finishing
+//!    ▲                  │ 15 s                        │ 15 s, another version    │ acks missing, silence │ nothing left,
+//!    └──── closed ──────┴─────────────────────────────┴──────────────────────────┴───────────────────────┘ or 3 s
+//! ```
+//!
+//! - **Hello**: the hello is to be sent. **Greeting**: it was, and the collector is to say what it holds.
+//! - **Open**: batches and losses go up as credit, lanes, limits and hours allow; acks come down. While the collector
+//!   asked for a pause (SlowDown), only the status is sent. What it had not committed by then it has forgotten, so
+//!   it is sent again afterwards.
+//! - The caller ends a session by [`Session::closed`] whenever a call fails, [`Session::finished`] says so or the
+//!   link breaks. What was under way waits again, and is settled by the next greeting or sent once more: the
+//!   collector knows a batch again by its name, so a dead link that ate acks costs bytes and nothing else.
+//!
+//! How to drive it: `opened`, then again and again `next_frame` until it gives nothing, `tick`, and sleep until
+//! [`Session::wake_at`], a frame ([`Session::take`]) or news in the spool ([`spool::Spool::changed`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
+use spool::Spool;
 use telemetry::{BatchKey, Epoch, Lane};
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, MissedTickBehavior, timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status, Streaming};
-use wire::v1::{self, from_agent, from_collector, link_client::LinkClient};
+use wire::v1::{self, from_agent, from_collector};
 
+use crate::backoff;
 use crate::credit::Credit;
-use crate::endpoint::Gateway;
 use crate::error::LinkError;
-use crate::{Uplink, WIRE};
+use crate::flight::Flights;
+use crate::lanes::{Choice, Lanes};
+use crate::pace::Pace;
+use crate::state::{LinkState, SlowDown};
+use crate::{Host, Identity, WIRE};
 
-const GREETING_TIMEOUT: Duration = Duration::from_secs(15);
+/// The collector greets within this time.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Batches wait for an ack this long before the session is given up: the collector says SlowDown when it is merely busy.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
-const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// At shutdown, how long what is spooled may still take to be acknowledged.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-/// Frames between us and the HTTP/2 stream; more would only hide the collector's back-pressure.
-const OUTBOX: usize = 16;
-const LONGEST_SLOW_DOWN: Duration = Duration::from_secs(300);
-const MAX_FRAME: usize = 8 << 20;
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often the agent tells how it is.
+pub const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// At the end, how long what is under way may still take to be acknowledged.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Reasons of a SlowDown that ends the session: the collector knows nothing of it any more, or missed a part of it.
+pub const GOODBYES: [&str; 2] = ["out of step", "unknown session"];
+/// Before this the host's clock was never set (2024-01-01), and the collector's tells the hour.
+const CLOCK_SET: i64 = 1_704_067_200_000_000_000;
 
-/// Runs one session to its end. `greeted` tells whether it got as far as the greeting.
-pub(crate) async fn run(
-    uplink: &Uplink,
-    gateway: &Gateway,
-    shutdown: &CancellationToken,
-    greeted: &mut bool,
-) -> Result<(), LinkError> {
-    let channel = tokio::select! {
-        channel = gateway.endpoint.connect() => channel.map_err(LinkError::Connect)?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    let bearer = gateway.bearer.clone();
-    let mut client = LinkClient::with_interceptor(channel, move |mut request: Request<()>| {
-        if let Some(bearer) = &bearer {
-            request.metadata_mut().insert("authorization", bearer.clone());
-        }
-        Ok::<_, Status>(request)
-    })
-    .max_decoding_message_size(MAX_FRAME)
-    .max_encoding_message_size(MAX_FRAME);
-
-    let (outbox, frames) = mpsc::channel(OUTBOX);
-    outbox.send(frame(from_agent::Frame::Hello(hello(uplink)))).await.map_err(|_| LinkError::Closed)?;
-    let opened = timeout(GREETING_TIMEOUT, client.session(ReceiverStream::new(frames))).await;
-    let mut inbox =
-        opened.map_err(|_| LinkError::NoGreeting(GREETING_TIMEOUT))?.map_err(Box::new)?.into_inner();
-    let greeting = timeout(GREETING_TIMEOUT, receive(&mut inbox)).await;
-    let from_collector::Frame::Greeting(greeting) =
-        greeting.map_err(|_| LinkError::NoGreeting(GREETING_TIMEOUT))??
-    else {
-        return Err(LinkError::NoGreeting(GREETING_TIMEOUT));
-    };
-    if greeting.wire != WIRE {
-        return Err(LinkError::Version { ours: WIRE, theirs: greeting.wire });
-    }
-    uplink.spool.greet(&greeting.holdings, &greeting.conflicts).map_err(spool_error)?;
-    *greeted = true;
-    let now = uplink.host.wall();
-    uplink.state.up(now, &greeting.collector, now - greeting.wall_ns);
-    tracing::info!(collector = %greeting.collector, url = %uplink.config.url, "link up");
-
-    let mut session = Session {
-        uplink,
-        outbox,
-        credit: Credit::new(greeting.credit_bytes),
-        held_until: None,
-        last_ack: Instant::now(),
-    };
-    session.exchange(&mut inbox, shutdown).await
+/// How a session is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Send what there is; done when all is acknowledged.
+    Drain,
+    /// Send nothing more; done when what is under way is acknowledged.
+    Settle,
 }
 
-fn hello(uplink: &Uplink) -> v1::Hello {
-    let held = uplink.spool.hello();
-    v1::Hello {
-        wire: WIRE,
-        agent: uplink.identity.agent.clone(),
-        version: uplink.identity.version.clone(),
-        epoch: held.epoch.0.to_vec(),
-        next_seq: held.next_seq,
-        unacked: held.unacked,
-        boot_id: uplink.identity.boot.to_vec(),
-        wall_ns: uplink.host.wall(),
-        mono_ns: uplink.host.mono(),
-        labels: uplink.identity.labels.iter().cloned().collect(),
-    }
+/// One agent's sessions, one after the other.
+pub struct Session {
+    identity: Identity,
+    spool: Spool,
+    host: Arc<dyn Host>,
+    state: Arc<LinkState>,
+    lanes: Lanes,
+    phase: Phase,
 }
 
-struct Session<'a> {
-    uplink: &'a Uplink,
-    outbox: mpsc::Sender<v1::FromAgent>,
+enum Phase {
+    Closed,
+    Hello { by: Duration },
+    Greeting { by: Duration },
+    Open(Box<Open>),
+}
+
+/// Of one session, from its greeting on.
+struct Open {
     credit: Credit,
-    held_until: Option<Instant>,
-    last_ack: Instant,
+    flights: Flights,
+    pace: Pace,
+    /// This host's clock minus the collector's.
+    skew_ns: i64,
+    held_until: Option<Duration>,
+    /// A limit allows something then.
+    limited_until: Option<Duration>,
+    status_at: Duration,
+    last_ack: Duration,
+    last_word: Duration,
+    /// The link is one on which a living collector is never silent for so long.
+    silence: Option<Duration>,
+    finish: Option<(Finish, Duration)>,
 }
 
-impl Session<'_> {
-    async fn exchange(
-        &mut self,
-        inbox: &mut Streaming<v1::FromCollector>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), LinkError> {
-        let spool = &self.uplink.spool;
-        let mut status = tokio::time::interval(STATUS_EVERY);
-        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut flush_by: Option<Instant> = None;
-        loop {
-            // Interest is registered before looking, so that a batch cut in between wakes us.
-            let changed = spool.changed().notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let full = self.offer()?;
+impl Session {
+    /// No session yet.
+    pub fn new(
+        identity: Identity,
+        spool: Spool,
+        host: Arc<dyn Host>,
+        state: Arc<LinkState>,
+        lanes: Lanes,
+    ) -> Self {
+        Self { identity, spool, host, state, lanes, phase: Phase::Closed }
+    }
 
-            let usage = spool.usage();
-            let waiting = usage.in_flight > 0 && self.held_until.is_none();
-            if !waiting {
-                self.last_ack = Instant::now();
-            } else if self.last_ack.elapsed() > ACK_TIMEOUT {
-                return Err(LinkError::Stalled(ACK_TIMEOUT));
-            }
-            if flush_by.is_some_and(|by| usage.batches == 0 || Instant::now() >= by) {
-                return Ok(());
-            }
-            let wake = [self.held_until, flush_by].into_iter().flatten().min();
-            let wake = wake.unwrap_or_else(|| Instant::now() + STATUS_EVERY);
-            let outbox = self.outbox.clone();
-            tokio::select! {
-                frame = receive(inbox) => self.take(frame?)?,
-                room = outbox.reserve(), if full => drop(room.map_err(|_| LinkError::Closed)?),
-                () = &mut changed => {}
-                _ = status.tick() => self.report(),
-                () = tokio::time::sleep_until(wake) => {}
-                () = shutdown.cancelled(), if flush_by.is_none() => flush_by = Some(Instant::now() + FLUSH_TIMEOUT),
+    /// A link to the collector is there: the next frame is the hello.
+    pub fn opened(&mut self, now: Duration) {
+        self.phase = Phase::Hello { by: now + GREETING_TIMEOUT };
+    }
+
+    /// The link is gone or given up, for this reason; "" = it ended as it should.
+    pub fn closed(&mut self, _now: Duration, why: &str) {
+        self.phase = Phase::Closed;
+        self.spool.session_lost();
+        self.state.down(self.host.wall(), why);
+    }
+
+    /// Whether the collector has greeted and the session goes on.
+    pub fn greeted(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+
+    /// From here on, this long without a word from the collector ends the session.
+    pub fn expect_word_every(&mut self, silence: Duration) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.silence = Some(silence);
+        }
+    }
+
+    /// It is to end; see [`Session::finished`].
+    pub fn finish(&mut self, how: Finish, now: Duration) {
+        match &mut self.phase {
+            Phase::Open(open) => open.finish = Some((how, now + FINISH_TIMEOUT)),
+            _ => self.phase = Phase::Closed,
+        }
+    }
+
+    /// After [`Session::finish`]: nothing is left to wait for, or it took too long.
+    pub fn finished(&self, now: Duration) -> bool {
+        match &self.phase {
+            Phase::Closed => true,
+            Phase::Open(open) => open.finish.is_some_and(|(how, by)| {
+                let done = match how {
+                    Finish::Drain => self.spool.usage().batches == 0,
+                    Finish::Settle => open.flights.is_empty(),
+                };
+                done || now >= by
+            }),
+            _ => false,
+        }
+    }
+
+    /// When to look again though nothing happened.
+    pub fn wake_at(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Closed => None,
+            Phase::Hello { by } | Phase::Greeting { by } => Some(*by),
+            Phase::Open(open) => {
+                let acks = (!open.flights.is_empty()).then_some(open.last_ack + ACK_TIMEOUT);
+                let silence = open.silence.map(|silence| open.last_word + silence);
+                let finish = open.finish.map(|(_, by)| by);
+                let all = [Some(open.status_at), open.held_until, open.limited_until, acks, silence, finish];
+                all.into_iter().flatten().min()
             }
         }
     }
 
-    /// Puts batches into the outbox while there are any, credit for them and room. True when only room lacked.
-    fn offer(&mut self) -> Result<bool, LinkError> {
-        if self.held_until.is_some_and(|until| Instant::now() < until) {
-            return Ok(false);
+    /// Looks at the clock: is something overdue?
+    ///
+    /// # Errors
+    /// [`LinkError`]: the session is over.
+    pub fn tick(&mut self, now: Duration) -> Result<(), LinkError> {
+        match &mut self.phase {
+            Phase::Closed => Ok(()),
+            Phase::Hello { by } | Phase::Greeting { by } if now >= *by => {
+                Err(LinkError::NoGreeting(GREETING_TIMEOUT))
+            }
+            Phase::Hello { .. } | Phase::Greeting { .. } => Ok(()),
+            Phase::Open(open) => {
+                if open.flights.is_empty() || open.held_until.is_some() {
+                    open.last_ack = now;
+                } else if now >= open.last_ack + ACK_TIMEOUT {
+                    // What was dropped from the spool meanwhile waits for nothing.
+                    if self.spool.usage().in_flight > 0 {
+                        return Err(LinkError::Stalled(ACK_TIMEOUT));
+                    }
+                    open.flights = Flights::default();
+                }
+                match open.silence {
+                    Some(silence) if now >= open.last_word + silence => Err(LinkError::Silent(silence)),
+                    _ => Ok(()),
+                }
+            }
         }
-        self.held_until = None;
-        loop {
-            let room = match self.outbox.try_reserve() {
-                Ok(room) => room,
-                Err(TrySendError::Full(())) => return Ok(true),
-                Err(TrySendError::Closed(())) => return Err(LinkError::Closed),
+    }
+
+    /// The next frame to send, if one may be sent now.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the session is over.
+    pub fn next_frame(&mut self, now: Duration) -> Result<Option<v1::FromAgent>, LinkError> {
+        let frame = match &mut self.phase {
+            Phase::Closed => return Err(LinkError::NotOpen),
+            Phase::Greeting { .. } => None,
+            Phase::Hello { by } => {
+                self.phase = Phase::Greeting { by: *by };
+                Some(from_agent::Frame::Hello(self.hello()))
+            }
+            Phase::Open(open) if now >= open.status_at => {
+                open.status_at = now + STATUS_EVERY;
+                let status = self.status(now);
+                self.lanes.aside(status.encoded_len() as u64, now);
+                Some(from_agent::Frame::Status(status))
+            }
+            Phase::Open(_) => self.next_of_spool(now)?,
+        };
+        Ok(frame.map(|frame| v1::FromAgent { frame: Some(frame) }))
+    }
+
+    /// What the collector said.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the session is over.
+    pub fn take(&mut self, incoming: v1::FromCollector, now: Duration) -> Result<(), LinkError> {
+        // A frame that is unknown here is a newer collector's: passed over.
+        let Some(frame) = incoming.frame else { return Ok(()) };
+        match (&mut self.phase, frame) {
+            (Phase::Closed, _) => Err(LinkError::NotOpen),
+            (Phase::Open(_), from_collector::Frame::Greeting(_)) => {
+                tracing::debug!("a second greeting is ignored");
+                Ok(())
+            }
+            (Phase::Open(open), frame) => {
+                open.last_word = now;
+                self.answered(frame, now)
+            }
+            (Phase::Greeting { .. }, from_collector::Frame::Greeting(greeting)) => self.greet(greeting, now),
+            (_, from_collector::Frame::SlowDown(slow)) => Err(LinkError::Later {
+                after: Duration::from_millis(u64::from(slow.after_ms)),
+                reason: slow.reason,
+            }),
+            _ => Err(LinkError::NoGreeting(GREETING_TIMEOUT)),
+        }
+    }
+
+    fn hello(&self) -> v1::Hello {
+        let held = self.spool.hello();
+        v1::Hello {
+            epoch: held.epoch.0.to_vec(),
+            next_seq: held.next_seq,
+            unacked: held.unacked,
+            ..self.probe()
+        }
+    }
+
+    /// A hello that asks for nothing but a greeting: is there a collector at the other end?
+    pub(crate) fn probe(&self) -> v1::Hello {
+        let usage = self.spool.usage();
+        v1::Hello {
+            wire: WIRE,
+            agent: self.identity.agent.clone(),
+            version: self.identity.version.clone(),
+            epoch: usage.epoch.map_or(Vec::new(), |epoch| epoch.0.to_vec()),
+            next_seq: usage.next_seq,
+            unacked: Vec::new(),
+            boot_id: self.identity.boot.to_vec(),
+            wall_ns: self.host.wall(),
+            mono_ns: self.host.mono(),
+            labels: self.identity.labels.iter().cloned().collect(),
+        }
+    }
+
+    fn greet(&mut self, greeting: v1::Greeting, now: Duration) -> Result<(), LinkError> {
+        if greeting.wire != WIRE {
+            return Err(LinkError::Version { ours: WIRE, theirs: greeting.wire });
+        }
+        self.spool.greet(&greeting.holdings, &greeting.conflicts).map_err(spool_error)?;
+        let wall = self.host.wall();
+        let skew_ns = wall - greeting.wall_ns;
+        self.state.up(wall, &greeting.collector, skew_ns);
+        self.phase = Phase::Open(Box::new(Open {
+            credit: Credit::new(greeting.credit_bytes),
+            flights: Flights::default(),
+            pace: Pace::new(now),
+            skew_ns,
+            held_until: None,
+            limited_until: None,
+            status_at: now,
+            last_ack: now,
+            last_word: now,
+            silence: None,
+            finish: None,
+        }));
+        Ok(())
+    }
+
+    fn status(&self, now: Duration) -> v1::Status {
+        let usage = self.spool.usage();
+        self.state.waiting(now, usage.bytes);
+        v1::Status {
+            backlog_bytes: usage.bytes,
+            backlog_batches: usage.batches,
+            oldest_ns: usage.oldest_ns.unwrap_or(0),
+            wall_ns: self.host.wall(),
+            mono_ns: self.host.mono(),
+            json: self.host.status_json(),
+        }
+    }
+
+    fn next_of_spool(&mut self, now: Duration) -> Result<Option<from_agent::Frame>, LinkError> {
+        let Phase::Open(open) = &mut self.phase else { return Ok(None) };
+        open.limited_until = None;
+        if open.held_until.is_some_and(|until| now < until)
+            || matches!(open.finish, Some((Finish::Settle, _)))
+        {
+            return Ok(None);
+        }
+        open.held_until = None;
+        if let Some(loss) = self.spool.next_loss() {
+            self.lanes.aside(loss.encoded_len() as u64, now);
+            if let Some(key) = key(&loss.epoch, loss.seq) {
+                open.flights.sent(key, Lane::Live, 0, now);
+            }
+            return Ok(Some(from_agent::Frame::Loss(loss)));
+        }
+        let wall = self.host.wall();
+        let hour = if wall < CLOCK_SET { wall - open.skew_ns } else { wall };
+        let in_hours = self.lanes.open_hours(hour);
+        self.state.hours(in_hours);
+        let mut waiting = self.spool.waiting(wall);
+        let (live, backlog) = (open.flights.bytes(Lane::Live), open.flights.bytes(Lane::Backlog));
+        waiting.live &= open.credit.allows(Lane::Live);
+        waiting.backlog &= in_hours
+            && open.credit.allows(Lane::Backlog)
+            && open.pace.allows(backlog, live, self.lanes.backlog_per_live());
+        // The lane that was chosen may be empty by now; the other one has its turn then.
+        for _ in 0..2 {
+            let lane = match self.lanes.choose(now, waiting) {
+                Choice::Send(lane) => lane,
+                Choice::At(at) => {
+                    open.limited_until = Some(at);
+                    return Ok(None);
+                }
+                Choice::Nothing => return Ok(None),
             };
-            if let Some(loss) = self.uplink.spool.next_loss() {
-                room.send(frame(from_agent::Frame::Loss(loss)));
-                continue;
+            if let Some(batch) = self.spool.next(lane, wall).map_err(spool_error)? {
+                let bytes = batch.payload.len() as u64;
+                open.credit.spend(bytes);
+                self.lanes.sent(lane, batch.encoded_len() as u64, now);
+                if open.flights.is_empty() {
+                    open.last_ack = now;
+                }
+                if let Some(key) = key(&batch.epoch, batch.seq) {
+                    open.flights.sent(key, lane, bytes, now);
+                }
+                self.state.sent(bytes);
+                return Ok(Some(from_agent::Frame::Batch(batch)));
             }
-            let Some(batch) = self.next_batch()? else { return Ok(false) };
-            let bytes = batch.payload.len() as u64;
-            self.credit.spend(bytes);
-            self.uplink.state.sent(bytes);
-            room.send(frame(from_agent::Frame::Batch(batch)));
-        }
-    }
-
-    fn next_batch(&self) -> Result<Option<v1::Batch>, LinkError> {
-        let now = self.uplink.host.wall();
-        for lane in [Lane::Live, Lane::Backlog] {
-            if self.credit.allows(lane)
-                && let Some(batch) = self.uplink.spool.next(lane, now).map_err(spool_error)?
-            {
-                return Ok(Some(batch));
+            match lane {
+                Lane::Live => waiting.live = false,
+                Lane::Backlog => waiting.backlog = false,
             }
         }
         Ok(None)
     }
 
-    /// A status frame is worth sending only when it doesn't wait: a newer one follows.
-    fn report(&self) {
-        let usage = self.uplink.spool.usage();
-        let status = v1::Status {
-            backlog_bytes: usage.bytes,
-            backlog_batches: usage.batches,
-            oldest_ns: usage.oldest_ns.unwrap_or(0),
-            wall_ns: self.uplink.host.wall(),
-            mono_ns: self.uplink.host.mono(),
-            json: self.uplink.host.status_json(),
-        };
-        if let Ok(room) = self.outbox.try_reserve() {
-            room.send(frame(from_agent::Frame::Status(status)));
-        }
-    }
-
-    fn take(&mut self, incoming: from_collector::Frame) -> Result<(), LinkError> {
+    fn answered(&mut self, frame: from_collector::Frame, now: Duration) -> Result<(), LinkError> {
         use from_collector::Frame;
-        let spool = &self.uplink.spool;
-        match incoming {
+        let Phase::Open(open) = &mut self.phase else { return Ok(()) };
+        let spool = &self.spool;
+        match frame {
             Frame::Ack(ack) => {
-                self.last_ack = Instant::now();
+                if !ack.holdings.is_empty() {
+                    open.last_ack = now;
+                }
+                let mut bytes = 0;
+                for flight in ack.holdings.iter().flat_map(|held| open.flights.acked(held)) {
+                    bytes += flight.bytes;
+                    if flight.lane == Lane::Backlog {
+                        open.pace.acked(flight.bytes, flight.beside, flight.sent, now);
+                    }
+                }
                 let acked = spool.acked(&ack.holdings).map_err(spool_error)?;
-                self.uplink.state.acked(acked as u64);
+                self.state.acked(acked as u64, bytes);
             }
-            Frame::Credit(credit) => self.credit.add(credit.bytes),
+            Frame::Credit(credit) => open.credit.add(credit.bytes),
             Frame::NeedDefinitions(need) => {
                 tracing::debug!(
                     seq = need.seq,
@@ -211,36 +397,41 @@ impl Session<'_> {
                     "the collector asks for definitions"
                 );
                 if let Some(key) = key(&need.epoch, need.seq) {
+                    open.flights.gone(key);
                     spool.need_definitions(key, &need.series);
                 }
             }
             Frame::Conflict(conflict) => {
                 if let Some(key) = key(&conflict.epoch, conflict.seq) {
                     tracing::warn!(seq = key.seq, epoch = %key.epoch, "the collector has another batch of this name: starting a new epoch");
+                    open.flights.gone(key);
                     spool.conflict(key, &conflict.checksum).map_err(spool_error)?;
                 }
             }
             Frame::Refusal(refusal) => {
                 if let Some(key) = key(&refusal.epoch, refusal.seq) {
                     tracing::error!(seq = key.seq, cause = %refusal.cause, message = %refusal.message, "the collector can never store this batch: it goes to quarantine");
+                    open.flights.gone(key);
                     spool.refused(key, &refusal.cause, &refusal.message).map_err(spool_error)?;
                 }
             }
             Frame::SlowDown(slow) => {
-                let pause = Duration::from_millis(u64::from(slow.after_ms)).min(LONGEST_SLOW_DOWN);
+                let asked = Duration::from_millis(u64::from(slow.after_ms));
+                if GOODBYES.contains(&slow.reason.as_str()) {
+                    return Err(LinkError::Later { after: asked, reason: slow.reason });
+                }
+                let pause = backoff::asked(asked, self.host.draw());
                 tracing::warn!(reason = %slow.reason, pause_ms = pause.as_millis() as u64, "the collector asks to wait");
-                self.held_until = Some(Instant::now() + pause);
+                open.held_until = Some(now + pause);
                 // What it had not committed it has forgotten.
+                open.flights = Flights::default();
                 spool.session_lost();
+                self.state.slowed(SlowDown::new(self.host.wall(), pause, slow.reason));
             }
-            Frame::Greeting(_) => tracing::debug!("a second greeting is ignored"),
+            Frame::Greeting(_) => {}
         }
         Ok(())
     }
-}
-
-fn frame(frame: from_agent::Frame) -> v1::FromAgent {
-    v1::FromAgent { frame: Some(frame) }
 }
 
 fn key(epoch: &[u8], seq: u64) -> Option<BatchKey> {
@@ -251,13 +442,6 @@ fn spool_error(error: impl std::fmt::Display) -> LinkError {
     LinkError::Spool(error.to_string())
 }
 
-/// The next frame; an unknown one (a newer collector's) is passed over.
-async fn receive(inbox: &mut Streaming<v1::FromCollector>) -> Result<from_collector::Frame, LinkError> {
-    loop {
-        match inbox.message().await.map_err(Box::new)? {
-            Some(v1::FromCollector { frame: Some(frame) }) => return Ok(frame),
-            Some(_) => {}
-            None => return Err(LinkError::Closed),
-        }
-    }
-}
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

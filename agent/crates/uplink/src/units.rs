@@ -1,0 +1,167 @@
+//! Bandwidths and pauses as people write them: `64KiB/s`, `1MB/s`, `5m`.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Bytes per second; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate(pub u64);
+
+const BYTES: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A whole number and one of these units.
+fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, factor) =
+        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))?;
+    let number = number.trim_end();
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| number.parse::<u64>().ok()?.checked_mul(factor))?
+}
+
+/// The largest unit that shows it whole.
+fn show(value: u64, units: &[(&str, u64)]) -> Option<String> {
+    let (unit, factor) = units
+        .iter()
+        .filter(|(_, factor)| value != 0 && value.is_multiple_of(*factor))
+        .max_by_key(|(_, f)| *f)?;
+    Some(format!("{}{unit}", value / factor))
+}
+
+impl Rate {
+    fn parse(text: &str) -> Option<Self> {
+        let size = text.strip_suffix("/s").unwrap_or(text).trim_end();
+        parse(size, &BYTES).or_else(|| parse(size, &[("", 1)])).map(Self)
+    }
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match show(self.0, &BYTES) {
+            Some(text) => write!(f, "{text}/s"),
+            None => f.write_str("0"),
+        }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        let refused = || {
+            serde::de::Error::custom(
+                "a bandwidth is written \"64KiB/s\", \"1MB/s\" or as a number of bytes per second; 0 is no limit",
+            )
+        };
+        match Written::deserialize(deserializer).map_err(|_| refused())? {
+            Written::Number(bytes) => Ok(Self(bytes)),
+            Written::Text(text) => Self::parse(&text).ok_or_else(refused),
+        }
+    }
+}
+
+impl JsonSchema for Rate {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Bandwidth".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]+ ?(GiB|MiB|KiB|GB|MB|KB|B)?(/s)?$",
+            "description": "Bytes per second: 64KiB/s, 1MB/s, or a number; 0 is no limit."
+        })
+    }
+}
+
+/// A length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause(pub Duration);
+
+impl Pause {
+    fn parse(text: &str) -> Option<Self> {
+        parse(text, &TIMES).map(|ms| Self(Duration::from_millis(ms)))
+    }
+}
+
+impl std::fmt::Display for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        f.write_str(&show(ms, &TIMES).unwrap_or_else(|| "0s".into()))
+    }
+}
+
+impl Serialize for Pause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pause {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused =
+            || serde::de::Error::custom("a duration is written \"500ms\", \"10s\", \"5m\" or \"24h\"");
+        let text = String::deserialize(deserializer).map_err(|_| refused())?;
+        Self::parse(&text).ok_or_else(refused)
+    }
+}
+
+impl JsonSchema for Pause {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pause".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]+ ?(ms|s|m|h|d)$",
+            "description": "A duration: 500ms, 10s, 5m, 24h."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bandwidths_are_read_as_people_write_them_and_shown_the_same_way() {
+        for text in ["64KiB/s", "4MiB/s", "1MB/s", "7B/s"] {
+            assert_eq!(Rate::parse(text).map(|rate| rate.to_string()).as_deref(), Some(text));
+        }
+        assert_eq!(Rate::parse("64 KiB"), Some(Rate(64 << 10)));
+        assert_eq!(Rate::parse("2048"), Some(Rate(2048)));
+        assert_eq!(Rate::parse("0"), Some(Rate(0)));
+        for bad in ["", "/s", "fast", "-1KiB/s", "1.5MB/s", "99999999999GiB/s", "64KiB/min"] {
+            assert_eq!(Rate::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn pauses_are_read_as_people_write_them_and_shown_the_same_way() {
+        for text in ["500ms", "10s", "5m", "23h"] {
+            assert_eq!(Pause::parse(text).map(|pause| pause.to_string()).as_deref(), Some(text));
+        }
+        assert_eq!(Pause::parse("5"), None);
+    }
+}
