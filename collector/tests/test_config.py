@@ -26,7 +26,12 @@ def test_an_empty_file_gives_the_defaults() -> None:
 def test_the_example_with_every_default_uncommented_gives_the_defaults() -> None:
     """The example says the truth about defaults, and every key in it can be uncommented."""
     lines = config.example().splitlines()
-    unset = {"tls_cert_file", "tls_key_file", "token_file"}
+    unset = {
+        line.split(" = ")[0][2:]
+        for line, told in zip(lines[1:], lines, strict=False)
+        if told.endswith("Not set by default.")
+    }
+    assert {"tls_cert_file", "token_file", "url"} <= unset
     keep = []
     for line in lines:
         bare = line.removeprefix("# ")
@@ -42,7 +47,15 @@ def test_the_example_with_every_default_uncommented_gives_the_defaults() -> None
 
 def test_every_key_in_the_example_is_described() -> None:
     """A key without a description teaches nobody."""
-    for section in (config.Collector, config.Api, config.Gateway, config.Store, config.Rules, config.Webhook):
+    for section in (
+        config.Collector,
+        config.Api,
+        config.Gateway,
+        config.SiteBroker,
+        config.Store,
+        config.Rules,
+        config.Webhook,
+    ):
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
 

@@ -33,9 +33,10 @@ from telemetryx.api.metrics import Metric, Reading, Registry
 from telemetryx.api.times import NS
 from telemetryx.api.world import Limits, ModelView, PartState, World
 from telemetryx.clock import Clock, SystemClock
-from telemetryx.config import Api, Listen, Settings
+from telemetryx.config import Api, Listen, Settings, SiteBroker
 from telemetryx.errors import GatewayRefused, StoreError
 from telemetryx.gateway import server as gateway_server
+from telemetryx.gateway import site
 from telemetryx.gateway.server import Gateway
 from telemetryx.hot.memory import MemoryHot
 from telemetryx.ingest.ingest import Ingest
@@ -158,9 +159,10 @@ async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
         )
         http = await _open_api(stack, settings, world, grace_s)
 
-        gateway = Gateway(store, ingest, _gateway_config(settings), clock=clock, rate=hot.rate)
-        gateway.subscribe(rules.wake)
         try:
+            gateway = Gateway(store, ingest, _gateway_config(settings), clock=clock, rate=hot.rate)
+            gateway.subscribe(rules.wake)
+            metrics.add(lambda: _door_readings(gateway))
             grpc = await gateway.start()
         except GatewayRefused as error:
             raise StartError(str(error)) from error
@@ -280,6 +282,21 @@ def _gateway_config(settings: Settings) -> gateway_server.Config:
         max_sessions=listen.max_sessions,
         pool=settings.ingest.max_queue,
         hellos_per_second=listen.max_new_sessions_per_second,
+        mqtt=_site_config(listen.mqtt),
+    )
+
+
+def _site_config(broker: SiteBroker) -> site.Config | None:
+    if broker.url is None:
+        return None
+    return site.Config(
+        url=broker.url,
+        prefix=broker.prefix,
+        user=broker.user,
+        password_file=broker.password_file,
+        ca_file=broker.ca_file,
+        cert_file=broker.cert_file,
+        key_file=broker.key_file,
     )
 
 
@@ -348,6 +365,22 @@ def _readings(ingest: Ingest, hot: MemoryHot, tasks: Tasks) -> list[tuple[Metric
         (Metric.AGENT_RATE, [((agent,), rate) for agent, rate in sorted(hot.rates().items())]),
         (Metric.TASK_FAILURES, [((state.name,), float(state.failures)) for state in tasks.states.values()]),
     ]
+
+
+def _door_readings(gateway: Gateway) -> list[tuple[Metric, list[Reading]]]:
+    """Read the agents' door as metrics."""
+    readings: list[tuple[Metric, list[Reading]]] = [
+        (Metric.SESSIONS, [((name,), float(count)) for name, count in gateway.door.connected.items()]),
+        (Metric.TURNED_AWAY, [((name,), float(count)) for name, count in sorted(gateway.refused.items())]),
+    ]
+    if gateway.site is not None:
+        counters = gateway.site.counters
+        readings += [
+            (Metric.MQTT_CONNECTED, [((), float(gateway.site.connected))]),
+            (Metric.MQTT_ENVELOPES, [(("in",), float(counters.received)), (("out",), float(counters.sent))]),
+            (Metric.MQTT_DROPPED, [((name,), float(count)) for name, count in counters.dropped.items()]),
+        ]
+    return readings
 
 
 # --- around the flow

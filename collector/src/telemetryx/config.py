@@ -27,9 +27,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from telemetryx.api.times import format_duration, parse_duration
+from telemetryx.gateway.address import address, loopback
 
 ENV_PREFIX: Final = "TELEMETRYX_"
 LAST_PORT: Final = 65_535
+_PEM: Final = frozenset({"ca_file", "cert_file", "key_file"})
 
 
 class ConfigError(Exception):
@@ -153,6 +155,37 @@ class Api(Listen):
     """Points that one answer may hold over all its series; the answer says when it was cut."""
 
 
+class SiteBroker(Section):
+    """The agents' door over a site's MQTT broker, beside gRPC: the same frames, signed with the agents' tokens."""
+
+    url: str | None = None
+    """The broker: `mqtts://broker.example:8883`, or `mqtt://` on loopback."""
+    prefix: str = Field(
+        default="telemetryx", pattern=r"^[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*$", max_length=200
+    )
+    """First part of the topics; the same as `mqtt_prefix` in the agents' [uplink]."""
+    user: str | None = None
+    """User name at the broker."""
+    password_file: Path | None = None
+    """File with the password."""
+    ca_file: Path | None = None
+    """Certificates that the broker's is checked against, PEM; the system's where it isn't set."""
+    cert_file: Path | None = None
+    """Client certificate for the broker, PEM."""
+    key_file: Path | None = None
+    """Its private key, PEM."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.url is not None:
+            address(self.url)
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("[gateway.mqtt] needs cert_file and key_file together: set both, or neither")
+        if self.password_file is not None and self.user is None:
+            raise ValueError("[gateway.mqtt] has a password_file and no user: set user too")
+        return self
+
+
 class Gateway(Listen):
     """The agents' door: gRPC."""
 
@@ -166,6 +199,18 @@ class Gateway(Listen):
     """Payload bytes of one agent that may be on the way and not yet acknowledged; less with many agents: `[ingest] max_queue` is shared."""
     max_batch: ByteSize = ByteSize(4 << 20)
     """Largest payload of one batch."""
+    mqtt: SiteBroker = SiteBroker()
+    """The same door over a site's broker."""
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        url = self.mqtt.url
+        if url is not None and self.token_file is None and not loopback(address(url).host):
+            raise ValueError(
+                f"[gateway.mqtt] url = {url!r} leads to a broker that others use: set token_file in [gateway], "
+                "frames are signed with the agents' tokens"
+            )
+        return self
 
 
 class Ingest(Section):
@@ -319,6 +364,14 @@ def example() -> str:
         out += ["", f"# {_first_line(section)}", f"[{name}]"]
         tables: list[str] = []
         for key, value in _fields(section):
+            if isinstance(value.annotation, type) and issubclass(value.annotation, Section):
+                tables += ["", f"# {_first_line(value.annotation)}", f"[{name}.{key}]"]
+                for inner_key, inner_value in _fields(value.annotation):
+                    tables += [
+                        _comment(inner_value, "#"),
+                        f"# {inner_key} = {_shown(inner_key, inner_value)}",
+                    ]
+                continue
             inner = _table_of(value.annotation)
             if inner is None:
                 out += [_comment(value, "#"), f"# {key} = {_shown(key, value)}"]
@@ -370,8 +423,12 @@ def _shown(key: str, field: FieldInfo) -> str:
     """Write the default as TOML, or a value of the right kind where there is none."""
     if field.is_required():
         return '"https://example.net/alerts"'
+    if key == "url":
+        return '"mqtts://broker.example:8883"'
+    if key == "user":
+        return '"telemetryx"'
     if field.default is None:
-        return f'"/etc/telemetryx/{key.removesuffix("_file").replace("_", "-")}{".pem" if key.startswith("tls_") else ""}"'
+        return f'"/etc/telemetryx/{key.removesuffix("_file").replace("_", "-")}{".pem" if key.startswith("tls_") or key in _PEM else ""}"'
     if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("x-kind") == "duration":
         return f'"{format_duration(field.default)}"'
     return _toml(field.default)

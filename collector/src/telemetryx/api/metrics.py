@@ -72,6 +72,22 @@ class Metric(Enum):
     REQUESTS = Declared("http_requests_total", "counter", "HTTP requests by status class.", ("class",))
     REQUEST_SECONDS = Declared("http_request_seconds_total", "counter", "Time spent on HTTP requests.")
     DELAY = Declared("delay_seconds", "gauge", "Age of live samples when they are stored.", ("quantile",))
+    SESSIONS = Declared(
+        "gateway_sessions", "gauge", "Agents connected, by what carries their frames.", ("transport",)
+    )
+    TURNED_AWAY = Declared(
+        "gateway_turned_away_total",
+        "counter",
+        "Sessions refused, by cause; `turn` is told to come back.",
+        ("cause",),
+    )
+    MQTT_CONNECTED = Declared("gateway_mqtt_connected", "gauge", "1 while the site's broker is there.")
+    MQTT_ENVELOPES = Declared(
+        "gateway_mqtt_envelopes_total", "counter", "Envelopes from and to the broker.", ("direction",)
+    )
+    MQTT_DROPPED = Declared(
+        "gateway_mqtt_dropped_total", "counter", "Envelopes that were not taken, by cause.", ("cause",)
+    )
     TASK_FAILURES = Declared(
         "task_failures_total", "counter", "Background work that failed and was tried again.", ("task",)
     )

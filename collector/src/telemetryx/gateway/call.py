@@ -24,12 +24,13 @@ _CODES: Final = {
 class Call:
     """The frames of one call."""
 
+    carrier = "grpc"
     answers_status = False
-    ending = "the agent closed it"
 
     def __init__(self, context: Any) -> None:  # noqa: ANN401 - Context; grpc's class isn't generic at run time
         """Read and write by this context."""
         self._context = context
+        self.ending = ""
 
     @property
     def peer(self) -> str:
@@ -39,10 +40,13 @@ class Call:
     async def read(self) -> pb.FromAgent | None:
         """Return the next frame; HTTP/2 keeps the agent back while nobody asks."""
         try:
-            message = await self._context.read()
+            message: pb.FromAgent = await self._context.read()
         except _BROKEN as error:
             raise LinkBroken(str(error)) from error
-        return None if message is _END else message
+        if message is _END:
+            self.ending = "the agent closed it"
+            return None
+        return message
 
     async def write(self, frame: pb.FromCollector) -> None:
         """Send a frame."""

@@ -60,12 +60,12 @@ class Door:
         limits: Limits,
     ) -> None:
         """`rate` gives an agent's readings a second (hot view)."""
-        self._limits = limits
+        self.limits = limits
         self._board = StatusBoard(store)
         self._flushing: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str], None]] = []
         self._admission = Admission(limits.hellos_per_second, asyncio.get_running_loop().time)
-        self.sessions = 0
+        self.connected = dict.fromkeys(("grpc", "mqtt"), 0)
         self.refused: dict[str, int] = {}
         self._world = session.World(
             store=store,
@@ -79,6 +79,11 @@ class Door:
             max_batch=limits.max_batch,
             closing=asyncio.Event(),
         )
+
+    @property
+    def sessions(self) -> int:
+        """How many agents are connected."""
+        return sum(self.connected.values())
 
     @property
     def closing(self) -> bool:
@@ -109,19 +114,19 @@ class Door:
         """Serve one session to its end. Raises TurnedAway, for the transport to pass on."""
         if self.closing:
             raise closed()
-        if self.sessions >= self._limits.max_sessions:
+        if self.sessions >= self.limits.max_sessions:
             self._count("sessions")
             raise TurnedAway(
                 "sessions", f"{self.sessions} agents are connected, as many as may", spread(RETRY_MS)
             )
-        self.sessions += 1
+        self.connected[link.carrier] += 1
         try:
             await self._serve(link, admits)
         except TurnedAway as why:
             self._count(why.cause)
             raise
         finally:
-            self.sessions -= 1
+            self.connected[link.carrier] -= 1
         if self.closing:
             raise closed()
 
@@ -156,7 +161,7 @@ class Door:
             await one.greet(hello)
             reason = await one.serve(opened)
         except LinkBroken:
-            pass
+            reason = link.ending or reason
         except StoreError as error:
             reason = str(error)
             raise self._unwritable(error) from error

@@ -1,10 +1,10 @@
-"""The gateway: the agents' door over gRPC, Link.Session.
+"""The gateway: the agents' door over gRPC (Link.Session), and beside it the same over a site's broker (site.py).
 
 Off loopback it opens only with a certificate and tokens. Full or broken, it says UNAVAILABLE with the time to come back:
 any other code would make somebody's client give up data.
 """
 
-import ipaddress
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ import grpc
 
 from telemetryx.clock import Clock, SystemClock
 from telemetryx.errors import GatewayRefused
-from telemetryx.gateway import tokens
+from telemetryx.gateway import site, tokens
+from telemetryx.gateway.address import loopback
 from telemetryx.gateway.call import Call
 from telemetryx.gateway.door import Door, Limits
 from telemetryx.gateway.refusal import TurnedAway
@@ -48,6 +49,7 @@ class Config:
     pool: int = 64 << 20
     """Payload bytes that all agents together may have on the way, before each gets its least."""
     hellos_per_second: float = 100.0
+    mqtt: site.Config | None = None
 
     def check(self) -> None:
         """Refuse to open unguarded off loopback."""
@@ -55,7 +57,7 @@ class Config:
             raise GatewayRefused(
                 "[gateway] needs tls_cert_file and tls_key_file together: set both, or neither"
             )
-        if _loopback(self.host):
+        if loopback(self.host):
             return
         missing = [
             name
@@ -70,15 +72,6 @@ class Config:
                 f"[gateway] listens on {self.host}, which other machines can reach: set {' and '.join(missing)}, "
                 "or listen on 127.0.0.1"
             )
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Gateway(pb_grpc.LinkServicer):
@@ -111,6 +104,7 @@ class Gateway(pb_grpc.LinkServicer):
                 hellos_per_second=config.hellos_per_second,
             ),
         )
+        self.site = site.Site(config.mqtt, self.door, self._tokens, config.port) if config.mqtt else None
         self.port = config.port
 
     @property
@@ -166,6 +160,8 @@ class Gateway(pb_grpc.LinkServicer):
         await server.start()
         self._server = server
         self.door.open()
+        if self.site is not None:
+            self.site.start()
         return self.port
 
     def _credentials(self) -> grpc.ServerCredentials | None:
@@ -182,9 +178,11 @@ class Gateway(pb_grpc.LinkServicer):
     async def close(self, grace_s: float = 10.0) -> None:
         """Take nothing new, let sessions hear of what is being committed, then shut."""
         self.door.shut()
-        if self._server is not None:
-            await self._server.stop(grace_s)
-            self._server = None
+        server, self._server = self._server, None
+        ends = [server.stop(grace_s)] if server is not None else []
+        if self.site is not None:
+            ends.append(self.site.close(grace_s))
+        await asyncio.gather(*ends)
         await self.door.close()
 
     async def Session(  # type: ignore[override]  # noqa: N802 - link.proto's name; a coroutine that writes by context

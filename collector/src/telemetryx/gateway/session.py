@@ -128,7 +128,9 @@ class Session:
             await self._settle()
             if reading.done() and not reading.cancelled() and reading.exception() is None:
                 return reading.result()
-            return "the collector is shutting down" if closing.done() else "the link broke"
+            return (
+                "the collector is shutting down" if closing.done() else self._link.ending or "the link broke"
+            )
         finally:
             for task in (reading, writing, closing):
                 task.cancel()

@@ -2,13 +2,13 @@
 
 One line a token, `#` starts a comment. A token stands as it is, or as `sha256:<hex>` of it, so that the file holds no
 secret; an agent's name before it (`pump-house sha256:…`) makes it that agent's alone, otherwise every agent may use it.
-Only its owner may read the file.
+Only its owner may read the file. Over a broker frames are signed with the token itself, so a digest admits nobody there.
 """
 
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +20,11 @@ _HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The digest of a token, and the agent that it belongs to (None: any)."""
+    """The digest of a token, the agent that it belongs to (None: any), and itself where the file holds it."""
 
     digest: bytes
     agent: str | None
+    secret: bytes | None = field(default=None, repr=False)
 
 
 class Tokens:
@@ -44,6 +45,21 @@ class Tokens:
     def admits_as(self, authorization: str, agent: str) -> bool:
         """Tell whether a header opens it for this agent."""
         return not self._tokens or any(token.agent in {None, agent} for token in self._found(authorization))
+
+    def keys(self, agent: str) -> tuple[bytes, ...] | None:
+        """Return what this agent's frames may be signed with; None when there are no tokens, so nothing is signed."""
+        if not self._tokens:
+            return None
+        return tuple(
+            token.secret
+            for token in self._tokens
+            if token.secret is not None and token.agent in {None, agent}
+        )
+
+    @property
+    def sign(self) -> bool:
+        """Whether any of them can sign."""
+        return any(token.secret is not None for token in self._tokens)
 
     def _found(self, authorization: str) -> list[Token]:
         scheme, _, secret = authorization.partition(" ")
@@ -89,4 +105,5 @@ def _token(line: str, path: Path, number: int) -> Token:
             f"{path}:{number}: a token of {len(words[-1])} characters; at least {MIN_LENGTH} are needed, "
             "`telemetryx token new` makes good ones"
         )
-    return Token(hashlib.sha256(words[-1].encode()).digest(), agent)
+    secret = words[-1].encode()
+    return Token(hashlib.sha256(secret).digest(), agent, secret)

@@ -17,13 +17,18 @@ class Transport(Protocol):
     """One agent's frames, in order."""
 
     @property
+    def carrier(self) -> str:
+        """What carries the frames: `grpc` or `mqtt`."""
+        ...
+
+    @property
     def peer(self) -> str:
         """Who it is, for the connection log: `ipv4:10.0.0.7:50312`, `mqtt:broker.site:8883`."""
         ...
 
     @property
     def ending(self) -> str:
-        """Why `read` returned None."""
+        """Why it ended, empty while it goes on."""
         ...
 
     @property
