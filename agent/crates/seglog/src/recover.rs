@@ -91,7 +91,8 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     }
     let Some(last) = segments.last_mut() else {
         // Where the system has no randomness the salt is 0: the checksums work the same.
-        let salt = getrandom::u32().unwrap_or(0);
+        let mut salt = [0; 4];
+        let salt = storage.random(&mut salt).map_or(0, |()| u32::from_le_bytes(salt));
         return Ok(Found { segments: VecDeque::new(), next: 1, follows: 1, durable: 0, salt, recovery });
     };
     let Segment { first, salt, .. } = *last;

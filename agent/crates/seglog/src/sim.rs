@@ -6,7 +6,7 @@
 //! them may be lost; a failed fsync writes any part and forgets the rest, and the cache goes on
 //! showing what isn't there until it is dropped. Everything is decided by the seed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,22 +29,22 @@ struct Shared {
 
 struct State {
     random: u64,
-    inodes: HashMap<u64, Inode>,
+    inodes: BTreeMap<u64, Inode>,
     /// Names as a process sees them, and as a crash would leave them at least.
-    names: HashMap<PathBuf, u64>,
-    durable: HashMap<PathBuf, u64>,
+    names: BTreeMap<PathBuf, u64>,
+    durable: BTreeMap<PathBuf, u64>,
     pending: Vec<Change>,
     next_inode: u64,
     /// Counts crashes: files opened before one are dead.
     boot: u64,
-    locks: HashSet<PathBuf>,
+    locks: BTreeSet<PathBuf>,
     capacity: Option<u64>,
     power_off: bool,
     crash_after: Option<u64>,
     fail_sync: Option<u64>,
     fail_write: Option<u64>,
     /// Sectors that can't be read.
-    unreadable: HashSet<(u64, usize)>,
+    unreadable: BTreeSet<(u64, usize)>,
     hold: bool,
     held: usize,
     syncs: u64,
@@ -72,7 +72,7 @@ impl Change {
         }
     }
 
-    fn apply(&self, names: &mut HashMap<PathBuf, u64>) {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
         match self {
             Self::Set(path, inode) => _ = names.insert(path.clone(), *inode),
             Self::Unset(path) => _ = names.remove(path),
@@ -188,19 +188,19 @@ impl SimDisk {
     pub fn new(seed: u64) -> Self {
         let state = State {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            inodes: HashMap::new(),
-            names: HashMap::new(),
-            durable: HashMap::new(),
+            inodes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            durable: BTreeMap::new(),
             pending: Vec::new(),
             next_inode: 1,
             boot: 1,
-            locks: HashSet::new(),
+            locks: BTreeSet::new(),
             capacity: None,
             power_off: false,
             crash_after: None,
             fail_sync: None,
             fail_write: None,
-            unreadable: HashSet::new(),
+            unreadable: BTreeSet::new(),
             hold: false,
             held: 0,
             syncs: 0,
@@ -244,7 +244,7 @@ impl SimDisk {
             inode.cache = inode.durable.clone();
         }
         state.names = state.durable.clone();
-        let linked: HashSet<u64> = state.names.values().copied().collect();
+        let linked: BTreeSet<u64> = state.names.values().copied().collect();
         inodes.retain(|inode, _| linked.contains(inode));
         state.inodes = inodes;
         state.boot += 1;
@@ -261,6 +261,47 @@ impl SimDisk {
     /// call fails, until [`SimDisk::crash`].
     pub fn crash_after(&self, calls: u64) {
         self.0.state.lock().crash_after = Some(calls);
+    }
+
+    /// Kills the process that uses it and nothing else: files that were open are dead and locks are free,
+    /// but what was written stays, in the cache where it wasn't synced. Faults that were set are gone.
+    pub fn kill(&self) {
+        let mut state = self.0.state.lock();
+        state.boot += 1;
+        state.locks.clear();
+        state.power_off = false;
+        state.crash_after = None;
+        state.fail_sync = None;
+        state.fail_write = None;
+        state.hold = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Another disk with the same content, as an image of a machine that is switched off; `seed` decides
+    /// what becomes of it. Take it after a [`SimDisk::crash`].
+    pub fn image(&self, seed: u64) -> Self {
+        let copy = Self::new(seed);
+        for path in self.paths() {
+            if let Some(content) = self.read(&path) {
+                copy.put(&path, &content);
+            }
+        }
+        copy.set_capacity(self.0.state.lock().capacity);
+        copy
+    }
+
+    /// Changes a byte of a file where it lies, as rot does: in the cache and on the disk. False when
+    /// there is no such byte.
+    pub fn rot(&self, path: &Path, offset: usize, mask: u8) -> bool {
+        let mut state = self.0.state.lock();
+        let Some(number) = state.names.get(path).copied() else { return false };
+        let Some(inode) = state.inodes.get_mut(&number) else { return false };
+        let Some(byte) = inode.cache.get_mut(offset) else { return false };
+        *byte ^= mask;
+        if let Some(byte) = inode.durable.get_mut(offset) {
+            *byte ^= mask;
+        }
+        true
     }
 
     /// The n-th fsync from now, of a file or a directory (0: the next one), fails, once: it writes
@@ -324,6 +365,11 @@ impl SimDisk {
         state.inodes.insert(number, inode);
         state.names.insert(path.to_owned(), number);
         state.durable.insert(path.to_owned(), number);
+    }
+
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.0.state.lock().used()
     }
 
     /// Paths of all files, sorted.
@@ -475,6 +521,15 @@ impl Storage for SimDisk {
         let state = self.0.state.lock();
         state.alive()?;
         Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut state = self.0.state.lock();
+        for part in bytes.chunks_mut(8) {
+            let random = state.random().to_le_bytes();
+            part.copy_from_slice(&random[..part.len()]);
+        }
+        Ok(())
     }
 }
 

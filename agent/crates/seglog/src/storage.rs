@@ -66,6 +66,15 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// What the disk says.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+
+    /// Fills `bytes` with randomness that nobody can foresee: salts and epochs are drawn here. A simulated
+    /// disk draws from its seed, so that a run can be repeated.
+    ///
+    /// # Errors
+    /// When the system has none.
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()))
+    }
 }
 
 /// A lock that is held while this lives.

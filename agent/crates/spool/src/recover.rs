@@ -63,7 +63,7 @@ pub(crate) fn open(
         tracing::warn!(%error, "the spool can't write yet");
     }
     if state.current().is_none() {
-        state.begin(fresh_epoch().map_err(|error| failed(&error))?);
+        state.begin(fresh_epoch(&*storage).map_err(|error| failed(&error))?);
         recovery.new_epoch = true;
     }
     recovery.batches = state.entries().filter(|(_, entry)| entry.loss.is_none()).count() as u64;
@@ -100,9 +100,9 @@ pub(crate) fn open(
 }
 
 /// A new epoch's id.
-pub(crate) fn fresh_epoch() -> Result<Epoch, getrandom::Error> {
+pub(crate) fn fresh_epoch(storage: &dyn Storage) -> std::io::Result<Epoch> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id)?;
+    storage.random(&mut id)?;
     Ok(Epoch(id))
 }
 

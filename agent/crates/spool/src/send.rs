@@ -335,8 +335,9 @@ fn rename(
     };
     // By record: that is the order in which they were cut.
     moves.sort_unstable();
-    let random = |error| SpoolError::Broken(format!("no random bytes for a new epoch: {error}"));
-    let epoch = current.map_or_else(|| fresh_epoch().map_err(random), Ok)?;
+    let random =
+        |error: std::io::Error| SpoolError::Broken(format!("no random bytes for a new epoch: {error}"));
+    let epoch = current.map_or_else(|| fresh_epoch(&*writer.storage).map_err(random), Ok)?;
     let moves = moves.into_iter().zip(next_seq..).map(|((_, order), seq)| (order, seq)).collect();
     writer.commit(vec![Act::Rename { epoch, moves }])?;
     if current.is_none() {
