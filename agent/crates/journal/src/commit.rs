@@ -1,5 +1,8 @@
-//! The committing thread: swaps the shared buffer, writes, fsyncs, moves the mark. One fsync serves
-//! all that was queued while the one before it ran.
+//! Committing: swaps the shared buffer, writes, fsyncs, moves the mark. One fsync serves all that was
+//! queued while the one before it ran.
+//!
+//! A [`Committer`] does it a step at a time and never waits. The committing thread is steps and waits in
+//! turn; whoever opened the journal by [`crate::Journal::open_stepped`] takes the steps himself.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,36 +52,108 @@ impl Drop for Alive {
     }
 }
 
-/// Runs until the journal is closed or poisoned.
-pub(crate) fn run(shared: Arc<Shared>, mut log: Log, linger: Duration) {
-    let alive = Alive(shared);
-    let shared = &*alive.0;
-    let mut batch = Batch::default();
-    loop {
-        let closing = next_batch(shared, &mut batch, linger);
-        if !batch.records.is_empty() {
-            match commit_all(shared, &mut log, &batch) {
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A group was committed, or segments were released.
+    Progress,
+    /// Nothing was queued.
+    Idle,
+    /// The disk takes nothing for now: take another step after a while, or after a release.
+    Stalled,
+    /// Closed or poisoned: nothing more becomes durable.
+    Ended,
+}
+
+/// The log, and the group that is being committed.
+pub(crate) struct Committer {
+    log: Log,
+    batch: Batch,
+    /// Records of the group that the log has.
+    done: usize,
+}
+
+impl Committer {
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log, batch: Batch::default(), done: 0 }
+    }
+
+    /// Commits what is queued as one group, with one fsync, and unlinks what was released.
+    pub(crate) fn step(&mut self, shared: &Shared) -> Step {
+        let closing = self.take(shared);
+        let mut progress = !self.batch.records.is_empty();
+        if progress {
+            match self.commit(shared) {
                 Outcome::Done => {}
-                Outcome::Stalled(reason) => {
-                    return shared.poison(&format!("closed while it waited: {reason}"));
+                Outcome::Stalled(reason) if closing => {
+                    shared.poison(&format!("closed while it waited: {reason}"));
+                    return Step::Ended;
                 }
-                Outcome::Poisoned(reason) => return shared.poison(&reason),
+                Outcome::Stalled(_) => return Step::Stalled,
+                Outcome::Poisoned(reason) => {
+                    shared.poison(&reason);
+                    return Step::Ended;
+                }
             }
-            batch.clear();
-            publish(shared, &log);
+            self.batch.clear();
+            self.done = 0;
+            publish(shared, &self.log);
         }
-        release(shared, &mut log);
+        progress |= release(shared, &mut self.log);
         if closing {
             let mut state = shared.state.lock();
             if state.queue.records.is_empty() {
-                return shared.end(&mut state);
+                shared.end(&mut state);
+                return Step::Ended;
+            }
+        }
+        if progress { Step::Progress } else { Step::Idle }
+    }
+
+    /// Takes the queue, unless the group before it waits for space; true when the journal is closing.
+    fn take(&mut self, shared: &Shared) -> bool {
+        let mut state = shared.state.lock();
+        if self.batch.records.is_empty() {
+            std::mem::swap(&mut state.queue, &mut self.batch);
+            state.in_flight = self.batch.bytes.len() as u64;
+        }
+        state.closing
+    }
+
+    /// Commits the group; on a full disk as far as releases free space.
+    fn commit(&mut self, shared: &Shared) -> Outcome {
+        loop {
+            match commit(&mut self.log, &self.batch, &mut self.done) {
+                Outcome::Stalled(reason) => {
+                    shared.state.lock().stalled = Some(reason.clone());
+                    if !release(shared, &mut self.log) {
+                        return Outcome::Stalled(reason);
+                    }
+                }
+                outcome => return outcome,
             }
         }
     }
 }
 
-/// Waits for records or a release and takes the queue; true when the journal is closing.
-fn next_batch(shared: &Shared, batch: &mut Batch, linger: Duration) -> bool {
+/// Runs until the journal is closed or poisoned.
+pub(crate) fn run(shared: Arc<Shared>, log: Log, linger: Duration) {
+    let alive = Alive(shared);
+    let shared = &*alive.0;
+    let mut committer = Committer::new(log);
+    let mut step = Step::Idle;
+    loop {
+        match step {
+            Step::Ended => return,
+            Step::Stalled => wait_for_space(shared),
+            Step::Progress | Step::Idle => wait_for_work(shared, linger),
+        }
+        step = committer.step(shared);
+    }
+}
+
+/// Waits for records, a release or the end.
+fn wait_for_work(shared: &Shared, linger: Duration) {
     let mut state = shared.state.lock();
     while state.queue.records.is_empty() && !state.closing && state.releasable() <= state.released {
         // Appends, releases and the end are told of; the limit is for a word that got lost.
@@ -88,31 +163,13 @@ fn next_batch(shared: &Shared, batch: &mut Batch, linger: Duration) -> bool {
         let until = Instant::now() + linger;
         while !state.closing && !shared.work.wait_until(&mut state, until).timed_out() {}
     }
-    std::mem::swap(&mut state.queue, batch);
-    state.in_flight = batch.bytes.len() as u64;
-    state.closing
 }
 
-/// Commits a batch, through times without space; they end with a release, or when someone else
-/// frees some.
-fn commit_all(shared: &Shared, log: &mut Log, batch: &Batch) -> Outcome {
-    let mut done = 0;
-    loop {
-        match commit(log, batch, &mut done) {
-            Outcome::Stalled(reason) => {
-                let mut state = shared.state.lock();
-                state.stalled = Some(reason.clone());
-                if state.closing {
-                    return Outcome::Stalled(reason);
-                }
-                if state.releasable() <= state.released {
-                    shared.work.wait_for(&mut state, RETRY);
-                }
-                drop(state);
-                release(shared, log);
-            }
-            outcome => return outcome,
-        }
+/// Times without space end with a release, or when someone else frees some.
+fn wait_for_space(shared: &Shared) {
+    let mut state = shared.state.lock();
+    if !state.closing && state.releasable() <= state.released {
+        shared.work.wait_for(&mut state, RETRY);
     }
 }
 
@@ -153,12 +210,12 @@ fn publish(shared: &Shared, log: &Log) {
     shared.marked.notify_all();
 }
 
-/// Unlinks what every holder has passed.
-fn release(shared: &Shared, log: &mut Log) {
+/// Unlinks what every holder has passed; false when that is nothing more than before.
+fn release(shared: &Shared, log: &mut Log) -> bool {
     let upto = {
         let state = shared.state.lock();
         if state.releasable() <= state.released {
-            return;
+            return false;
         }
         state.releasable()
     };
@@ -168,4 +225,5 @@ fn release(shared: &Shared, log: &mut Log) {
     state.released = upto;
     state.release_trouble = result.err().map(|error| error.to_string());
     state.log_bytes = log.bytes();
+    true
 }

@@ -9,7 +9,7 @@ use seglog::{Log, Options, Recovery, Storage};
 use telemetry::{Position, Record, SeriesTable};
 use tokio::sync::watch;
 
-use crate::commit;
+use crate::commit::{self, Committer, Step};
 use crate::config::{Holder, JournalConfig, Usage};
 use crate::error::{AppendError, OpenError, Poisoned, WaitError};
 use crate::reader::JournalReader;
@@ -28,7 +28,20 @@ struct Handle {
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
     config: JournalConfig,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    driven: Driven,
+    committing: Mutex<Option<Committing>>,
+}
+
+/// Who takes the committing steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driven {
+    ByThread,
+    ByCaller,
+}
+
+enum Committing {
+    Thread(JoinHandle<()>),
+    Steps(Committer),
 }
 
 impl Journal {
@@ -42,6 +55,28 @@ impl Journal {
         config: JournalConfig,
         storage: Arc<dyn Storage>,
         table: Arc<SeriesTable>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        Self::open_driven(config, storage, table, Driven::ByThread)
+    }
+
+    /// The same without a thread: records become durable when the caller takes a [`Journal::step`], and
+    /// nothing happens in between. What a simulation on one thread needs.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_stepped(
+        config: JournalConfig,
+        storage: Arc<dyn Storage>,
+        table: Arc<SeriesTable>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        Self::open_driven(config, storage, table, Driven::ByCaller)
+    }
+
+    fn open_driven(
+        config: JournalConfig,
+        storage: Arc<dyn Storage>,
+        table: Arc<SeriesTable>,
+        driven: Driven,
     ) -> Result<(Self, Recovery), OpenError> {
         let (log, recovery) = open_log(&config.dir, &storage)?;
         let state = State {
@@ -72,9 +107,9 @@ impl Journal {
             table,
             max_bytes: config.max_bytes,
         });
-        let handle = Handle { shared, storage, config, thread: Mutex::new(None) };
+        let handle = Handle { shared, storage, config, driven, committing: Mutex::new(None) };
         if recovery.unverified.is_none() {
-            *handle.thread.lock() = Some(handle.start(log)?);
+            *handle.committing.lock() = Some(handle.start(log)?);
         }
         Ok((Self(Arc::new(handle)), recovery))
     }
@@ -104,6 +139,21 @@ impl Journal {
             shared.work.notify_one();
         }
         Ok(position)
+    }
+
+    /// Commits what is queued, with one fsync. Only for a journal that was opened by
+    /// [`Journal::open_stepped`]: one with a thread needs no steps and says [`Step::Idle`].
+    pub fn step(&self) -> Step {
+        match &mut *self.0.committing.lock() {
+            Some(Committing::Steps(committer)) => committer.step(&self.0.shared),
+            Some(Committing::Thread(_)) => Step::Idle,
+            None => Step::Ended,
+        }
+    }
+
+    /// Whether a position is durable, or never will be; `None` while that is open.
+    pub fn settled(&self, position: Position) -> Option<Result<(), Poisoned>> {
+        self.0.shared.state.lock().settled(position)
     }
 
     /// The durable mark: every record at or below it is on disk. The channel closes when nothing
@@ -216,7 +266,7 @@ impl Journal {
     /// [`OpenError`]; it stays poisoned then, as it does when [`Recovery::unverified`] is set.
     pub fn reopen(&self) -> Result<Recovery, OpenError> {
         let shared = &self.0.shared;
-        let mut thread = self.0.thread.lock();
+        let mut committing = self.0.committing.lock();
         {
             let state = shared.state.lock();
             if state.closing {
@@ -226,7 +276,7 @@ impl Journal {
                 return Err(OpenError::NotPoisoned("works"));
             }
         }
-        if let Some(thread) = thread.take() {
+        if let Some(Committing::Thread(thread)) = committing.take() {
             // A panic in it has poisoned the journal already.
             _ = thread.join();
         }
@@ -247,7 +297,7 @@ impl Journal {
             state.poison = recovery.unverified.clone();
         }
         if recovery.unverified.is_none() {
-            *thread = Some(self.0.start(log)?);
+            *committing = Some(self.0.start(log)?);
         }
         shared.marked.notify_all();
         Ok(recovery)
@@ -272,27 +322,32 @@ fn open_log(dir: &std::path::Path, storage: &Arc<dyn Storage>) -> Result<(Log, R
 }
 
 impl Handle {
-    /// Gives the log to a new committing thread.
-    fn start(&self, log: Log) -> Result<JoinHandle<()>, OpenError> {
+    /// Gives the log to whoever commits.
+    fn start(&self, log: Log) -> Result<Committing, OpenError> {
         {
             let mut state = self.shared.state.lock();
             state.sender = Some(watch::channel(state.mark).0);
         }
+        if self.driven == Driven::ByCaller {
+            return Ok(Committing::Steps(Committer::new(log)));
+        }
         let (shared, linger) = (Arc::clone(&self.shared), self.config.linger);
         let thread = std::thread::Builder::new().name("journal".into());
-        thread.spawn(move || commit::run(shared, log, linger)).map_err(|error| {
+        let spawned = thread.spawn(move || commit::run(shared, log, linger));
+        spawned.map(Committing::Thread).map_err(|error| {
             self.shared.poison(&format!("the committing thread can't be started: {error}"));
             OpenError::Thread(error)
         })
     }
 
     fn close(&self) {
-        let mut thread = self.thread.lock();
+        let mut committing = self.committing.lock();
         self.shared.state.lock().closing = true;
         self.shared.work.notify_all();
-        match thread.take() {
+        match committing.take() {
             // A panic in it has poisoned the journal already.
-            Some(thread) => _ = thread.join(),
+            Some(Committing::Thread(thread)) => _ = thread.join(),
+            Some(Committing::Steps(mut committer)) => while committer.step(&self.shared) != Step::Ended {},
             None => self.shared.end(&mut self.shared.state.lock()),
         }
     }

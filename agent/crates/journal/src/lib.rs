@@ -34,6 +34,7 @@ mod reader;
 mod size;
 mod state;
 
+pub use commit::Step;
 pub use config::{Holder, JournalConfig, Usage};
 pub use error::{AppendError, Fullness, OpenError, Poisoned, ReadError, WaitError};
 pub use journal::{Journal, MAX_RECORD};

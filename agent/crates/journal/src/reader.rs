@@ -100,13 +100,42 @@ impl JournalReader {
     pub fn next(&mut self, timeout: Duration) -> Result<Option<(Position, Record)>, ReadError> {
         let until = Instant::now() + timeout;
         loop {
+            if let Some(found) = self.try_next()? {
+                return Ok(Some(found));
+            }
+            if !self.wait(until) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// As [`JournalReader::next`].
+    pub fn try_next(&mut self) -> Result<Option<(Position, Record)>, ReadError> {
+        loop {
             if self.passed < self.mark
                 && let Some(found) = self.read()?
             {
                 return Ok(Some(found));
             }
-            if !self.look(until) {
+            if !self.look() {
                 return Ok(None);
+            }
+        }
+    }
+
+    /// Waits until something is durable that wasn't when last looked; false when the time is over, or
+    /// nothing more ever will be.
+    pub fn wait(&self, until: Instant) -> bool {
+        let mut state = self.shared.state.lock();
+        loop {
+            if state.mark > self.mark || state.opened != self.opened {
+                return true;
+            }
+            if state.ended() || self.shared.marked.wait_until(&mut state, until).timed_out() {
+                return state.mark > self.mark;
             }
         }
     }
@@ -127,28 +156,18 @@ impl JournalReader {
         self.passed
     }
 
-    /// Waits until the mark is above what was passed; false when the time is over.
-    fn look(&mut self, until: Instant) -> bool {
-        let mut state = self.shared.state.lock();
-        let mut waiting = true;
-        loop {
-            if state.opened != self.opened {
-                self.opened = state.opened;
-                self.reader =
-                    state.readers.reader(state.readers.segment_first(self.passed.saturating_add(1)));
-                self.numbers.segment = 0;
-                self.early = None;
-            }
-            let moved = state.mark > self.mark;
-            self.mark = state.mark;
-            if moved && self.passed < self.mark {
-                return true;
-            }
-            if !waiting || state.ended() {
-                return false;
-            }
-            waiting = !self.shared.marked.wait_until(&mut state, until).timed_out();
+    /// Looks the mark up; true when it moved beyond what was passed.
+    fn look(&mut self) -> bool {
+        let state = self.shared.state.lock();
+        if state.opened != self.opened {
+            self.opened = state.opened;
+            self.reader = state.readers.reader(state.readers.segment_first(self.passed.saturating_add(1)));
+            self.numbers.segment = 0;
+            self.early = None;
         }
+        let moved = state.mark > self.mark;
+        self.mark = state.mark;
+        moved && self.passed < self.mark
     }
 
     /// Reads on; `None` at the mark, or where what is left up to it is damaged.
