@@ -43,5 +43,10 @@ pub fn clock_is_set(wall: i64) -> bool {
 
 /// The record by which the fold learns that it is this moment.
 pub fn tick(at: Stamp, boot: [u8; 16]) -> Record {
-    Record::Tick(DeviceClock { at, boot, synced: clock_is_set(at.wall) })
+    Record::Tick(device_clock(at, boot))
+}
+
+/// What this host says of its clock at a moment.
+pub fn device_clock(at: Stamp, boot: [u8; 16]) -> DeviceClock {
+    DeviceClock { at, boot, synced: clock_is_set(at.wall) }
 }

@@ -1,10 +1,8 @@
 //! The agent binary: four commands a person uses every day, and what keeps its documents true.
 
-mod checkpoint;
 mod client;
 mod config;
 mod control;
-mod fold_thread;
 mod identity;
 mod inputs_table;
 mod lock;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use fold::Fold;
+use folding::{Checkpoint, Folding};
 use inputs::{Clock, Rejects, SystemClock};
 use journal::{AppendError, Journal};
 use seglog::{Disk, Storage};
@@ -19,9 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uplink::{Identity, LinkState, Uplink};
 
-use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::fold_thread::{self, FoldThread};
 use crate::status::Reporter;
 use crate::tap::Taps;
 use crate::{control, identity, inputs_table, lock, models};
@@ -46,7 +44,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     let (spool, journal) = open_logs(&config, &storage, &table)?;
     let checkpoint = Checkpoint::open(Arc::clone(&storage), &data.join("fold.checkpoint"))
         .context("opening the fold's checkpoint")?;
-    let (fold, applied) = open_fold(&checkpoint, &table);
+    let (fold, applied) = checkpoint.restore(&table, models::scorer);
     let standing = standing_records(&config, &*clock)?;
     let no_room = match journal.append_all(&standing) {
         Ok(_) => false,
@@ -55,16 +53,17 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     };
 
     let taps = Arc::new(Taps::new(Arc::clone(&table)));
-    let folding = fold_thread::start(FoldThread {
+    let (shown, ticking, boot) = (Arc::clone(&taps), Arc::clone(&clock), identity::boot_id());
+    let work = Folding {
         journal: journal.clone(),
         fold,
         applied,
         spool: spool.clone(),
         checkpoint,
-        taps: Arc::clone(&taps),
-        clock: Arc::clone(&clock),
-    })
-    .context("starting the fold's thread")?;
+        shown: Box::new(move |record| shown.offer(record)),
+        clock: Box::new(move |at| identity::device_clock(at, boot)),
+    };
+    let folding = folding::start(work, move || ticking.now()).context("starting the fold's thread")?;
 
     let stop_inputs = CancellationToken::new();
     let mut input_tasks = JoinSet::new();
@@ -204,18 +203,6 @@ fn open_logs(
         journal.release(journal::Holder::Sessions, telemetry::Position::MAX);
     }
     Ok((spool, journal))
-}
-
-fn open_fold(checkpoint: &Checkpoint, table: &Arc<SeriesTable>) -> (Fold, telemetry::Position) {
-    if let Some((position, bytes)) = checkpoint.get() {
-        match Fold::restore(Arc::clone(table), models::scorer(), &bytes) {
-            Ok(fold) => return (fold, position),
-            Err(error) => {
-                tracing::error!(%error, "the fold's checkpoint can't be used: the journal is folded from its beginning")
-            }
-        }
-    }
-    (Fold::new(Arc::clone(table), models::scorer()), 0)
 }
 
 /// What the fold must know before the first reading: time, configuration, models. Equal ones change nothing.

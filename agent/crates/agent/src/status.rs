@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use folding::{Progress, Watch};
 use inputs::{Clock, Door, Reject, Rejects, StatsSnapshot};
 use journal::Journal;
 use serde::Serialize;
 use spool::Spool;
 use telemetry::SeriesTable;
 use uplink::{LinkState, LinkStatus};
-
-use crate::fold_thread::{Progress, Watch};
 
 /// Everything at one moment.
 #[derive(Serialize)]

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fold::{Fold, Scorer};
 use seglog::{Cell, CellError, OpenError, Storage};
-use telemetry::Position;
+use telemetry::{Position, SeriesTable};
 
 /// Room at first: enough for some thousand series, and little on small flash. The file takes twice as much.
 const FIRST: usize = 256 << 10;
@@ -59,6 +60,24 @@ impl Checkpoint {
         let bytes = self.cell.as_ref()?.get()?;
         let (position, fold) = bytes.split_at_checked(8)?;
         Some((Position::from_le_bytes(position.try_into().ok()?), fold.to_vec()))
+    }
+
+    /// The fold as it stood there, and the position from which on the journal is to be folded. Without a
+    /// checkpoint that can be used that is the journal's beginning.
+    pub fn restore(
+        &self,
+        table: &Arc<SeriesTable>,
+        scorer: impl Fn() -> Box<dyn Scorer>,
+    ) -> (Fold, Position) {
+        if let Some((position, bytes)) = self.get() {
+            match Fold::restore(Arc::clone(table), scorer(), &bytes) {
+                Ok(fold) => return (fold, position),
+                Err(error) => {
+                    tracing::error!(%error, "the fold's checkpoint can't be used: the journal is folded from its beginning")
+                }
+            }
+        }
+        (Fold::new(Arc::clone(table), scorer()), 0)
     }
 
     /// Replaces it; durable on return.

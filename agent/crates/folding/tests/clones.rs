@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may end so")]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use journal::JournalConfig;
+use fold::{Fold, NoScorer};
+use folding::{Checkpoint, Folding, start};
+use journal::{Journal, JournalConfig};
 use seglog::Disk;
-use spool::SpoolConfig;
-use telemetry::{Intake, Record, SeriesDef, SeriesKey, SeriesTable, Stamp};
-
-use super::*;
+use spool::{Spool, SpoolConfig};
+use telemetry::{DeviceClock, Intake, Record, SeriesDef, SeriesKey, SeriesTable, Stamp};
 
 /// Opens what lies in a folder, appends `readings`, and folds all of it if asked to; ends with no word of goodbye otherwise.
 fn start_in(dir: &Path, readings: std::ops::Range<i64>, folding: bool) -> Option<Spool> {
@@ -29,16 +31,16 @@ fn start_in(dir: &Path, readings: std::ops::Range<i64>, folding: bool) -> Option
     if !folding {
         return None;
     }
-    let running = start(FoldThread {
-        fold: Fold::new(Arc::clone(&table), crate::models::scorer()),
+    let work = Folding {
+        fold: Fold::new(table, Box::new(NoScorer)),
         applied: 0,
         spool: spool.clone(),
         checkpoint: Checkpoint::open(Arc::new(Disk), &dir.join("checkpoint")).unwrap(),
-        taps: Arc::new(Taps::new(table)),
-        clock: Arc::new(inputs::SystemClock),
+        shown: Box::new(|_| {}),
+        clock: Box::new(|at| DeviceClock { at, boot: [1; 16], synced: true }),
         journal: journal.clone(),
-    })
-    .unwrap();
+    };
+    let running = start(work, Stamp::default).unwrap();
     journal.close();
     running.finish();
     assert_eq!(spool.position(), journal.last());
@@ -77,23 +79,4 @@ fn two_copies_of_a_disk_cut_what_they_share_alike_though_one_crashed_again_befor
 
     assert_eq!(first, second[..first.len()], "a batch of shared readings has one name and one content");
     assert_eq!(second.len(), first.len() + 1, "what only the second has lies in a batch of its own");
-}
-
-#[test]
-fn a_tick_comes_when_the_fold_waits_for_one_and_else_every_ten_seconds() {
-    let set = Stamp { wall: 1_800_000_000_000_000_000, mono: 50_000_000_000 };
-    let mut ticks = Ticks::new();
-    assert_eq!(ticks.patience(set), Duration::ZERO, "the clock was set: the fold must know");
-    ticks.appended(set);
-    let about = |ticks: &Ticks, now| ticks.patience(now).as_secs_f64().round() as u64;
-    assert_eq!(about(&ticks, set), 10);
-    ticks.due = Some(set.mono + 3_000_000_000);
-    assert_eq!(about(&ticks, set), 3);
-    ticks.due = Some(0);
-    assert_eq!(about(&ticks, set), 1, "not more often than once a second");
-    ticks.last = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
-    assert_eq!(ticks.patience(set), Duration::ZERO);
-    ticks.due = None;
-    assert_eq!(about(&ticks, set), 8);
-    assert_eq!(ticks.patience(Stamp { wall: 0, ..set }), Duration::ZERO, "the clock was lost");
 }
