@@ -41,7 +41,7 @@ enum Driven {
 
 enum Committing {
     Thread(JoinHandle<()>),
-    Steps(Committer),
+    Steps(Box<Committer>),
 }
 
 impl Journal {
@@ -329,7 +329,7 @@ impl Handle {
             state.sender = Some(watch::channel(state.mark).0);
         }
         if self.driven == Driven::ByCaller {
-            return Ok(Committing::Steps(Committer::new(log)));
+            return Ok(Committing::Steps(Box::new(Committer::new(log))));
         }
         let (shared, linger) = (Arc::clone(&self.shared), self.config.linger);
         let thread = std::thread::Builder::new().name("journal".into());
