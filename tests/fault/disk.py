@@ -36,6 +36,13 @@ class Disk:
         self._mounted = False
         self.mount()
 
+    def holds(self, data: Path) -> None:
+        """Let a data folder that isn't there yet be on this disk."""
+        (self.root / "data").mkdir()
+        # Who installs an agent makes its folder long before; it is not what is tried.
+        os.sync()
+        data.symlink_to(self.root / "data")
+
     def mount(self) -> None:
         """Mount it, which replays its journal."""
         _run("mount", "-o", "loop", self.image, self.root)
@@ -63,17 +70,19 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def fill(self, *, leave: int = 0) -> Path:
-        """Take all the room there is, but for so many bytes; returns the file that holds it."""
+    def fill(self) -> Path:
+        """Take all the room there is; returns the file that holds it."""
         ballast = self.root / "ballast"
-        with ballast.open("ab", buffering=0) as file:
+        with ballast.open("wb", buffering=0) as file:
+            free = os.statvfs(self.root)
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize * 9 // 10)
+            file.seek(0, os.SEEK_END)
             for size in (1 << 20, 1 << 12, 1):
                 try:
                     while True:
                         file.write(bytes(size))
                 except OSError:
                     pass
-            os.ftruncate(file.fileno(), max(0, ballast.stat().st_size - leave))
         return ballast
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ the process is killed alone, and the output says so. Exit code 1 unless nothing 
 every start succeeds.
 """
 
-import os
 import random
 import sys
 import time
@@ -37,14 +36,14 @@ class Power:
     def collector(self, stack: Stack) -> Collector:
         """Add a collector with its data on a disk of its own."""
         collector = stack.collector(start=False)
-        _moved(collector.folder / "data", self._collector)
+        self._collector.holds(collector.folder / "data")
         collector.start()
         return collector
 
     def agent(self, stack: Stack, collector: Collector) -> Agent:
         """Add an agent with its data on a disk of its own."""
         agent = stack.agent(collector, extra=SMALL, start=False)
-        _moved(agent.data, self._agent)
+        self._agent.holds(agent.data)
         agent.start()
         return agent
 
@@ -62,13 +61,6 @@ class Power:
             disk.cut()
         disk.unmount()
         disk.mount()
-
-
-def _moved(data: Path, disk: Disk) -> None:
-    (disk.root / "data").mkdir()
-    # Who installs an agent makes its folder long before; it is not what is tried.
-    os.sync()
-    data.symlink_to(disk.root / "data")
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 
 import paho.mqtt.client as mqtt
 
@@ -66,6 +67,13 @@ class _KeepsReleases(mqtt.Client):
         super()._messages_reconnect_reset_out()
 
 
+def _answered(numbers_of: Mapping[int, list[int]], answers: list[int]) -> set[int]:
+    """Return what the answers were for: a packet id is used again once it was answered, so its answers come in order."""
+    return {
+        number for packet, count in Counter(answers).items() for number in numbers_of.get(packet, [])[:count]
+    }
+
+
 class NeverResends(_Publisher):
     """QoS 1 with a clean session; a lost connection takes what was not acknowledged with it."""
 
@@ -81,7 +89,7 @@ class NeverResends(_Publisher):
 
     def _session(self, numbers: "itertools.count[int]") -> None:
         lost = threading.Event()
-        value_of: dict[int, int] = {}
+        numbers_of: defaultdict[int, list[int]] = defaultdict(list)
         acked: list[int] = []
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, clean_session=True)
         client.max_inflight_messages_set(IN_FLIGHT)
@@ -98,15 +106,19 @@ class NeverResends(_Publisher):
                 break
             number = next(numbers)
             info = client.publish(self.topic, str(number), qos=1)
-            value_of[info.mid] = number
+            numbers_of[info.mid].append(number)
             self.sent += 1
         if not lost.is_set():
             end = time.monotonic() + 30
-            while len(acked) < len(value_of) and time.monotonic() < end and not lost.is_set():
+            while (
+                len(acked) < sum(map(len, numbers_of.values()))
+                and time.monotonic() < end
+                and not lost.is_set()
+            ):
                 time.sleep(0.02)
         client.disconnect()
         client.loop_stop()
-        self.acked |= {value_of[mid] for mid in acked if mid in value_of}
+        self.acked |= _answered(numbers_of, acked)
 
 
 class CompletesAll(_Publisher):
@@ -126,18 +138,18 @@ class CompletesAll(_Publisher):
         client.max_queued_messages_set(0)
         client.reconnect_delay_set(min_delay=1, max_delay=1)
         client.connect("127.0.0.1", self.port, keepalive=10)
-        value_of: dict[int, int] = {}
+        numbers_of: defaultdict[int, list[int]] = defaultdict(list)
         done: list[int] = []
         client.on_publish = lambda _client, _data, mid, *_: done.append(mid)
         client.loop_start()
         for number, _ in enumerate(self._paced()):
             # While it is disconnected the client queues the message, and says so by an error code that is none.
-            value_of[client.publish(self.topic, str(number), qos=2).mid] = number
+            numbers_of[client.publish(self.topic, str(number), qos=2).mid].append(number)
             self.sent += 1
         end = time.monotonic() + 90
         while len(done) < self.sent and time.monotonic() < end:
             time.sleep(0.02)
-        self.acked = {value_of[mid] for mid in done}
+        self.acked = _answered(numbers_of, done)
         client.disconnect()
         client.loop_stop()
 

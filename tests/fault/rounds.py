@@ -64,7 +64,7 @@ class Report:
     @property
     def good(self) -> bool:
         """Whether nothing happened that must not."""
-        return not any(getattr(self, name) for name in MUST_BE_ZERO)
+        return not any(getattr(self, name, 0) for name in MUST_BE_ZERO)
 
 
 def rounds(
@@ -107,13 +107,19 @@ def rounds(
     report.acknowledged = load.acknowledged
     if not report.failures_to_start:
         # Both sums hold in there, whatever was struck when; how much never arrived is between the publishers and the sockets.
-        try:
-            settled(collector, agent, report.acknowledged)
-        except AssertionError as error:
-            print(f"the books do not balance: {error}", file=sys.stderr, flush=True)
-            report.books_off = 1
+        report.books_off = int(not balances(collector, agent, report.acknowledged))
         report.acknowledged_and_lost, report.stored_twice = load.judge(collector)
     return report
+
+
+def balances(collector: Collector, agent: Agent, acknowledged: int) -> bool:
+    """Wait until all that was acknowledged is accounted for; say why when the ledger's sums don't come out."""
+    try:
+        settled(collector, agent, acknowledged)
+    except AssertionError as error:
+        print(f"the books do not balance: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def command(kind: str, doc: str | None, place: Callable[[Path], AbstractContextManager[Fault]]) -> int:

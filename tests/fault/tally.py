@@ -13,7 +13,15 @@ from pathlib import Path
 from tests.harness.stack import AGENT, ROOT
 
 #: What must be 0 for a run to be good, whatever else it counted.
-MUST_BE_ZERO = ("acknowledged_and_lost", "stored_twice", "failures_to_start", "books_off")
+MUST_BE_ZERO = (
+    "acknowledged_and_lost",
+    "stored_twice",
+    "failures_to_start",
+    "books_off",
+    "died",
+    "stuck",
+    "other_answers",
+)
 
 
 class Tally:

@@ -39,8 +39,7 @@ def test_nothing_is_acknowledged_while_the_disk_takes_nothing(stack: Stack) -> N
     collector = stack.collector(start=False)
     with Disk(stack.folder / "disk", 64) as disk:
         agent = stack.agent(collector, extra=SMALL, start=False)
-        (disk.root / "data").mkdir()
-        agent.data.symlink_to(disk.root / "data")
+        disk.holds(agent.data)
         agent.start()
         acked = {number for number in range(100) if agent.write(f"n value={number}i") == 204}
         assert acked == set(range(100))
