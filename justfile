@@ -98,6 +98,10 @@ fuzz SECONDS="30":
 fault *ARGS: build native
     {{ python }} -m tests.fault {{ ARGS }}
 
+# other people's test suites: `just compat paho DIR` runs Eclipse Paho's against an agent
+compat SUITE *ARGS: build native
+    {{ python }} -m tests.compat.{{ SUITE }}_suite {{ ARGS }}
+
 # benchmarks as a table; --json FILE for scripts
 bench *ARGS: _release native
     {{ python }} tests/load/bench.py {{ ARGS }}

@@ -253,3 +253,13 @@ def test_a_command_that_does_not_exist_would_be_found() -> None:
     assert ["telemetryx", "query", "temperature", "--since", "5m"] in [
         [words[0].rpartition("/")[2], *words[1:]] for words in named(ROOT / "README.md") if words
     ]
+
+
+def test_every_rust_test_that_the_mqtt_page_names_is_there() -> None:
+    """What the conformance page claims to be tested has a test of that name."""
+    page = (DOCS / "reference/mqtt.md").read_text("utf-8")
+    table = page.partition("## What other servers have got wrong")[2]
+    claimed = set(re.findall(r"`([a-z0-9_]{20,})`", table))
+    assert claimed
+    tests = "".join(path.read_text("utf-8") for path in ROOT.glob("agent/crates/inputs/tests/*.rs"))
+    assert {name for name in claimed if f"fn {name}(" not in tests} == set()

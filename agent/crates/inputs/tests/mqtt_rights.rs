@@ -196,3 +196,25 @@ async fn the_session_of_a_user_who_is_gone_is_nobody_elses() {
     }
     after.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_name_may_do_what_its_lists_say() {
+    let disk = SimDisk::new(6);
+    let config = MqttConfig {
+        anonymous_write: vec!["plant/#".into(), "own/%c/#".into()],
+        anonymous_read: vec!["plant/#".into()],
+        ..MqttConfig::default()
+    };
+    let front = Front::start(&disk, config).await;
+    let mut client = front.connect("a").await;
+    assert_eq!(client.subscribe("secret/x", 1).await, 0x80);
+    assert_eq!(client.subscribe("#", 1).await, 1);
+    for (pkid, topic) in [(1, "secret/x"), (2, "own/a/x"), (3, "own/b/x"), (4, "plant/x")] {
+        client.publish(topic, "1", 1, pkid).await;
+    }
+    // Three acks and one delivery: what may not be written goes nowhere, what may not be read comes to nobody.
+    let came = client.all().await;
+    assert_eq!(topics(&came), ["plant/x"]);
+    assert_eq!(front.values().len(), 2, "own/a/x and plant/x were taken in");
+    front.stop().await;
+}

@@ -431,6 +431,32 @@ async fn keep_alive_ends_a_silent_client_and_zero_never_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_v5_client_is_told_the_longest_keep_alive_and_held_to_it() {
+    let disk = SimDisk::new(18);
+    let config = MqttConfig { max_keep_alive_secs: 1, ..MqttConfig::default() };
+    let front = Front::start(&disk, config).await;
+    let server_keep_alive = [0x13, 0, 1];
+    for asked in [0, 60] {
+        let connect = Connect { keep_alive: asked, v5: true, ..Connect::new("a") };
+        let mut silent = front.raw().await;
+        silent.v5 = true;
+        silent.send(&connect.bytes()).await;
+        let connack = silent.next().await;
+        assert!(connack.1.windows(3).any(|bytes| bytes == server_keep_alive), "{asked}: {connack:?}");
+        assert_eq!(silent.until_closed().await, [Packet(0xe0, vec![0x8d, 0])], "{asked}");
+    }
+    // Whoever keeps to less is told nothing, and 3.1.1 has no word for it.
+    let mut raw = front.raw().await;
+    raw.send(&Connect { keep_alive: 1, v5: true, ..Connect::new("b") }.bytes()).await;
+    let connack = raw.next().await;
+    assert_eq!(connack.1[..2], [0, 0]);
+    assert!(!connack.1.windows(3).any(|bytes| bytes == server_keep_alive), "{connack:?}");
+    let (mut old, _) = Client::open(front.address, &Connect { keep_alive: 60, ..Connect::new("c") }).await;
+    old.nothing().await;
+    front.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_at_its_limit_drops_the_oldest_and_counts_it() {
     let disk = SimDisk::new(16);
     let front = Front::start(&disk, MqttConfig { max_queued_messages: 3, ..MqttConfig::default() }).await;

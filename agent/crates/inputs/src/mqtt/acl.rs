@@ -68,7 +68,8 @@ fn fill_one(pattern: &str, user: &str, client: &str) -> String {
 /// What one connection may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Anything but publishing to a topic that begins with `$` (a client on this host without a name).
+    /// Anything but publishing to a topic that begins with `$` (a client on this host without a name, unless its lists
+    /// say less).
     All,
     /// What the user's lists say.
     Listed {
@@ -88,11 +89,23 @@ impl Rights {
         }
     }
 
+    /// The rights of a client on this host that gave no name.
+    pub fn of_anonymous(config: &MqttConfig, client: &str) -> Self {
+        let everything = |patterns: &[String]| patterns.iter().any(|pattern| pattern == "#");
+        if everything(&config.anonymous_write) && everything(&config.anonymous_read) {
+            return Self::All;
+        }
+        Self::Listed {
+            write: Arc::new(Patterns::fill(&config.anonymous_write, "", client)),
+            read: Arc::new(Patterns::fill(&config.anonymous_read, "", client)),
+        }
+    }
+
     /// The rights of a session whose client is not here: what the configuration gives whom it belongs to.
     pub fn of_session(config: &MqttConfig, user: Option<&str>, client: &str) -> Self {
         let nothing = || Self::Listed { write: Arc::default(), read: Arc::default() };
         match user {
-            None if config.allows_anonymous() => Self::All,
+            None if config.allows_anonymous() => Self::of_anonymous(config, client),
             None => nothing(),
             Some(name) => {
                 let user = config.users.iter().find(|user| user.name == name);

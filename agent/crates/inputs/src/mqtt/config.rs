@@ -33,6 +33,10 @@ pub struct MqttConfig {
     /// Let clients on this host in without a name and password. Never applies off loopback. Without
     /// this key: true while no `user` is configured.
     pub anonymous: Option<bool>,
+    /// Topic filters that a client without a name may publish to; `%c` is the client id.
+    pub anonymous_write: Vec<String>,
+    /// Topic filters that a client without a name may receive; `%c` is the client id.
+    pub anonymous_read: Vec<String>,
     /// Who may connect with a password, and what they may read and write.
     #[serde(rename = "user")]
     pub users: Vec<UserConfig>,
@@ -44,6 +48,9 @@ pub struct MqttConfig {
     pub max_unauthenticated: usize,
     /// Seconds that a new connection has for its CONNECT.
     pub connect_timeout_secs: u64,
+    /// Longest keep-alive in seconds: an MQTT 5 client that asks for more, or for none, is told to keep to this one, so
+    /// that a dead connection is noticed. 0 takes what clients ask for. MQTT 3.1.1 has no way to tell a client.
+    pub max_keep_alive_secs: u16,
     /// Largest packet in bytes.
     pub max_packet_bytes: usize,
     /// Most publishes of one connection that wait for the disk, and most unacknowledged messages
@@ -78,11 +85,14 @@ impl Default for MqttConfig {
             cert_file: None,
             key_file: None,
             anonymous: None,
+            anonymous_write: vec!["#".into()],
+            anonymous_read: vec!["#".into()],
             users: Vec::new(),
             exclude: Vec::new(),
             max_clients: 1_000,
             max_unauthenticated: 200,
             connect_timeout_secs: 10,
+            max_keep_alive_secs: 0,
             max_packet_bytes: 256 << 10,
             max_inflight: 256,
             max_filters_per_client: 200,
@@ -182,6 +192,18 @@ impl MqttConfig {
                         "user {:?}: the pattern {pattern:?} is no topic filter: {why}",
                         user.name
                     ));
+                }
+            }
+        }
+        for (key, patterns) in
+            [("anonymous_write", &self.anonymous_write), ("anonymous_read", &self.anonymous_read)]
+        {
+            for pattern in patterns {
+                if let Err(why) = Patterns::check(pattern) {
+                    return fail(format!("{key}: {pattern:?} is no topic filter: {why}"));
+                }
+                if pattern.contains("%u") {
+                    return fail(format!("{key}: {pattern:?} has %u in it, and these clients have no name"));
                 }
             }
         }

@@ -104,8 +104,8 @@ impl Connection {
         Self {
             durable: broker.door.journal.durable(),
             stored: broker.store.durable(),
-            keep_alive: (connect.keep_alive > 0)
-                .then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500)),
+            keep_alive: (held.keep_alive > 0)
+                .then(|| Duration::from_millis(u64::from(held.keep_alive) * 1_500)),
             window,
             max_out: connect.max_packet.map_or(usize::MAX, |max| max as usize),
             version: connect.version,

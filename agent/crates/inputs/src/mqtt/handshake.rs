@@ -33,6 +33,8 @@ pub struct Held {
     pub will: Option<Will>,
     /// Seconds the session outlives the connection; a v5 DISCONNECT may change it.
     pub expiry: u32,
+    /// Seconds between its packets; after 1.5 times as many it is gone. 0 = never.
+    pub keep_alive: u16,
 }
 
 /// What CONNACK says.
@@ -85,8 +87,13 @@ pub async fn admit(
         Version::V5 => connect.expiry.unwrap_or(0),
     };
     let expiry = asked.min(broker.config.max_session_expiry_secs);
+    let keep_alive = match (connect.version, broker.config.max_keep_alive_secs) {
+        (Version::V5, longest @ 1..) if connect.keep_alive == 0 || connect.keep_alive > longest => longest,
+        _ => connect.keep_alive,
+    };
     if connect.version == Version::V5 {
         properties.session_expiry_interval = (expiry != asked).then_some(expiry);
+        properties.server_keep_alive = (keep_alive != connect.keep_alive).then_some(keep_alive);
         properties.receive_max = Some(broker.config.max_inflight);
         properties.max_packet_size = u32::try_from(broker.config.max_packet_bytes).ok();
         properties.topic_alias_max = Some(super::connection::MAX_ALIASES);
@@ -94,7 +101,8 @@ pub async fn admit(
         properties.subscription_identifiers_available = Some(1);
         properties.shared_subscription_available = Some(1);
     }
-    let rights = user.map_or(Rights::All, |user| Rights::of(user, &client));
+    let rights =
+        user.map_or_else(|| Rights::of_anonymous(&broker.config, &client), |user| Rights::of(user, &client));
     let user: Option<Arc<str>> = user.map(|user| user.name.as_str().into());
     let client: Arc<str> = client.into();
     let taken = tokio::time::timeout(TAKE_OVER, take(broker, &client, user, connect.clean, expiry));
@@ -102,7 +110,16 @@ pub async fn admit(
         taken.await.map_err(|_| ConnectReturnCode::ServerBusy)??;
     session.set_rights(rights.clone());
     broker.wills.cancel(&client);
-    let held = Held { broker: Arc::clone(broker), session, rights, stop, number, will: connect.will, expiry };
+    let held = Held {
+        broker: Arc::clone(broker),
+        session,
+        rights,
+        stop,
+        number,
+        will: connect.will,
+        expiry,
+        keep_alive,
+    };
     Ok((held, Welcome { present, properties, ticket }))
 }
 
