@@ -94,7 +94,8 @@ def _printed(path: tuple[str, ...]) -> Command:
     )
     text = done.stdout.strip()
     listed, _, options = text.partition("\nOptions:\n")
-    names = [name for name in _COMMAND.findall(listed) if name != "help"] if len(path) == 1 else []
+    _, _, listed = listed.partition("\nCommands:\n")
+    names = [name for name in _COMMAND.findall(listed) if name != "help"]
     return Command(
         " ".join(path),
         frozenset(name for names in _OPTION.findall(options) for name in names if name),

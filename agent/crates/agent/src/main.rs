@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod control;
+mod human;
 mod identity;
 mod inputs_table;
 mod lock;
@@ -10,6 +11,7 @@ mod models;
 mod place;
 mod reference;
 mod run;
+mod spool_commands;
 mod status;
 mod tap;
 mod units;
@@ -77,6 +79,9 @@ enum Command {
         #[arg(long, short = 'n')]
         count: Option<u64>,
     },
+    /// Look into the spool, verify it, settle damage, take readings out of it.
+    #[command(subcommand)]
+    Spool(spool_commands::SpoolCommand),
     /// Print a commented config file, or the reference of every key.
     Config {
         /// Print the reference as Markdown.
@@ -95,6 +100,7 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Check { json, .. } | Self::Status { json, .. } | Self::Tap { json, .. } => *json,
+            Self::Spool(command) => command.json(),
             Self::Run(_) | Self::Config { .. } | Self::HashPassword => false,
         }
     }
@@ -147,6 +153,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let config = Config::load(&at.config)?;
             client::tap(&config.agent.data_dir, json, count)?;
         }
+        Command::Spool(command) => return spool_commands::run(command),
         Command::Config { reference, schema } => {
             let text = match (reference, schema) {
                 (true, _) => reference::markdown(),

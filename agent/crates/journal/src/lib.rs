@@ -29,6 +29,7 @@
 mod commit;
 mod config;
 mod error;
+pub mod inspect;
 mod journal;
 mod reader;
 mod size;

@@ -28,10 +28,10 @@ pub struct JournalGap {
 }
 
 /// The numbers of one segment.
-struct Numbers {
-    table: Arc<SeriesTable>,
-    segment: u64,
-    known: HashMap<u32, SeriesRef>,
+pub(crate) struct Numbers {
+    pub(crate) table: Arc<SeriesTable>,
+    pub(crate) segment: u64,
+    pub(crate) known: HashMap<u32, SeriesRef>,
 }
 
 impl Numbering for Numbers {
@@ -231,14 +231,14 @@ impl JournalReader {
 }
 
 /// A record, or how many readings there are in one that can't be understood.
-struct Decoded {
-    position: Position,
-    bytes: u64,
-    record: Result<Record, Option<u64>>,
+pub(crate) struct Decoded {
+    pub(crate) position: Position,
+    pub(crate) bytes: u64,
+    pub(crate) record: Result<Record, Option<u64>>,
 }
 
 impl Decoded {
-    fn of(position: Position, segment: u64, payload: &[u8], numbers: &mut Numbers) -> Self {
+    pub(crate) fn of(position: Position, segment: u64, payload: &[u8], numbers: &mut Numbers) -> Self {
         if numbers.segment != segment {
             numbers.segment = segment;
             numbers.known.clear();

@@ -55,11 +55,7 @@ impl Cell {
         let size = file.size().map_err(failed("read"))? as usize;
         let mut content = vec![0; size];
         read_damaged(&*file, &mut content, 0);
-        // The third place is where the second slot is when the file was cut short.
-        let newest = [0, size / 2, slot]
-            .into_iter()
-            .filter_map(|at| decode(content.get(at..)?))
-            .max_by_key(|(sequence, _)| *sequence);
+        let newest = newest(&content, slot);
         let damaged = newest.is_none() && content.iter().any(|byte| *byte != 0);
         let (sequence, value) =
             newest.map_or((0, None), |(sequence, value)| (sequence, Some(value.to_vec())));
@@ -103,6 +99,21 @@ impl Cell {
         Ok(Self { path: path.to_owned(), file, slot, sequence, value, damaged, poison: None })
     }
 
+    /// What a cell's file holds, without opening it: nothing is written, locked or repaired. For commands that look
+    /// at a cell, even one in use. The value is `None` before the first was set, or when it was lost to damage, which
+    /// the second part tells.
+    ///
+    /// # Errors
+    /// What the disk says; `NotFound` where there is no file.
+    pub fn peek(storage: &dyn Storage, path: &Path) -> std::io::Result<(Option<Vec<u8>>, bool)> {
+        let file = storage.open(path, Mode::Read)?;
+        let mut content = vec![0; file.size()? as usize];
+        read_damaged(&*file, &mut content, 0);
+        let value = newest(&content, content.len() / 2).map(|(_, value)| value.to_vec());
+        let damaged = value.is_none() && content.iter().any(|byte| *byte != 0);
+        Ok((value, damaged))
+    }
+
     /// The value; `None` before the first was set, or when it was lost to damage.
     pub fn get(&self) -> Option<Vec<u8>> {
         self.value.clone()
@@ -139,6 +150,12 @@ impl Cell {
     pub fn damaged(&self) -> bool {
         self.damaged
     }
+}
+
+/// The value with the highest sequence. The third place is where the second slot is when the file was cut short.
+fn newest(content: &[u8], slot: usize) -> Option<(u64, &[u8])> {
+    let places = [0, content.len() / 2, slot].into_iter();
+    places.filter_map(|at| decode(content.get(at..)?)).max_by_key(|(sequence, _)| *sequence)
 }
 
 fn checksum(sequence: u64, value: &[u8]) -> u32 {

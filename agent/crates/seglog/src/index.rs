@@ -141,6 +141,11 @@ impl Index {
         }
     }
 
+    /// The damaged places that readers have met so far.
+    pub(crate) fn damage(&self) -> Vec<Place> {
+        self.state.lock().damage.iter().copied().collect()
+    }
+
     /// Takes out the damaged places of one segment.
     pub(crate) fn take_damage(&self, segment: u64) -> Vec<Place> {
         let mut state = self.state.lock();

@@ -102,6 +102,6 @@ pub use cell::Cell;
 pub use disk::Disk;
 pub use error::{AppendError, CellError, OpenError, ReadError, ReleaseError, SyncError};
 pub use log::{Log, Options, inspect};
-pub use reader::{Entry, Reader, Readers};
+pub use reader::{Damage, Entry, Reader, Readers};
 pub use recover::{Gap, Recovery};
 pub use storage::{File, Guard, Mode, Storage, is_full};

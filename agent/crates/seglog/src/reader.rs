@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::error::ReadError;
 use crate::format::{FRAME, Frame, HEADER, Header, find_intact};
 use crate::index::{self, Index, Place, View};
+use crate::quarantine::Quarantine;
 use crate::recover::{Gap, read_damaged};
 use crate::storage::{File, Mode, Storage};
 
@@ -27,6 +28,19 @@ pub struct Entry<'a> {
     pub payload: &'a [u8],
 }
 
+/// A damaged place: bytes of a segment that are no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment's file.
+    pub file: PathBuf,
+    /// The number that the segment begins with.
+    pub first: u64,
+    /// Where the place begins in the file.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 /// Makes readers of one log; cheap to clone, independent of the writer.
 #[derive(Clone)]
 pub struct Readers {
@@ -40,9 +54,37 @@ impl Readers {
         Self { storage, dir: dir.into(), index }
     }
 
+    /// The damaged places that readers of this handle have met so far, in order.
+    pub fn damage(&self) -> Vec<Damage> {
+        let places = self.index.damage().into_iter();
+        places
+            .filter_map(|place| {
+                let salt = self.index.view(place.segment)?.salt;
+                let file = index::path(&self.dir, place.segment, salt);
+                Some(Damage { file, first: place.segment, offset: place.offset, bytes: place.bytes })
+            })
+            .collect()
+    }
+
+    /// True when the segment that held a number was unlinked since it was listed: whoever looks at a log in use takes
+    /// that for no damage.
+    pub fn freed(&self, number: u64) -> bool {
+        let Some(first) = self.index.containing(number) else { return false };
+        let Some(view) = self.index.view(first) else { return true };
+        let opened = self.storage.open(&index::path(&self.dir, first, view.salt), Mode::Read);
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Copies a damaged place to `quarantine/` beside the segments, as opening and releasing do. The copy's path;
+    /// `None` where there is one already, nothing but zeros, or no room.
+    pub fn quarantine(&self, damage: &Damage) -> Option<PathBuf> {
+        let place = Place { segment: damage.first, offset: damage.offset, bytes: damage.bytes };
+        Quarantine::new(&self.dir).copy(&*self.storage, &damage.file, place)
+    }
+
     /// A reader whose first entry is the first with this number or a higher one.
     pub fn reader(&self, from: u64) -> Reader {
-        Reader { log: self.clone(), from, expected: from, open: None, gaps: Vec::new() }
+        Reader { log: self.clone(), from, expected: from, open: None, gaps: Vec::new(), torn: 0 }
     }
 
     /// The number that the segment which holds `number` begins with: where to read from to see all
@@ -97,6 +139,7 @@ pub struct Reader {
     expected: u64,
     open: Option<Open>,
     gaps: Vec<Gap>,
+    torn: u64,
 }
 
 impl Reader {
@@ -123,6 +166,12 @@ impl Reader {
     /// The damage that was passed since the last call, from the reader's first number on.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
         std::mem::take(&mut self.gaps)
+    }
+
+    /// Bytes at the very end that were no record, nor had one behind them, when the reader came there: being written
+    /// by a living writer, or a dead one's last.
+    pub fn torn_bytes(&self) -> u64 {
+        self.torn
     }
 
     fn step(&mut self) -> Result<Step, ReadError> {
@@ -254,6 +303,8 @@ impl Reader {
             let last = open.view.tail - 1;
             self.log.index.note_damage(place);
             self.gap(last, left as u64);
+        } else {
+            self.torn = left as u64;
         }
         Step::Again
     }

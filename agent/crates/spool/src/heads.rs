@@ -70,10 +70,7 @@ impl Heads {
         let path = self.path(&segment.0)?;
         let file = self.storage.open(&path, Mode::Read).ok()?;
         self.files.insert(segment.1, path);
-        let size = file.size().ok().filter(|size| *size <= MAX)?;
-        let mut bytes = vec![0; size as usize];
-        let n = file.read_at(&mut bytes, 0).ok()?;
-        decode(&bytes[..n], segment.2)
+        content(&*file, segment.2)
     }
 
     /// A record's head; `None` when the segment's heads aren't kept or it isn't among them.
@@ -130,6 +127,23 @@ impl Heads {
             }
         }
     }
+}
+
+/// The heads of a segment that is only looked at, from the folder that they are kept in.
+pub(crate) fn look(
+    storage: &dyn Storage,
+    dir: &Path,
+    segment: &(PathBuf, u64, u64),
+) -> Option<Vec<HeadRecord>> {
+    let file = storage.open(&dir.join(segment.0.file_name()?), Mode::Read).ok()?;
+    content(&*file, segment.2)
+}
+
+fn content(file: &dyn seglog::File, segment: u64) -> Option<Vec<HeadRecord>> {
+    let size = file.size().ok().filter(|size| *size <= MAX)?;
+    let mut bytes = vec![0; size as usize];
+    let n = file.read_at(&mut bytes, 0).ok()?;
+    decode(&bytes[..n], segment)
 }
 
 fn encode(segment: u64, records: &[HeadRecord]) -> Vec<u8> {

@@ -32,6 +32,7 @@ mod cursor;
 mod cut;
 mod group;
 mod heads;
+pub mod inspect;
 mod numbering;
 mod record;
 mod recover;
@@ -340,6 +341,19 @@ impl Spool {
         }
         self.tell(writer);
         cut
+    }
+
+    /// Writes down the losses that opening found, and frees nothing: for a command that makes them durable before the
+    /// agent runs again.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: nothing was lost; call again.
+    pub fn write_losses(&self) -> Result<(), SpoolError> {
+        let mut writer = self.0.writer.lock();
+        let now = self.0.state.lock().now;
+        writer.settle()?;
+        writer.save_losses()?;
+        writer.save_cursor(now)
     }
 
     /// Everything up to here is durable in the spool, or gave no rows: the checkpoint and the journal's release may follow.

@@ -106,7 +106,7 @@ pub(crate) fn fresh_epoch(storage: &dyn Storage) -> std::io::Result<Epoch> {
     Ok(Epoch(id))
 }
 
-struct Replay<'a> {
+pub(crate) struct Replay<'a> {
     table: &'a SeriesTable,
     state: State,
     numbering: Numbering,
@@ -128,7 +128,7 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(cursor: Option<&Cursor>, table: &'a SeriesTable) -> Self {
+    pub(crate) fn new(cursor: Option<&Cursor>, table: &'a SeriesTable) -> Self {
         let mut state = State::new();
         if let Some(cursor) = cursor {
             state.position = cursor.position;
@@ -173,7 +173,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Reads a segment whole. Gives its heads, none when a part of it couldn't be read.
-    fn segment(&mut self, readers: &Readers, first: u64, until: u64) -> Vec<HeadRecord> {
+    pub(crate) fn segment(&mut self, readers: &Readers, first: u64, until: u64) -> Vec<HeadRecord> {
         let mut reader = readers.reader(first);
         let mut records = Vec::new();
         let mut damaged = false;
@@ -204,7 +204,7 @@ impl<'a> Replay<'a> {
         if damaged { Vec::new() } else { records }
     }
 
-    fn head(&mut self, record: HeadRecord) {
+    pub(crate) fn head(&mut self, record: HeadRecord) {
         let decoded = Record::decode(&record.bytes).map(|decoded| match owned(decoded) {
             Owned::Batch { head, definitions, .. } => {
                 Owned::Batch { head, definitions, bytes: record.payload as usize }
@@ -337,7 +337,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Fills the holes that damage left. Gives the state, the numbering and how many batches are gone.
-    fn finish(mut self, cursor: Option<&Cursor>) -> (State, Numbering, u64) {
+    pub(crate) fn finish(mut self, cursor: Option<&Cursor>) -> (State, Numbering, u64) {
         let mut gone = std::mem::take(&mut self.gone);
         if let Some(cursor) = cursor {
             // Batches at the end that the cursor knows of and the log has lost.

@@ -328,7 +328,7 @@ impl Writer {
     }
 
     /// Losses that recovery found are written down.
-    fn save_losses(&mut self) -> Result<(), SpoolError> {
+    pub(crate) fn save_losses(&mut self) -> Result<(), SpoolError> {
         let unsaved: Vec<Act> = {
             let state = self.state.lock();
             let unsaved = state.entries().filter(|(_, entry)| entry.record == 0 && entry.loss.is_some());

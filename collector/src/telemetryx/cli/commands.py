@@ -265,6 +265,20 @@ def sql(
     command.run(config, command.Question(statement, match, since, until), _how(how, as_json))
 
 
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="What `telemetryx-agent spool export` wrote; - is standard input.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where samples.parquet and the others go.", file_okay=False)],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Turn readings exported from an agent's spool (NDJSON) into Parquet, a file a kind."""
+    from telemetryx.cli import convert as command
+
+    command.run(source, folder, force=force)
+
+
 @config_app.command("reference")
 def config_reference(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the page in docs/reference.")] = False,

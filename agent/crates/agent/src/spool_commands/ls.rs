@@ -1,0 +1,302 @@
+//! `spool ls`: the batches by epoch, streamed: of each only its head is read where heads are kept.
+
+use std::collections::HashMap;
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use serde_json::json;
+use spool::inspect::{BatchRecord, CursorState, Fate, Found, Inspection, LossRecord, Summary};
+use telemetry::{BatchKey, Counts, Epoch};
+use wire::RangeSet;
+
+use super::{TROUBLE, Whose, counts_json, look_at, lost, times_json};
+use crate::human::{count, moment, size, things};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  telemetryx-agent spool ls
+  telemetryx-agent spool ls --limit 20 --dir /mnt/old-disk/var/lib/telemetryx-agent
+  telemetryx-agent spool ls --all --json | jq -s 'map(select(.kind == \"batch\").rows) | add'
+
+What the collector acknowledged in the last five seconds may still be listed as waiting.
+With --json each line is an object: kind batch, loss, damage or, last, total.
+Exit codes: 0 fine, 1 damage was met on the way, 2 wrong usage.";
+
+/// Its options.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    whose: Whose,
+    /// List at most so many of those that wait, oldest first; the totals count all.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    limit: u64,
+    /// List all, also those that are acknowledged and not freed yet.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// A JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is summed up.
+#[derive(Default)]
+struct Totals {
+    waiting: Sum,
+    acked: Sum,
+    losses: Counts,
+    losses_n: u64,
+    damaged: u64,
+}
+
+#[derive(Default)]
+struct Sum {
+    batches: u64,
+    rows: u64,
+    bytes: u64,
+    times: Option<(i64, i64)>,
+}
+
+impl Sum {
+    fn add(&mut self, batch: &BatchRecord<'_>) {
+        self.batches += 1;
+        self.rows += batch.rows;
+        self.bytes += batch.bytes;
+        if batch.times != (0, 0) {
+            let (from, to) = self.times.unwrap_or(batch.times);
+            self.times = Some((from.min(batch.times.0), to.max(batch.times.1)));
+        }
+    }
+}
+
+struct Listing<'a, W> {
+    out: W,
+    args: &'a Args,
+    inspection: &'a Inspection,
+    summary: Summary,
+    totals: Totals,
+    /// Names that were met: of two records with one name the second holds the same.
+    met: HashMap<Epoch, RangeSet>,
+    epoch: Option<Epoch>,
+    listed: u64,
+    passed: u64,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What `main` prints.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let folders = args.whose.folders()?;
+    let inspection = look_at(&folders.spool)?;
+    let mut listing = Listing {
+        out: BufWriter::new(std::io::stdout().lock()),
+        args,
+        inspection: &inspection,
+        summary: inspection.summary()?,
+        totals: Totals::default(),
+        met: HashMap::new(),
+        epoch: None,
+        listed: 0,
+        passed: 0,
+    };
+    let (segments, bytes) = inspection.size();
+    let cursor = match inspection.cursor() {
+        CursorState::Fine => "cursor fine".to_owned(),
+        CursorState::Missing => "no cursor yet".to_owned(),
+        CursorState::Unusable(why) => format!("CURSOR UNUSABLE: {why}"),
+    };
+    if !args.json {
+        writeln!(
+            listing.out,
+            "spool {}: {}, {}, {cursor}",
+            folders.spool.display(),
+            things(segments as u64, "segment"),
+            size(bytes)
+        )?;
+    }
+    let mut failed = None;
+    inspection.list(&mut |found| match listing.take(&found) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    listing.end()?;
+    let damaged = listing.totals.damaged > 0 || matches!(inspection.cursor(), CursorState::Unusable(_));
+    Ok(if damaged { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
+}
+
+impl<W: Write> Listing<'_, W> {
+    fn take(&mut self, found: &Found<'_>) -> std::io::Result<()> {
+        match found {
+            Found::Batch(batch) => self.batch(batch),
+            Found::Loss(loss) => self.loss(loss),
+            Found::Unknown(record, why) => {
+                self.damage(&format!("record {record} can't be understood: {why}"))
+            }
+            Found::Damaged(gap) => self
+                .damage(&format!("records {} to {} are damaged ({} bytes)", gap.first, gap.last, gap.bytes)),
+            Found::Segment(..) | Found::Relabel => Ok(()),
+        }
+    }
+
+    fn batch(&mut self, batch: &BatchRecord<'_>) -> std::io::Result<()> {
+        let name = self.summary.name(batch);
+        let fate = self.summary.fate(batch);
+        // A batch whose loss stands further on is listed as that loss.
+        if matches!(fate, Fate::Lost | Fate::Unfinished)
+            || !self.met.entry(name.epoch).or_default().insert(name.seq)
+        {
+            return Ok(());
+        }
+        let state = match fate {
+            Fate::Waiting => "waiting",
+            Fate::Acked => "acked",
+            Fate::Lost | Fate::Unfinished => return Ok(()),
+        };
+        match fate {
+            Fate::Waiting => self.totals.waiting.add(batch),
+            _ => self.totals.acked.add(batch),
+        }
+        if !self.show(fate == Fate::Acked) {
+            return Ok(());
+        }
+        let times = times_json(batch.times);
+        if self.args.json {
+            let line = json!({
+                "kind": "batch", "epoch": name.epoch.to_string(), "seq": name.seq, "state": state, "rows": batch.rows,
+                "bytes": batch.bytes, "from_ns": times.0, "to_ns": times.1, "counts": counts_json(&batch.counts),
+                "part": batch.part, "parts": batch.parts, "positions": batch.positions, "record": batch.record,
+                "series": batch.series.len(),
+            });
+            return writeln!(self.out, "{line}");
+        }
+        self.header(name)?;
+        writeln!(
+            self.out,
+            "{:>10} {:>10} {:>10}  {:<24}  {:<24}  {state}",
+            name.seq,
+            count(batch.rows),
+            size(batch.bytes),
+            moment(times.0),
+            moment(times.1)
+        )
+    }
+
+    fn loss(&mut self, loss: &LossRecord) -> std::io::Result<()> {
+        if !self.met.entry(loss.key.epoch).or_default().insert(loss.key.seq) {
+            return Ok(());
+        }
+        let acked = self.summary.acked(loss.key);
+        if !acked {
+            self.totals.losses.merge(&loss.counts);
+            self.totals.losses_n += 1;
+        }
+        if !self.show(acked) {
+            return Ok(());
+        }
+        let times = times_json(loss.times);
+        if self.args.json {
+            let line = json!({
+                "kind": "loss", "epoch": loss.key.epoch.to_string(), "seq": loss.key.seq,
+                "state": if acked { "acked" } else { "waiting" }, "from_ns": times.0, "to_ns": times.1,
+                "counts": counts_json(&loss.counts),
+            });
+            return writeln!(self.out, "{line}");
+        }
+        self.header(loss.key)?;
+        writeln!(
+            self.out,
+            "{:>10} {:>10} {:>10}  {:<24}  {:<24}  lost: {}{}",
+            loss.key.seq,
+            "-",
+            "-",
+            moment(times.0),
+            moment(times.1),
+            lost(&loss.counts),
+            if acked { " (told)" } else { "" }
+        )
+    }
+
+    fn damage(&mut self, what: &str) -> std::io::Result<()> {
+        self.totals.damaged += 1;
+        match self.args.json {
+            true => writeln!(self.out, "{}", json!({"kind": "damage", "what": what})),
+            false => writeln!(self.out, "DAMAGE     {what}"),
+        }
+    }
+
+    /// Whether the next one is to be listed.
+    fn show(&mut self, acked: bool) -> bool {
+        let shown = self.args.all || (!acked && self.listed < self.args.limit);
+        self.listed += u64::from(shown);
+        self.passed += u64::from(!shown && !acked);
+        shown
+    }
+
+    fn header(&mut self, name: BatchKey) -> std::io::Result<()> {
+        if self.epoch.replace(name.epoch) == Some(name.epoch) {
+            return Ok(());
+        }
+        let known = self.inspection.epochs().find(|(id, _)| *id == name.epoch);
+        let known = known.map_or(String::new(), |(_, done)| {
+            let above = done.iter().len() - usize::from(done.upto() > 0);
+            let above = if above > 0 {
+                format!(" and {} above", things(above as u64, "range"))
+            } else {
+                String::new()
+            };
+            format!(": acknowledged up to {}{above}", done.upto())
+        });
+        writeln!(self.out, "\nepoch {}{known}", name.epoch)?;
+        writeln!(
+            self.out,
+            "{:>10} {:>10} {:>10}  {:<24}  {:<24}  state",
+            "seq", "rows", "bytes", "from", "to"
+        )
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        let Totals { waiting, acked, losses, losses_n, damaged } = &self.totals;
+        let times = (waiting.times.map(|times| times.0), waiting.times.map(|times| times.1));
+        if self.args.json {
+            let line = json!({
+                "kind": "total", "batches": waiting.batches, "rows": waiting.rows, "bytes": waiting.bytes,
+                "from_ns": times.0, "to_ns": times.1, "losses": losses_n, "lost": counts_json(losses),
+                "acked_batches": acked.batches, "acked_bytes": acked.bytes, "damage": damaged,
+            });
+            writeln!(self.out, "{line}")?;
+            return self.out.flush();
+        }
+        if self.passed > 0 {
+            writeln!(self.out, "           … {} more: --all lists them", count(self.passed))?;
+        }
+        let span = match waiting.times {
+            Some(_) => format!(", {} to {}", moment(times.0), moment(times.1)),
+            None => String::new(),
+        };
+        let wait = if waiting.batches == 1 { "waits" } else { "wait" };
+        writeln!(
+            self.out,
+            "\ntotal: {} {wait}: {}, {}{span}",
+            things(waiting.batches, "batch"),
+            things(waiting.rows, "row"),
+            size(waiting.bytes)
+        )?;
+        if *losses_n > 0 {
+            writeln!(self.out, "       {} to be told: {}", things(*losses_n, "loss"), lost(losses))?;
+        }
+        if acked.batches > 0 {
+            writeln!(self.out, "       {} acknowledged and not freed yet", things(acked.batches, "batch"))?;
+        }
+        if *damaged > 0 {
+            writeln!(self.out, "       DAMAGE was met: `telemetryx-agent spool verify` says all of it")?;
+        }
+        self.out.flush()
+    }
+}

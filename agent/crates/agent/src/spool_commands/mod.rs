@@ -1,0 +1,133 @@
+//! `telemetryx-agent spool …`: what is in a spool, whether it is sound, its damage settled, its readings taken out.
+//!
+//! All but `repair` only look: they take no lock and write nothing, so that they may be asked beside a running agent, or of
+//! a folder that was copied off a dead host. Exit codes: 0 fine, 1 damage or trouble found, 2 wrong usage.
+
+mod export;
+mod format;
+mod ls;
+mod progress;
+mod repair;
+mod time;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use seglog::{Disk, Storage};
+use spool::inspect::Inspection;
+use telemetry::Counts;
+
+use crate::At;
+use crate::config::Config;
+
+/// Damage or trouble was found.
+const TROUBLE: u8 = 1;
+
+/// `spool`
+#[derive(clap::Subcommand)]
+pub enum SpoolCommand {
+    /// List the batches that wait for the collector: what each holds, and what became of it.
+    #[command(after_help = ls::EXAMPLES)]
+    Ls(ls::Args),
+    /// Read every byte and say what is damaged, exactly. Changes nothing.
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::Args),
+    /// Settle damage while the agent is stopped: keep a copy of it, and write down the losses.
+    #[command(after_help = repair::EXAMPLES)]
+    Repair(repair::Args),
+    /// Write the readings that wait to a file: NDJSON or line protocol.
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Args),
+}
+
+impl SpoolCommand {
+    /// Whether answers, errors too, are for a program.
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Ls(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Repair(args) => args.json,
+            Self::Export(_) => false,
+        }
+    }
+}
+
+/// Which spool.
+#[derive(clap::Args)]
+pub struct Whose {
+    #[command(flatten)]
+    at: At,
+    /// A data folder, or a spool's folder, in place of the config file's: a copy, or another host's disk.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// The folders that a command looks at.
+pub struct Folders {
+    /// Of the spool.
+    pub spool: PathBuf,
+    /// Of everything, where it is known.
+    pub data: Option<PathBuf>,
+}
+
+impl Whose {
+    /// Finds the folders.
+    ///
+    /// # Errors
+    /// When the config file can't be used.
+    pub fn folders(&self) -> anyhow::Result<Folders> {
+        let dir = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => Config::load(&self.at.config)?.agent.data_dir,
+        };
+        if self.dir.is_some() && dir.join("log").is_dir() {
+            return Ok(Folders { spool: dir, data: None });
+        }
+        Ok(Folders { spool: dir.join("spool"), data: Some(dir) })
+    }
+}
+
+/// Runs one.
+///
+/// # Errors
+/// What `main` prints.
+pub fn run(command: SpoolCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        SpoolCommand::Ls(args) => ls::run(&args),
+        SpoolCommand::Verify(args) => verify::run(&args),
+        SpoolCommand::Repair(args) => repair::run(&args),
+        SpoolCommand::Export(args) => export::run(&args),
+    }
+}
+
+fn look_at(spool: &Path) -> Result<Inspection, spool::inspect::InspectError> {
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    Inspection::open(storage, spool)
+}
+
+/// What a loss says, but for what went on its way as it should: `1,200 overflowed`.
+fn lost(counts: &Counts) -> String {
+    use telemetry::Cause::{Derived, Received, Shipped};
+    let parts: Vec<String> = counts
+        .iter()
+        .filter(|(cause, _)| !matches!(cause, Received | Shipped | Derived))
+        .map(|(cause, n)| format!("{} {}", crate::human::count(n), cause.name()))
+        .collect();
+    if parts.is_empty() { "nothing that was counted".into() } else { parts.join(", ") }
+}
+
+/// Counts as JSON, by the causes' names.
+fn counts_json(counts: &Counts) -> serde_json::Value {
+    counts
+        .iter()
+        .map(|(cause, n)| (cause.name().to_owned(), n.into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// A time range as JSON: nanoseconds, or null where a batch holds nothing that has a time.
+fn times_json(times: (i64, i64)) -> (Option<i64>, Option<i64>) {
+    if times == (0, 0) { (None, None) } else { (Some(times.0), Some(times.1)) }
+}

@@ -1,0 +1,230 @@
+//! `spool repair`: does by hand, and says, what the agent does by itself when it opens and sends: what is damaged is copied
+//! to quarantine, and what it held is written down as losses, which the collector is told of at the next session.
+//!
+//! Nothing intact is rewritten or removed: damaged segments stay as they are, and are freed like any other.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use seglog::{Damage, Disk, Storage};
+use serde_json::json;
+use spool::inspect::LossRecord;
+use spool::{Spool, SpoolConfig};
+use telemetry::SeriesTable;
+
+use super::progress::Progress;
+use super::verify::{Place, Range, ranges};
+use super::{TROUBLE, Whose, counts_json, look_at, lost, times_json};
+use crate::human::{moment, things};
+use crate::lock::{self, LockError};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  telemetryx-agent spool repair --dry-run
+  systemctl stop telemetryx-agent && telemetryx-agent spool repair && systemctl start telemetryx-agent
+
+The agent does the same by itself while it runs; this settles it at once, and says what is lost.
+Exit codes: 0 nothing is damaged, or all of it is settled; 1 it can't be settled, or (--dry-run) there is damage; 2 wrong usage.";
+
+/// Its options.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    whose: Whose,
+    /// Only say what would be done. Works beside a running agent.
+    #[arg(long)]
+    dry_run: bool,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is damaged in one log.
+struct Found {
+    what: &'static str,
+    ranges: Vec<Range>,
+    damage: Vec<Damage>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What `main` prints.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let folders = args.whose.folders()?;
+    // Looked at before the lock makes a folder: a wrong name must not leave one behind.
+    let inspection = look_at(&folders.spool)?;
+    let _lock = match &folders.data {
+        Some(data) if !args.dry_run => Some(lock::take(data).map_err(stop_first)?),
+        _ => None,
+    };
+    let spool = damaged_spool(&inspection)?;
+    let journal_dir = folders.data.as_ref().map(|data| data.join("journal")).filter(|dir| dir.is_dir());
+    let looked =
+        journal_dir.map(|dir| journal::inspect::Inspection::open(Arc::new(Disk), &dir)).transpose()?;
+    let journal = looked.as_ref().map(damaged_journal).transpose()?;
+    let losses = inspection.losses(!spool.ranges.is_empty());
+
+    let mut copies: Vec<PathBuf> = Vec::new();
+    if !args.dry_run {
+        copies.extend(spool.damage.iter().filter_map(|place| inspection.quarantine(place)));
+        for (looked, journal) in looked.iter().zip(&journal) {
+            copies.extend(journal.damage.iter().filter_map(|place| looked.quarantine(place)));
+        }
+        drop(inspection);
+        forget_heads(&folders.spool, &spool.damage)?;
+        if !losses.is_empty() {
+            write_losses(&folders.spool)?;
+        }
+    }
+    let found: Vec<Found> = std::iter::once(spool).chain(journal).collect();
+    let damaged = !losses.is_empty() || found.iter().any(|found| !found.ranges.is_empty());
+    let mut out = std::io::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", json(args.dry_run, &found, &losses, &copies))?,
+        false => show(&mut out, args.dry_run, &found, &losses, &copies)?,
+    }
+    Ok(if damaged && args.dry_run { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
+}
+
+fn stop_first(error: LockError) -> anyhow::Error {
+    match error {
+        LockError::Taken(dir) => anyhow::anyhow!(
+            "the agent is running on {dir}: stop it first (systemctl stop telemetryx-agent), or see what would be done with --dry-run"
+        ),
+        other => other.into(),
+    }
+}
+
+fn damaged_spool(inspection: &spool::inspect::Inspection) -> anyhow::Result<Found> {
+    let mut ranges = Vec::new();
+    let mut progress = Progress::new("spool:", inspection.size().1);
+    inspection.walk(&mut |found| {
+        match found {
+            spool::inspect::Found::Segment(_, bytes) => progress.advance(bytes),
+            spool::inspect::Found::Damaged(gap) => {
+                ranges.push(Range { first: gap.first, last: gap.last, bytes: gap.bytes, readings: None });
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(Found { what: "record", ranges, damage: inspection.damage() })
+}
+
+fn damaged_journal(inspection: &journal::inspect::Inspection) -> anyhow::Result<Found> {
+    let mut ranges = Vec::new();
+    let mut progress = Progress::new("journal:", inspection.size().1);
+    inspection.walk(&mut |found| {
+        match found {
+            journal::inspect::Found::Segment(_, bytes) => progress.advance(bytes),
+            journal::inspect::Found::Gap(gap) => ranges.push(Range {
+                first: gap.first,
+                last: gap.last,
+                bytes: gap.bytes,
+                readings: gap.readings,
+            }),
+            journal::inspect::Found::Record(..) => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(Found { what: "position", ranges, damage: inspection.damage() })
+}
+
+/// The heads of a damaged segment still name its batches: without them opening reads the segment, and finds what is lost.
+/// They are a copy, which the agent makes again from what is there.
+fn forget_heads(spool: &Path, damage: &[Damage]) -> anyhow::Result<()> {
+    let segments: BTreeSet<_> = damage.iter().filter_map(|damage| damage.file.file_name()).collect();
+    for segment in segments {
+        let path = spool.join("heads").join(segment);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Opens the spool as the agent does, with caps that drop nothing.
+fn write_losses(dir: &Path) -> anyhow::Result<()> {
+    let config = SpoolConfig { max_bytes: u64::MAX, min_free_bytes: 0, ..SpoolConfig::new(dir) };
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    let (spool, _) = Spool::open(config, storage, SeriesTable::new(usize::MAX), "repair")
+        .context("is an agent running on it?")?;
+    spool.write_losses().context("the losses can't be written down yet; what is in the spool is as it was")
+}
+
+fn show(
+    out: &mut impl Write,
+    dry_run: bool,
+    found: &[Found],
+    losses: &[LossRecord],
+    copies: &[PathBuf],
+) -> std::io::Result<()> {
+    for found in found {
+        let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
+        ranges(out, found.what, &found.ranges, &places)?;
+    }
+    for copy in copies {
+        writeln!(out, "copied   to {}", copy.display())?;
+    }
+    for loss in losses {
+        let (from, to) = times_json(loss.times);
+        writeln!(
+            out,
+            "lost     seq {} of epoch {}, {} to {}: {}",
+            loss.key.seq,
+            loss.key.epoch,
+            moment(from),
+            moment(to),
+            lost(&loss.counts)
+        )?;
+    }
+    if losses.is_empty() && found.iter().all(|found| found.ranges.is_empty()) {
+        return writeln!(out, "nothing is damaged");
+    }
+    if losses.is_empty() {
+        return writeln!(
+            out,
+            "no loss is to be written down: nothing that waits is damaged, or it is settled already"
+        );
+    }
+    writeln!(
+        out,
+        "{} {} written down; the collector hears of it at the next session",
+        things(losses.len() as u64, "loss"),
+        match losses.len() {
+            _ if dry_run => "would be",
+            1 => "is",
+            _ => "are",
+        }
+    )
+}
+
+fn json(dry_run: bool, found: &[Found], losses: &[LossRecord], copies: &[PathBuf]) -> serde_json::Value {
+    let damage: Vec<_> = found
+        .iter()
+        .map(|found| {
+            let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
+            json!({"log": if found.what == "record" { "spool" } else { "journal" }, "damage": found.ranges, "places": places})
+        })
+        .collect();
+    let losses: Vec<_> = losses
+        .iter()
+        .map(|loss| {
+            let (from, to) = times_json(loss.times);
+            json!({
+                "epoch": loss.key.epoch.to_string(), "seq": loss.key.seq, "from_ns": from, "to_ns": to,
+                "counts": counts_json(&loss.counts),
+            })
+        })
+        .collect();
+    json!({"dry_run": dry_run, "found": damage, "losses": losses, "copies": copies})
+}

@@ -1,0 +1,397 @@
+//! `spool verify`: reads every byte of spool and journal, decodes what is intact, and names what isn't.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde::Serialize;
+use spool::inspect::{BatchRecord, CursorState, Found, Inspection, Summary};
+use telemetry::{Cause, Counts};
+
+use super::progress::Progress;
+use super::{TROUBLE, Whose, counts_json, look_at, lost};
+use crate::human::{count, moment, size, things};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  telemetryx-agent spool verify --journal
+  telemetryx-agent spool verify --dir /mnt/old-disk/var/lib/telemetryx-agent --json | jq .spool.damage
+
+Checks each record's checksum and number, each batch's checksum, that it decodes, and that its series are defined.
+Safe beside a running agent: what is being written at that moment is no damage.
+Exit codes: 0 all is intact, 1 damage was found, 2 wrong usage.";
+
+/// Single findings that are listed; all are counted.
+const LISTED: usize = 1_000;
+
+/// Its options.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    whose: Whose,
+    /// Read the journal too.
+    #[arg(long)]
+    journal: bool,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was found.
+#[derive(Serialize)]
+pub struct Report {
+    ok: bool,
+    spool: SpoolReport,
+    journal: Option<JournalReport>,
+}
+
+/// Records that are gone.
+#[derive(Clone, Serialize)]
+pub struct Range {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// Damaged bytes; 0 where they are missing altogether.
+    pub bytes: u64,
+    /// Readings in them, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readings: Option<u64>,
+}
+
+/// Where it is.
+#[derive(Clone, Serialize)]
+pub struct Place {
+    file: String,
+    offset: u64,
+    bytes: u64,
+}
+
+impl From<&seglog::Damage> for Place {
+    fn from(damage: &seglog::Damage) -> Self {
+        Self { file: damage.file.display().to_string(), offset: damage.offset, bytes: damage.bytes }
+    }
+}
+
+/// An intact record whose content can't be used.
+#[derive(Serialize)]
+struct Bad {
+    record: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    what: String,
+}
+
+#[derive(Default, Serialize)]
+struct SpoolReport {
+    folder: String,
+    segments: usize,
+    bytes: u64,
+    batches: u64,
+    losses: u64,
+    rows: u64,
+    cursor: String,
+    /// Bytes at the end that are no whole record: being written, or torn off by a crash and never confirmed.
+    unfinished_bytes: u64,
+    damage: Vec<Range>,
+    places: Vec<Place>,
+    bad_records: u64,
+    bad: Vec<Bad>,
+    /// Batches that opening reports as lost.
+    lost_batches: usize,
+    lost: serde_json::Value,
+    quarantined: usize,
+    #[serde(skip)]
+    lost_counts: Counts,
+    #[serde(skip)]
+    lost_times: Option<(i64, i64)>,
+}
+
+#[derive(Default, Serialize)]
+struct JournalReport {
+    folder: String,
+    segments: usize,
+    bytes: u64,
+    records: u64,
+    readings: u64,
+    unfinished_bytes: u64,
+    damage: Vec<Range>,
+    places: Vec<Place>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What `main` prints.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let folders = args.whose.folders()?;
+    let spool = verify_spool(&folders.spool)?;
+    let journal = match (args.journal, &folders.data) {
+        (false, _) => None,
+        (true, Some(data)) => Some(verify_journal(&data.join("journal"))?),
+        (true, None) => anyhow::bail!(
+            "{} is a spool's folder: to read the journal too name the data folder above it with --dir",
+            folders.spool.display()
+        ),
+    };
+    let ok = spool.ok() && journal.as_ref().is_none_or(|journal| journal.damage.is_empty());
+    let report = Report { ok, spool, journal };
+    let mut out = std::io::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+        false => report.show(&mut out)?,
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
+}
+
+fn verify_spool(dir: &Path) -> anyhow::Result<SpoolReport> {
+    let inspection = look_at(dir)?;
+    let summary = inspection.summary()?;
+    let (segments, bytes) = inspection.size();
+    let mut report = SpoolReport {
+        folder: dir.display().to_string(),
+        segments,
+        bytes,
+        cursor: match inspection.cursor() {
+            CursorState::Fine => "fine".into(),
+            CursorState::Missing => "missing".into(),
+            CursorState::Unusable(why) => why.clone(),
+        },
+        quarantined: inspection.quarantined(),
+        ..SpoolReport::default()
+    };
+    let mut progress = Progress::new("spool:", bytes);
+    let mut defined = (0, HashSet::new());
+    report.unfinished_bytes = inspection.walk(&mut |found| {
+        match found {
+            Found::Segment(_, bytes) => progress.advance(bytes),
+            Found::Batch(batch) => {
+                report.batches += 1;
+                report.rows += batch.rows;
+                if defined.0 != batch.segment {
+                    defined = (batch.segment, HashSet::new());
+                }
+                for what in check(&batch, &summary, &mut defined.1) {
+                    let (epoch, seq) = (Some(batch.key.epoch.to_string()), Some(batch.key.seq));
+                    report.bad(Bad { record: batch.record, epoch, seq, what });
+                }
+            }
+            Found::Loss(_) => report.losses += 1,
+            Found::Relabel => {}
+            Found::Unknown(record, what) => report.bad(Bad { record, epoch: None, seq: None, what }),
+            Found::Damaged(gap) => report.damage.push(Range {
+                first: gap.first,
+                last: gap.last,
+                bytes: gap.bytes,
+                readings: None,
+            }),
+        }
+        ControlFlow::Continue(())
+    })?;
+    report.places = inspection.damage().iter().map(Place::from).collect();
+    report.told(&inspection);
+    Ok(report)
+}
+
+/// What is wrong with an intact record's batch.
+fn check(batch: &BatchRecord<'_>, summary: &Summary, defined: &mut HashSet<u32>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    match wire::definitions::decode(batch.definitions) {
+        Ok(definitions) => defined.extend(definitions.iter().map(|(number, _)| *number)),
+        Err(error) => wrong.push(format!("its definitions can't be decoded: {error}")),
+    }
+    let undefined: Vec<u32> =
+        batch.series.iter().copied().filter(|number| !summary.series.contains_key(number)).collect();
+    if let Some(first) = undefined.first() {
+        wrong.push(format!(
+            "{} not defined, the first is number {first}",
+            things(undefined.len() as u64, "series")
+        ));
+    } else if let Some(number) = batch.series.iter().find(|number| !defined.contains(number)) {
+        wrong.push(format!("series number {number} is defined in another segment, and not in this one"));
+    }
+    if !wire::fits(&batch.checksum, batch.payload) {
+        wrong.push("the payload doesn't fit its checksum".into());
+    }
+    let known: Vec<_> =
+        batch.series.iter().filter_map(|number| Some((*number, summary.series.get(number)?))).collect();
+    let digest = wire::definitions::digest(known.iter().map(|(number, def)| (*number, &***def)));
+    if undefined.is_empty() && batch.checksum[12..] != digest {
+        wrong.push("the series' definitions don't fit the batch's checksum".into());
+    }
+    match wire::payload::decode(batch.payload) {
+        Ok(payload) => {
+            let rows = payload.samples.values.len() + payload.windows.len() + payload.events.len();
+            if rows as u64 != batch.rows {
+                wrong.push(format!("it holds {rows} rows and says {}", batch.rows));
+            }
+            let ids =
+                payload.samples.ids.iter().copied().chain(payload.windows.iter().map(|window| window.id));
+            let unnamed = ids.filter(|id| batch.series.binary_search(id).is_err()).count();
+            if unnamed > 0 {
+                wrong.push(format!("{} not named in its head", things(unnamed as u64, "series")));
+            }
+        }
+        Err(error) => wrong.push(format!("the payload can't be decoded: {error}")),
+    }
+    wrong
+}
+
+fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
+    let inspection = journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir)
+        .with_context(|| format!("looking at the journal in {}", dir.display()))?;
+    let (segments, bytes) = inspection.size();
+    let mut report =
+        JournalReport { folder: dir.display().to_string(), segments, bytes, ..JournalReport::default() };
+    let mut progress = Progress::new("journal:", bytes);
+    report.unfinished_bytes = inspection.walk(&mut |found| {
+        match found {
+            journal::inspect::Found::Segment(_, bytes) => progress.advance(bytes),
+            journal::inspect::Found::Record(_, record) => {
+                report.records += 1;
+                if let telemetry::Record::Intake(intake) = record {
+                    report.readings += intake.len() as u64;
+                }
+            }
+            journal::inspect::Found::Gap(gap) => report.damage.push(Range {
+                first: gap.first,
+                last: gap.last,
+                bytes: gap.bytes,
+                readings: gap.readings,
+            }),
+        }
+        ControlFlow::Continue(())
+    })?;
+    report.places = inspection.damage().iter().map(Place::from).collect();
+    Ok(report)
+}
+
+impl SpoolReport {
+    fn bad(&mut self, bad: Bad) {
+        self.bad_records += 1;
+        if self.bad.len() < LISTED {
+            self.bad.push(bad);
+        }
+    }
+
+    /// What opening will tell the collector.
+    fn told(&mut self, inspection: &Inspection) {
+        let losses = inspection.losses(!self.damage.is_empty());
+        self.lost_batches = losses.len();
+        for loss in &losses {
+            self.lost_counts.merge(&loss.counts);
+            if loss.times != (0, 0) {
+                let (from, to) = self.lost_times.unwrap_or(loss.times);
+                self.lost_times = Some((from.min(loss.times.0), to.max(loss.times.1)));
+            }
+        }
+        self.lost = counts_json(&self.lost_counts);
+    }
+
+    fn ok(&self) -> bool {
+        let cursor = matches!(self.cursor.as_str(), "fine" | "missing");
+        self.damage.is_empty() && self.bad_records == 0 && self.lost_batches == 0 && cursor
+    }
+}
+
+impl Report {
+    fn show(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let spool = &self.spool;
+        writeln!(
+            out,
+            "spool    {}: {}, {}; {} with {}, {}",
+            spool.folder,
+            things(spool.segments as u64, "segment"),
+            size(spool.bytes),
+            things(spool.batches, "batch"),
+            things(spool.rows, "row"),
+            things(spool.losses, "loss")
+        )?;
+        if !matches!(spool.cursor.as_str(), "fine" | "missing") {
+            writeln!(
+                out,
+                "DAMAGE   the cursor: {}; what was acknowledged lately is asked for again",
+                spool.cursor
+            )?;
+        }
+        ranges(out, "record", &spool.damage, &spool.places)?;
+        for bad in &spool.bad {
+            let name = bad.seq.map_or(String::new(), |seq| format!(" (seq {seq})"));
+            writeln!(out, "DAMAGE   record {}{name}: {}", bad.record, bad.what)?;
+        }
+        if spool.bad_records > spool.bad.len() as u64 {
+            writeln!(out, "         … and {} more", count(spool.bad_records - spool.bad.len() as u64))?;
+        }
+        if spool.lost_batches > 0 {
+            let (from, to) = spool.lost_times.map_or((None, None), |times| (Some(times.0), Some(times.1)));
+            let damaged = spool.lost_counts.get(Cause::Damaged);
+            writeln!(
+                out,
+                "         {} will be reported as lost, with {} between {} and {}: {}",
+                things(spool.lost_batches as u64, "batch"),
+                things(damaged, "row"),
+                moment(from),
+                moment(to),
+                lost(&spool.lost_counts)
+            )?;
+        }
+        unfinished(out, spool.unfinished_bytes)?;
+        if spool.quarantined > 0 {
+            writeln!(out, "         quarantine holds {}", things(spool.quarantined as u64, "copy"))?;
+        }
+        if let Some(journal) = &self.journal {
+            writeln!(
+                out,
+                "journal  {}: {}, {}; {} with {}",
+                journal.folder,
+                things(journal.segments as u64, "segment"),
+                size(journal.bytes),
+                things(journal.records, "record"),
+                things(journal.readings, "reading")
+            )?;
+            ranges(out, "position", &journal.damage, &journal.places)?;
+            unfinished(out, journal.unfinished_bytes)?;
+        }
+        match self.ok {
+            true => writeln!(out, "all is intact"),
+            false => writeln!(
+                out,
+                "what is intact beside the damage is kept; stop the agent and run `telemetryx-agent spool repair` to settle it now, else the agent does so by itself"
+            ),
+        }
+    }
+}
+
+fn unfinished(out: &mut impl Write, bytes: u64) -> std::io::Result<()> {
+    match bytes {
+        0 => Ok(()),
+        bytes => writeln!(
+            out,
+            "         the last {} are no whole record: being written, or torn off by a crash and never confirmed",
+            things(bytes, "byte")
+        ),
+    }
+}
+
+/// Damaged ranges, and where they are.
+pub fn ranges(out: &mut impl Write, what: &str, ranges: &[Range], places: &[Place]) -> std::io::Result<()> {
+    for range in ranges {
+        let numbers = match range.last {
+            last if last < range.first => "no record".to_owned(),
+            last if last == range.first => format!("{what} {last}"),
+            last => format!("{what}s {} to {last} ({})", range.first, count(last - range.first + 1)),
+        };
+        let readings = range.readings.map_or(String::new(), |n| format!(", {}", things(n, "reading")));
+        writeln!(out, "DAMAGE   {numbers}: {}{readings}", things(range.bytes, "byte"))?;
+    }
+    for place in places {
+        writeln!(out, "         at {} offset {}, {}", place.file, place.offset, things(place.bytes, "byte"))?;
+    }
+    Ok(())
+}

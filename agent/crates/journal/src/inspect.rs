@@ -1,0 +1,98 @@
+//! Looking at a journal without opening it: nothing is locked, written or repaired. What was there when it was listed is
+//! seen; what the agent frees meanwhile is passed over.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use seglog::{Damage, Readers, Storage};
+use telemetry::{Position, Record, SeriesTable};
+
+use crate::error::{OpenError, ReadError};
+use crate::reader::{Decoded, JournalGap, Numbers};
+
+/// What is met on the way through the journal.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A segment begins: its file, and its bytes.
+    Segment(&'a Path, u64),
+    /// A record.
+    Record(Position, Record),
+    /// Damage, or a record that can't be understood (then its own position, and nothing is damaged on the disk).
+    Gap(JournalGap),
+}
+
+/// A journal that is looked at.
+pub struct Inspection {
+    readers: Readers,
+}
+
+impl Inspection {
+    /// Lists what is in a journal's folder.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it can't be listed.
+    pub fn open(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self, OpenError> {
+        Ok(Self { readers: seglog::inspect(storage, dir)? })
+    }
+
+    /// Segments, and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        let segments = self.readers.segments();
+        (segments.len(), segments.iter().map(|segment| segment.2).sum())
+    }
+
+    /// The damaged places that [`Inspection::walk`] has met.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.readers.damage()
+    }
+
+    /// Copies a damaged place to quarantine; `None` where a copy is there already, or can't be made.
+    pub fn quarantine(&self, damage: &Damage) -> Option<PathBuf> {
+        self.readers.quarantine(damage)
+    }
+
+    /// Every record and all damage. Returns the bytes at the end that are no record: being written, or the last of a
+    /// writer that died.
+    ///
+    /// # Errors
+    /// [`ReadError`] when a segment can't be opened.
+    pub fn walk(&self, visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>) -> Result<u64, ReadError> {
+        let segments = self.readers.segments();
+        let mut begun = 0;
+        let mut reader = self.readers.reader(self.readers.first().max(1));
+        let mut numbers = Numbers { table: SeriesTable::new(usize::MAX), segment: 0, known: HashMap::new() };
+        loop {
+            let entry = reader.next()?;
+            let segment = entry.as_ref().map_or(u64::MAX, |entry| entry.segment_first);
+            while let Some(next) = segments.get(begun).filter(|next| next.1 <= segment) {
+                begun += 1;
+                if visit(Found::Segment(&next.0, next.2)).is_break() {
+                    return Ok(0);
+                }
+            }
+            let decoded = entry
+                .map(|entry| Decoded::of(entry.number, entry.segment_first, entry.payload, &mut numbers));
+            for gap in reader.take_gaps() {
+                // A segment that the agent has freed meanwhile is gone, not damaged.
+                let freed = self.readers.freed(gap.first);
+                let gap = JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings: None };
+                if !freed && visit(Found::Gap(gap)).is_break() {
+                    return Ok(0);
+                }
+            }
+            let Some(decoded) = decoded else { return Ok(reader.torn_bytes()) };
+            let position = decoded.position;
+            let flow = visit(match decoded.record {
+                Ok(record) => Found::Record(position, record),
+                Err(readings) => {
+                    Found::Gap(JournalGap { first: position, last: position, bytes: decoded.bytes, readings })
+                }
+            });
+            if flow.is_break() {
+                return Ok(0);
+            }
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Looking at a spool without opening it: nothing is locked, written or repaired, so that commands can look at the spool
+//! of a running agent and at a copied folder. What was there when [`Inspection::open`] listed it is seen; what the agent
+//! frees meanwhile is passed over.
+//!
+//! [`Inspection::walk`] gives every record with its payload, and all damage; [`Inspection::summary`] reads the segments'
+//! heads where those are kept, a small part of the bytes. A batch's name and fate stand further on in the log than the
+//! batch (a rename, a loss, an ack in the cursor): the summary knows them, so it comes first.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use seglog::{Cell, Damage, Gap, Readers, Storage};
+use telemetry::{BatchKey, Counts, Epoch, Position, SeriesDef, SeriesTable};
+use wire::{Checksum, RangeSet};
+
+use crate::cursor::Cursor;
+use crate::heads::{self, HeadRecord};
+use crate::record::{Head, Record};
+use crate::recover::Replay;
+use crate::writer::loss_of;
+
+/// Why a folder can't be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It isn't a spool.
+    #[error("{0} is no spool: it has no folder `log`; name the folder `spool` of an agent's data_dir")]
+    NotASpool(PathBuf),
+    /// It can't be listed.
+    #[error(transparent)]
+    List(#[from] seglog::OpenError),
+    /// A segment can't be opened.
+    #[error(transparent)]
+    Read(#[from] seglog::ReadError),
+}
+
+/// How the cursor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CursorState {
+    /// It says what is acknowledged.
+    Fine,
+    /// There is none yet.
+    Missing,
+    /// It can't be used, and why: what was acknowledged lately isn't known here.
+    Unusable(String),
+}
+
+/// A batch, as its record says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchRecord<'a> {
+    /// The record's number in the log.
+    pub record: u64,
+    /// The first number of its segment.
+    pub segment: u64,
+    /// The name it was cut under; [`Summary::name`] knows the present one.
+    pub key: BatchKey,
+    /// Which part of its cut, from 1.
+    pub part: u64,
+    /// How many parts the cut has.
+    pub parts: u64,
+    /// The journal positions it was made from.
+    pub positions: (Position, Position),
+    /// Earliest and latest event time, nanoseconds since the epoch.
+    pub times: (i64, i64),
+    /// Rows in it.
+    pub rows: u64,
+    /// Readings by cause.
+    pub counts: Counts,
+    /// Of payload and series.
+    pub checksum: Checksum,
+    /// Series numbers in it.
+    pub series: Vec<u32>,
+    /// Bytes of the payload.
+    pub bytes: u64,
+    /// Definitions that stand with it (`wire::definitions`).
+    pub definitions: &'a [u8],
+    /// The payload; empty where only heads are read.
+    pub payload: &'a [u8],
+}
+
+impl<'a> BatchRecord<'a> {
+    fn new(at: (u64, u64), head: Head, bytes: u64, definitions: &'a [u8], payload: &'a [u8]) -> Self {
+        Self {
+            record: at.0,
+            segment: at.1,
+            key: head.key,
+            part: head.part,
+            parts: head.parts,
+            positions: (head.first_position, head.last_position),
+            times: (head.t0, head.t1),
+            rows: head.rows,
+            counts: head.counts,
+            checksum: head.checksum,
+            series: head.series,
+            bytes,
+            definitions,
+            payload,
+        }
+    }
+}
+
+/// A loss that stands for a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossRecord {
+    /// The name of the batch that was dropped.
+    pub key: BatchKey,
+    /// What it spanned.
+    pub times: (i64, i64),
+    /// What was in it, with what became of it.
+    pub counts: Counts,
+}
+
+/// What is met on the way through the log, in order.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A segment begins: its file, and its bytes.
+    Segment(&'a Path, u64),
+    /// A batch.
+    Batch(BatchRecord<'a>),
+    /// A loss.
+    Loss(LossRecord),
+    /// Batches got other names.
+    Relabel,
+    /// A record that is intact and can't be understood, and why.
+    Unknown(u64, String),
+    /// Records that are damaged.
+    Damaged(Gap),
+}
+
+/// What became of a batch, as far as the disk knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Waits for an acknowledgement.
+    Waiting,
+    /// The collector has it; its segment isn't freed yet.
+    Acked,
+    /// A loss stands for it.
+    Lost,
+    /// The rest of its cut is missing, so that it was never offered: the journal has its rows.
+    Unfinished,
+}
+
+/// What must be known before a batch's name and fate are.
+#[derive(Debug, Default)]
+pub struct Summary {
+    moves: HashMap<u64, BatchKey>,
+    lost: HashSet<BatchKey>,
+    done: HashMap<Epoch, RangeSet>,
+    unfinished: HashSet<u64>,
+    /// What series numbers mean.
+    pub series: HashMap<u32, Arc<SeriesDef>>,
+}
+
+impl Summary {
+    /// The present name of a batch.
+    pub fn name(&self, batch: &BatchRecord<'_>) -> BatchKey {
+        self.moves.get(&batch.record).copied().unwrap_or(batch.key)
+    }
+
+    /// What became of it.
+    pub fn fate(&self, batch: &BatchRecord<'_>) -> Fate {
+        let name = self.name(batch);
+        if self.unfinished.contains(&batch.record) {
+            Fate::Unfinished
+        } else if self.acked(name) {
+            Fate::Acked
+        } else if self.lost.contains(&name) {
+            Fate::Lost
+        } else {
+            Fate::Waiting
+        }
+    }
+
+    /// Whether the cursor says that a name needs no further care.
+    pub fn acked(&self, name: BatchKey) -> bool {
+        self.done.get(&name.epoch).is_some_and(|done| done.contains(name.seq))
+    }
+
+    fn define(&mut self, definitions: &[u8]) {
+        for (number, def) in wire::definitions::decode(definitions).unwrap_or_default() {
+            self.series.entry(number).or_insert_with(|| Arc::new(def));
+        }
+    }
+}
+
+/// A spool that is looked at.
+pub struct Inspection {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    readers: Readers,
+    cursor: Option<Cursor>,
+    state: CursorState,
+}
+
+impl Inspection {
+    /// Lists what is in a spool's folder.
+    ///
+    /// # Errors
+    /// [`InspectError`] when it is none, or can't be listed.
+    pub fn open(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self, InspectError> {
+        let log = dir.join("log");
+        if storage.list(&log).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            return Err(InspectError::NotASpool(dir.to_owned()));
+        }
+        let (cursor, state) = match Cell::peek(&*storage, &dir.join("cursor")) {
+            Ok((Some(bytes), _)) => match Cursor::decode(&bytes) {
+                Ok(cursor) => (Some(cursor), CursorState::Fine),
+                Err(error) => (None, CursorState::Unusable(error.to_string())),
+            },
+            Ok((None, false)) => (None, CursorState::Missing),
+            Ok((None, true)) => (None, CursorState::Unusable("its bytes are damaged".into())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, CursorState::Missing),
+            Err(error) => (None, CursorState::Unusable(error.to_string())),
+        };
+        // Listed after the cursor was read: what the cursor calls done may then be gone, never the reverse.
+        let readers = seglog::inspect(Arc::clone(&storage), &log)?;
+        Ok(Self { storage, dir: dir.to_owned(), readers, cursor, state })
+    }
+
+    /// How the cursor is.
+    pub fn cursor(&self) -> &CursorState {
+        &self.state
+    }
+
+    /// Each numbering that the cursor knows, oldest first: its id, and what is acknowledged of it.
+    pub fn epochs(&self) -> impl Iterator<Item = (Epoch, &RangeSet)> {
+        self.cursor.iter().flat_map(|cursor| &cursor.epochs).map(|epoch| (epoch.id, &epoch.done))
+    }
+
+    /// Segments, and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        let segments = self.readers.segments();
+        (segments.len(), segments.iter().map(|segment| segment.2).sum())
+    }
+
+    /// The damaged places that [`Inspection::walk`] has met.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.readers.damage()
+    }
+
+    /// Copies a damaged place to quarantine; `None` where a copy is there already, or can't be made.
+    pub fn quarantine(&self, damage: &Damage) -> Option<PathBuf> {
+        self.readers.quarantine(damage)
+    }
+
+    /// Files in the quarantines: of damaged places, and of batches that the collector refused.
+    pub fn quarantined(&self) -> usize {
+        let count = |dir: PathBuf| self.storage.list(&dir).map_or(0, |names| names.len());
+        count(self.dir.join("log/quarantine")) + count(self.dir.join("quarantine")) / 2
+    }
+
+    /// Names, fates and series, from the heads where they are kept.
+    ///
+    /// # Errors
+    /// [`InspectError::Read`].
+    pub fn summary(&self) -> Result<Summary, InspectError> {
+        let mut summary = Summary::default();
+        for epoch in self.cursor.iter().flat_map(|cursor| &cursor.epochs) {
+            summary.done.insert(epoch.id, epoch.done.clone());
+        }
+        // Parts of a cut whose last one hasn't come: without it none counts.
+        let mut parts: Vec<u64> = Vec::new();
+        let mut lost: Vec<BatchKey> = Vec::new();
+        let mut moves: Vec<(u64, BatchKey)> = Vec::new();
+        let mut visit = |at: (u64, u64), record: Record<'_>| match record {
+            Record::Batch { head, definitions, .. } => {
+                summary.define(definitions);
+                if head.part == 1 {
+                    summary.unfinished.extend(parts.drain(..));
+                }
+                parts.push(at.0);
+                if head.part == head.parts {
+                    parts.clear();
+                }
+            }
+            Record::Relabel { epoch, moves: new } => {
+                summary.unfinished.extend(parts.drain(..));
+                moves.extend(new.into_iter().map(|(record, seq)| (record, BatchKey { epoch, seq })));
+            }
+            Record::Loss(loss) => {
+                summary.unfinished.extend(parts.drain(..));
+                lost.push(loss.key);
+            }
+        };
+        let segments = self.readers.segments();
+        for (at, segment) in segments.iter().enumerate() {
+            let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
+            if let Some(records) = self.heads(segment) {
+                for record in &records {
+                    if let Ok(decoded) = Record::decode(&record.bytes) {
+                        visit((record.number, segment.1), decoded);
+                    }
+                }
+                continue;
+            }
+            let mut reader = self.readers.reader(segment.1);
+            while let Some(entry) = reader.next()? {
+                if entry.number >= until {
+                    break;
+                }
+                if let Ok(decoded) = Record::decode(entry.payload) {
+                    visit((entry.number, segment.1), decoded);
+                }
+            }
+        }
+        summary.unfinished.extend(parts);
+        summary.moves.extend(moves);
+        summary.lost.extend(lost);
+        Ok(summary)
+    }
+
+    /// The losses that opening would find, and then tell the collector: holes in the numbering that damage left.
+    /// `whole` reads every segment even where its heads are kept: damage behind those shows to opening only once a batch
+    /// is sent.
+    pub fn losses(&self, whole: bool) -> Vec<LossRecord> {
+        let table = SeriesTable::new(usize::MAX);
+        let mut replay = Replay::new(self.cursor.as_ref(), &table);
+        let segments = self.readers.segments();
+        for (at, segment) in segments.iter().enumerate() {
+            let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
+            let kept = if whole { None } else { self.heads(segment) };
+            match kept {
+                Some(records) => records.into_iter().for_each(|record| replay.head(record)),
+                None => drop(replay.segment(&self.readers, segment.1, until)),
+            }
+        }
+        let (state, ..) = replay.finish(self.cursor.as_ref());
+        let fresh = state.entries().filter(|(_, entry)| entry.record == 0);
+        fresh
+            .filter_map(|(order, entry)| loss_of(&state, order, entry))
+            .map(|loss| LossRecord { key: loss.key, times: (loss.t0, loss.t1), counts: loss.counts })
+            .collect()
+    }
+
+    /// Every record without its payload, from the heads where they are kept.
+    ///
+    /// # Errors
+    /// [`InspectError::Read`].
+    pub fn list(&self, visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>) -> Result<(), InspectError> {
+        let segments = self.readers.segments();
+        for (at, segment) in segments.iter().enumerate() {
+            if visit(Found::Segment(&segment.0, segment.2)).is_break() {
+                return Ok(());
+            }
+            let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
+            let ended = match self.heads(segment) {
+                Some(records) => records.iter().any(|record| {
+                    let at = (record.number, segment.1);
+                    visit(found(at, &record.bytes, Some(record.payload))).is_break()
+                }),
+                None => self.read(segment.1, until, visit)?.is_break(),
+            };
+            if ended {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Every record, every byte, all damage. Returns the bytes at the end that are no record: being written, or the
+    /// last of a writer that died.
+    ///
+    /// # Errors
+    /// [`InspectError::Read`].
+    pub fn walk(&self, visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>) -> Result<u64, InspectError> {
+        let segments = self.readers.segments();
+        let mut begun = 0;
+        let mut reader = self.readers.reader(self.readers.first().max(1));
+        loop {
+            let entry = reader.next()?;
+            let (number, segment) =
+                entry.as_ref().map_or((u64::MAX, u64::MAX), |e| (e.number, e.segment_first));
+            while let Some(next) = segments.get(begun).filter(|next| next.1 <= segment) {
+                begun += 1;
+                if visit(Found::Segment(&next.0, next.2)).is_break() {
+                    return Ok(0);
+                }
+            }
+            let flow = entry.map(|entry| visit(found((number, segment), entry.payload, None)));
+            for gap in reader.take_gaps() {
+                // A segment that the agent has freed meanwhile is gone, not damaged.
+                if !self.readers.freed(gap.first) && visit(Found::Damaged(gap)).is_break() {
+                    return Ok(0);
+                }
+            }
+            match flow {
+                Some(ControlFlow::Continue(())) => {}
+                Some(ControlFlow::Break(())) => return Ok(0),
+                None => return Ok(reader.torn_bytes()),
+            }
+        }
+    }
+
+    fn heads(&self, segment: &(PathBuf, u64, u64)) -> Option<Vec<HeadRecord>> {
+        heads::look(&*self.storage, &self.dir.join("heads"), segment)
+    }
+
+    fn read(
+        &self,
+        first: u64,
+        until: u64,
+        visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, InspectError> {
+        let mut reader = self.readers.reader(first);
+        while let Some(entry) = reader.next()?.filter(|entry| entry.number < until) {
+            if visit(found((entry.number, first), entry.payload, None)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// A record's bytes, with the length of the payload where that was left out.
+fn found(at: (u64, u64), bytes: &[u8], without: Option<u64>) -> Found<'_> {
+    match Record::decode(bytes) {
+        Ok(Record::Batch { head, definitions, payload }) => {
+            let bytes = without.unwrap_or(payload.len() as u64);
+            Found::Batch(BatchRecord::new(at, head, bytes, definitions, payload))
+        }
+        Ok(Record::Loss(loss)) => {
+            Found::Loss(LossRecord { key: loss.key, times: (loss.t0, loss.t1), counts: loss.counts })
+        }
+        Ok(Record::Relabel { .. }) => Found::Relabel,
+        Err(error) => Found::Unknown(at.0, error.to_string()),
+    }
+}

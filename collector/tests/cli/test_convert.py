@@ -1,0 +1,126 @@
+"""`telemetryx convert`: NDJSON of an agent's spool as Parquet, value for value."""
+
+import io
+import json
+import math
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from telemetryx.cli import convert
+from telemetryx.cli.errors import CliError
+
+#: Values at which a reader that isn't exact shows.
+HARD = [0.1 + 0.2, 5e-324, 2.2250738585072011e-308, 1.7976931348623157e308, 1e22, 9007199254740993.0]
+
+
+def sample(value: float | str, at: int = 1_700_000_000_123_456_789) -> dict[str, Any]:
+    """Give a sample's line."""
+    labels = {"device": "pump 7", "site": 'a"b'}
+    return {
+        "kind": "sample", "time_ns": at, "name": "temperature", "labels": labels, "unit": "Cel", "value": value, "flags": 1,
+    }  # fmt: skip
+
+
+def write(path: Path, lines: list[dict[str, Any]]) -> Path:
+    """Write NDJSON."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def bits(values: list[float]) -> list[bytes]:
+    """Give floats as their bytes, so that -0.0 and 0.0 differ."""
+    return [struct.pack("<d", value) for value in values]
+
+
+def test_samples_come_out_as_they_were_to_the_bit(tmp_path: Path) -> None:
+    """Hard values and two thousand random bit patterns, with times to the nanosecond and labels."""
+    noise = random.Random(3)
+    patterns = [struct.unpack("<d", noise.randbytes(8))[0] for _ in range(2_000)]
+    values = [-0.0, *HARD, *(value for value in patterns if math.isfinite(value))]
+    source = write(
+        tmp_path / "x.ndjson",
+        [sample(value, 1_700_000_000_000_000_000 + at) for at, value in enumerate(values)],
+    )
+    convert.run(str(source), tmp_path / "out", force=False)
+    frame = pl.read_parquet(tmp_path / "out/samples.parquet")
+    assert frame.columns == ["time", "name", "site", "device", "labels", "unit", "value", "flags"]
+    assert bits(frame["value"].to_list()) == bits(values)
+    assert frame["time"].cast(pl.Int64).to_list() == [
+        1_700_000_000_000_000_000 + at for at in range(len(values))
+    ]
+    row = frame.row(0, named=True)
+    assert (row["name"], row["site"], row["device"], row["unit"], row["flags"]) == (
+        "temperature",
+        'a"b',
+        "pump 7",
+        "Cel",
+        1,
+    )
+    assert json.loads(row["labels"]) == {"device": "pump 7", "site": 'a"b'}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["samples.parquet"]
+
+
+def test_what_json_cannot_say_comes_as_text_and_becomes_a_number_again(tmp_path: Path) -> None:
+    """NaN and both infinities."""
+    source = write(tmp_path / "x.ndjson", [sample("NaN"), sample("Infinity"), sample("-Infinity")])
+    convert.run(str(source), tmp_path, force=False)
+    nan, up, down = pl.read_parquet(tmp_path / "samples.parquet")["value"].to_list()
+    assert math.isnan(nan)
+    assert (up, down) == (math.inf, -math.inf)
+
+
+def test_windows_and_events_get_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All fields, from standard input."""
+    window = {
+        "kind": "window", "start_ns": 10, "length_ns": 60_000_000_000, "name": "t", "labels": {}, "unit": "", "count": 2, "sum": 3.5,
+        "min": 1.0, "max": 2.5, "first": {"time_ns": 11, "value": 1.0}, "last": {"time_ns": 12, "value": "Infinity"},
+        "bins": {"positive": [[1, 2]], "negative": [], "zero": 0},
+    }  # fmt: skip
+    event = {
+        "kind": "event", "time_ns": 7, "source": "app", "severity": "warn", "body": 'say "hi"\nthere', "attributes": {"n": 3, "t": "x"},
+    }  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in (window, event))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    convert.run("-", tmp_path, force=False)
+    row = pl.read_parquet(tmp_path / "windows.parquet").row(0, named=True)
+    assert (row["count"], row["sum"], row["min"], row["max"], row["first"], row["last"]) == (
+        2,
+        3.5,
+        1.0,
+        2.5,
+        1.0,
+        math.inf,
+    )
+    assert row["length"].total_seconds() == 60
+    assert json.loads(row["bins"]) == window["bins"]
+    row = pl.read_parquet(tmp_path / "events.parquet").row(0, named=True)
+    assert (row["source"], row["severity"], row["body"]) == ("app", "warn", event["body"])
+    assert json.loads(row["attributes"]) == {"n": 3, "t": "x"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.parquet", "windows.parquet"]
+
+
+def test_files_that_are_there_stay_unless_forced(tmp_path: Path) -> None:
+    """The second run is refused and changes nothing; with force it replaces."""
+    source = write(tmp_path / "x.ndjson", [sample(1.0)])
+    convert.run(str(source), tmp_path, force=False)
+    write(source, [sample(2.0)])
+    with pytest.raises(CliError, match="overwritten"):
+        convert.run(str(source), tmp_path, force=False)
+    assert pl.read_parquet(tmp_path / "samples.parquet")["value"].to_list() == [1.0]
+    convert.run(str(source), tmp_path, force=True)
+    assert pl.read_parquet(tmp_path / "samples.parquet")["value"].to_list() == [2.0]
+
+
+@pytest.mark.parametrize("content", ["", "no json\n", '{"kind":"sample","time_ns":"soon"}\n'])
+def test_what_is_no_export_is_refused_and_leaves_no_file(tmp_path: Path, content: str) -> None:
+    """Empty, not JSON, or of another shape."""
+    source = tmp_path / "x.ndjson"
+    source.write_text(content)
+    with pytest.raises(CliError):
+        convert.run(str(source), tmp_path / "out", force=False)
+    assert list((tmp_path / "out").iterdir()) == []
