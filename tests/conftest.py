@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Stack, beside
+from tests.harness import Stack, beside, small_disk
 
 
 @pytest.fixture
@@ -16,6 +16,13 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield stack
     finally:
         stack.close()
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of its own with room for 96 MiB."""
+    with small_disk.mounted(tmp_path / "disk") as folder:
+        yield folder
 
 
 @pytest.hookimpl(wrapper=True)

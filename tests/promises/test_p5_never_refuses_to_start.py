@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import socket
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import pytest
 
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.ledger import ledger, sums
+from tests.harness.small_disk import fill
 
 SECOND = 1_000_000_000
 #: Small segments, so that one of several can be damaged.
@@ -282,38 +282,6 @@ def write_tcp(agent: Agent) -> bool:
         link.sendall(b"ACK\nnew v=1\n")
         with link.makefile("rb") as answers:
             return answers.readline().startswith(b"OK")
-
-
-@pytest.fixture(name="small_disk")
-def _small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of its own with room for 96 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96m", "telemetryx-test", str(folder)],
-        capture_output=True,
-        check=False,
-        timeout=30,
-    )
-    if mounted.returncode:
-        pytest.skip("this test may not mount a file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=30)
-
-
-def fill(folder: Path) -> Path:
-    """Take all the room that is left."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                pass
-    return ballast
 
 
 def test_it_starts_on_a_full_disk_sends_what_it_has_and_takes_readings_when_there_is_room(

@@ -39,7 +39,11 @@ fn ask(data_dir: &Path, request: &str) -> Result<BufReader<UnixStream>, ClientEr
     Ok(BufReader::new(stream))
 }
 
-fn ask_once(data_dir: &Path, request: &str) -> Result<Value, ClientError> {
+/// One request, one answer.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn ask_once(data_dir: &Path, request: &str) -> Result<Value, ClientError> {
     let mut answer = ask(data_dir, request)?;
     answer.get_ref().set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut line = String::new();
@@ -183,7 +187,7 @@ pub fn tap(data_dir: &Path, json: bool, count: Option<u64>) -> Result<(), Client
 }
 
 /// A JSON string without what could steer a terminal.
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
         Value::Null => String::new(),
@@ -202,7 +206,8 @@ fn size(value: &Value) -> String {
     format!("{bytes:.1} GiB")
 }
 
-fn span(seconds: u64) -> String {
+/// A span in its two largest units.
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),

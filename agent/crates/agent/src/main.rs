@@ -1,8 +1,9 @@
-//! The agent binary: four commands a person uses every day, and what keeps its documents true.
+//! The agent binary: the commands a person uses, and what keeps its documents true.
 
 mod client;
 mod config;
 mod control;
+mod doctor;
 mod human;
 mod identity;
 mod inputs_table;
@@ -14,6 +15,7 @@ mod run;
 mod spool_commands;
 mod status;
 mod tap;
+mod top;
 mod units;
 
 use std::io::Write;
@@ -36,6 +38,7 @@ Examples:
   telemetryx-agent run --config /etc/telemetryx/agent.toml
   telemetryx-agent status --json | jq .spool.batches
   telemetryx-agent tap | grep temperature
+  telemetryx-agent doctor
 
 With --json an error is JSON too, on standard error.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration can't be used, 4 no agent is running there."
@@ -79,6 +82,23 @@ enum Command {
         #[arg(long, short = 'n')]
         count: Option<u64>,
     },
+    /// Watch the running agent live: rates, fill, backlog, link, refusals.
+    #[command(after_help = top::EXAMPLES)]
+    Top {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        args: top::Args,
+    },
+    /// Find out what is wrong: config, disk, clock, link, certificates, inputs, limits; each with what to do.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor {
+        #[command(flatten)]
+        at: At,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Look into the spool, verify it, settle damage, take readings out of it.
     #[command(subcommand)]
     Spool(spool_commands::SpoolCommand),
@@ -99,9 +119,12 @@ impl Command {
     /// Whether answers, errors too, are for a program.
     fn json(&self) -> bool {
         match self {
-            Self::Check { json, .. } | Self::Status { json, .. } | Self::Tap { json, .. } => *json,
+            Self::Check { json, .. }
+            | Self::Status { json, .. }
+            | Self::Tap { json, .. }
+            | Self::Doctor { json, .. } => *json,
             Self::Spool(command) => command.json(),
-            Self::Run(_) | Self::Config { .. } | Self::HashPassword => false,
+            Self::Run(_) | Self::Top { .. } | Self::Config { .. } | Self::HashPassword => false,
         }
     }
 }
@@ -153,6 +176,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let config = Config::load(&at.config)?;
             client::tap(&config.agent.data_dir, json, count)?;
         }
+        Command::Top { at, args } => {
+            let config = Config::load(&at.config)?;
+            top::run(&args, &config.agent.data_dir)?;
+        }
+        Command::Doctor { at, json } => return doctor::run(&at.config, json),
         Command::Spool(command) => return spool_commands::run(command),
         Command::Config { reference, schema } => {
             let text = match (reference, schema) {

@@ -19,6 +19,8 @@ pub struct Status {
     pub agent: String,
     /// The software's version.
     pub version: &'static str,
+    /// Its process.
+    pub pid: u32,
     /// Nanoseconds since the epoch.
     pub now_ns: i64,
     /// Seconds since the start.
@@ -167,6 +169,7 @@ impl Reporter {
         Status {
             agent: self.agent.clone(),
             version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
             now_ns: now.wall,
             uptime_s: now.mono.saturating_sub(self.started_mono) / 1_000_000_000,
             clock_set: crate::identity::clock_is_set(now.wall),

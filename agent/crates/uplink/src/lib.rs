@@ -8,6 +8,7 @@
 
 mod backoff;
 mod bucket;
+pub mod certificate;
 mod config;
 mod credit;
 mod drain;
@@ -19,6 +20,7 @@ mod hours;
 mod lanes;
 mod network;
 mod pace;
+pub mod probe;
 mod pump;
 mod retry_info;
 mod session;

@@ -273,6 +273,7 @@ impl Session {
             wall_ns: self.host.wall(),
             mono_ns: self.host.mono(),
             labels: self.identity.labels.iter().cloned().collect(),
+            probe: false,
         }
     }
 

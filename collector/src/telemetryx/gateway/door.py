@@ -25,6 +25,7 @@ from telemetryx.gateway.status import StatusBoard
 from telemetryx.gateway.transport import LinkBroken, Transport
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.interface import Store
+from telemetryx.wire._pb2 import link_pb2 as pb
 
 log = structlog.get_logger(__name__)
 
@@ -143,6 +144,9 @@ class Door:
             return
         if not admits(hello.agent):
             raise TurnedAway("agent", f"this token isn't for agent {hello.agent!r}")
+        if hello.probe:
+            await self._answer_probe(link, hello)
+            return
         if wait_s := self._admission.wait_s(hello.agent):
             raise TurnedAway(
                 "turn", f"many agents connect at once: it is your turn in {wait_s:.1f} s", int(wait_s * 1000)
@@ -167,6 +171,15 @@ class Door:
             raise self._unwritable(error) from error
         finally:
             await asyncio.shield(self._ended(opened, hello.agent, reason))
+
+    async def _answer_probe(self, link: Transport, hello: pb.Hello) -> None:
+        """Greet whoever only tries the way here: no session is opened, nothing is logged or counted for the agent."""
+        try:
+            await session.Session(self._world, link, hello.agent).greet(hello)
+        except LinkBroken:
+            pass
+        except StoreError as error:
+            raise self._unwritable(error) from error
 
     def _unwritable(self, error: StoreError) -> TurnedAway:
         after_ms = max(self._world.ingest.retry_after_ms(), RETRY_MS)

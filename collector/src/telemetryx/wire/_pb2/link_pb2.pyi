@@ -194,6 +194,7 @@ class Hello(_message.Message):
     WALL_NS_FIELD_NUMBER: _builtins.int
     MONO_NS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
     wire: _builtins.int
     """version of this protocol: 1"""
     agent: _builtins.str
@@ -210,6 +211,8 @@ class Hello(_message.Message):
     """its clock at sending, for the skew"""
     mono_ns: _builtins.int
     """nanoseconds since its boot"""
+    probe: _builtins.bool
+    """only wants the greeting: no session is opened or logged"""
     @_builtins.property
     def unacked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
         """what it still holds, oldest first, at most 10,000"""
@@ -231,10 +234,11 @@ class Hello(_message.Message):
         wall_ns: _builtins.int = ...,
         mono_ns: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "epoch", b"epoch", "labels", b"labels", "mono_ns", b"mono_ns", "next_seq", b"next_seq", "unacked", b"unacked", "version", b"version", "wall_ns", b"wall_ns", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "epoch", b"epoch", "labels", b"labels", "mono_ns", b"mono_ns", "next_seq", b"next_seq", "probe", b"probe", "unacked", b"unacked", "version", b"version", "wall_ns", b"wall_ns", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

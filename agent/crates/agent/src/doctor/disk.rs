@@ -1,0 +1,253 @@
+//! The data folder and the disk under it: may the agent write there, is there room, how long does an fsync take.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::StatVfsMountFlags;
+
+use super::{Finding, ok, problem, warning};
+use crate::config::Config;
+use crate::human::size;
+
+const FSYNCS: usize = 20;
+/// What one write of the test is: about a small group commit.
+const BYTES: usize = 4096;
+/// Acknowledgements wait for an fsync: beyond these a sender notices.
+const SLOW: Duration = Duration::from_millis(50);
+const VERY_SLOW: Duration = Duration::from_millis(500);
+
+/// All checks of the disk.
+pub fn examine(config: &Config) -> Vec<Finding> {
+    let data = &config.agent.data_dir;
+    let metadata = match fs::metadata(data) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        Ok(_) => {
+            let found = format!("{} is no folder", data.display());
+            return vec![problem("data_dir", found, "set agent.data_dir to a folder")];
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return vec![missing(data)],
+        Err(error) => {
+            let found = format!("{} can't be looked at: {error}", data.display());
+            return vec![problem("data_dir", found, "set agent.data_dir to a folder that this user may use")];
+        }
+    };
+    let mut findings = vec![owner(data, &metadata)];
+    if read_only(data) {
+        findings.push(problem(
+            "disk",
+            format!("the file system of {} is read-only", data.display()),
+            "look into the kernel's log for disk errors (dmesg), check the disk, and mount it writable again",
+        ));
+        return findings;
+    }
+    findings.push(room(config));
+    findings.push(match time_fsyncs(data) {
+        Ok((median, longest)) => judge_fsync(median, longest),
+        Err(error) => unwritable(data, &error),
+    });
+    findings
+}
+
+fn missing(data: &Path) -> Finding {
+    let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new("/"));
+    // Root may write anywhere, and a container may have made it read-only all the same: the try decides.
+    match tempfile_in(above) {
+        Ok(()) => ok("data_dir", format!("{} isn't there yet: the agent makes it", data.display())),
+        Err(error) => problem(
+            "data_dir",
+            format!("{} isn't there, and {} can't be written: {error}", data.display(), above.display()),
+            format!("make it, and give it to the agent's user: install -d -m 700 -o USER {}", data.display()),
+        ),
+    }
+}
+
+fn owner(data: &Path, metadata: &fs::Metadata) -> Finding {
+    let (mode, uid) = (metadata.permissions().mode() & 0o777, metadata.uid());
+    let us = rustix::process::geteuid().as_raw();
+    let found = format!("{} belongs to user {uid}, mode {mode:o}", data.display());
+    if uid != us && us != 0 {
+        let remedy = format!(
+            "run this command, and the agent, as user {uid}, or give the folder to user {us}: chown -R {us} {}",
+            data.display()
+        );
+        return warning("data_dir", found, remedy);
+    }
+    if us == 0 && uid != 0 {
+        return warning(
+            "data_dir",
+            format!("{found}; this command runs as root, which may do what the agent may not"),
+            format!(
+                "run it as the agent's user: setpriv --reuid {uid} --clear-groups telemetryx-agent doctor"
+            ),
+        );
+    }
+    if mode & 0o077 != 0 {
+        return warning(
+            "data_dir",
+            format!("{found}: others on this host may read the readings"),
+            format!("chmod 700 {}", data.display()),
+        );
+    }
+    ok("data_dir", found)
+}
+
+fn read_only(data: &Path) -> bool {
+    rustix::fs::statvfs(data).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// What is free, against what the caps still allow to be taken.
+fn room(config: &Config) -> Finding {
+    let data = &config.agent.data_dir;
+    let stat = match rustix::fs::statvfs(data) {
+        Ok(stat) => stat,
+        Err(error) => {
+            return warning(
+                "disk",
+                format!("how much is free can't be told: {error}"),
+                "check the file system",
+            );
+        }
+    };
+    let free = stat.f_bavail * stat.f_frsize;
+    let used = |name: &str| folder_bytes(&data.join(name));
+    let wanted = |cap: u64, used: u64| cap.saturating_sub(used);
+    let wants =
+        wanted(config.journal.max_bytes.0, used("journal")) + wanted(config.spool.max_bytes.0, used("spool"));
+    judge_room(free, wants, config.spool.min_free.0)
+}
+
+fn judge_room(free: u64, wants: u64, min_free: u64) -> Finding {
+    let remedy = "free some space, or lower spool.max_bytes and journal.max_bytes";
+    if free < min_free {
+        let found = format!(
+            "{} free, below spool.min_free {}: nothing is spooled, inputs push back once the journal is full",
+            size(free),
+            size(min_free)
+        );
+        return problem("disk", found, remedy);
+    }
+    if free - min_free < wants {
+        let found = format!(
+            "{} free; the caps of journal and spool allow {} more: in a long outage the disk is full before the caps are reached",
+            size(free),
+            size(wants)
+        );
+        return warning("disk", found, remedy);
+    }
+    ok("disk", format!("{} free, enough for the caps of journal and spool", size(free)))
+}
+
+/// Bytes of the files in a folder and those below it.
+fn folder_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(bytes).sum()
+}
+
+/// Median and longest of a few fsyncs, each of one small write.
+fn time_fsyncs(dir: &Path) -> std::io::Result<(Duration, Duration)> {
+    let path = dir.join(format!(".doctor-{}", std::process::id()));
+    let measured = File::create_new(&path).and_then(|file| {
+        let mut times = Vec::with_capacity(FSYNCS);
+        for at in 0..FSYNCS {
+            file.write_all_at(&[0x5a; BYTES], (at * BYTES) as u64)?;
+            let begun = Instant::now();
+            file.sync_data()?;
+            times.push(begun.elapsed());
+        }
+        times.sort_unstable();
+        Ok((times[FSYNCS / 2], times[FSYNCS - 1]))
+    });
+    let removed = fs::remove_file(&path);
+    let measured = measured?;
+    removed.map(|()| measured)
+}
+
+fn tempfile_in(dir: &Path) -> std::io::Result<()> {
+    let path = dir.join(format!(".doctor-{}", std::process::id()));
+    File::create_new(&path)?.write_all(b"x")?;
+    fs::remove_file(&path)
+}
+
+fn judge_fsync(median: Duration, longest: Duration) -> Finding {
+    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+    let found = format!("{FSYNCS} fsyncs took {} at the median, {} at most", ms(median), ms(longest));
+    if median >= VERY_SLOW || median >= SLOW {
+        return warning(
+            "fsync",
+            format!("{found}: every acknowledgement waits for one"),
+            "set journal.linger to 20ms or more, so that each fsync serves many; check the disk (smartctl) and what else writes to it",
+        );
+    }
+    if longest >= VERY_SLOW {
+        return warning(
+            "fsync",
+            found,
+            "something else on this disk holds it up now and then: see iotop, or check it (smartctl)",
+        );
+    }
+    ok("fsync", found)
+}
+
+fn unwritable(data: &Path, error: &std::io::Error) -> Finding {
+    let found = format!("{} can't be written: {error}", data.display());
+    if seglog::is_full(error) {
+        return problem(
+            "fsync",
+            found,
+            "free some space: the agent goes on, but takes nothing until there is room",
+        );
+    }
+    problem(
+        "fsync",
+        found,
+        "give the folder to the agent's user, and check that its disk is sound and mounted writable",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn room_is_judged_by_the_floor_and_by_the_caps() {
+        assert_eq!(judge_room(10 << 30, 5 << 30, 64 << 20).level, Level::Ok);
+        assert_eq!(judge_room(3 << 30, 5 << 30, 64 << 20).level, Level::Warning);
+        assert_eq!(judge_room(10 << 20, 0, 64 << 20).level, Level::Problem);
+    }
+
+    #[test]
+    fn a_disk_is_slow_by_its_median_or_by_its_worst() {
+        let ms = Duration::from_millis;
+        assert_eq!(judge_fsync(ms(2), ms(40)).level, Level::Ok);
+        assert_eq!(judge_fsync(ms(60), ms(70)).level, Level::Warning);
+        assert_eq!(judge_fsync(ms(2), ms(900)).level, Level::Warning);
+    }
+
+    #[test]
+    fn timing_leaves_nothing_behind_and_sees_what_cannot_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (median, longest) = time_fsyncs(folder.path()).unwrap();
+        assert!(median <= longest);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(time_fsyncs(&folder.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_read_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |mode| {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            owner(folder.path(), &fs::metadata(folder.path()).unwrap()).level
+        };
+        assert_eq!((at(0o755), at(0o700)), (Level::Warning, Level::Ok));
+    }
+}

@@ -1,0 +1,139 @@
+//! `telemetryx-agent doctor`: everything that can keep an agent from working, looked at once, each with what to do.
+//!
+//! It changes nothing that lasts: it writes and removes one small file in the data folder to time the disk, and says a hello
+//! to the collector that leaves no trace there. A check that can't be made is a warning, never a reason to stop.
+
+mod clock;
+mod disk;
+mod host;
+mod inputs;
+mod link;
+mod stores;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::client;
+use crate::config::{Config, ConfigError};
+use crate::human::printable;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  telemetryx-agent doctor
+  telemetryx-agent doctor --json | jq '.findings[] | select(.level != \"ok\")'
+
+Run it as the agent's user, so that it may and may not do the same: sudo -u telemetryx telemetryx-agent doctor
+Exit codes: 0 no problem (warnings are none), 1 at least one problem, 2 wrong usage.";
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing to do.
+    Ok,
+    /// It works, and may not for long, or not as well as it could.
+    Warning,
+    /// Something doesn't work.
+    Problem,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How bad it is.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty when nothing is to be done.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+}
+
+/// All is well.
+pub fn ok(check: &'static str, found: impl Into<String>) -> Finding {
+    Finding { check, level: Level::Ok, found: found.into(), remedy: String::new() }
+}
+
+/// It works, but.
+pub fn warning(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { check, level: Level::Warning, found: found.into(), remedy: remedy.into() }
+}
+
+/// It doesn't work.
+pub fn problem(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { check, level: Level::Problem, found: found.into(), remedy: remedy.into() }
+}
+
+/// Runs all checks.
+///
+/// # Errors
+/// When standard output can't be written.
+pub fn run(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let findings = match Config::load(path) {
+        Ok(config) => examine(&config, path)?,
+        Err(error) => unusable(&error),
+    };
+    let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+    let mut out = std::io::stdout().lock();
+    if json {
+        let report = serde_json::json!({"ok": worst != Level::Problem, "file": path, "findings": findings});
+        writeln!(out, "{report}")?;
+    } else {
+        show(&mut out, &findings)?;
+    }
+    Ok(if worst == Level::Problem { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One finding for each thing that is wrong in the file: without it nothing else can be looked at.
+fn unusable(error: &ConfigError) -> Vec<Finding> {
+    let remedy = "mend the file; `telemetryx-agent config --reference` lists every key";
+    match error {
+        ConfigError::Values(all) => all.iter().map(|one| problem("config", one, remedy)).collect(),
+        other => vec![problem("config", other.to_string(), remedy)],
+    }
+}
+
+fn examine(config: &Config, path: &Path) -> anyhow::Result<Vec<Finding>> {
+    let data = &config.agent.data_dir;
+    let mut findings =
+        vec![ok("config", format!("{} is fine (agent {})", path.display(), config.agent.name))];
+    let status = client::ask_once(data, "status").ok();
+    findings.push(host::running(data, status.as_ref()));
+    findings.extend(disk::examine(config));
+    let probe = link::probe(config)?;
+    findings.extend(clock::examine(probe.skew()));
+    findings.extend(link::judge(&probe, &config.uplink, clock::now()));
+    findings.extend(inputs::examine(config, status.as_ref(), clock::now()));
+    let pid = status.as_ref().and_then(|status| status["pid"].as_u64());
+    findings.push(host::limits(config, pid));
+    findings.push(stores::model(config));
+    findings.extend(stores::examine(data));
+    Ok(findings)
+}
+
+fn show(out: &mut impl Write, findings: &[Finding]) -> std::io::Result<()> {
+    for finding in findings {
+        let mark = match finding.level {
+            Level::Ok => "ok      ",
+            Level::Warning => "warning ",
+            Level::Problem => "PROBLEM ",
+        };
+        writeln!(out, "{mark} {:<12} {}", finding.check, printable(&finding.found))?;
+        if !finding.remedy.is_empty() {
+            writeln!(out, "         {:<12} → {}", "", printable(&finding.remedy))?;
+        }
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count() as u64;
+    let (warnings, problems) = (count(Level::Warning), count(Level::Problem));
+    writeln!(
+        out,
+        "\n{}, {}",
+        crate::human::things(problems, "problem"),
+        crate::human::things(warnings, "warning")
+    )
+}

@@ -1,0 +1,133 @@
+//! What the agent keeps: spool and journal, what is in quarantine, whether the model loads.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use spool::inspect::{CursorState, Inspection};
+use telemetry::{Cause, Record, Stamp};
+
+use super::{Finding, ok, problem, warning};
+use crate::config::Config;
+use crate::human::{size, things};
+use crate::models;
+
+/// Spool and journal, quickly: what listing them and reading the heads shows.
+pub fn examine(data: &Path) -> Vec<Finding> {
+    let mut findings = vec![spool(&data.join("spool")), journal(&data.join("journal"))];
+    let copies = quarantined(data);
+    if copies > 0 {
+        findings.push(warning(
+            "quarantine",
+            format!("{} of damaged or refused data under {}", things(copies, "file"), data.display()),
+            "look into the log for what happened (disk, power, a collector that refuses), then remove them",
+        ));
+    }
+    findings
+}
+
+fn spool(dir: &Path) -> Finding {
+    const CHECK: &str = "spool";
+    if !dir.join("log").is_dir() {
+        return ok(CHECK, "none yet: the agent makes it");
+    }
+    let inspection = match Inspection::open(Arc::new(seglog::Disk), dir) {
+        Ok(inspection) => inspection,
+        Err(error) => return problem(CHECK, error.to_string(), "give the folder to the agent's user"),
+    };
+    let (segments, bytes) = inspection.size();
+    let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
+    if let CursorState::Unusable(why) = inspection.cursor() {
+        return warning(
+            CHECK,
+            format!("{found}; the cursor can't be used: {why}"),
+            "nothing: what was acknowledged is asked for again. Check the disk, though",
+        );
+    }
+    let losses = inspection.losses(false);
+    let rows: u64 = losses.iter().map(|loss| loss.counts.get(Cause::Damaged)).sum();
+    if !losses.is_empty() {
+        return problem(
+            CHECK,
+            format!(
+                "{found}; {} damaged, with {}",
+                things(losses.len() as u64, "batch"),
+                things(rows, "row")
+            ),
+            "`telemetryx-agent spool verify` says what exactly; check the disk (smartctl)",
+        );
+    }
+    ok(CHECK, format!("{found}; quickly looked at, `spool verify` reads it all"))
+}
+
+fn journal(dir: &Path) -> Finding {
+    const CHECK: &str = "journal";
+    if !dir.is_dir() {
+        return ok(CHECK, "none yet: the agent makes it");
+    }
+    match journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir) {
+        Ok(inspection) => {
+            let (segments, bytes) = inspection.size();
+            ok(CHECK, format!("{}, {}", things(segments as u64, "segment"), size(bytes)))
+        }
+        Err(error) => problem(CHECK, error.to_string(), "give the folder to the agent's user"),
+    }
+}
+
+/// Files in any folder named `quarantine`.
+fn quarantined(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| match entry.file_name() == "quarantine" {
+            true => fs::read_dir(entry.path()).map_or(0, |files| files.count() as u64),
+            false => quarantined(&entry.path()),
+        })
+        .sum()
+}
+
+/// Whether the model that is configured can be used.
+pub fn model(config: &Config) -> Finding {
+    const CHECK: &str = "model";
+    let remedy = "set model.host_dir to a folder with manifest.json and model.onnx of one model, or leave it out for the agent's own";
+    let record = match models::host_record(&config.model, Stamp::default()) {
+        Ok(record) => record,
+        Err(error) => return problem(CHECK, format!("{error:#}"), remedy),
+    };
+    let Record::Model { slot, model: Some((manifest, onnx)), .. } = record else {
+        return ok(CHECK, "switched off");
+    };
+    match models::scorer().set_model(&slot, Some((&manifest, &onnx))) {
+        Ok(Some((id, version))) => ok(CHECK, format!("{id} {version} loads")),
+        Ok(None) => ok(CHECK, "switched off"),
+        Err(error) => problem(CHECK, error.to_string(), remedy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn the_model_that_comes_with_the_agent_loads_and_a_missing_one_is_named() {
+        let mut config = Config::default();
+        assert_eq!(model(&config).level, Level::Ok);
+        config.model.host_dir = Some("/nope".into());
+        let finding = model(&config);
+        assert_eq!(finding.level, Level::Problem);
+        assert!(finding.found.contains("/nope"), "{finding:?}");
+    }
+
+    #[test]
+    fn files_in_any_quarantine_are_counted_and_nothing_at_all_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(examine(folder.path()).iter().all(|finding| finding.level == Level::Ok));
+        let quarantine = folder.path().join("spool/log/quarantine");
+        fs::create_dir_all(&quarantine).unwrap();
+        fs::write(quarantine.join("1.bin"), b"x").unwrap();
+        assert_eq!(quarantined(folder.path()), 1);
+        assert_eq!(examine(folder.path()).last().unwrap().level, Level::Warning);
+    }
+}

@@ -1,0 +1,328 @@
+//! One try of the way to the collector, step by step: name, connection, certificate, session. It changes nothing there: the
+//! hello says that it is a probe, so the collector greets and ends the session without a trace in its connection log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use telemetry::Epoch;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Status};
+use wire::v1::{self, from_agent, from_collector, link_client::LinkClient};
+
+use crate::WIRE;
+use crate::certificate::{Validity, validity};
+use crate::config::{Identity, UplinkConfig};
+use crate::endpoint;
+
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// How far it went; each step only when the one before it was passed.
+#[derive(Clone, Debug, Default)]
+pub struct ProbeReport {
+    /// The settings and the files that they name; an error ends the probe.
+    pub settings: Option<Result<(), String>>,
+    /// What the host's name stands for.
+    pub addresses: Option<Result<Vec<SocketAddr>, String>>,
+    /// Whether something accepts connections there, and how long that took.
+    pub connection: Option<Result<Duration, String>>,
+    /// Whether its certificate is trusted; `None` without TLS.
+    pub tls: Option<Result<(), String>>,
+    /// Of the certificate it showed, trusted or not.
+    pub certificate: Option<Validity>,
+    /// What the collector said.
+    pub session: Option<Result<Greeted, SessionRefused>>,
+    /// True for a broker: only the way to it is tried, and no session.
+    pub broker: bool,
+}
+
+/// The collector's greeting.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Greeted {
+    /// Its version.
+    pub collector: String,
+    /// This host's clock minus the collector's, nanoseconds, the way there and back not counted.
+    pub skew_ns: i64,
+    /// From the hello to the greeting.
+    pub round_trip: Duration,
+}
+
+/// Why there was none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionRefused {
+    /// The token.
+    #[error("the token is not accepted: {0}")]
+    Token(String),
+    /// It speaks another version of the frames, or refuses the hello for good.
+    #[error("the collector refuses this agent: {0}")]
+    Refused(String),
+    /// It is full, or shutting down.
+    #[error("the collector takes no session now: {0}")]
+    Later(String),
+    /// It is no collector, or something between breaks the stream.
+    #[error("no greeting came: {0}")]
+    Broken(String),
+}
+
+/// Goes as far as it can. `wall` is this host's clock.
+pub async fn probe(config: &UplinkConfig, identity: &Identity, wall: impl Fn() -> i64) -> ProbeReport {
+    let mut report = ProbeReport::default();
+    let Some(Place { host, port, tls, broker }) = Place::of(&config.url) else {
+        report.settings = Some(Err(format!("uplink.url {:?} is no address", config.url)));
+        return report;
+    };
+    report.broker = broker;
+    let patience = Duration::from_secs(config.connect_timeout);
+    let gateway = if broker { config.check().map(|()| None) } else { endpoint::gateway(config).map(Some) };
+    let gateway = match gateway {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            report.settings = Some(Err(error.to_string()));
+            return report;
+        }
+    };
+    report.settings = Some(Ok(()));
+
+    let looked_up = timeout(patience, tokio::net::lookup_host((host.as_str(), port))).await;
+    let addresses = match looked_up {
+        Ok(Ok(addresses)) => Ok(addresses.collect::<Vec<_>>()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer from the name service within {patience:?}")),
+    };
+    report.addresses = Some(addresses.clone());
+    let Some(addresses) = addresses.ok().filter(|addresses| !addresses.is_empty()) else { return report };
+
+    let begun = Instant::now();
+    let stream = match timeout(patience, TcpStream::connect(&addresses[..])).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            report.connection = Some(Err(error.to_string()));
+            return report;
+        }
+        Err(_) => {
+            report.connection = Some(Err(format!("no answer within {patience:?}")));
+            return report;
+        }
+    };
+    report.connection = Some(Ok(begun.elapsed()));
+    if tls {
+        let name = config.server_name.as_deref().unwrap_or(&host);
+        let (trusted, certificate) = handshake(config, name, stream, patience).await;
+        report.tls = Some(trusted.clone());
+        report.certificate = certificate;
+        if trusted.is_err() {
+            return report;
+        }
+    }
+    if let Some(gateway) = gateway {
+        let session = timeout(patience + ANSWER, greeting(&gateway, identity, &wall)).await;
+        let late = || Err(SessionRefused::Broken(format!("nothing within {:?}", patience + ANSWER)));
+        report.session = Some(session.unwrap_or_else(|_| late()));
+    }
+    report
+}
+
+/// Where a URL leads.
+struct Place {
+    host: String,
+    port: u16,
+    tls: bool,
+    broker: bool,
+}
+
+impl Place {
+    fn of(url: &str) -> Option<Self> {
+        let uri: tonic::transport::Uri = url.parse().ok()?;
+        let (tls, broker, usual) = match uri.scheme_str()? {
+            "http" => (false, false, 80),
+            "https" => (true, false, 443),
+            "mqtt" => (false, true, 1883),
+            "mqtts" => (true, true, 8883),
+            _ => return None,
+        };
+        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+        Some(Self { host, port: uri.port_u16().unwrap_or(usual), tls, broker })
+    }
+}
+
+/// Whether the certificate is trusted, and what it is.
+async fn handshake(
+    config: &UplinkConfig,
+    name: &str,
+    stream: TcpStream,
+    patience: Duration,
+) -> (Result<(), String>, Option<Validity>) {
+    let shown = Arc::new(Mutex::new(None));
+    let tls = match client(config, Arc::clone(&shown)) {
+        Ok(tls) => tls,
+        Err(error) => return (Err(error), None),
+    };
+    let Ok(name) = ServerName::try_from(name.to_owned()) else {
+        return (
+            Err(format!("{name:?} is no name that a certificate could have: set uplink.server_name")),
+            None,
+        );
+    };
+    let result = timeout(patience, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await;
+    let trusted = match result {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no TLS answer within {patience:?}")),
+    };
+    let certificate = shown.lock().as_deref().and_then(validity);
+    (trusted, certificate)
+}
+
+fn client(config: &UplinkConfig, shown: Arc<Mutex<Option<Vec<u8>>>>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    match &config.ca_file {
+        Some(path) => {
+            let bad = |error: &dyn std::fmt::Display| {
+                format!("uplink.ca_file {} can't be used: {error}", path.display())
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(&error))? {
+                roots.add(certificate.map_err(|error| bad(&error))?).map_err(|error| bad(&error))?;
+            }
+        }
+        None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
+    }
+    if roots.is_empty() {
+        return Err("no certificate authority to trust: set uplink.ca_file, or install the system's (ca-certificates)".into());
+    }
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Showing { verifier, shown }))
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(client)
+}
+
+/// Verifies as the library does, and keeps the certificate that was shown: also one that is refused has dates to tell.
+#[derive(Debug)]
+struct Showing {
+    verifier: Arc<WebPkiServerVerifier>,
+    shown: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl ServerCertVerifier for Showing {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        *self.shown.lock() = Some(end_entity.to_vec());
+        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.verifier.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.verifier.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+/// Says hello and waits for the greeting.
+async fn greeting(
+    gateway: &endpoint::Gateway,
+    identity: &Identity,
+    wall: &impl Fn() -> i64,
+) -> Result<Greeted, SessionRefused> {
+    let broken = |error: &dyn std::error::Error| {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        SessionRefused::Broken(text)
+    };
+    let channel = gateway.endpoint.connect().await.map_err(|error| broken(&error))?;
+    let bearer = gateway.bearer.clone();
+    let mut client = LinkClient::with_interceptor(channel, move |mut request: Request<()>| {
+        if let Some(bearer) = &bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        Ok::<_, Status>(request)
+    });
+    let (outbox, frames) = tokio::sync::mpsc::channel(1);
+    let hello = v1::Hello {
+        wire: WIRE,
+        agent: identity.agent.clone(),
+        version: identity.version.clone(),
+        epoch: Epoch([0; 16]).0.to_vec(),
+        next_seq: 1,
+        boot_id: identity.boot.to_vec(),
+        wall_ns: wall(),
+        probe: true,
+        ..v1::Hello::default()
+    };
+    let begun = Instant::now();
+    let frame = v1::FromAgent { frame: Some(from_agent::Frame::Hello(hello)) };
+    outbox.send(frame).await.map_err(|error| broken(&error))?;
+    let mut inbox = client.session(ReceiverStream::new(frames)).await.map_err(refused)?.into_inner();
+    loop {
+        let message = inbox.message().await.map_err(refused)?;
+        let Some(message) = message else {
+            return Err(SessionRefused::Broken("it closed the session".into()));
+        };
+        let Some(from_collector::Frame::Greeting(greeting)) = message.frame else { continue };
+        if greeting.wire != WIRE {
+            let text = format!("it speaks wire version {}, this agent {WIRE}", greeting.wire);
+            return Err(SessionRefused::Refused(text));
+        }
+        let round_trip = begun.elapsed();
+        let halfway = i64::try_from(round_trip.as_nanos() / 2).unwrap_or(0);
+        return Ok(Greeted {
+            collector: greeting.collector,
+            skew_ns: wall() - halfway - greeting.wall_ns,
+            round_trip,
+        });
+    }
+}
+
+fn refused(status: Status) -> SessionRefused {
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => SessionRefused::Token(text),
+        Code::FailedPrecondition | Code::InvalidArgument => SessionRefused::Refused(text),
+        Code::Unavailable if !text.contains("transport") => SessionRefused::Later(text),
+        code => SessionRefused::Broken(format!("{code}: {text}")),
+    }
+}
