@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf import duration_pb2
 
 from telemetryx.types import BatchKey, Decoded, Definition, EventBlock, SampleBlock, WindowBlock
 from telemetryx.wire import definitions
@@ -148,7 +149,12 @@ class ReferenceAgent:
         self, port: int, *, token: str | None = None, credentials: grpc.ChannelCredentials | None = None
     ) -> AsyncIterator["Link"]:
         """Connect and greet."""
-        options = (("grpc.max_receive_message_length", 8 << 20), ("grpc.max_send_message_length", 8 << 20))
+        options = (
+            ("grpc.max_receive_message_length", 8 << 20),
+            ("grpc.max_send_message_length", 8 << 20),
+            # A connection of its own, as agents on many machines have.
+            ("grpc.use_local_subchannel_pool", 1),
+        )
         address = f"localhost:{port}"
         channel = (
             grpc.aio.insecure_channel(address, options=options)
@@ -166,6 +172,18 @@ class ReferenceAgent:
                 await link.close()
 
 
+def retry_after_s(error: grpc.aio.AioRpcError) -> float | None:
+    """Read the google.rpc.RetryInfo of a refusal: the seconds to wait, None when it has none."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            _, _, rest = bytes(value).partition(b"google.rpc.RetryInfo")
+            if rest:
+                # Any.value (tag, length), in it RetryInfo.retry_delay (tag, length): both short.
+                delay = duration_pb2.Duration.FromString(rest[4 : 4 + rest[3]])
+                return delay.seconds + delay.nanos / 1e9
+    return None
+
+
 class Link:
     """An open session."""
 
@@ -175,6 +193,10 @@ class Link:
         self._call = call
         self._reading: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
+        # Two writes at once are an internal error to grpc.
+        self._writing = asyncio.Lock()
+        self.credit = 0
+        self.slow_down: pb.SlowDown | None = None
         self.ended: grpc.aio.AioRpcError | None = None
 
     async def open(self) -> None:
@@ -185,6 +207,7 @@ class Link:
         if first is grpc.aio.EOF:
             raise AssertionError(f"no greeting: {await self._call.code()} {await self._call.details()}")
         self._agent.greeting = first.greeting
+        self.credit = first.greeting.credit_bytes
         self._agent.settle(first.greeting.holdings)
         self._reading = asyncio.create_task(self._read())
 
@@ -198,13 +221,40 @@ class Link:
             else:
                 await self._call.write(pb.FromAgent(status=item))
 
+    async def send_within_credit(self, batch: pb.Batch, reserve: int = 0, seconds: float = 60) -> bool:
+        """Send a batch once more than `reserve` bytes of credit are left, as agents do; False when the session is over."""
+        await self.until(lambda: self.over or self.credit > reserve, seconds)
+        if self.over:
+            return False
+        self.credit -= len(batch.payload)
+        try:
+            async with self._writing:
+                await self._call.write(pb.FromAgent(batch=batch))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False  # it ended, and reading will say why
+        return True
+
+    @property
+    def over(self) -> bool:
+        """Whether the session ended, or the collector asked to wait."""
+        return (
+            self.slow_down is not None
+            or self.ended is not None
+            or (self._reading is not None and self._reading.done())
+        )
+
     async def _read(self) -> None:
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 async with self._news:
                     self._agent.received.append(message)
-                    if message.WhichOneof("frame") == "ack":
-                        self._agent.settle(message.ack.holdings)
+                    match message.WhichOneof("frame"):
+                        case "ack":
+                            self._agent.settle(message.ack.holdings)
+                        case "credit":
+                            self.credit += message.credit.bytes
+                        case "slow_down":
+                            self.slow_down = message.slow_down
                     self._news.notify_all()
         except grpc.aio.AioRpcError as error:
             self.ended = error

@@ -62,6 +62,12 @@ class Process:
         return self._child.pid
 
     @property
+    def peak_memory(self) -> int:
+        """The most bytes that were resident so far."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._child.poll() is None

@@ -1,9 +1,11 @@
 """P2, with P1: what was acknowledged is stored, and nothing is stored twice."""
 
+import asyncio
 import shutil
 import time
 from collections import Counter
 
+from tests.fault import acks, storm
 from tests.fault.kill import Kill
 from tests.fault.rounds import rounds
 from tests.harness import Stack, until
@@ -73,3 +75,18 @@ def test_clones_whose_batches_differ_in_a_series_name_alone_lose_nothing(stack: 
     clone.wait_drained()
     for device in ("shared", "first", "second"):
         assert collector.values(f'c.n{{device="{device}"}}') == [[1.0]], device
+
+
+def test_three_hundred_lost_acknowledgements_store_nothing_twice(stack: Stack) -> None:
+    """An agent that never hears an acknowledgement sends each batch again and again: one copy is stored, and none is missing."""
+    report = asyncio.run(acks.run(stack, 300, seed=11))
+    assert report.lost_acks >= 300
+    assert report.sent > report.batches
+    assert (report.stored, report.lost, report.twice) == (report.expected, 0, 0)
+
+
+def test_a_fleet_that_returns_at_once_after_a_kill_loses_nothing(stack: Stack) -> None:
+    """Twenty agents with backlog come back in the moment in which the killed collector does: all is stored, once."""
+    report = asyncio.run(storm.run(stack, agents=20, batches=5, readings_each=50))
+    assert report.expected > 20 * 5 * 50
+    assert (report.stored, report.lost, report.twice) == (report.expected, 0, 0)
