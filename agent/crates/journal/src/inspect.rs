@@ -18,7 +18,7 @@ pub enum Found<'a> {
     /// A segment begins: its file, and its bytes.
     Segment(&'a Path, u64),
     /// A record.
-    Record(Position, Record),
+    Record(Position, Box<Record>),
     /// Damage, or a record that can't be understood (then its own position, and nothing is damaged on the disk).
     Gap(JournalGap),
 }
@@ -85,7 +85,7 @@ impl Inspection {
             let Some(decoded) = decoded else { return Ok(reader.torn_bytes()) };
             let position = decoded.position;
             let flow = visit(match decoded.record {
-                Ok(record) => Found::Record(position, record),
+                Ok(record) => Found::Record(position, Box::new(record)),
                 Err(readings) => {
                     Found::Gap(JournalGap { first: position, last: position, bytes: decoded.bytes, readings })
                 }

@@ -23,8 +23,11 @@ fn content(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     disk.paths().into_iter().filter_map(|path| Some((path.clone(), disk.read(&path)?))).collect()
 }
 
-/// Rows of the batches that wait, by what `list` and by what `walk` show.
-fn waiting(inspection: &Inspection) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+/// Seq and rows of each.
+type Batches = Vec<(u64, u64)>;
+
+/// Seq and rows of the batches that wait, by what `list` and by what `walk` show.
+fn waiting(inspection: &Inspection) -> (Batches, Batches) {
     let summary = inspection.summary().unwrap();
     let (mut listed, mut walked) = (Vec::new(), Vec::new());
     let note = |into: &mut Vec<(u64, u64)>, found: Found<'_>| {

@@ -255,7 +255,7 @@ fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
             journal::inspect::Found::Segment(_, bytes) => progress.advance(bytes),
             journal::inspect::Found::Record(_, record) => {
                 report.records += 1;
-                if let telemetry::Record::Intake(intake) = record {
+                if let telemetry::Record::Intake(intake) = *record {
                     report.readings += intake.len() as u64;
                 }
             }
