@@ -2,26 +2,27 @@
 //!
 //! Bytes (little-endian; `n*` a u32 count, `text` and `blob` a u32 length and the bytes, `?x` a flag and x if it is 1):
 //! ```text
-//! checkpoint := version u8 (1), position u64, generation u64, configs refused u64, ?config error text,
+//! checkpoint := version u8 (2), position u64, generation u64, configs refused u64, ?config error text,
 //!               late u64, rejected u64, scores u64, ?boot 16, synced u8, config blob (JSON),
-//!               devices n*(input u16, site text, name text, newest i64, arrival u64, watermark i64),
+//!               ?last tick (wall i64, mono u64), clock steps u64, ?newest of them (to i64, by i64),
+//!               devices n*(input u16, unset u8, site text, name text, newest i64, arrival u64, watermark i64),
 //!               series n*(device u32, def, open n*window), models n*(slot text, ?(id text, version text),
 //!               ?error text, ?(manifest blob, onnx blob)), scorer blob
 //! ```
 //! Devices and series stand in the order of their first use; no number of a process's table is in here.
-//! The same state gives the same bytes.
+//! The same state gives the same bytes. Version 1 lacked the line of the last tick, and `unset`.
 
 use std::sync::Arc;
 
 use telemetry::record::encode_def;
-use telemetry::{SeriesRef, SeriesTable};
+use telemetry::{SeriesRef, SeriesTable, Stamp};
 
 use crate::bytes::{Reader, put_blob, put_maybe_text};
 use crate::fold::{Model, Totals};
 use crate::window::OpenWindow;
-use crate::{Fold, FoldConfig, ModelStatus, Scorer};
+use crate::{ClockStep, Fold, FoldConfig, ModelStatus, Scorer};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why bytes are not a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +43,7 @@ impl Fold {
         out.extend_from_slice(&(self.devices.len() as u32).to_le_bytes());
         for device in &self.devices {
             out.extend_from_slice(&device.input.to_le_bytes());
+            out.push(u8::from(device.unset));
             put_blob(&mut out, device.site.as_bytes());
             put_blob(&mut out, device.name.as_bytes());
             out.extend_from_slice(&device.newest.to_le_bytes());
@@ -72,10 +74,22 @@ impl Fold {
         for number in [totals.late_samples, totals.rejected_time, totals.scores] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.push(u8::from(self.boot.is_some()));
-        out.extend_from_slice(self.boot.as_ref().map_or(&[], |boot| boot.as_slice()));
-        out.push(u8::from(self.synced));
+        let clock = &self.clock;
+        out.push(u8::from(clock.boot.is_some()));
+        out.extend_from_slice(clock.boot.as_ref().map_or(&[], |boot| boot.as_slice()));
+        out.push(u8::from(clock.synced));
         put_blob(out, &self.config.to_json());
+        out.push(u8::from(clock.last.is_some()));
+        if let Some(last) = clock.last {
+            out.extend_from_slice(&last.wall.to_le_bytes());
+            out.extend_from_slice(&last.mono.to_le_bytes());
+        }
+        out.extend_from_slice(&clock.steps.to_le_bytes());
+        out.push(u8::from(clock.step.is_some()));
+        if let Some(step) = clock.step {
+            out.extend_from_slice(&step.at_ns.to_le_bytes());
+            out.extend_from_slice(&step.by_ns.to_le_bytes());
+        }
     }
 
     /// Goes on from a checkpoint. Its series are entered in the table again. A scorer that can't use
@@ -90,14 +104,15 @@ impl Fold {
     ) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(RestoreError::Version(version, VERSION));
         }
         let mut fold = Fold::new(table, scorer);
-        fold.take_totals(&mut reader)?;
+        fold.take_totals(&mut reader, version)?;
         for _ in 0..reader.count(34)? {
             let input = reader.u16()?;
-            let number = fold.device(input, reader.text()?, reader.text()?);
+            let unset = version > 1 && reader.flag()?;
+            let number = fold.device(input, unset, reader.text()?, reader.text()?);
             let device = &mut fold.devices[number as usize];
             (device.newest, device.arrival, device.watermark) = (reader.i64()?, reader.u64()?, reader.i64()?);
         }
@@ -124,7 +139,7 @@ impl Fold {
         Ok(fold)
     }
 
-    fn take_totals(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+    fn take_totals(&mut self, reader: &mut Reader<'_>, version: u8) -> Result<(), RestoreError> {
         self.totals = Totals {
             position: reader.u64()?,
             generation: reader.u64()?,
@@ -134,10 +149,22 @@ impl Fold {
             rejected_time: reader.u64()?,
             scores: reader.u64()?,
         };
-        self.boot = if reader.flag()? { Some(reader.bytes16()?) } else { None };
-        self.synced = reader.flag()?;
+        self.clock.boot = if reader.flag()? { Some(reader.bytes16()?) } else { None };
+        self.clock.synced = reader.flag()?;
         self.config = FoldConfig::from_json(reader.blob()?)
             .map_err(|_| RestoreError::Damaged("its configuration can't be read"))?;
+        if version > 1 {
+            let clock = &mut self.clock;
+            clock.last = match reader.flag()? {
+                true => Some(Stamp { wall: reader.i64()?, mono: reader.u64()? }),
+                false => None,
+            };
+            clock.steps = reader.u64()?;
+            clock.step = match reader.flag()? {
+                true => Some(ClockStep { at_ns: reader.i64()?, by_ns: reader.i64()? }),
+                false => None,
+            };
+        }
         Ok(())
     }
 

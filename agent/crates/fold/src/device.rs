@@ -12,10 +12,12 @@ use telemetry::{SeriesRef, Stamp};
 
 use crate::window;
 
-/// One (input, site, device).
+/// One (input, site, device), by real time or by time since boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Device {
     pub input: u16,
+    /// Its times are nanoseconds since a boot whose clock was not set.
+    pub unset: bool,
     pub site: Box<str>,
     pub name: Box<str>,
     /// Newest event time seen; meaningless before the first sample.
@@ -49,9 +51,10 @@ pub(crate) struct ScoreSeries {
 }
 
 impl Device {
-    pub(crate) fn new(input: u16, site: &str, name: &str) -> Self {
+    pub(crate) fn new(input: u16, unset: bool, site: &str, name: &str) -> Self {
         Self {
             input,
+            unset,
             site: site.into(),
             name: name.into(),
             newest: i64::MIN,
@@ -133,7 +136,7 @@ mod tests {
 
     #[test]
     fn ticks_carry_a_silent_device_to_the_end_of_its_window_and_no_further() {
-        let mut device = Device::new(0, "", "pump");
+        let mut device = Device::new(0, false, "", "pump");
         device.newest = 1_003 * S;
         assert!(device.heard(Stamp { wall: 0, mono: 50 * S as u64 }, 2 * S));
         assert_eq!(device.watermark, 1_001 * S);
@@ -146,11 +149,11 @@ mod tests {
 
     #[test]
     fn a_watermark_never_goes_back() {
-        let mut device = Device::new(0, "", "pump");
+        let mut device = Device::new(0, false, "", "pump");
         device.newest = 100 * S;
         device.heard(Stamp::default(), 0);
         assert!(!device.heard(Stamp::default(), 50 * S));
         assert_eq!(device.watermark, 100 * S);
-        assert!(!Device::new(0, "", "").passed(u64::MAX, 0, 1));
+        assert!(!Device::new(0, false, "", "").passed(u64::MAX, 0, 1));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use telemetry::series::{DEVICE, SITE};
 use telemetry::{Cause, DeviceClock, Position, Record, Rows, SeriesDef, SeriesKey, SeriesRef, SeriesTable};
 
+use crate::clock::{Clock, rows_of};
 use crate::device::{Device, ScoreSeries};
 use crate::series::Series;
 use crate::window::OpenWindow;
@@ -25,16 +26,14 @@ pub struct Fold {
     pub(crate) scorer: Box<dyn Scorer>,
     pub(crate) config: FoldConfig,
     pub(crate) totals: Totals,
-    /// What the newest tick said of the clock.
-    pub(crate) boot: Option<[u8; 16]>,
-    pub(crate) synced: bool,
+    pub(crate) clock: Clock,
     /// By the fold's own numbers, which are given in order of first use.
     pub(crate) devices: Vec<Device>,
     pub(crate) series: Vec<Series>,
     pub(crate) models: Vec<Model>,
-    /// By input, then by this process's series number: the fold's number. Looked up, never iterated.
-    pub(crate) numbers: BTreeMap<u16, Vec<u32>>,
-    pub(crate) device_numbers: BTreeMap<(u16, Box<str>, Box<str>), u32>,
+    /// By input and kind of time, then by this process's series number: the fold's number. Looked up, never iterated.
+    pub(crate) numbers: BTreeMap<(u16, bool), Vec<u32>>,
+    pub(crate) device_numbers: BTreeMap<(u16, bool, Box<str>, Box<str>), u32>,
     // Emptied after each record; kept for their allocations.
     pub(crate) record: u64,
     pub(crate) resolved: Vec<u32>,
@@ -69,8 +68,7 @@ impl Fold {
             scorer,
             config: FoldConfig::default(),
             totals: Totals::default(),
-            boot: None,
-            synced: false,
+            clock: Clock::default(),
             devices: Vec::new(),
             series: Vec::new(),
             models: Vec::new(),
@@ -104,6 +102,7 @@ impl Fold {
         if self.open_windows() > MAX_OPEN_WINDOWS.max(2 * self.series.len()) {
             self.close_all(rows);
         }
+        rows.unset.retain(|(_, rows)| !rows.is_empty());
     }
 
     /// When, by the monotonic clock, the next tick has something to do; `None` while nothing waits for
@@ -127,16 +126,14 @@ impl Fold {
             late_samples: self.totals.late_samples,
             rejected_time: self.totals.rejected_time,
             scores: self.totals.scores,
+            clock_steps: self.clock.steps,
+            clock_step: self.clock.step,
             models: self.models.iter().map(|model| model.status.clone()).collect(),
         }
     }
 
     fn tick(&mut self, clock: &DeviceClock, rows: &mut Rows) {
-        self.synced = clock.synced;
-        if self.boot.replace(clock.boot).is_some_and(|boot| boot != clock.boot) {
-            // Another boot: its monotonic clock says nothing about arrivals before it.
-            self.devices.iter_mut().for_each(|device| device.arrival = clock.at.mono);
-        }
+        self.clock(clock, rows);
         let (lateness, longest) = (self.config.lateness.nanos(), self.config.longest_window());
         for number in 0..self.devices.len() as u32 {
             let device = &mut self.devices[number as usize];
@@ -191,8 +188,8 @@ impl Fold {
     }
 
     /// Enters a series, and its device with it.
-    pub(crate) fn enter(&mut self, input: u16, at: SeriesRef, def: Arc<SeriesDef>) -> u32 {
-        let device = self.device(input, def.key.site(), def.key.device());
+    pub(crate) fn enter(&mut self, input: u16, unset: bool, at: SeriesRef, def: Arc<SeriesDef>) -> u32 {
+        let device = self.device(input, unset, def.key.site(), def.key.device());
         self.enter_for(device, at, def)
     }
 
@@ -205,7 +202,7 @@ impl Fold {
         let owner = &mut self.devices[device as usize];
         owner.series.push(number);
         owner.scored |= scored;
-        let numbers = self.numbers.entry(owner.input).or_default();
+        let numbers = self.numbers.entry((owner.input, owner.unset)).or_default();
         if numbers.len() <= at.index() {
             numbers.resize(at.index() + 1, u32::MAX);
         }
@@ -213,11 +210,11 @@ impl Fold {
         number
     }
 
-    pub(crate) fn device(&mut self, input: u16, site: &str, name: &str) -> u32 {
+    pub(crate) fn device(&mut self, input: u16, unset: bool, site: &str, name: &str) -> u32 {
         let next = self.devices.len() as u32;
-        let number = *self.device_numbers.entry((input, site.into(), name.into())).or_insert(next);
+        let number = *self.device_numbers.entry((input, unset, site.into(), name.into())).or_insert(next);
         if number == next {
-            self.devices.push(Device::new(input, site, name));
+            self.devices.push(Device::new(input, unset, site, name));
         }
         number
     }
@@ -235,15 +232,16 @@ impl Fold {
             return;
         }
         device.reset_open();
+        let (out, _) = rows_of(rows, device.unset.then(|| self.clock.boot()));
+        let before = out.windows.len();
         for at in 0..device.series.len() {
             let series = &mut self.series[device.series[at] as usize];
             let due = |window: &mut OpenWindow| window.end <= watermark && (late_too || !window.late);
-            for window in series.open.extract_if(.., due) {
-                rows.count(Cause::Derived, 1);
-                rows.windows.push(window.into_row(series.at));
-            }
+            out.windows.extend(series.open.extract_if(.., due).map(|window| window.into_row(series.at)));
             series.open.iter().for_each(|window| device.opened(window.end, window.late));
         }
+        let closed = out.windows.len() - before;
+        rows.count(Cause::Derived, closed as u64);
     }
 
     /// Lets go of every open window, as a partial where more is to come.
@@ -251,20 +249,24 @@ impl Fold {
         for device in &mut self.devices {
             device.reset_open();
         }
-        for series in &mut self.series {
+        for series in self.series.iter_mut().filter(|series| !series.open.is_empty()) {
             rows.count(Cause::Derived, series.open.len() as u64);
-            rows.windows.extend(series.open.drain(..).map(|window| window.into_row(series.at)));
+            let unset = self.devices[series.device as usize].unset.then(|| self.clock.boot());
+            let (out, _) = rows_of(rows, unset);
+            out.windows.extend(series.open.drain(..).map(|window| window.into_row(series.at)));
         }
     }
 
     /// Asks for the scores that a device's watermark has made due, and ships them as samples.
     pub(crate) fn score(&mut self, device: u32, rows: &mut Rows) {
-        let watermark = self.devices[device as usize].watermark;
+        let Device { watermark, unset, .. } = self.devices[device as usize];
+        let unset = unset.then(|| self.clock.boot());
         let mut scores = std::mem::take(&mut self.scores);
         self.scorer.advance(device, watermark, &mut scores);
         for score in &scores {
             let Some(at) = self.score_series(score) else { continue };
-            rows.push_sample(at, score.time, score.value, 0);
+            let (out, flags) = rows_of(rows, unset);
+            out.push_sample(at, score.time, score.value, flags);
             rows.count(Cause::Derived, 1);
             self.totals.scores += 1;
         }

@@ -1,14 +1,12 @@
 //! The hot path: one intake's samples and events, each to where its route says.
 
-use telemetry::{Cause, Intake, Rows, SeriesRef};
+use telemetry::{Cause, Event, Intake, Rows, SeriesRef, WindowRow};
 
+use crate::clock::rows_of;
 use crate::fold::Fold;
 use crate::series::{MAX_OPEN, Series};
 use crate::window::{self, OpenWindow};
 use crate::{To, device::Device};
-
-/// Before this a clock was never set (2023-11-14): no reading is then refused for being ahead of it.
-const PLAUSIBLE: i64 = 1_700_000_000_000_000_000;
 
 /// A series number of the intake that can't be used: no definition, or out of range.
 const UNKNOWN: u32 = u32::MAX;
@@ -16,8 +14,9 @@ const UNKNOWN: u32 = u32::MAX;
 impl Fold {
     pub(crate) fn intake(&mut self, intake: &Intake, rows: &mut Rows) {
         rows.counts.merge(&intake.counts);
-        let limit = match self.synced || intake.stamp.wall >= PLAUSIBLE {
+        let limit = match intake.stamp.is_set() {
             true => intake.stamp.wall.saturating_add(self.config.future_limit.nanos()),
+            // A clock that isn't set can't tell what is ahead of it.
             false => i64::MAX,
         };
         let mut ahead = self.events(intake, limit, rows);
@@ -43,6 +42,8 @@ impl Fold {
         for event in &intake.events {
             if event.time > limit {
                 ahead += 1;
+            } else if let Some(time) = intake.stamp.since_boot(event.time) {
+                rows.since(self.clock.boot()).events.push(Event { time, ..event.clone() });
             } else {
                 rows.events.push(event.clone());
             }
@@ -52,10 +53,45 @@ impl Fold {
 
     fn samples(&mut self, intake: &Intake, limit: i64, rows: &mut Rows) -> u64 {
         self.record += 1;
-        self.resolve(intake);
-        let (mut ahead, mut damaged, mut dropped, mut reduced) = (0, 0, 0, 0);
+        if intake.stamp.is_set() {
+            self.resolve(intake, false, |_| true);
+            return self.take(intake, limit, false, Some, rows);
+        }
+        let stamp = intake.stamp;
+        let mut ahead = 0;
+        for unset in [false, true] {
+            let time_of = |time| match stamp.since_boot(time) {
+                Some(since) => unset.then_some(since),
+                None => (!unset).then_some(time),
+            };
+            // A series whose readings are all of the other kind is not entered for this one.
+            let mut used = vec![false; intake.series.len()];
+            for (index, time) in intake.index.iter().zip(&intake.times) {
+                if let Some(used) = used.get_mut(*index as usize) {
+                    *used |= time_of(*time).is_some();
+                }
+            }
+            self.resolve(intake, unset, |at| used[at]);
+            ahead += self.take(intake, limit, unset, time_of, rows);
+        }
+        ahead
+    }
+
+    /// Takes the samples that `time_of` has a time for.
+    #[inline]
+    fn take(
+        &mut self,
+        intake: &Intake,
+        limit: i64,
+        unset: bool,
+        time_of: impl Fn(i64) -> Option<i64>,
+        rows: &mut Rows,
+    ) -> u64 {
+        let (mut ahead, mut damaged, mut dropped, mut reduced, mut derived) = (0, 0, 0, 0, 0);
+        let (out, mark) = rows_of(rows, unset.then(|| self.clock.boot()));
         let columns = intake.index.iter().zip(&intake.times).zip(&intake.values);
         for (at, ((index, &time), &value)) in columns.enumerate() {
+            let Some(time) = time_of(time) else { continue };
             if time > limit {
                 ahead += 1;
                 continue;
@@ -78,44 +114,57 @@ impl Fold {
                 // One value that isn't a number would spoil its whole window: it is shipped by itself.
                 To::Window if value.is_finite() => {
                     reduced += 1;
-                    self.totals.late_samples += u64::from(add(series, device, time, value, rows));
+                    let late = add(series, device, time, value, &mut out.windows, &mut derived);
+                    self.totals.late_samples += u64::from(late);
                 }
                 To::Drop => dropped += 1,
                 _ => {
                     let flags = intake.flags.get(at).copied().unwrap_or(0);
-                    rows.push_sample(series.at, time, value, flags);
+                    out.push_sample(series.at, time, value, flags | mark);
                 }
             }
         }
         rows.count(Cause::Damaged, damaged);
+        rows.count(Cause::Derived, derived);
         rows.count(Cause::ReducedDrop, dropped);
         rows.count(Cause::ReducedWindow, reduced);
         ahead
     }
 
     /// Looks up the intake's series once, so that a sample costs an index only.
-    fn resolve(&mut self, intake: &Intake) {
+    fn resolve(&mut self, intake: &Intake, unset: bool, used: impl Fn(usize) -> bool) {
         let mut resolved = std::mem::take(&mut self.resolved);
         resolved.clear();
-        resolved.extend(intake.series.iter().map(|at| self.number(intake.input, *at).unwrap_or(UNKNOWN)));
+        resolved.extend(intake.series.iter().enumerate().map(|(at, series)| match used(at) {
+            true => self.number(intake.input, unset, *series).unwrap_or(UNKNOWN),
+            false => UNKNOWN,
+        }));
         self.resolved = resolved;
     }
 
     /// The fold's number of a series of an input; entered at its first use.
-    fn number(&mut self, input: u16, at: SeriesRef) -> Option<u32> {
-        let numbers = self.numbers.entry(input).or_default();
+    fn number(&mut self, input: u16, unset: bool, at: SeriesRef) -> Option<u32> {
+        let numbers = self.numbers.entry((input, unset)).or_default();
         match numbers.get(at.index()) {
             Some(number) if *number != UNKNOWN => return Some(*number),
             _ => {}
         }
         let def = self.table.get(at)?;
-        Some(self.enter(input, at, def))
+        Some(self.enter(input, unset, at, def))
     }
 }
 
-/// Adds a sample to its window. True when that window had been closed before: it was late.
+/// Adds a sample to its window. True when that window had been closed before: it was late. Windows that
+/// have to make room go to `left`, counted as derived.
 #[inline]
-fn add(series: &mut Series, device: &mut Device, time: i64, value: f64, rows: &mut Rows) -> bool {
+fn add(
+    series: &mut Series,
+    device: &mut Device,
+    time: i64,
+    value: f64,
+    left: &mut Vec<WindowRow>,
+    derived: &mut u64,
+) -> bool {
     if let Some(window) = series.open.last_mut()
         && window.start <= time
         && time < window.end
@@ -123,19 +172,25 @@ fn add(series: &mut Series, device: &mut Device, time: i64, value: f64, rows: &m
         window.add(time, value);
         return window.late;
     }
-    add_elsewhere(series, device, time, value, rows)
+    add_elsewhere(series, device, time, value, left, derived)
 }
 
 #[cold]
-fn add_elsewhere(series: &mut Series, device: &mut Device, time: i64, value: f64, rows: &mut Rows) -> bool {
+fn add_elsewhere(
+    series: &mut Series,
+    device: &mut Device,
+    time: i64,
+    value: f64,
+    left: &mut Vec<WindowRow>,
+    derived: &mut u64,
+) -> bool {
     let (start, end) = window::bounds(time, series.length);
     let mut at = series.open.partition_point(|window| window.start < start);
     if series.open.get(at).is_none_or(|window| window.start != start) {
         if series.open.len() >= MAX_OPEN {
             let leaving = series.open.len();
-            let partials = series.open.drain(..).map(|window| window.into_row(series.at));
-            rows.windows.extend(partials);
-            rows.count(Cause::Derived, leaving as u64);
+            left.extend(series.open.drain(..).map(|window| window.into_row(series.at)));
+            *derived += leaving as u64;
             device.open = device.open.saturating_sub(leaving);
             at = 0;
         }

@@ -10,13 +10,14 @@
 //!                                  ├─ window ─▶ windows ─┼─▶ Rows (+ counts of every cause)
 //!                                  └─ drop               │
 //!              every sample ─▶ Scorer ──────▶ scores ────┘
-//! Tick   ─▶ watermarks of devices that fell silent
+//! Tick   ─▶ watermarks of devices that fell silent; the host's clock was set, or set anew (`clock.rs`)
 //! Config ─▶ open windows leave as partials, the new routes apply from the next record on
 //! Model  ─▶ Scorer
 //! ```
 
 pub mod bytes;
 mod checkpoint;
+mod clock;
 pub mod config;
 mod device;
 mod fold;
@@ -31,4 +32,4 @@ pub use checkpoint::RestoreError;
 pub use config::{ConfigError, FoldConfig, Route, Span, To};
 pub use fold::{Fold, SCORE};
 pub use scorer::{NoScorer, Score, Scorer, ScorerError};
-pub use status::{FoldStatus, ModelStatus};
+pub use status::{ClockStep, FoldStatus, ModelStatus};

@@ -58,6 +58,9 @@ pub trait Scorer: Send {
     /// A device's input is complete up to `watermark`: scores that are due go to `out`.
     fn advance(&mut self, device: u32, watermark: i64, out: &mut Vec<Score>);
 
+    /// The device's times begin again at a lower one: what was learnt of it stays, what is open goes.
+    fn restart(&mut self, _device: u32) {}
+
     /// Scores come at multiples of this many nanoseconds since the epoch; `None` when there are none.
     fn step(&self) -> Option<i64> {
         None

@@ -26,8 +26,21 @@ pub struct FoldStatus {
     pub rejected_time: u64,
     /// Scores given.
     pub scores: u64,
+    /// How often the host's clock was seen to be set, by more than five seconds against the monotonic one.
+    pub clock_steps: u64,
+    /// The newest of those; `None` before the first.
+    pub clock_step: Option<ClockStep>,
     /// The slots of models, in the order in which they were first filled.
     pub models: Vec<ModelStatus>,
+}
+
+/// The host's clock was set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClockStep {
+    /// To what, nanoseconds since the epoch.
+    pub at_ns: i64,
+    /// By how much.
+    pub by_ns: i64,
 }
 
 /// One slot of a model.

@@ -17,9 +17,6 @@ use crate::clock::Clock;
 use crate::rejects::Rejects;
 use crate::stats::InputStats;
 
-/// Before this instant (2020-01-01) a host's clock was certainly never set.
-pub const CLOCK_SET_AFTER: i64 = 1_577_836_800_000_000_000;
-
 /// What an input tolerates.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -248,12 +245,12 @@ impl Door {
         })
     }
 
-    /// The latest time that a reading arriving now may have. A host whose clock was never set has
-    /// no say in that.
-    pub fn latest(&self, now_wall: i64) -> i64 {
-        if now_wall < CLOCK_SET_AFTER {
+    /// The latest time that a reading arriving now may have. A host whose clock is not set has no
+    /// say in that.
+    pub fn latest(&self, now: Stamp) -> i64 {
+        if !now.is_set() {
             return i64::MAX;
         }
-        now_wall.saturating_add(i64::try_from(self.limits.future.as_nanos()).unwrap_or(i64::MAX))
+        now.wall.saturating_add(i64::try_from(self.limits.future.as_nanos()).unwrap_or(i64::MAX))
     }
 }

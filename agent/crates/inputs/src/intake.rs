@@ -133,7 +133,7 @@ impl<'a> IntakeBuilder<'a> {
     /// An empty intake of this door's input.
     pub fn new(door: &'a Door, cache: &'a mut SeriesCache, at: Stamp) -> Self {
         cache.begin();
-        let latest = door.latest(at.wall);
+        let latest = door.latest(at);
         Self { intake: Intake::new(door.input, at), door, cache, refused: Counts::new(), kept: 0, latest }
     }
 

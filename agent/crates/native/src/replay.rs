@@ -95,7 +95,8 @@ impl Replay {
         arrivals: &[i64],
         (tick, drain): (i64, i64),
     ) {
-        let stamp = |at: i64| Stamp { wall: at, mono: at as u64 };
+        // History may be older than any clock that counts as set: the wall time only says what is too far ahead.
+        let stamp = |at: i64| Stamp { wall: at.max(telemetry::clock::SET_AFTER), mono: at as u64 };
         let mut now = arrivals.first().copied().unwrap_or(0);
         self.apply(&Record::Config { stamp: stamp(now), generation: 1, config });
         for (slot, manifest, onnx) in models {

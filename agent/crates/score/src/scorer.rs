@@ -93,6 +93,10 @@ impl Scorer for OnnxScorer {
         }
     }
 
+    fn restart(&mut self, device: u32) {
+        self.features.restart(device);
+    }
+
     fn step(&self) -> Option<i64> {
         (!self.slots.is_empty()).then_some(crate::features::GRID)
     }

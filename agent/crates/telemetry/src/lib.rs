@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod cause;
+pub mod clock;
 mod cursor;
 pub mod event;
 pub mod glob;
@@ -17,6 +18,7 @@ pub mod series;
 
 pub use batch::{BatchKey, Epoch, Lane};
 pub use cause::{Cause, Counts};
+pub use clock::Boot;
 pub use event::{Attribute, Event, Severity};
 pub use record::{DecodeError, DeviceClock, Intake, Origin, Position, PublishMark, Record, Stamp};
 pub use rows::{Bins, Rows, SampleFlags, WindowRow};

@@ -40,8 +40,8 @@ pub struct DeviceClock {
     /// Both clocks at the tick.
     pub at: Stamp,
     /// The kernel's boot id.
-    pub boot: [u8; 16],
-    /// True once the clock is known to be right.
+    pub boot: crate::Boot,
+    /// True once the clock is set.
     pub synced: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Rows: what the fold makes of a record and the spool cuts into batches.
 
-use crate::{Cause, Counts, Event, SeriesRef};
+use crate::{Boot, Cause, Counts, Event, SeriesRef};
 
 /// Marks of one sample. 0 for an ordinary one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,8 @@ impl SampleFlags {
     pub const ARRIVAL_TIME: u8 = 1;
     /// A retained value whose payload differs from the last one seen on that topic.
     pub const RETAINED: u8 = 2;
-    /// Taken before the clock was known to be right.
+    /// The clock that gave the time was not known to be right: the device's own, or the host's before it was set. The
+    /// collector takes the mark away when it corrects the time by an offset that is certain.
     pub const CLOCK_UNCERTAIN: u8 = 4;
 }
 
@@ -69,6 +70,9 @@ pub struct Rows {
     pub events: Vec<Event>,
     /// What was counted on the way, without `Shipped`, which the spool adds.
     pub counts: Counts,
+    /// Rows whose times are nanoseconds since a boot whose clock was not set, by boot. They hold neither counts nor such
+    /// rows in turn.
+    pub unset: Vec<(Boot, Rows)>,
 }
 
 impl Rows {
@@ -87,7 +91,17 @@ impl Rows {
 
     /// Readings in here: samples, windows and events.
     pub fn len(&self) -> usize {
-        self.series.len() + self.windows.len() + self.events.len()
+        let unset: usize = self.unset.iter().map(|(_, rows)| rows.len()).sum();
+        self.series.len() + self.windows.len() + self.events.len() + unset
+    }
+
+    /// The rows whose times are nanoseconds since a boot.
+    pub fn since(&mut self, boot: Boot) -> &mut Rows {
+        let at = self.unset.iter().position(|(known, _)| *known == boot).unwrap_or_else(|| {
+            self.unset.push((boot, Rows::default()));
+            self.unset.len() - 1
+        });
+        &mut self.unset[at].1
     }
 
     /// True when there is neither a reading nor a count.
@@ -104,6 +118,7 @@ impl Rows {
         self.windows.clear();
         self.events.clear();
         self.counts = Counts::new();
+        self.unset.clear();
     }
 
     /// Appends another's rows behind ours.
@@ -122,9 +137,12 @@ impl Rows {
         self.windows.extend_from_slice(&other.windows);
         self.events.extend_from_slice(&other.events);
         self.counts.merge(&other.counts);
+        for (boot, rows) in &other.unset {
+            self.since(*boot).append(rows);
+        }
     }
 
-    /// Earliest and latest event time in here.
+    /// Earliest and latest event time in here, of the rows of set clocks.
     pub fn time_range(&self) -> Option<(i64, i64)> {
         let samples = self.times.iter().map(|t| (*t, *t));
         let windows = self.windows.iter().map(|w| (w.start, w.start.saturating_add(w.length)));

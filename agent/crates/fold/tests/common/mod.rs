@@ -33,6 +33,9 @@ pub fn table(order: &[usize]) -> (Arc<SeriesTable>, Vec<SeriesRef>) {
     (table, refs)
 }
 
+/// In place of a sample's time: it has none of its own, and gets that of arrival.
+pub const ARRIVAL: i64 = i64::MIN + 1;
+
 /// One step of a stream, in numbers that don't depend on a table.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -42,6 +45,8 @@ pub enum Step {
     Tick(u8, bool),
     Config(Vec<u8>),
     Model(bool),
+    /// The clock is set, or is lost and counts from 1970.
+    Clock(bool),
 }
 
 pub const CONFIGS: [&str; 4] = [
@@ -51,14 +56,28 @@ pub const CONFIGS: [&str; 4] = [
     r#"{"route":[{"match":"window.*","to":"nowhere"}]}"#,
 ];
 
-/// Builds the records. Wall and monotonic clock go on by 100 ms a record, and with ticks.
+/// Builds the records. Wall and monotonic clock go on by 100 ms a record, and with ticks. A change of the clock is a tick.
 pub fn records(steps: &[Step], refs: &[SeriesRef]) -> Vec<Record> {
     let (mut wall, mut mono, mut boot, mut generation) = (T0, 10 * SECOND as u64, [1; 16], 0);
+    let (mut right, mut set) = (T0, true);
     steps
         .iter()
         .map(|step| {
-            wall += SECOND / 10;
+            right += SECOND / 10;
             mono += SECOND as u64 / 10;
+            if let Step::Tick(seconds, reboot) = step {
+                right += i64::from(*seconds) * SECOND;
+                mono += u64::from(*seconds) * SECOND as u64;
+                if *reboot {
+                    boot[0] += 1;
+                    mono = SECOND as u64;
+                }
+            }
+            if let Step::Clock(now) = step {
+                set = *now;
+            }
+            // The unset clock began at 1970 with the boot, and some seconds later.
+            wall = if set { right } else { mono as i64 + 7 * SECOND };
             match step {
                 Step::Intake(input, samples, events, rejected) => {
                     let mut intake = Intake::new(*input, Stamp { wall, mono });
@@ -69,24 +88,19 @@ pub fn records(steps: &[Step], refs: &[SeriesRef]) -> Vec<Record> {
                                 intake.series.push(at);
                                 intake.series.len() - 1
                             });
-                        intake.push(index as u32, *time, *value, *flags);
+                        let time = if *time == ARRIVAL { wall } else { *time };
+                        intake.push(index as u32, time, *value, *flags);
                     }
                     for number in 0..*events {
-                        intake.events.push(event(T0 + i64::from(number)));
+                        intake.events.push(event(if number == 0 { wall } else { T0 + i64::from(number) }));
                     }
                     let good = samples.len() as u64 + u64::from(*events);
                     intake.counts.add(Cause::Received, good + rejected);
                     intake.counts.add(Cause::RejectedSyntax, *rejected);
                     Record::Intake(intake)
                 }
-                Step::Tick(seconds, reboot) => {
-                    wall += i64::from(*seconds) * SECOND;
-                    mono += u64::from(*seconds) * SECOND as u64;
-                    if *reboot {
-                        boot[0] += 1;
-                        mono = SECOND as u64;
-                    }
-                    Record::Tick(DeviceClock { at: Stamp { wall, mono }, boot, synced: true })
+                Step::Tick(..) | Step::Clock(_) => {
+                    Record::Tick(DeviceClock { at: Stamp { wall, mono }, boot, synced: set })
                 }
                 Step::Config(config) => {
                     generation += 1;
@@ -120,6 +134,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(i64::MIN),
         1 => Just(i64::MAX),
         1 => Just(0i64),
+        10 => Just(ARRIVAL),
     ];
     let value = prop_oneof![
         20 => (-1000i32..1000).prop_map(f64::from),
@@ -136,6 +151,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (0u8..15, prop::bool::weighted(0.1)).prop_map(|(seconds, reboot)| Step::Tick(seconds, reboot)),
         1 => (0..CONFIGS.len()).prop_map(|at| Step::Config(CONFIGS[at].into())),
         1 => any::<bool>().prop_map(Step::Model),
+        1 => any::<bool>().prop_map(Step::Clock),
     ];
     prop::collection::vec(step, 1..60).prop_map(|mut steps| {
         steps.insert(0, Step::Config(CONFIGS[0].into()));
@@ -162,6 +178,9 @@ pub fn named(rows: &[Rows], table: &SeriesTable) -> String {
     let name = |at: SeriesRef| table.get(at).unwrap().key.to_string();
     let mut out = String::new();
     for rows in rows {
+        for (boot, rows) in &rows.unset {
+            writeln!(out, "since boot {}: {}", boot[0], named(std::slice::from_ref(rows), table)).unwrap();
+        }
         for at in 0..rows.series.len() {
             let flags = rows.flags.get(at).copied().unwrap_or(0);
             let bits = rows.values[at].to_bits();

@@ -202,6 +202,18 @@ impl Features {
         }
     }
 
+    /// The device's times begin again at a lower one. Its normals stay.
+    pub fn restart(&mut self, device: u32) {
+        for series in self.series.iter_mut().filter(|series| series.device == device) {
+            (series.time, series.cell) = (NEVER, i64::MIN);
+        }
+        if let Some(device) = self.devices.get_mut(device as usize).and_then(Option::as_mut) {
+            device.open.clear();
+            device.early.clear();
+            device.closed = None;
+        }
+    }
+
     /// Devices that have features.
     pub fn devices(&self) -> usize {
         self.devices.iter().flatten().count()
