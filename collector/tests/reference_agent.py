@@ -81,11 +81,19 @@ def defined(*names: str, first: int = 1, **labels: str) -> list[Definition]:
 
 
 def decoded(
-    key: BatchKey, content: Payload, defs: Sequence[Definition] = (), clock_offset_ns: int = 0
+    key: BatchKey,
+    content: Payload,
+    defs: Sequence[Definition] = (),
+    clock_offset_ns: int = 0,
+    clock_uncertain: bool = False,  # noqa: FBT001, FBT002 - a mark of the frame
 ) -> Decoded:
     """Make what ingest hands to the store, by way of the wire."""
     frame = frames.encode_batch(
-        key, content, defined=definitions.encode(list(defs)), clock_offset_ns=clock_offset_ns
+        key,
+        content,
+        defined=definitions.encode(list(defs)),
+        clock_offset_ns=clock_offset_ns,
+        clock_uncertain=clock_uncertain,
     )
     return frames.batch(key.agent, frame)
 

@@ -10,7 +10,7 @@ from tests.harness.processes import until
 from tests.harness.stack import ROOT, Agent, Collector
 
 #: What became of shipped readings that are not stored.
-LOST = ("expired", "overflowed", "damaged")
+LOST = ("expired", "overflowed", "damaged", "refused")
 
 
 def ledger(collector: Collector, agent: str = "edge") -> dict[str, int]:

@@ -224,7 +224,12 @@ def _only_one(data_dir: Path) -> Iterator[None]:
 async def _open_store(settings: Settings, clock: Clock) -> SqliteStore:
     path = settings.within(settings.store.path)
     try:
-        return await SqliteStore.open(path, clock=clock, readers=settings.store.readers)
+        return await SqliteStore.open(
+            path,
+            clock=clock,
+            readers=settings.store.readers,
+            future_limit_ns=settings.ingest.future_limit,
+        )
     except StoreError as error:
         raise StartError(f"the store {path} can't be opened: {error}") from error
 
@@ -354,6 +359,7 @@ def _readings(ingest: Ingest, hot: MemoryHot, tasks: Tasks) -> list[tuple[Metric
     return [
         (Metric.BATCHES, [((name,), float(count)) for name, count in sorted(counters.outcomes.items())]),
         (Metric.REFUSED, [((name,), float(count)) for name, count in sorted(counters.refused.items())]),
+        (Metric.QUARANTINED, [((), float(counters.quarantined))]),
         (Metric.SAMPLES, [((), float(counters.samples))]),
         (Metric.WINDOWS, [((), float(counters.windows))]),
         (Metric.EVENTS, [((), float(counters.events))]),

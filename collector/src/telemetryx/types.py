@@ -35,7 +35,8 @@ class Flag(IntEnum):
     RETAINED = 2
     """A retained MQTT value whose payload differs from the last one seen on that topic."""
     CLOCK_UNCERTAIN = 4
-    """Taken before the clock was known to be right."""
+    """The clock that gave the time was not known to be right: the device's own, or the host's before it was set. Where the host's
+    clock was set later the time is corrected, and the mark is gone."""
 
 
 class Cause(IntEnum):
@@ -64,6 +65,7 @@ class Cause(IntEnum):
     EXPIRED = 64
     OVERFLOWED = 65
     DAMAGED = 66
+    REFUSED = 67
     DERIVED = 80
 
 
@@ -76,7 +78,7 @@ def cause_name(code: int) -> str:
 
 
 #: Causes that mean: this reading will never be stored.
-LOST: tuple[Cause, ...] = (Cause.EXPIRED, Cause.OVERFLOWED, Cause.DAMAGED)
+LOST: tuple[Cause, ...] = (Cause.EXPIRED, Cause.OVERFLOWED, Cause.DAMAGED, Cause.REFUSED)
 
 
 class Lane(IntEnum):
@@ -227,7 +229,8 @@ class EventBlock:
 class Decoded:
     """A batch as decoded from the wire, not yet stored: its series are the agent's numbers of that epoch.
 
-    Times are as the agent stamped them; `clock_offset_ns` is added at commit, so payload and checksum never change.
+    Times are as the agent stamped them; `clock_offset_ns` is added at commit, so payload and checksum never change. It is 0
+    unless they were counted from a boot whose clock wasn't set; `clock_uncertain` says that it is the agent's guess.
     """
 
     key: BatchKey
@@ -239,6 +242,7 @@ class Decoded:
     counts: Mapping[int, int] = field(default_factory=dict)
     definitions: Sequence[Definition] = ()
     clock_offset_ns: int = 0
+    clock_uncertain: bool = False
     lane: int = Lane.LIVE
     t0_ns: int = 0
     t1_ns: int = 0

@@ -39,8 +39,7 @@ impl Pending {
 
     /// Only counts, which nobody waits for.
     pub(crate) fn without_rows(&self) -> bool {
-        // `Rows::is_empty` would ask for the counts too.
-        self.rows.series.is_empty() && self.rows.windows.is_empty() && self.rows.events.is_empty()
+        self.rows.len() == 0
     }
 
     pub(crate) fn add(&mut self, position: Position, rows: &Rows, recovering: bool) {
@@ -74,7 +73,8 @@ fn weight(rows: &Rows) -> usize {
         .iter()
         .map(|event| 8 + (event.source.len() + event.body.len() + 16 * event.attributes.len()) / 4)
         .sum();
-    2 * rows.series.len() + windows + events
+    let unset: usize = rows.unset.iter().map(|(_, rows)| weight(rows)).sum();
+    2 * rows.series.len() + windows + events + unset
 }
 
 /// An encoded batch that isn't in the log yet.

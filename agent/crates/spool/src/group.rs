@@ -2,7 +2,7 @@
 //!
 //! Nearly every cut is one group: then its rows are passed on as they are.
 
-use telemetry::{Rows, SeriesTable};
+use telemetry::{Boot, Rows, SeriesTable};
 
 use crate::class::{Class, Classes};
 
@@ -12,12 +12,34 @@ pub struct Group {
     /// What they are worth.
     pub class: Class,
     /// The boot whose clock their times are of, where it wasn't set; `None` for true times.
-    pub clock: Option<[u8; 16]>,
+    pub clock: Option<Boot>,
 }
 
-/// Divides rows into groups, in the order of the classes in use. What was counted goes with the first.
-pub(crate) fn divide(rows: Rows, classes: &mut Classes, table: &SeriesTable) -> Vec<(Group, Rows)> {
-    let group = |index: u8, classes: &Classes| Group { class: classes.class(index), clock: None };
+/// Divides rows into groups: those with real times, then those of each boot, in the order of the classes in use. What was
+/// counted goes with the first.
+pub(crate) fn divide(mut rows: Rows, classes: &mut Classes, table: &SeriesTable) -> Vec<(Group, Rows)> {
+    let unset = std::mem::take(&mut rows.unset);
+    if unset.is_empty() {
+        return by_class(rows, None, classes, table);
+    }
+    let counts = std::mem::take(&mut rows.counts);
+    let mut groups = if rows.len() > 0 { by_class(rows, None, classes, table) } else { Vec::new() };
+    for (boot, rows) in unset {
+        groups.extend(by_class(rows, Some(boot), classes, table));
+    }
+    if let Some((_, first)) = groups.first_mut() {
+        first.counts = counts;
+    }
+    groups
+}
+
+fn by_class(
+    rows: Rows,
+    clock: Option<Boot>,
+    classes: &mut Classes,
+    table: &SeriesTable,
+) -> Vec<(Group, Rows)> {
+    let group = |index: u8, classes: &Classes| Group { class: classes.class(index), clock };
     if let Some(index) = alike(&rows, classes, table) {
         return vec![(group(index, classes), rows)];
     }

@@ -11,7 +11,7 @@
 //! - A full disk or a failed fsync loses nothing: rows stay with the caller, acks go on freeing space.
 //!
 //! On disk: `log/` (seglog; `record.rs` draws what is in it), `cursor` (a cell; `cursor.rs`), `heads/`
-//! (a copy that makes opening fast; `heads.rs`), and `quarantine/` with batches that the collector refused for good. Order of writes: records, their
+//! (a copy that makes opening fast; `heads.rs`), `clocks` (where it was needed; `clocks.rs`), and `quarantine/` with batches that the collector refused for good. Order of writes: records, their
 //! fsync, then the state that the uplink sees; the cursor, then the unlink of a segment.
 //!
 //! Lock order: writer, then place, then state or readers; none of the last two is held across disk access
@@ -23,11 +23,12 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use seglog::{Readers, Storage};
-use telemetry::{BatchKey, Counts, Epoch, Lane, Position, Rows, SeriesTable};
+use telemetry::{BatchKey, Boot, Counts, Epoch, Lane, Position, Rows, SeriesTable, Stamp};
 use tokio::sync::Notify;
 use wire::v1;
 
 mod class;
+mod clocks;
 mod cursor;
 mod cut;
 mod group;
@@ -179,8 +180,10 @@ pub struct Usage {
     pub losses: u64,
     /// Batches sent and neither acked nor refused.
     pub in_flight: u64,
-    /// Earliest event time that waits.
+    /// Earliest event time that waits, of those that are known.
     pub oldest_ns: Option<i64>,
+    /// What waits until it is known when its boot was.
+    pub clock_held: ClockHeld,
     /// Rows that are in no batch yet.
     pub pending_rows: u64,
     /// True when rows or counts are in no batch yet.
@@ -199,6 +202,29 @@ pub struct Usage {
     pub quarantined: u64,
     /// Why it can't write now.
     pub trouble: Option<String>,
+}
+
+/// Batches taken before the clock was set, which wait until it is known when that was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockHeld {
+    /// How many.
+    pub batches: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Of how many boots.
+    pub boots: u64,
+}
+
+fn held(state: &State) -> ClockHeld {
+    let mut boots = std::collections::BTreeSet::new();
+    let mut held = ClockHeld::default();
+    for entry in state.held.iter().filter_map(|order| state.entry(*order)) {
+        held.batches += 1;
+        held.bytes += u64::from(entry.bytes);
+        boots.extend(entry.group.clock);
+    }
+    held.boots = boots.len() as u64;
+    held
 }
 
 /// The spool; a cheap handle.
@@ -361,6 +387,18 @@ impl Spool {
         self.0.writer.lock().durable_position()
     }
 
+    /// What this host's clocks say: called at the start and whenever the clock is looked at. Batches of a boot whose
+    /// clock was not set wait until it is known when that was.
+    pub fn clock(&self, boot: Boot, now: Stamp) {
+        let mut state = self.0.state.lock();
+        state.look_at_clock(boot, now);
+        let news = std::mem::take(&mut state.news);
+        drop(state);
+        if news {
+            self.0.changed.notify_waiters();
+        }
+    }
+
     // --- the uplink's side: called from async tasks. `greet`, `conflict` and `refused` write to the
     // --- disk, which is why they are rare; `next` may read one batch from it.
 
@@ -386,7 +424,14 @@ impl Spool {
         Waiting { live: has(Lane::Live), backlog: has(Lane::Backlog) }
     }
 
-    /// The next batch to send on a lane, ready to go but for the clock offset and the trace; it is in
+    /// What the collector's greeting says of the time, and how long it took from the hello on: where this host's clock
+    /// isn't set, that is when this boot was.
+    pub fn told_time(&self, boot: Boot, now: Stamp, collector_wall: i64, round_trip: Duration) {
+        self.0.state.lock().told_time(boot, now, collector_wall, round_trip);
+        self.0.changed.notify_waiters();
+    }
+
+    /// The next batch to send on a lane, ready to go but for the trace; it is in
     /// flight from here on. Live is what was cut, or happened, within ten seconds of now.
     ///
     /// # Errors
@@ -459,7 +504,8 @@ impl Spool {
             batches: all as u64 - state.loss_count,
             losses: state.loss_count,
             in_flight: state.flight.len() as u64,
-            oldest_ns: state.oldest().map(|entry| entry.t0),
+            oldest_ns: state.oldest().and_then(|entry| state.times(entry)).map(|times| times.0),
+            clock_held: held(&state),
             pending_rows: state.pending_rows,
             pending: state.pending,
             epoch,
@@ -482,5 +528,6 @@ pub mod fuzz {
         drop(crate::record::Record::decode(bytes));
         drop(crate::cursor::Cursor::decode(bytes));
         crate::heads::decode_any(bytes);
+        drop(crate::clocks::Clocks::decode(bytes));
     }
 }

@@ -13,6 +13,7 @@ use telemetry::{Cause, Counts, Epoch, SeriesTable};
 use wire::payload::Encoder;
 
 use crate::class::Classes;
+use crate::clocks::ClockFile;
 use crate::cursor::Cursor;
 use crate::cut::Pending;
 use crate::group::Group;
@@ -66,6 +67,9 @@ pub(crate) fn open(
         state.begin(fresh_epoch(&*storage).map_err(|error| failed(&error))?);
         recovery.new_epoch = true;
     }
+    let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
+    state.clocks = clocks;
+    state.set_free();
     recovery.batches = state.entries().filter(|(_, entry)| entry.loss.is_none()).count() as u64;
     recovery.rows =
         state.entries().filter(|(_, entry)| entry.loss.is_none()).map(|(_, entry)| entry.rows).sum();
@@ -74,6 +78,7 @@ pub(crate) fn open(
     let mut writer = Writer {
         encoder: Encoder::new(config.level),
         classes: Classes::new(&config.classes),
+        clocks: clock_file,
         heads,
         config,
         storage,
@@ -279,7 +284,11 @@ impl<'a> Replay<'a> {
                     t0: loss.t0,
                     t1: loss.t1,
                     checksum: self.state.entry(order).map_or([0; 16], |entry| entry.checksum),
-                    group: self.state.entry(order).map(|entry| entry.group).unwrap_or_default(),
+                    // A loss says real times, or 0.
+                    group: Group {
+                        clock: None,
+                        ..self.state.entry(order).map(|entry| entry.group).unwrap_or_default()
+                    },
                     samples: 0,
                     cut_at: None,
                     offered: true,
@@ -365,7 +374,11 @@ impl<'a> Replay<'a> {
                 .filter(|seq| !epoch.done.contains(*seq) && !epoch.entries.contains_key(seq))
                 .collect();
             for seq in missing {
-                let near = |entry: Option<(&u64, &Entry)>| entry.map(|(_, entry)| (entry.t0, entry.t1));
+                let near = |entry: Option<(&u64, &Entry)>| {
+                    entry
+                        .filter(|(_, entry)| entry.group.clock.is_none())
+                        .map(|(_, entry)| (entry.t0, entry.t1))
+                };
                 let Some(epoch) = self.state.epochs.get(&number) else { continue };
                 let before = near(epoch.entries.range(..seq).next_back()).map(|times| times.1);
                 let after = near(epoch.entries.range(seq..).next()).map(|times| times.0);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use telemetry::{BatchKey, Cause, Epoch, Lane};
 use wire::{RangeSet, v1};
 
+use crate::clocks::Offset;
 use crate::record::{Head, Loss, Record};
 use crate::recover::fresh_epoch;
 use crate::state::{Entry, Order, State, lost};
@@ -121,6 +122,7 @@ impl Inner {
             if !state.waiting.contains(&order) || state.frozen {
                 continue;
             }
+            let offset = entry.group.clock.and_then(|boot| state.clocks.offset(boot));
             let Some(epoch) = state.epochs.get(&order.0) else { continue };
             let undefined = |number: &u32| !epoch.defined.contains(u64::from(*number));
             let numbers: Vec<u32> = head.series.iter().copied().filter(undefined).collect();
@@ -141,7 +143,8 @@ impl Inner {
                 } as i32,
                 t0_ns: entry.t0,
                 t1_ns: entry.t1,
-                clock_offset_ns: 0,
+                clock_offset_ns: offset.map_or(0, |offset| offset.ns),
+                clock_uncertain: offset.is_some_and(Offset::is_uncertain),
                 codec: wire::payload::CODEC,
                 payload,
                 checksum: entry.checksum.to_vec(),

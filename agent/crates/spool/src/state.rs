@@ -12,6 +12,7 @@ use bytes::Bytes;
 use telemetry::{BatchKey, Cause, Counts, Epoch, Lane, SeriesDef};
 use wire::{Checksum, RangeSet};
 
+use crate::clocks::Clocks;
 use crate::group::Group;
 use crate::record::Head;
 
@@ -107,7 +108,12 @@ pub(crate) struct State {
     pub(crate) epochs: BTreeMap<u32, EpochState>,
     /// Batches neither in flight nor done.
     pub(crate) waiting: BTreeSet<Order>,
-    /// The same of losses.
+    /// Batches of a boot of which nobody knows yet when it was: not to be sent until then.
+    pub(crate) held: BTreeSet<Order>,
+    /// Batches among the entries whose times are since a boot.
+    pub(crate) unset: u64,
+    pub(crate) clocks: Clocks,
+    /// Losses that are neither in flight nor done.
     pub(crate) losses: BTreeSet<Order>,
     /// Sent, with the series numbers that were defined beside.
     pub(crate) flight: BTreeMap<Order, Vec<u32>>,
@@ -148,6 +154,9 @@ impl State {
         Self {
             epochs: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            held: BTreeSet::new(),
+            unset: 0,
+            clocks: Clocks::default(),
             losses: BTreeSet::new(),
             flight: BTreeMap::new(),
             records: BTreeSet::new(),
@@ -223,9 +232,14 @@ impl State {
         }
         self.bytes += u64::from(entry.bytes);
         self.loss_count += u64::from(entry.loss.is_some());
-        self.newest_t1 = self.newest_t1.max(entry.t1);
+        self.newest_t1 = self.newest_t1.max(self.times(&entry).map_or(i64::MIN, |times| times.1));
+        self.unset += u64::from(entry.loss.is_none() && entry.group.clock.is_some());
         self.news = true;
-        self.wait(order, entry.loss.is_some());
+        if self.is_held(&entry) {
+            self.held.insert(order);
+        } else {
+            self.wait(order, entry.loss.is_some());
+        }
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
             epoch.last_record = epoch.last_record.max(entry.record);
             epoch.next_seq = epoch.next_seq.max(order.1 + 1);
@@ -238,6 +252,8 @@ impl State {
         self.flight.remove(&order);
         if loss {
             self.losses.insert(order)
+        } else if self.entry(order).is_some_and(|entry| self.is_held(entry)) {
+            self.held.insert(order)
         } else {
             self.waiting.insert(order)
         };
@@ -257,8 +273,10 @@ impl State {
     pub(crate) fn take(&mut self, order: Order) -> Option<Entry> {
         let entry = self.epochs.get_mut(&order.0)?.entries.remove(&order.1)?;
         self.waiting.remove(&order);
+        self.held.remove(&order);
         self.losses.remove(&order);
         self.flight.remove(&order);
+        self.unset -= u64::from(entry.loss.is_none() && entry.group.clock.is_some());
         self.records.remove(&entry.record);
         self.bytes -= u64::from(entry.bytes);
         self.loss_count -= u64::from(entry.loss.is_some());
@@ -330,7 +348,8 @@ impl State {
 
     fn is_live(&self, entry: &Entry, now_wall: i64) -> bool {
         let cut = entry.cut_at.is_some_and(|cut| self.now.saturating_sub(cut) < LIVE);
-        cut || now_wall.abs_diff(entry.t1) < LIVE.as_nanos() as u64
+        let newest = self.times(entry).map(|times| times.1);
+        cut || newest.is_some_and(|newest| now_wall.abs_diff(newest) < LIVE.as_nanos() as u64)
     }
 
     /// The next batch to send on a lane: of each lane the oldest. Live is what lies behind the last one that isn't.
@@ -357,7 +376,8 @@ impl State {
 
     /// Nothing is waiting for an ack.
     pub(crate) fn idle(&self) -> bool {
-        self.waiting.is_empty() && self.losses.is_empty() && self.flight.is_empty()
+        // What is held is not waited for, but it shows that nothing leaves at once either.
+        self.waiting.is_empty() && self.losses.is_empty() && self.flight.is_empty() && self.held.is_empty()
     }
 }
 

@@ -16,8 +16,10 @@ use telemetry::{BatchKey, Cause, Counts, Epoch, Position, Rows, SeriesTable};
 use wire::payload::Encoder;
 
 use crate::class::Classes;
+use crate::clocks::ClockFile;
 use crate::cursor::{Cursor, EpochCursor};
 use crate::cut::{Cut, Cutter, Pending};
+use crate::group::Group;
 use crate::heads::Heads;
 use crate::numbering::Numbering;
 use crate::record::{self, Head, Loss, Record};
@@ -55,6 +57,7 @@ pub(crate) struct Writer {
     pub(crate) pending: Pending,
     pub(crate) encoder: Encoder,
     pub(crate) classes: Classes,
+    pub(crate) clocks: ClockFile,
     /// Begun and not finished, with the records that were appended.
     pub(crate) unsynced: Vec<(Act, Option<u64>)>,
     pub(crate) cursor_at: Duration,
@@ -249,7 +252,10 @@ impl Writer {
                     moves.iter().filter_map(|(order, seq)| Some((record(*order)?, *seq))).collect();
                 record::put_relabel(&mut out, *epoch, &moves);
             }
-            Act::Lose { loss, .. } => record::put_loss(&mut out, loss),
+            Act::Lose { order, loss } => {
+                let (t0, t1) = self.state.lock().times_of(*order).unwrap_or((loss.t0, loss.t1));
+                record::put_loss(&mut out, &Loss { t0, t1, ..loss.clone() });
+            }
         }
         let payload = match &self.unsynced[at].0 {
             Act::Cut(cut) => cut.payload.len(),
@@ -322,6 +328,8 @@ impl Writer {
     /// What the clock and acks ask for, without cutting: frees segments, keeps the caps.
     pub(crate) fn maintain(&mut self, now: Duration) -> Result<(), SpoolError> {
         self.settle()?;
+        let clocks = self.config.dir.join("clocks");
+        self.clocks.save(&self.storage, &clocks, &self.state);
         self.save_losses()?;
         self.keep_caps()?;
         self.release(now)
@@ -456,7 +464,8 @@ impl Writer {
                 let max_age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
                 let limit = state.newest_t1.saturating_sub(max_age);
                 let batches = state.entries().filter(|(_, entry)| entry.loss.is_none());
-                batches.take_while(|(_, entry)| entry.t1 < limit).map(|(order, _)| order).collect()
+                let timed = batches.filter_map(|(order, entry)| Some((order, state.times(entry)?.1)));
+                timed.take_while(|(_, newest)| *newest < limit).map(|(order, _)| order).collect()
             };
             dropped += self.drop_entries(old, Cause::Expired)?;
         }
@@ -558,8 +567,12 @@ fn apply(state: &mut State, act: Act, record: u64) {
             state.relabel(&moves, to, record);
         }
         Act::Lose { order, loss } => {
+            let times = state.times_of(order);
             let Some(entry) = state.take(order) else { return };
-            let loss = Entry { record, bytes: 0, loss: Some(Box::new(loss.counts)), ..entry };
+            let (t0, t1) = times.unwrap_or((entry.t0, entry.t1));
+            // Its times are real ones from here on, or 0.
+            let group = Group { clock: None, ..entry.group };
+            let loss = Entry { record, bytes: 0, t0, t1, group, loss: Some(Box::new(loss.counts)), ..entry };
             state.insert(order, loss);
         }
     }

@@ -43,6 +43,9 @@ class Metric(Enum):
     REFUSED = Declared(
         "refused_batches_total", "counter", "Batches that can never be stored, by cause.", ("cause",)
     )
+    QUARANTINED = Declared(
+        "quarantined_batches_total", "counter", "Batches kept apart: their times are ahead of our clock."
+    )
     COMMIT_SECONDS = Declared("commit_seconds_total", "counter", "Time spent in those transactions.")
     AGENT_RATE = Declared(
         "agent_readings_per_second", "gauge", "Readings stored of the agent lately.", ("agent",)

@@ -17,6 +17,8 @@ class Counters:
     events: int = 0
     payload_bytes: int = 0
     """Of stored batches, compressed."""
+    quarantined: int = 0
+    """Batches kept apart because their times are ahead of our clock."""
     losses: int = 0
     """Loss frames entered."""
     commits: int = 0

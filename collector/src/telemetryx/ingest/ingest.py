@@ -218,7 +218,10 @@ class Ingest:
             self._tell(outcomes)
             for (one, batch), outcome in zip(group.batches, outcomes, strict=True):
                 if isinstance(outcome, Stored):
-                    self._count(batch)
+                    if outcome.committed is None:
+                        self._apart(one, batch)
+                    else:
+                        self._count(batch)
                 self._settle(one, outcome)
         if self._reason and (group.losses or group.batches):
             log.info("ingest.resumed", reason=self._reason)
@@ -232,6 +235,15 @@ class Ingest:
                         subscriber(outcome.committed)
                     except Exception:
                         log.exception("ingest.subscriber_failed", cursor=outcome.cursor)
+
+    def _apart(self, one: _Waiting, batch: Decoded) -> None:
+        self.counters.quarantined += 1
+        log.warning(
+            "ingest.quarantined",
+            agent=one.agent,
+            seq=batch.key.seq,
+            reason="its times are ahead of the collector's clock by more than [ingest] future_limit",
+        )
 
     def _count(self, batch: Decoded) -> None:
         self.counters.samples += len(batch.samples)

@@ -68,6 +68,7 @@ def batch(agent: str, frame: pb.Batch) -> Decoded:
         counts=decoded.counts,
         definitions=definitions.decode(frame.definitions),
         clock_offset_ns=frame.clock_offset_ns,
+        clock_uncertain=frame.clock_uncertain,
         lane=frame.lane,
         t0_ns=frame.t0_ns,
         t1_ns=frame.t1_ns,
@@ -95,7 +96,13 @@ def holdings(held: Holding) -> pb.Holdings:
 
 
 def encode_batch(
-    name: BatchKey, content: payload.Payload, *, defined: bytes = b"", lane: int = 1, clock_offset_ns: int = 0
+    name: BatchKey,
+    content: payload.Payload,
+    *,
+    defined: bytes = b"",
+    lane: int = 1,
+    clock_offset_ns: int = 0,
+    clock_uncertain: bool = False,
 ) -> pb.Batch:
     """Make a Batch frame, as an agent does."""
     data = payload.encode(content)
@@ -107,6 +114,7 @@ def encode_batch(
         t0_ns=t0,
         t1_ns=t1,
         clock_offset_ns=clock_offset_ns,
+        clock_uncertain=clock_uncertain,
         codec=CODEC,
         payload=data,
         checksum=checksum(data),

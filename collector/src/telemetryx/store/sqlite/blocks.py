@@ -3,9 +3,20 @@
 Used by the commit, and by every reader that finds a batch as shipped: both must see the same rows.
 """
 
+from typing import Final, NamedTuple
+
 import numpy as np
 
-from telemetryx.types import F64, I64, U8, EventBlock, SampleBlock, SketchBlock, WindowBlock
+from telemetryx.types import F64, I64, U8, EventBlock, Flag, SampleBlock, SketchBlock, WindowBlock
+
+CERTAIN: Final = 0xFF & ~Flag.CLOCK_UNCERTAIN
+
+
+class Correction(NamedTuple):
+    """What a batch's times lack, and whether that is a guess."""
+
+    offset_ns: int
+    uncertain: bool
 
 
 def ranges(starts: I64, lengths: I64) -> I64:
@@ -18,11 +29,18 @@ def ranges(starts: I64, lengths: I64) -> I64:
     return out
 
 
-def samples(block: SampleBlock, ids: I64, offset_ns: int) -> SampleBlock:
-    """Give a block the store's ids and right times. Ids in another order than numbers put the block in their order."""
-    times = block.times + offset_ns if offset_ns else block.times
+def samples(block: SampleBlock, ids: I64, correction: Correction) -> SampleBlock:
+    """Give a block the store's ids and right times. Ids in another order than numbers put the block in their order.
+
+    Times that are right now are no longer marked as uncertain.
+    """
+    times, flags = block.times, block.flags
+    if correction.offset_ns:
+        times = times + correction.offset_ns
+        if flags is not None and not correction.uncertain:
+            flags = flags & np.uint8(CERTAIN)
     if len(ids) < 2 or bool((ids[1:] > ids[:-1]).all()):  # noqa: PLR2004 - one series is in order
-        return SampleBlock(ids, block.offsets, times, block.values, block.flags)
+        return SampleBlock(ids, block.offsets, times, block.values, flags)
     lengths = np.diff(block.offsets)
     order = np.argsort(ids, kind="stable")
     at = ranges(block.offsets[:-1][order], lengths[order])
@@ -30,7 +48,7 @@ def samples(block: SampleBlock, ids: I64, offset_ns: int) -> SampleBlock:
         np.repeat(ids[order], lengths[order]),
         times[at],
         block.values[at],
-        None if block.flags is None else block.flags[at],
+        None if flags is None else flags[at],
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 
 from telemetryx.store.sqlite import blocks, ledger, rollup
+from telemetryx.store.sqlite.blocks import Correction
 from telemetryx.store.sqlite.numbers import Numbers, define
 from telemetryx.types import (
     F64,
@@ -75,6 +76,8 @@ class _Group:
     now: int
     expiry: int
     """What is older than this is kept nowhere."""
+    latest: int
+    """What is later than this is kept apart: some clock is wrong."""
     series: list[I64] = field(default_factory=list)
     times: list[I64] = field(default_factory=list)
     values: list[F64] = field(default_factory=list)
@@ -87,15 +90,16 @@ class _Group:
 class Committer:
     """Commits groups on the writer's connection."""
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
-        """Use this clock for arrival times."""
+    def __init__(self, now_ns: Callable[[], int], future_limit_ns: int = MAX_TIME) -> None:
+        """Use this clock for arrival times; keep batches apart that are further ahead of it than the limit."""
         self._now_ns = now_ns
+        self._future_limit_ns = future_limit_ns
         self.numbers = Numbers()
 
     def commit(self, connection: sqlite3.Connection, batches: Sequence[Decoded]) -> list[Outcome]:
         """Store the batches; the caller's transaction makes them durable."""
         now = self._now_ns()
-        group = _Group(now, rollup.expiry(connection))
+        group = _Group(now, rollup.expiry(connection), now + self._future_limit_ns)
         outcomes = [self._guarded(connection, batch, group, now) for batch in batches]
         _finish(connection, group)
         return outcomes
@@ -137,6 +141,8 @@ class Committer:
             self.numbers.forget_epoch(epoch)
         samples, windows = self._numbered(connection, batch, epoch)
         t0, t1 = _time_range(windows, batch)
+        if t1 > group.latest:
+            return _apart(connection, batch, group, (agent, epoch, now, t0, t1))
         cursor = _insert(connection, batch, (agent, epoch, now, t0, t1))
         events = _events(connection, batch, agent, cursor)
         if windows is not None:
@@ -157,7 +163,9 @@ class Committer:
                 windows = blocks.windows(batch.windows, rows, batch.clock_offset_ns)
         if len(missing):
             raise _Undo(NeedDefinitions(tuple(missing[:MAX_NUMBERS].tolist())))
-        return blocks.samples(batch.samples, ids, batch.clock_offset_ns), windows
+        return blocks.samples(
+            batch.samples, ids, Correction(batch.clock_offset_ns, batch.clock_uncertain)
+        ), windows
 
 
 def _time_range(windows: WindowBlock | None, batch: Decoded) -> tuple[int, int]:
@@ -184,11 +192,44 @@ def _time_range(windows: WindowBlock | None, batch: Decoded) -> tuple[int, int]:
     return low, high
 
 
+def _apart(
+    connection: sqlite3.Connection, batch: Decoded, group: _Group, about: tuple[int, int, int, int, int]
+) -> Outcome:
+    """Keep a batch where nobody reads it: a time ahead of ours would be the latest value for as long as it is ahead.
+
+    Its readings are counted as refused, at the time of arrival: their own is what is wrong.
+    """
+    agent, epoch, now, t0, t1 = about
+    rows = len(batch.samples)
+    rows += 0 if batch.windows is None else len(batch.windows)
+    rows += 0 if batch.events is None else len(batch.events)
+    connection.execute(
+        "INSERT INTO quarantine (agent_id, epoch_id, seq, received_ns, t0_ns, t1_ns, clock_offset_ns, clock_uncertain, rows, "
+        "payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            agent,
+            epoch,
+            batch.key.seq,
+            now,
+            t0,
+            t1,
+            batch.clock_offset_ns,
+            batch.clock_uncertain,
+            rows,
+            batch.payload,
+        ),
+    )
+    for cause, count in (*batch.counts.items(), (Cause.REFUSED, rows)):
+        if count:
+            _add_loss(group.loss, (agent, cause), count, (now, now))
+    return Stored(0)
+
+
 def _insert(connection: sqlite3.Connection, batch: Decoded, about: tuple[int, int, int, int, int]) -> int:
     agent, epoch, now, t0, t1 = about
     cursor = connection.execute(
-        "INSERT INTO batch (agent_id, epoch_id, seq, lane, received_ns, t0_ns, t1_ns, clock_offset_ns, series, samples, "
-        "windows, events, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO batch (agent_id, epoch_id, seq, lane, received_ns, t0_ns, t1_ns, clock_offset_ns, clock_uncertain, "
+        "series, samples, windows, events, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             agent,
             epoch,
@@ -198,6 +239,7 @@ def _insert(connection: sqlite3.Connection, batch: Decoded, about: tuple[int, in
             t0,
             t1,
             batch.clock_offset_ns,
+            batch.clock_uncertain,
             len(batch.samples.series),
             len(batch.samples),
             0 if batch.windows is None else len(batch.windows),

@@ -22,6 +22,7 @@ import numpy as np
 
 from telemetryx.errors import StoreError
 from telemetryx.store.sqlite import blocks, chunks, reading, rollup
+from telemetryx.store.sqlite.blocks import Correction
 from telemetryx.store.sqlite.numbers import Numbers
 from telemetryx.types import F64, I64, U8, SampleBlock, WindowBlock
 
@@ -117,16 +118,18 @@ def _encode(connection: sqlite3.Connection, numbers: Numbers, run: Run) -> Swap:
     loaded: list[SampleBlock] = []
     windowed: list[WindowBlock] = []
     buckets = 0
-    for row_id, seq_offset, payload in connection.execute(
-        "SELECT id, clock_offset_ns, payload FROM batch WHERE epoch_id = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+    for row_id, offset, uncertain, payload in connection.execute(
+        "SELECT id, clock_offset_ns, clock_uncertain, payload FROM batch WHERE epoch_id = ? AND seq BETWEEN ? AND ? ORDER BY seq",
         (run.epoch, first, last),
     ):
         data = reading.decoded(row_id, payload)
         ids.append(row_id)
-        samples = reading.batch_samples(connection, numbers, run.epoch, row_id, data, seq_offset)
+        samples = reading.batch_samples(
+            connection, numbers, run.epoch, row_id, data, Correction(offset, bool(uncertain))
+        )
         loaded.append(samples)
         buckets += _late_buckets(samples.times, horizon)
-        windows = reading.batch_windows(connection, numbers, run.epoch, row_id, data, seq_offset)
+        windows = reading.batch_windows(connection, numbers, run.epoch, row_id, data, offset)
         if windows is not None:
             windowed.append(windows)
             buckets += _late_buckets(windows.start, horizon)

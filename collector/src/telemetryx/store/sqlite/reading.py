@@ -11,6 +11,7 @@ import numpy as np
 
 from telemetryx.errors import CursorGone, QueryRefused, StoreDamaged, WireError
 from telemetryx.store.sqlite import blocks, chunks
+from telemetryx.store.sqlite.blocks import Correction
 from telemetryx.store.sqlite.numbers import Numbers
 from telemetryx.types import I64, BatchKey, Committed, EventBlock, SampleBlock, WindowBlock
 from telemetryx.wire import payload as wire
@@ -186,15 +187,16 @@ def _from_batches(
     total = 0
     wanted = np.array(sorted(members), np.int64)
     rows = connection.execute(
-        "SELECT id, epoch_id, seq, clock_offset_ns FROM batch INDEXED BY batch_time "
+        "SELECT id, epoch_id, seq, clock_offset_ns, clock_uncertain FROM batch INDEXED BY batch_time "
         "WHERE agent_id = ? AND t1_ns >= ? AND t0_ns < ? AND samples > 0",
         (agent, start, end),
     )
-    for row_id, epoch, seq, offset in rows:
+    for row_id, epoch, seq, offset, uncertain in rows:
         block = None if cache is None else cache.get(row_id)
         if block is None:
             (payload,) = connection.execute("SELECT payload FROM batch WHERE id = ?", (row_id,)).fetchone()
-            block = _identified(connection, numbers, epoch, row_id, decoded(row_id, payload), offset)
+            correction = Correction(offset, bool(uncertain))
+            block = _identified(connection, numbers, epoch, row_id, decoded(row_id, payload), correction)
             if cache is not None:
                 cache.put(row_id, block)
         at = np.flatnonzero(np.isin(block.series, wanted))
@@ -225,12 +227,12 @@ def _identified(
     epoch: int,
     row_id: int,
     payload: wire.Payload,
-    offset: int,
+    correction: Correction,
 ) -> SampleBlock:
     ids, missing = numbers.ids(connection, epoch, payload.samples.series)
     if len(missing):
         raise StoreDamaged(f"batch row {row_id} uses series number {int(missing[0])}, which nobody defined")
-    return blocks.samples(payload.samples, ids, offset)
+    return blocks.samples(payload.samples, ids, correction)
 
 
 def read_after(connection: sqlite3.Connection, numbers: Numbers, cursor: int, limit: int) -> list[Committed]:
@@ -239,7 +241,8 @@ def read_after(connection: sqlite3.Connection, numbers: Numbers, cursor: int, li
     if row is not None and cursor < row[0]:
         raise CursorGone(cursor, int(row[0]))
     rows = connection.execute(
-        "SELECT batch.id, agent.name, epoch.epoch, epoch_id, seq, received_ns, t0_ns, t1_ns, clock_offset_ns, payload "
+        "SELECT batch.id, agent.name, epoch.epoch, epoch_id, seq, received_ns, t0_ns, t1_ns, clock_offset_ns, "
+        "clock_uncertain, payload "
         "FROM batch JOIN agent ON agent.id = batch.agent_id JOIN epoch ON epoch.id = epoch_id "
         "WHERE batch.id > ? ORDER BY batch.id LIMIT ?",
         (cursor, limit),
@@ -248,7 +251,7 @@ def read_after(connection: sqlite3.Connection, numbers: Numbers, cursor: int, li
 
 
 def _committed(connection: sqlite3.Connection, numbers: Numbers, row: Sequence[Any]) -> Committed:
-    row_id, agent, epoch_bytes, epoch, seq, received, t0, t1, offset, data = row
+    row_id, agent, epoch_bytes, epoch, seq, received, t0, t1, offset, uncertain, data = row
     payload = decoded(row_id, data)
     return Committed(
         row_id,
@@ -256,7 +259,7 @@ def _committed(connection: sqlite3.Connection, numbers: Numbers, row: Sequence[A
         received,
         t0,
         t1,
-        _identified(connection, numbers, epoch, row_id, payload, offset),
+        _identified(connection, numbers, epoch, row_id, payload, Correction(offset, bool(uncertain))),
         batch_windows(connection, numbers, epoch, row_id, payload, offset),
         _events(connection, row_id, payload.events, offset),
     )
@@ -285,10 +288,10 @@ def batch_samples(
     epoch: int,
     row_id: int,
     payload: wire.Payload,
-    offset: int,
+    correction: Correction,
 ) -> SampleBlock:
     """Return a batch's samples with the store's ids."""
-    return _identified(connection, numbers, epoch, row_id, payload, offset)
+    return _identified(connection, numbers, epoch, row_id, payload, correction)
 
 
 def _events(

@@ -76,11 +76,13 @@ CHECKPOINT_EVERY_S: Final = 1.0
 class SqliteStore:
     """A Store in one SQLite file. Make one with `await SqliteStore.open(path)`."""
 
-    def __init__(self, path: Path, clock: Clock, readers: int) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, readers: int, future_limit_ns: int = commit.MAX_TIME
+    ) -> None:
         """Open the file, bring its schema up to date, start the threads. Blocking: `open` runs it in a thread."""
         self.path = path
         self._clock = clock
-        self._committer = commit.Committer(clock.now_ns)
+        self._committer = commit.Committer(clock.now_ns, future_limit_ns)
         self._numbers = Numbers()
         self._compacting = asyncio.Lock()
         first = connection.open_writer(path)
@@ -102,9 +104,19 @@ class SqliteStore:
         self._checkpointed = 0.0
 
     @classmethod
-    async def open(cls, path: Path, *, clock: Clock | None = None, readers: int = 4) -> "SqliteStore":
-        """Open a store, creating its file; a schema of an older collector is brought up to date."""
-        return await asyncio.to_thread(cls, path, clock or SystemClock(), readers)
+    async def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        readers: int = 4,
+        future_limit_ns: int = commit.MAX_TIME,
+    ) -> "SqliteStore":
+        """Open a store, creating its file; a schema of an older collector is brought up to date.
+
+        Batches with times further ahead of the clock than the limit are kept apart.
+        """
+        return await asyncio.to_thread(cls, path, clock or SystemClock(), readers, future_limit_ns)
 
     def _reader(self) -> sqlite3.Connection:
         opened = connection.open_reader(self.path)

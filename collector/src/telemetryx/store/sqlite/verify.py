@@ -4,6 +4,7 @@ import sqlite3
 
 from telemetryx.errors import StoreError
 from telemetryx.store.sqlite import chunks, reading
+from telemetryx.store.sqlite.blocks import Correction
 from telemetryx.store.sqlite.numbers import Numbers
 
 
@@ -58,12 +59,17 @@ def _ledger(connection: sqlite3.Connection) -> list[str]:
 
 def _batches(connection: sqlite3.Connection, numbers: Numbers) -> list[str]:
     problems = []
-    for row_id, epoch, offset, samples, payload in connection.execute(
-        "SELECT id, epoch_id, clock_offset_ns, samples, payload FROM batch"
+    for row_id, epoch, offset, uncertain, samples, payload in connection.execute(
+        "SELECT id, epoch_id, clock_offset_ns, clock_uncertain, samples, payload FROM batch"
     ):
         try:
             block = reading.batch_samples(
-                connection, numbers, epoch, row_id, reading.decoded(row_id, payload), offset
+                connection,
+                numbers,
+                epoch,
+                row_id,
+                reading.decoded(row_id, payload),
+                Correction(offset, bool(uncertain)),
             )
         except StoreError as error:
             problems.append(str(error))

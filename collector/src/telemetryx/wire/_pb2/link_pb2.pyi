@@ -391,6 +391,7 @@ class Batch(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     FIRST_POSITION_FIELD_NUMBER: _builtins.int
     LAST_POSITION_FIELD_NUMBER: _builtins.int
+    CLOCK_UNCERTAIN_FIELD_NUMBER: _builtins.int
     epoch: _builtins.bytes
     """16 bytes"""
     seq: _builtins.int
@@ -401,7 +402,7 @@ class Batch(_message.Message):
     t1_ns: _builtins.int
     """latest"""
     clock_offset_ns: _builtins.int
-    """to add to every time inside"""
+    """to add to every time inside, t0 and t1 too: 0 unless they are counted from a boot"""
     codec: _builtins.int
     """1 = zstd over msgpack (proto/README.md)"""
     payload: _builtins.bytes
@@ -414,6 +415,8 @@ class Batch(_message.Message):
     first_position: _builtins.int
     """journal positions it was made from"""
     last_position: _builtins.int
+    clock_uncertain: _builtins.bool
+    """the offset is a guess: the times inside stay marked as uncertain"""
     def __init__(
         self,
         *,
@@ -430,10 +433,11 @@ class Batch(_message.Message):
         trace: _builtins.str = ...,
         first_position: _builtins.int = ...,
         last_position: _builtins.int = ...,
+        clock_uncertain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "clock_offset_ns", b"clock_offset_ns", "codec", b"codec", "definitions", b"definitions", "epoch", b"epoch", "first_position", b"first_position", "lane", b"lane", "last_position", b"last_position", "payload", b"payload", "seq", b"seq", "t0_ns", b"t0_ns", "t1_ns", b"t1_ns", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "clock_offset_ns", b"clock_offset_ns", "clock_uncertain", b"clock_uncertain", "codec", b"codec", "definitions", b"definitions", "epoch", b"epoch", "first_position", b"first_position", "lane", b"lane", "last_position", b"last_position", "payload", b"payload", "seq", b"seq", "t0_ns", b"t0_ns", "t1_ns", b"t1_ns", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,117 @@
+"""Batches by clocks that weren't right: counted from a boot and corrected, guessed, or far ahead of ours."""
+
+from pathlib import Path
+
+import pytest
+
+from reference_agent import SECOND, T0, decoded, defined, events, samples, window
+from telemetryx.clock import ManualClock
+from telemetryx.store.interface import EventQuery, Store
+from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.types import BatchKey, Cause, Decoded, Duplicate, Flag, Stored, balance
+from telemetryx.wire.payload import Payload
+
+EPOCH = bytes(range(16))
+DEFS = defined("temp", "power")
+FOREVER = 1 << 62
+DAY = 86_400 * SECOND
+MARKS = Flag.ARRIVAL_TIME | Flag.CLOCK_UNCERTAIN
+
+
+def of_boot(seq: int, offset: int, *, uncertain: bool = False) -> Decoded:
+    """A batch of two samples, a window and an event, five seconds after a boot."""
+    content = Payload(
+        samples({1: [(5 * SECOND, 1.0), (6 * SECOND, 2.0)]}, {1: [MARKS, MARKS | Flag.RETAINED]}),
+        window(2, 5 * SECOND, [3.0, 4.0]),
+        events((5 * SECOND, 9, "app", "started", {})),
+        {Cause.RECEIVED: 3, Cause.DERIVED: 1, Cause.SHIPPED: 4},
+    )
+    return decoded(BatchKey("a", EPOCH, seq), content, DEFS, offset, uncertain)
+
+
+async def flags(store: Store) -> list[int]:
+    """The marks of series 1."""
+    block = await store.samples([1], -FOREVER, FOREVER)
+    return [0, 0] if block.flags is None else block.flags.tolist()
+
+
+async def compacted(store: Store) -> None:
+    """Compact everything."""
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+
+
+@pytest.mark.parametrize("way", ["committed", "read again"])
+async def test_every_time_of_a_boot_is_corrected(store: Store, way: str) -> None:
+    """Samples, windows and events of a boot come out at their real times, as committed and as read again."""
+    (outcome,) = await store.commit([of_boot(1, T0)])
+    assert isinstance(outcome, Stored)
+    assert outcome.committed is not None
+    told = outcome.committed
+    if way == "read again":
+        (told,) = await store.read_after(0, 10)
+        await compacted(store)
+    assert told.samples.times.tolist() == [T0 + 5 * SECOND, T0 + 6 * SECOND]
+    assert told.windows is not None
+    assert told.windows.start.tolist() == [T0 + 5 * SECOND]
+    assert told.events is not None
+    assert told.events.times.tolist() == [T0 + 5 * SECOND]
+    block = await store.samples([1], T0, T0 + 60 * SECOND)
+    assert block.times.tolist() == [T0 + 5 * SECOND, T0 + 6 * SECOND]
+    (found,) = await store.events(EventQuery(start_ns=T0, end_ns=T0 + 60 * SECOND))
+    assert found.time_ns == T0 + 5 * SECOND
+
+
+async def test_a_corrected_time_is_no_longer_uncertain_and_a_guessed_one_stays_so(store: Store) -> None:
+    """The mark goes with a certain offset, before and after compaction; other marks stay; a guess keeps it."""
+    await store.commit([of_boot(1, T0)])
+    assert await flags(store) == [Flag.ARRIVAL_TIME, Flag.ARRIVAL_TIME | Flag.RETAINED]
+    await compacted(store)
+    assert await flags(store) == [Flag.ARRIVAL_TIME, Flag.ARRIVAL_TIME | Flag.RETAINED]
+
+
+async def test_a_guess_stays_marked(store: Store) -> None:
+    """A boot that ended unset was placed by guess: its samples say so, before and after compaction."""
+    await store.commit([of_boot(1, T0, uncertain=True)])
+    assert await flags(store) == [MARKS, MARKS | Flag.RETAINED]
+    await compacted(store)
+    assert await flags(store) == [MARKS, MARKS | Flag.RETAINED]
+
+
+async def test_a_batch_that_comes_again_with_another_offset_keeps_the_first(store: Store) -> None:
+    """Name and checksum are the same, so it is a duplicate, and nothing moves."""
+    await store.commit([of_boot(1, T0)])
+    assert await store.commit([of_boot(1, T0 + 900 * SECOND)]) == [Duplicate()]
+    block = await store.samples([1], -FOREVER, FOREVER)
+    assert block.times.tolist() == [T0 + 5 * SECOND, T0 + 6 * SECOND]
+
+
+async def test_times_far_ahead_are_kept_apart_and_spoil_no_latest_value(tmp_path: Path) -> None:
+    """Such a batch is acknowledged once and counted as refused; the latest value stays that of now, and the sums hold."""
+    clock = ManualClock()
+    store = await SqliteStore.open(tmp_path / "t.db", clock=clock, future_limit_ns=DAY)
+    now = clock.now_ns()
+    ahead = of_boot(2, now + 2 * DAY)
+    outcomes = await store.commit([of_boot(1, now - 60 * SECOND), ahead, of_boot(3, now + DAY - 60 * SECOND)])
+    assert [isinstance(outcome, Stored) for outcome in outcomes] == [True] * 3
+    assert [isinstance(outcome, Stored) and outcome.committed is None for outcome in outcomes] == [
+        False,
+        True,
+        False,
+    ]
+    assert await store.commit([ahead]) == [Duplicate()]
+    (holding,) = (await store.holdings("a", [EPOCH])).values()
+    assert holding.upto == 3, "its seq is no gap"
+    block = await store.samples([1], -FOREVER, FOREVER)
+    assert len(block) == 4
+    assert int(block.times.max()) < now + DAY
+    rows = {row.cause: row for row in await store.loss("a")}
+    assert (rows["refused"].count, rows["refused"].first_ns) == (4, now)
+    assert rows["shipped"].count == 12 == rows["stored"].count + rows["refused"].count
+    assert balance(list(rows.values())) == {"a": 0}
+    kept = await store.read(
+        lambda db: db.execute("SELECT seq, rows, t1_ns, payload FROM quarantine").fetchall()
+    )
+    assert [(row[0], row[1]) for row in kept] == [(2, 4)]
+    assert kept[0][3] == ahead.payload
+    await store.close()
