@@ -161,6 +161,8 @@ need_test() {
     [ -x /usr/sbin/mosquitto ] || have mosquitto || missing="$missing mosquitto"
     have mosquitto_pub || missing="$missing mosquitto-clients"
     have chromium || missing="$missing chromium"
+    # An agent that believes it is 1970.
+    have faketime || missing="$missing faketime"
     # Debian splits the C++ runtime that the fuzz targets link against.
     have g++ || missing="$missing g++"
     # shellcheck disable=SC2086  # a list of package names

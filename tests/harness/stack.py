@@ -110,6 +110,7 @@ class Agent:
             f'[uplink]\nurl = "http://127.0.0.1:{collector_grpc}"\nmax_backoff = 1\n'
             f"{default if inputs is None else inputs}{extra}"
         )
+        self.env: dict[str, str] = {}
         self.process: Process | None = None
 
     @property
@@ -120,7 +121,10 @@ class Agent:
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until its inputs listen."""
         self.process = Process(
-            f"agent {self.name}", [AGENT, "run", "--config", self.config], self.folder / "agent.log"
+            f"agent {self.name}",
+            [AGENT, "run", "--config", self.config],
+            self.folder / "agent.log",
+            self.env,
         )
         if wait:
             until("the agent answers", lambda: self._alive() and self.status() is not None)

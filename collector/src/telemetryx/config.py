@@ -220,9 +220,9 @@ class Ingest(Section):
     """Payload bytes that may wait for their commit, over all agents; at it the gateway slows agents down."""
     max_group: int = Field(default=64, ge=1)
     """Batches that one transaction may hold."""
-    future_limit: Duration = parse_duration("2d")
+    future_limit: Duration = parse_duration("1d")
     """How far ahead of the collector's clock a time may be. A batch with a later one is kept apart, see docs/how-to/clock.md. Agents
-    refuse single readings by their own clock before (default 1 d)."""
+    refuse single readings by their own clock before (`fold.future_limit`, 10 m)."""
 
 
 class Store(Section):

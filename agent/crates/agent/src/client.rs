@@ -136,6 +136,20 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     if status["clock_set"] == Value::Bool(false) {
         writeln!(out, "clock    not set: this host believes it is before 2024")?;
     }
+    let held = &spool["clock_held"];
+    if held["batches"].as_u64().is_some_and(|batches| batches > 0) {
+        writeln!(
+            out,
+            "         {} batches ({}) of {} boot(s) wait until it is known when that was: NTP or the collector tells",
+            held["batches"],
+            size(&held["bytes"]),
+            held["boots"]
+        )?;
+    }
+    if let Some(by) = fold["fold"]["clock_step"]["by_ns"].as_f64() {
+        let at = clock_time(fold["fold"]["clock_step"]["at_ns"].as_i64().unwrap_or(0));
+        writeln!(out, "         last set at {at}, by {:+.3} s", by / 1e9)?;
+    }
     Ok(())
 }
 

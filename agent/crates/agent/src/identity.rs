@@ -35,12 +35,6 @@ pub fn labels() -> Vec<(String, String)> {
     .collect()
 }
 
-/// True once the clock can be trusted: later than this build can be, so somebody has set it.
-pub fn clock_is_set(wall: i64) -> bool {
-    // 2024-01-01: boards without a battery start in 1970, or at their image's date.
-    wall > 1_704_067_200_000_000_000
-}
-
 /// The record by which the fold learns that it is this moment.
 pub fn tick(at: Stamp, boot: [u8; 16]) -> Record {
     Record::Tick(device_clock(at, boot))
@@ -48,5 +42,5 @@ pub fn tick(at: Stamp, boot: [u8; 16]) -> Record {
 
 /// What this host says of its clock at a moment.
 pub fn device_clock(at: Stamp, boot: [u8; 16]) -> DeviceClock {
-    DeviceClock { at, boot, synced: clock_is_set(at.wall) }
+    DeviceClock { at, boot, synced: at.is_set() }
 }

@@ -77,8 +77,10 @@ pub struct SpoolStatus {
     pub losses: u64,
     /// Batches sent and not yet answered.
     pub in_flight: u64,
-    /// Earliest event time that waits.
+    /// Earliest event time that waits, of those that are known.
     pub oldest_ns: Option<i64>,
+    /// What waits until it is known when its boot was.
+    pub clock_held: ClockHeld,
     /// Rows that are in no batch yet.
     pub pending_rows: u64,
     /// True when rows or counts are in no batch yet.
@@ -115,6 +117,7 @@ impl From<spool::Usage> for SpoolStatus {
             losses: usage.losses,
             in_flight: usage.in_flight,
             oldest_ns: usage.oldest_ns,
+            clock_held: usage.clock_held.into(),
             pending_rows: usage.pending_rows,
             pending: usage.pending,
             epoch: usage.epoch.map(|epoch| epoch.to_string()),
@@ -124,6 +127,24 @@ impl From<spool::Usage> for SpoolStatus {
             counts: usage.counts.iter().map(|(cause, n)| (cause.name(), n)).collect(),
             trouble: usage.trouble,
         }
+    }
+}
+
+/// Batches taken before the clock was set, which wait until it is known when that was.
+#[derive(Serialize)]
+pub struct ClockHeld {
+    /// How many.
+    pub batches: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Of how many boots.
+    pub boots: u64,
+}
+
+impl From<spool::ClockHeld> for ClockHeld {
+    fn from(held: spool::ClockHeld) -> Self {
+        let spool::ClockHeld { batches, bytes, boots } = held;
+        Self { batches, bytes, boots }
     }
 }
 
@@ -172,7 +193,7 @@ impl Reporter {
             pid: std::process::id(),
             now_ns: now.wall,
             uptime_s: now.mono.saturating_sub(self.started_mono) / 1_000_000_000,
-            clock_set: crate::identity::clock_is_set(now.wall),
+            clock_set: now.is_set(),
             series: self.table.len(),
             inputs: self
                 .doors

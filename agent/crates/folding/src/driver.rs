@@ -120,6 +120,8 @@ enum Trouble {
 impl Driver {
     /// Stands before the first record to fold.
     pub fn new(work: Folding, now: Stamp) -> Self {
+        let clock = (work.clock)(now);
+        work.spool.clock(clock.boot, clock.at);
         Self {
             watch: Arc::new(Watch::new(work.applied)),
             reader: work.journal.reader(work.applied),
@@ -282,6 +284,8 @@ impl Driver {
     /// A full journal is no place for a tick: the next one says as much.
     fn tick(&mut self, now: Stamp) {
         let clock = (self.work.clock)(now);
+        // Batches of before it was set may be waiting for it.
+        self.work.spool.clock(clock.boot, clock.at);
         if !self.ticks.patience(now, clock.synced).is_zero() {
             return;
         }

@@ -36,6 +36,11 @@ impl ManualClock {
         Self(parking_lot::Mutex::new(Stamp { wall, mono: 1_000_000_000 }))
     }
 
+    /// Sets the wall clock, as a person or NTP does.
+    pub fn set(&self, wall: i64) {
+        self.0.lock().wall = wall;
+    }
+
     /// Moves both clocks forward.
     pub fn advance(&self, by: std::time::Duration) {
         let mut now = self.0.lock();

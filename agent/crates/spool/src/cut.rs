@@ -39,7 +39,7 @@ impl Pending {
 
     /// Only counts, which nobody waits for.
     pub(crate) fn without_rows(&self) -> bool {
-        self.rows.len() == 0
+        !self.rows.has_readings()
     }
 
     pub(crate) fn add(&mut self, position: Position, rows: &Rows, recovering: bool) {

@@ -23,7 +23,7 @@ pub(crate) fn divide(mut rows: Rows, classes: &mut Classes, table: &SeriesTable)
         return by_class(rows, None, classes, table);
     }
     let counts = std::mem::take(&mut rows.counts);
-    let mut groups = if rows.len() > 0 { by_class(rows, None, classes, table) } else { Vec::new() };
+    let mut groups = if rows.has_readings() { by_class(rows, None, classes, table) } else { Vec::new() };
     for (boot, rows) in unset {
         groups.extend(by_class(rows, Some(boot), classes, table));
     }
@@ -59,7 +59,7 @@ fn by_class(
     }
     let mut counts = Some(rows.counts);
     let mut groups = Vec::new();
-    for (index, mut part) in parts.into_iter().enumerate().filter(|(_, part)| part.len() > 0) {
+    for (index, mut part) in parts.into_iter().enumerate().filter(|(_, part)| part.has_readings()) {
         part.counts = counts.take().unwrap_or_default();
         groups.push((group(index as u8, classes), part));
     }

@@ -104,6 +104,12 @@ impl Rows {
         &mut self.unset[at].1
     }
 
+    /// True when there is a reading, and not counts alone.
+    pub fn has_readings(&self) -> bool {
+        let own = !(self.series.is_empty() && self.windows.is_empty() && self.events.is_empty());
+        own || self.unset.iter().any(|(_, rows)| rows.has_readings())
+    }
+
     /// True when there is neither a reading nor a count.
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && self.counts.is_empty()

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use prost::Message;
 use spool::Spool;
-use telemetry::{BatchKey, Epoch, Lane};
+use telemetry::{BatchKey, Epoch, Lane, Stamp, clock};
 use wire::v1::{self, from_agent, from_collector};
 
 use crate::backoff;
@@ -50,8 +50,6 @@ pub const STATUS_EVERY: Duration = Duration::from_secs(5);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Reasons of a SlowDown that ends the session: the collector knows nothing of it any more, or missed a part of it.
 pub const GOODBYES: [&str; 2] = ["out of step", "unknown session"];
-/// Before this the host's clock was never set (2024-01-01), and the collector's tells the hour.
-const CLOCK_SET: i64 = 1_704_067_200_000_000_000;
 
 /// How a session is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +73,7 @@ pub struct Session {
 enum Phase {
     Closed,
     Hello { by: Duration },
-    Greeting { by: Duration },
+    Greeting { by: Duration, asked: Duration },
     Open(Box<Open>),
 }
 
@@ -160,7 +158,7 @@ impl Session {
     pub fn wake_at(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Closed => None,
-            Phase::Hello { by } | Phase::Greeting { by } => Some(*by),
+            Phase::Hello { by } | Phase::Greeting { by, .. } => Some(*by),
             Phase::Open(open) => {
                 let acks = (!open.flights.is_empty()).then_some(open.last_ack + ACK_TIMEOUT);
                 let silence = open.silence.map(|silence| open.last_word + silence);
@@ -178,7 +176,7 @@ impl Session {
     pub fn tick(&mut self, now: Duration) -> Result<(), LinkError> {
         match &mut self.phase {
             Phase::Closed => Ok(()),
-            Phase::Hello { by } | Phase::Greeting { by } if now >= *by => {
+            Phase::Hello { by } | Phase::Greeting { by, .. } if now >= *by => {
                 Err(LinkError::NoGreeting(GREETING_TIMEOUT))
             }
             Phase::Hello { .. } | Phase::Greeting { .. } => Ok(()),
@@ -209,7 +207,7 @@ impl Session {
             Phase::Closed => return Err(LinkError::NotOpen),
             Phase::Greeting { .. } => None,
             Phase::Hello { by } => {
-                self.phase = Phase::Greeting { by: *by };
+                self.phase = Phase::Greeting { by: *by, asked: now };
                 Some(from_agent::Frame::Hello(self.hello()))
             }
             Phase::Open(open) if now >= open.status_at => {
@@ -240,7 +238,10 @@ impl Session {
                 open.last_word = now;
                 self.answered(frame, now)
             }
-            (Phase::Greeting { .. }, from_collector::Frame::Greeting(greeting)) => self.greet(greeting, now),
+            (Phase::Greeting { asked, .. }, from_collector::Frame::Greeting(greeting)) => {
+                let asked = *asked;
+                self.greet(greeting, asked, now)
+            }
             (_, from_collector::Frame::SlowDown(slow)) => Err(LinkError::Later {
                 after: Duration::from_millis(u64::from(slow.after_ms)),
                 reason: slow.reason,
@@ -277,12 +278,14 @@ impl Session {
         }
     }
 
-    fn greet(&mut self, greeting: v1::Greeting, now: Duration) -> Result<(), LinkError> {
+    fn greet(&mut self, greeting: v1::Greeting, asked: Duration, now: Duration) -> Result<(), LinkError> {
         if greeting.wire != WIRE {
             return Err(LinkError::Version { ours: WIRE, theirs: greeting.wire });
         }
         self.spool.greet(&greeting.holdings, &greeting.conflicts).map_err(spool_error)?;
         let wall = self.host.wall();
+        let at = Stamp { wall, mono: self.host.mono() };
+        self.spool.told_time(self.identity.boot, at, greeting.wall_ns, now.saturating_sub(asked));
         let skew_ns = wall - greeting.wall_ns;
         self.state.up(wall, &greeting.collector, skew_ns);
         self.phase = Phase::Open(Box::new(Open {
@@ -331,7 +334,8 @@ impl Session {
             return Ok(Some(from_agent::Frame::Loss(loss)));
         }
         let wall = self.host.wall();
-        let hour = if wall < CLOCK_SET { wall - open.skew_ns } else { wall };
+        // A clock that was never set doesn't tell the hour: the collector's does.
+        let hour = if wall < clock::SET_AFTER { wall - open.skew_ns } else { wall };
         let in_hours = self.lanes.open_hours(hour);
         self.state.hours(in_hours);
         let mut waiting = self.spool.waiting(wall);

@@ -159,6 +159,26 @@ fn a_session_begins_with_a_hello_and_says_nothing_more_before_the_greeting() {
 }
 
 #[test]
+fn the_greeting_tells_a_host_without_a_clock_when_its_boot_was() {
+    let mut agent = Agent::new(LanesConfig::default());
+    agent.host.wall.store(5_000_000_000, Ordering::Relaxed);
+    let key = SeriesKey::new("m", [("device", "d")]).unwrap();
+    let series = agent.table.intern(SeriesDef::bare(key)).unwrap();
+    let mut rows = Rows::default();
+    rows.since([1; 16]).push_sample(series, -3_000_000_000, 1.0, 4);
+    agent.spool.append(1, &rows, false).unwrap();
+    agent.spool.cut().unwrap();
+    agent.session.opened(agent.now);
+    assert_eq!(agent.frames().len(), 1, "the hello");
+    agent.pass(SECOND * 4);
+    agent.take(from_collector::Frame::Greeting(greeting(Vec::new(), START))).unwrap();
+    let batches = agent.batches();
+    // The bench's monotonic clock stands at 0; half the round trip is on top of the collector's word.
+    assert_eq!((batches.len(), batches[0].clock_offset_ns), (1, START + 2_000_000_000));
+    assert_eq!(batches[0].t0_ns, -3_000_000_000);
+}
+
+#[test]
 fn a_collector_that_does_not_greet_in_time_ends_the_session() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.session.opened(agent.now);

@@ -1,0 +1,78 @@
+"""A host that believes it is 1970: its readings are kept, and stored at their real times once somebody knows the time."""
+
+import time
+
+from tests.harness import Collector, Stack, until
+from tests.harness.clock import WallClock
+from tests.harness.ledger import LOST, settled
+
+SECOND = 1_000_000_000
+
+
+def times(collector: Collector, selector: str) -> list[int]:
+    """Return the times of a series, all that there are."""
+    answer = collector.get(
+        "/api/v1/query_range", match=selector, start="0", end="now", agg="raw", max_points=1000
+    )
+    return [at for series in answer["series"] for at in series["times_ns"]]
+
+
+def test_readings_of_before_the_clock_was_set_are_stored_at_their_real_times(stack: Stack) -> None:
+    """Nobody knows the time, then NTP sets the clock while the collector is away: all that was taken before is right."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector, start=False)
+    clock = WallClock(agent)
+    agent.start()
+    assert not agent.status()["clock_set"]
+    began = time.time_ns()
+    for number in range(20):
+        assert agent.write(f"early,device=pump n={number}i") == 204
+    # A device that has a clock of its own is believed.
+    own = began - 60 * SECOND
+    assert agent.write(f"own,device=pump n=1i {own}") == 204
+    ended = time.time_ns()
+    until("all is in batches", agent.in_batches)
+    held = agent.status()["spool"]["clock_held"]
+    assert held["boots"] == 1
+    assert held["bytes"] > 0
+
+    clock.set("+0")
+    until("the agent has noticed", lambda: agent.status()["spool"]["clock_held"]["batches"] == 0)
+    assert agent.write("early,device=pump n=20i") == 204
+    collector.start()
+    agent.wait_drained()
+
+    stored = times(collector, "early.n")
+    assert len(stored) == 21
+    slack = SECOND // 2
+    assert began - slack <= min(stored)
+    assert sorted(stored)[19] <= ended + slack
+    assert times(collector, "own.n") == [own]
+    (event,) = collector.get("/api/v1/events", q="clock")["events"]
+    assert (event["source"], event["severity"]) == ("telemetryx-agent", "warn")
+    counts = settled(collector, agent, 22)
+    assert counts["received"] == 22
+    assert not set(counts) & set(LOST)
+
+
+def test_the_collectors_clock_helps_a_host_that_nobody_sets(stack: Stack) -> None:
+    """A gateway without NTP: the greeting tells when its boot was, for what it took before and for what it takes after."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector, start=False)
+    WallClock(agent)
+    agent.start()
+    began = time.time_ns()
+    for number in range(10):
+        assert agent.write(f"early,device=pump n={number}i") == 204
+    collector.start()
+    until("the first are stored", lambda: len(times(collector, "early.n")) == 10)
+    assert not agent.status()["clock_set"]
+    assert agent.write("early,device=pump n=10i") == 204
+    agent.wait_drained()
+    ended = time.time_ns()
+
+    stored = times(collector, "early.n")
+    assert len(stored) == 11
+    # To half of the time that the greeting took.
+    slack = 5 * SECOND
+    assert began - slack <= min(stored) <= max(stored) <= ended + slack
