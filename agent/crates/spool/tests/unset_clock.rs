@@ -1,5 +1,7 @@
 //! Batches of a boot whose clock was not set: held until it is known when that was, corrected in the frame, never lost.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
+
 mod common;
 
 use std::time::Duration;
