@@ -337,10 +337,14 @@ impl Driver {
 
     /// How long nothing has to be done when no record comes.
     fn patience(&self, now: Stamp) -> Duration {
-        let idle = match (self.recovering, self.noted) {
-            (true, _) => RECOVERING_IDLE,
-            (false, false) => LOOK_EVERY,
-            (false, true) => IDLE.min(self.ticks.patience(now, (self.work.clock)(now).synced)),
+        // What is pending is due by the clock only afterwards: looking at it now would be a wait of nothing,
+        // again and again for as long as a full disk holds the records of this start back.
+        if self.recovering {
+            return RECOVERING_IDLE;
+        }
+        let idle = match self.noted {
+            false => LOOK_EVERY,
+            true => IDLE.min(self.ticks.patience(now, (self.work.clock)(now).synced)),
         };
         self.work.spool.due(self.since_start(now)).unwrap_or(idle).min(idle)
     }
