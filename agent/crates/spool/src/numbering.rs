@@ -25,6 +25,11 @@ impl Numbering {
         self.next = self.next.max(number.saturating_add(1));
     }
 
+    /// A number that a batch uses: whether or not its definition was lost, no other series may have it.
+    pub(crate) fn used(&mut self, number: u32) {
+        self.next = self.next.max(number.saturating_add(1));
+    }
+
     /// The number of a series; a new one gets the next.
     pub(crate) fn of(&mut self, series: SeriesRef) -> (u32, bool) {
         let next = self.next;

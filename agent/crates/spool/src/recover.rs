@@ -243,6 +243,7 @@ impl<'a> Replay<'a> {
                         self.state.names.insert(number, def);
                     }
                 }
+                head.series.iter().for_each(|number| self.numbering.used(*number));
                 if std::mem::take(&mut self.gap) && self.counted {
                     self.gone.merge(&difference(&head.before, &self.state.before));
                 }

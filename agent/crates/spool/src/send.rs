@@ -17,6 +17,8 @@ use crate::{Greeted, Held, Inner, SpoolError};
 
 /// Most batches that a hello names.
 const NAMED: usize = 10_000;
+/// Bytes of a checksum that speak of the payload; those behind them speak of its series.
+const OF_PAYLOAD: usize = 12;
 /// Most batches that quarantine holds.
 const QUARANTINE: usize = 100;
 
@@ -110,7 +112,8 @@ impl Inner {
             };
             let found = match recent {
                 Some(found) => Some(found),
-                None => self.read(&mut place, &entry)?,
+                // One whose definitions were lost to damage would speak of series that nobody can name, or of others.
+                None => self.read(&mut place, &entry)?.filter(|(head, _)| self.names_fit(head)),
             };
             drop(place);
             let Some((head, payload)) = found else {
@@ -154,6 +157,14 @@ impl Inner {
                 last_position: head.last_position,
             }));
         }
+    }
+
+    /// Whether the numbers of a batch mean the series that they meant when it was cut.
+    fn names_fit(&self, head: &Head) -> bool {
+        let state = self.state.lock();
+        let names = head.series.iter().map(|number| Some((*number, &**state.names.get(number)?)));
+        let names: Option<Vec<_>> = names.collect();
+        names.is_some_and(|names| wire::definitions::digest(names.into_iter()) == head.checksum[OF_PAYLOAD..])
     }
 
     /// The batch in its record; `None` when it isn't there as it was.
