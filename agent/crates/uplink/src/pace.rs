@@ -12,7 +12,8 @@ use std::time::Duration;
 const TARGET: Duration = Duration::from_millis(250);
 /// The fastest delay is measured anew this often.
 const MEASURE: Duration = Duration::from_secs(30);
-const FIRST: u64 = 256 << 10;
+/// Nothing is known of the link yet. It doubles with each ack, and a slow link must not begin with a long queue.
+const FIRST: u64 = 32 << 10;
 const LEAST: u64 = 16 << 10;
 const MOST: u64 = 1 << 30;
 

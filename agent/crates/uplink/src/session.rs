@@ -356,13 +356,15 @@ impl Session {
             };
             if let Some(batch) = self.spool.next(lane, wall).map_err(spool_error)? {
                 let bytes = batch.payload.len() as u64;
+                // A small payload weighs less than what is around it, and both stand in the link's queue.
+                let on_the_link = batch.encoded_len() as u64;
                 open.credit.spend(bytes);
-                self.lanes.sent(lane, batch.encoded_len() as u64, now);
+                self.lanes.sent(lane, on_the_link, now);
                 if open.flights.is_empty() {
                     open.last_ack = now;
                 }
                 if let Some(key) = key(&batch.epoch, batch.seq) {
-                    open.flights.sent(key, lane, bytes, now);
+                    open.flights.sent(key, lane, on_the_link, now);
                 }
                 self.state.sent(bytes);
                 return Ok(Some(from_agent::Frame::Batch(batch)));
