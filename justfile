@@ -102,6 +102,18 @@ fault *ARGS: build native
 compat SUITE *ARGS: build native
     {{ python }} -m tests.compat.{{ SUITE }}_suite {{ ARGS }}
 
+# runs of the agent on one thread, on a disk and a network that fail; the first 100 traces against the real collector too
+[positional-arguments]
+sim *ARGS: native
+    #!/usr/bin/env bash
+    set -euo pipefail
+    rm -rf .cache/sim
+    case " $* " in
+        *" --seed "* | *" --seed="* | *" --help "*) exec cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- "$@" ;;
+    esac
+    cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- --record .cache/sim --record-most 100 "$@"
+    PYTHONPATH=collector/src {{ python }} -m tests.sim.replay .cache/sim
+
 # benchmarks as a table; --json FILE for scripts
 bench *ARGS: _release native
     {{ python }} tests/load/bench.py {{ ARGS }}

@@ -1,0 +1,149 @@
+//! `just sim`: runs seeds and says what they found.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use clap::Parser;
+use serde_json::json;
+use sim::clock::SECOND;
+use sim::run::{Verdict, run, run_all};
+
+/// Runs the agent's durable path on disks and networks that fail, and checks the promises P1 to P4.
+#[derive(Parser)]
+#[command(
+    name = "sim",
+    after_help = "\
+A seed that fails once fails always:
+  sim --seed 4711            run it again
+  sim --seed 4711 --trace    and print everything that happens
+
+Exit codes: 0 all promises kept, 1 a seed failed, 2 wrong usage."
+)]
+struct Cli {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Run this one alone.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// Print everything that happens in it.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// How many run at once.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Write what arrived at the collector into this folder, for `python -m tests.sim.replay`.
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// Of so many seeds.
+    #[arg(long, default_value_t = u64::MAX)]
+    record_most: u64,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Of all seeds.
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    seconds: f64,
+    acked: u64,
+    stored: u64,
+    lost: u64,
+    twice: u64,
+    unexplained: u64,
+    late: u64,
+    faults: BTreeMap<&'static str, u64>,
+    failed: Vec<Verdict>,
+}
+
+impl Total {
+    fn add(&mut self, verdict: Verdict) {
+        self.seeds += 1;
+        self.seconds += verdict.time as f64 / SECOND as f64;
+        self.acked += verdict.sums.acked;
+        self.stored += verdict.sums.stored;
+        self.lost += verdict.sums.lost;
+        self.twice += verdict.sums.twice;
+        self.unexplained += verdict.sums.unexplained;
+        self.late += verdict.sums.late;
+        for (kind, n) in &verdict.faults {
+            *self.faults.entry(kind).or_default() += n;
+        }
+        if !verdict.failures.is_empty() {
+            self.failed.push(verdict);
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // A panic is a finding; it is told with its seed.
+    if cli.seed.is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    let started = Instant::now();
+    let total = Mutex::new(Total::default());
+    let add = |verdict: Verdict| {
+        if let Ok(mut total) = total.lock() {
+            total.add(verdict);
+        }
+    };
+    match cli.seed {
+        Some(seed) => add(run(seed, cli.trace, cli.record.as_deref())),
+        None => {
+            let record = |seed| cli.record.clone().filter(|_| seed - cli.from < cli.record_most);
+            run_all(cli.from..cli.from + cli.seeds, cli.jobs, record, add);
+        }
+    }
+    let mut total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    total.failed.sort_by_key(|verdict| verdict.seed);
+    print(&total, started.elapsed().as_secs_f64(), cli.json);
+    if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[allow(clippy::print_stdout, reason = "it is a command")]
+fn print(total: &Total, took: f64, as_json: bool) {
+    if as_json {
+        let failed: Vec<_> = total
+            .failed
+            .iter()
+            .map(|verdict| json!({ "seed": verdict.seed, "why": verdict.failures }))
+            .collect();
+        let figures = json!({
+            "seeds": total.seeds, "seconds": took, "virtual_seconds": total.seconds, "acknowledged": total.acked,
+            "stored": total.stored, "lost": total.lost, "twice": total.twice, "unexplained": total.unexplained,
+            "late": total.late, "faults": total.faults, "failed": failed,
+        });
+        println!("{figures}");
+        return;
+    }
+    println!(
+        "{} seeds in {took:.1} s ({:.0}/s), {:.1} h of virtual time",
+        total.seeds,
+        total.seeds as f64 / took.max(0.001),
+        total.seconds / 3600.0
+    );
+    for (kind, n) in &total.faults {
+        println!("  {n:>9}  {kind}");
+    }
+    println!(
+        "acknowledged {}, stored {}, lost {}, twice {}, unexplained {}, late {}",
+        total.acked, total.stored, total.lost, total.twice, total.unexplained, total.late
+    );
+    for verdict in total.failed.iter().take(20) {
+        println!("seed {} FAILED (trace {:016x})", verdict.seed, verdict.hash);
+        verdict.failures.iter().take(5).for_each(|why| println!("  {why}"));
+        println!("  again: just sim --seed {0} --trace", verdict.seed);
+    }
+    if total.failed.len() > 20 {
+        println!("and {} more seeds failed", total.failed.len() - 20);
+    }
+}

@@ -1,0 +1,66 @@
+//! Every reading of a run: which it is, who was told what of it, and what the collector has of it.
+//!
+//! A reading is its value: a number that no other reading of the run has. So whatever arrives can be
+//! asked where it came from.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Time;
+
+/// What the sender knows of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Sent, and not answered yet.
+    Nothing,
+    /// Acknowledged, at this time: it must be in the store in the end.
+    Acked(Time),
+    /// The agent died or its disk failed before it could answer: the reading may be stored, once.
+    Unknown,
+    /// The agent said that it did not take it: it must not be stored.
+    Refused,
+}
+
+/// One reading.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Its sender, which is also its device label.
+    pub device: u32,
+    /// Its event time.
+    pub time: i64,
+    /// What its sender knows.
+    pub told: Told,
+    /// Further ahead of the clock than the agent takes.
+    pub ahead: bool,
+    /// When it was stored as a sample, and how often.
+    pub stored: Option<Time>,
+    /// How often it was stored as a sample.
+    pub times: u32,
+    /// It was in a batch that the collector refused for good.
+    pub refused: bool,
+}
+
+/// All of them, by value.
+#[derive(Default)]
+pub struct Readings {
+    /// The value is the index.
+    pub all: Vec<Reading>,
+    /// Of windows stored: readings and the sum of their values, by device.
+    pub windows: BTreeMap<u32, (u64, f64)>,
+}
+
+impl Readings {
+    /// A new one; gives its value.
+    pub fn send(&mut self, device: u32, time: i64, ahead: bool) -> u64 {
+        let reading =
+            Reading { device, time, told: Told::Nothing, ahead, stored: None, times: 0, refused: false };
+        self.all.push(reading);
+        self.all.len() as u64 - 1
+    }
+
+    /// The sender learned something.
+    pub fn tell(&mut self, values: &[u64], told: Told) {
+        for value in values {
+            self.all[*value as usize].told = told;
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The simulation's traces, replayed against the real ingest and store."""

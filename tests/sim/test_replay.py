@@ -1,0 +1,20 @@
+"""What the simulation's collector stores, the real one stores too."""
+
+import subprocess
+from pathlib import Path
+
+from tests.harness.stack import ROOT
+from tests.sim import replay
+
+
+def test_recorded_traces_are_stored_as_the_reference_collector_stored_them(tmp_path: Path) -> None:
+    """Sessions, resends, clones and kills of 20 simulated runs end in the same rows and the same ledger."""
+    traces = tmp_path / "traces"
+    subprocess.run(
+        ["cargo", "run", "--quiet", "--locked", "-p", "sim", "--", "--seeds", "20", "--record", str(traces)],
+        cwd=ROOT / "agent",
+        check=True,
+        timeout=600,
+        capture_output=True,
+    )
+    assert replay.main([str(traces)]) == 0
