@@ -21,6 +21,8 @@ pub enum Outcome {
     Duplicate,
     Conflict(Vec<u8>),
     NeedDefinitions(Vec<u32>),
+    /// The same though they are known; only by order of the plan.
+    Forgot(Vec<u32>),
     /// Refused for good; only by order of the plan.
     Refused,
 }
@@ -162,7 +164,7 @@ impl Collector {
                     let conflict = v1::Conflict { epoch, seq, checksum: checksum.clone() };
                     answers.push((conn, from_collector::Frame::Conflict(conflict)));
                 }
-                Outcome::NeedDefinitions(series) => {
+                Outcome::NeedDefinitions(series) | Outcome::Forgot(series) => {
                     let need = v1::NeedDefinitions { epoch, seq, series: series.clone() };
                     answers.push((conn, from_collector::Frame::NeedDefinitions(need)));
                 }
@@ -212,7 +214,7 @@ impl Collector {
         }
         if self.forget > 0 && !series.is_empty() {
             self.forget -= 1;
-            return Outcome::NeedDefinitions(series);
+            return Outcome::Forgot(series);
         }
         let definitions = wire::definitions::decode(&batch.definitions).expect("definitions are understood");
         let known = |number: u32| self.definitions.get(&(batch.epoch.clone(), number));

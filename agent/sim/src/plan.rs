@@ -186,9 +186,9 @@ impl Plan {
         self.spool.2 = rng.range(1_000, 4_000) as usize;
         self.journal.1 = 1 << 20;
         self.disk = MS;
-        // What is fresh fits through twice over, and a first window of the backlog in half a second.
+        // What is fresh fits through twice over, and a first window of the backlog in a quarter of a second.
         let rate: u64 = self.devices.iter().map(|d| d.readings * 20 * SECOND / d.pause).sum();
-        self.net = (rng.range(1, 40) * MS, 5 * MS, (2 * rate + 8_000).max(64_000));
+        self.net = (rng.range(1, 40) * MS, 5 * MS, (2 * rate + 8_000).max(128_000));
         self.collector.2 = rng.range(1, 20) * MS;
     }
 

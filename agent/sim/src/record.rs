@@ -61,7 +61,7 @@ impl Recorder {
                     Outcome::Conflict(_) => "conflict",
                     Outcome::NeedDefinitions(_) => "need_definitions",
                     // Only by order of the plan: the real one knows no reason to.
-                    Outcome::Refused => return None,
+                    Outcome::Forgot(_) | Outcome::Refused => return None,
                 };
                 let frame = v1::FromAgent { frame: Some(one.frame.clone()) };
                 Some(json!([STANDARD.encode(frame.encode_to_vec()), outcome]))

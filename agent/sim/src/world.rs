@@ -501,7 +501,7 @@ impl World {
                 Outcome::Stored => 0,
                 Outcome::Duplicate => 1,
                 Outcome::Conflict(_) => 2,
-                Outcome::NeedDefinitions(_) => 3,
+                Outcome::NeedDefinitions(_) | Outcome::Forgot(_) => 3,
                 Outcome::Refused => 4,
             };
             self.note("stored", [u64::from(seq(&one.frame)), outcome, committed.len() as u64]);
