@@ -130,7 +130,7 @@ class Agent:
             until("the agent answers", lambda: self._alive() and self.status() is not None)
             for port in (self.mqtt, self.http, self.tcp):
                 if f":{port}" in self.config.read_text():
-                    until(f"port {port} listens", lambda port=port: _listens(port))
+                    until(f"port {port} listens", lambda port=port: listens(port))
 
     def _alive(self) -> bool:
         assert self.process is not None
@@ -212,7 +212,8 @@ class Stack:
                 process.kill()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

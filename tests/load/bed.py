@@ -138,7 +138,7 @@ def listening(process: Process, port: int) -> None:
 
     def look() -> bool:
         assert process.running, process.tail()
-        return stack._listens(port)  # noqa: SLF001 - the harness's own probe
+        return stack.listens(port)
 
     until(f"{process.name} listens on {port}", look)
 

@@ -1,0 +1,50 @@
+"""A site's broker: mosquitto on a port of its own, restartable in place, with TLS where a test wants it."""
+
+import subprocess
+from pathlib import Path
+
+from tests.harness.processes import Process, free_port, until
+from tests.harness.stack import listens
+
+
+class Mosquitto:
+    """One broker; `kill` and `start` keep its port, and nothing else: it persists nothing."""
+
+    def __init__(self, folder: Path, *, tls: bool = False) -> None:
+        """Write its config; with TLS also a certificate for `localhost` that signs itself (`cert`)."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.cert, self._key = folder / "cert.pem", folder / "key.pem"
+        self.url = f"{'mqtts' if tls else 'mqtt'}://localhost:{self.port}"
+        lines = [
+            "per_listener_settings false",
+            f"listener {self.port} localhost",
+            "socket_domain ipv4",
+            "allow_anonymous true",
+            "persistence false",
+            "log_type all",
+        ]
+        if tls:
+            subprocess.run(
+                [
+                    "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                    "-keyout", str(self._key), "-out", str(self.cert),
+                ],
+                check=True, capture_output=True, timeout=60,
+            )  # fmt: skip
+            lines += [f"certfile {self.cert}", f"keyfile {self._key}"]
+        self.config = folder / "mosquitto.conf"
+        self.config.write_text("\n".join(lines) + "\n")
+        self.process: Process | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        self.process = Process("mosquitto", ["mosquitto", "-c", self.config], self.folder / "mosquitto.log")
+        until(f"mosquitto listens on {self.port}", lambda: listens(self.port))
+
+    def kill(self) -> None:
+        """Kill it."""
+        if self.process is not None and self.process.running:
+            self.process.kill()

@@ -1,0 +1,234 @@
+"""A site whose agents reach the collector through its broker alone: each reading is stored exactly once, whatever dies."""
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from telemetryx.gateway import envelope
+from telemetryx.gateway.envelope import Direction
+from telemetryx.wire._pb2 import link_pb2 as pb
+from tests.fault.proxy import Proxy
+from tests.harness import Agent, Collector, Stack, until
+from tests.harness.mosquitto import Mosquitto
+
+BEGIN = 1_790_000_000_000_000_000
+TOKEN = "the-token-of-this-site"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """Give a running broker without TLS."""
+    made = Mosquitto(tmp_path / "broker")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def tls_broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """Give a running broker with TLS."""
+    made = Mosquitto(tmp_path / "broker", tls=True)
+    made.start()
+    yield made
+    made.kill()
+
+
+def token_file(folder: Path) -> Path:
+    """Write the token that both sides know."""
+    path = folder / "token"
+    path.write_text(TOKEN + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def collector_on(
+    stack: Stack, broker: Mosquitto, *, token: Path | None = None, ca: Path | None = None
+) -> Collector:
+    """Start a collector that is on the broker too."""
+    tokens = f'token_file = "{token}"\n' if token is not None else ""
+    authority = f'ca_file = "{ca}"\n' if ca is not None else ""
+    return stack.collector(f'{tokens}[gateway.mqtt]\nurl = "{broker.url}"\n{authority}')
+
+
+def agent_by(stack: Stack, collector: Collector, uplink: str) -> Agent:
+    """Start an agent with this [uplink]."""
+    agent = stack.agent(collector, start=False)
+    text = agent.config.read_text()
+    usual = f'url = "http://127.0.0.1:{collector.grpc}"\n'
+    assert usual in text
+    agent.config.write_text(text.replace(usual, uplink))
+    agent.start()
+    return agent
+
+
+def send(agent: Agent, first: int, count: int) -> None:
+    """Hand the agent readings, each with its number as its value."""
+    for start in range(first, first + count, 50):
+        lines = [f"r n={n}i {BEGIN + n}" for n in range(start, min(start + 50, first + count))]
+        assert agent.write("\n".join(lines)) == 204
+
+
+def exactly_once(collector: Collector, count: int) -> None:
+    """Compare the store with 1 … count."""
+    found = Counter(collector.values("r.n", start="0")[0])
+    assert set(found) == {float(n) for n in range(1, count + 1)}
+    assert max(found.values()) == 1
+
+
+def link_is(agent: Agent, transport: str) -> None:
+    """Wait until the agent's link is up over this transport."""
+    until(
+        f"the link is up over {transport}",
+        lambda: (link := agent.status()["link"])["connected"] and link["transport"] == transport,
+    )
+
+
+def metric(collector: Collector, name: str) -> float:
+    """Read one number of /metrics."""
+    text = str(collector.get("/metrics"))
+    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+def test_everything_may_die_and_each_reading_is_stored_once(
+    stack: Stack, broker: Mosquitto, tmp_path: Path
+) -> None:
+    """The broker restarts, collector and agent are killed, while readings come: all are stored, none twice."""
+    token = token_file(tmp_path)
+    collector = collector_on(stack, broker, token=token)
+    agent = agent_by(stack, collector, f'url = "{broker.url}"\ntoken_file = "{token}"\n')
+    send(agent, 1, 200)
+    agent.wait_drained()
+    send(agent, 201, 200)
+    broker.kill()
+    send(agent, 401, 200)
+    until(
+        "the collector sees that the broker is gone",
+        lambda: metric(collector, "telemetryx_collector_gateway_mqtt_connected") == 0.0,
+    )
+    assert collector.get("/readyz")["ready"]
+    broker.start()
+    agent.wait_drained()
+    exactly_once(collector, 600)
+
+    send(agent, 601, 200)
+    assert collector.process is not None
+    collector.process.kill()
+    send(agent, 801, 200)
+    collector.start()
+    agent.wait_drained()
+    exactly_once(collector, 1_000)
+
+    send(agent, 1_001, 200)
+    assert agent.process is not None
+    agent.process.kill()
+    agent.start()
+    send(agent, 1_201, 200)
+    agent.wait_drained()
+    exactly_once(collector, 1_400)
+
+
+class Eavesdropper:
+    """Somebody else on the broker, who hears everything and may publish anything."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        """Listen."""
+        self.heard: Queue[tuple[str, bytes]] = Queue()
+        self.client = paho.Client(CallbackAPIVersion.VERSION2)
+        subscribed: Queue[None] = Queue()
+        self.client.on_subscribe = lambda *_: subscribed.put(None)
+        self.client.on_message = lambda _client, _data, message: self.heard.put(
+            (message.topic, message.payload)
+        )
+        self.client.connect("localhost", broker.port)
+        self.client.loop_start()
+        self.client.subscribe("telemetryx/v1/#", 1)
+        subscribed.get(timeout=60)
+
+    def next_batch(self) -> tuple[pb.Envelope, pb.Batch, int]:
+        """Wait for a batch; return its envelope, itself, and the last counter that came down in its session."""
+        down: dict[bytes, int] = {}
+        while True:
+            topic, payload = self.heard.get(timeout=60)
+            kind = topic.split("/")[2]
+            if kind not in {"up", "down"}:
+                continue
+            sealed = pb.Envelope.FromString(payload)
+            if kind == "down":
+                down[sealed.session] = sealed.counter
+                continue
+            frame = pb.FromAgent.FromString(sealed.frame)
+            if frame.WhichOneof("frame") == "batch":
+                return sealed, frame.batch, down[sealed.session]
+
+    def close(self) -> None:
+        """Go."""
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def test_a_forged_acknowledgement_removes_nothing(stack: Stack, broker: Mosquitto, tmp_path: Path) -> None:
+    """Whoever reads along on the broker knows session, counter and keys; without the token its acks are passed over."""
+    token = token_file(tmp_path)
+    collector = collector_on(stack, broker, token=token)
+    spy = Eavesdropper(broker)
+    agent = agent_by(stack, collector, f'url = "{broker.url}"\ntoken_file = "{token}"\n')
+    try:
+        link_is(agent, "mqtt")
+        assert collector.process is not None
+        # It can't answer: what the agent believes now, somebody else told it.
+        collector.process.signal(signal.SIGSTOP)
+        send(agent, 1, 50)
+        sealed, batch, last = spy.next_batch()
+        holdings = pb.Holdings(epoch=batch.epoch, upto=batch.seq + 1_000)
+        ack = pb.FromCollector(ack=pb.Ack(holdings=[holdings])).SerializeToString()
+        before = agent.status()["link"]["dropped_envelopes"]
+        forged = [
+            envelope.seal(None, Direction.DOWN, "edge", sealed.session, last + 1, ack),
+            envelope.seal(b"some other token", Direction.DOWN, "edge", sealed.session, last + 1, ack),
+            # A signature that is genuine, of another frame.
+            pb.Envelope(
+                session=sealed.session, counter=last + 1, frame=ack, signature=sealed.signature
+            ).SerializeToString(),
+        ]
+        for payload in forged:
+            spy.client.publish("telemetryx/v1/down/edge", payload, qos=1).wait_for_publish(60)
+        until("the forged ones came", lambda: agent.status()["link"]["dropped_envelopes"] >= before + 3)
+        assert agent.status()["spool"]["batches"] > 0
+        collector.process.signal(signal.SIGCONT)
+        agent.wait_drained()
+        exactly_once(collector, 50)
+    finally:
+        spy.close()
+
+
+def test_through_tls_and_back_from_the_fallback(stack: Stack, tls_broker: Mosquitto, tmp_path: Path) -> None:
+    """The gateway can't be reached over gRPC, so the agent takes the broker, over TLS; when it can again, it returns."""
+    token = token_file(tmp_path)
+    collector = collector_on(stack, tls_broker, token=token, ca=tls_broker.cert)
+    door = Proxy(collector.grpc)
+    door.cut()
+    agent = agent_by(
+        stack,
+        collector,
+        f'url = "http://127.0.0.1:{door.port}"\nfallback_url = "{tls_broker.url}"\nfallback_return = "1s"\n'
+        f'token_file = "{token}"\nca_file = "{tls_broker.cert}"\n',
+    )
+    try:
+        send(agent, 1, 100)
+        link_is(agent, "mqtt")
+        agent.wait_drained()
+        exactly_once(collector, 100)
+        send(agent, 101, 100)
+        door.mend()
+        link_is(agent, "grpc")
+        send(agent, 201, 100)
+        agent.wait_drained()
+        exactly_once(collector, 300)
+    finally:
+        door.close()
