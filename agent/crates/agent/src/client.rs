@@ -83,7 +83,11 @@ pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<(), ClientEr
 fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     let link = &status["link"];
     let connection = match (link["connected"].as_bool(), text(&link["last_error"]).as_str()) {
-        (Some(true), _) => format!("connected, collector {}", text(&link["collector"])),
+        (Some(true), _) => {
+            let way = if link["fallback"] == Value::Bool(true) { "the fallback " } else { "" };
+            let (over, url) = (text(&link["transport"]), text(&link["url"]));
+            format!("connected over {over} to {way}{url}, collector {}", text(&link["collector"]))
+        }
         (_, "") => "connecting".to_owned(),
         (_, error) => format!("not connected: {error}"),
     };
@@ -96,6 +100,7 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         status["series"]
     )?;
     writeln!(out, "link     {connection}")?;
+    show_lanes(out, link)?;
     for input in status["inputs"].as_array().into_iter().flatten() {
         let problem =
             input["error"].as_str().map(|error| format!("  NOT RUNNING: {error}")).unwrap_or_default();
@@ -149,6 +154,44 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     if let Some(by) = fold["fold"]["clock_step"]["by_ns"].as_f64() {
         let at = clock_time(fold["fold"]["clock_step"]["at_ns"].as_i64().unwrap_or(0));
         writeln!(out, "         last set at {at}, by {:+.3} s", by / 1e9)?;
+    }
+    Ok(())
+}
+
+/// What waits for the collector, and what holds it back.
+fn show_lanes(out: &mut impl Write, link: &Value) -> std::io::Result<()> {
+    let (backlog, lanes) = (&link["backlog"], &link["lanes"]);
+    if backlog["batches"].as_u64().unwrap_or(0) > 0 {
+        let end = match backlog["caught_up_s"].as_f64() {
+            Some(seconds) => format!("caught up in {}", span(seconds.ceil() as u64)),
+            None => "not getting less".to_owned(),
+        };
+        writeln!(
+            out,
+            "backlog  {} in {}, oldest from {}; {}/s acknowledged, {end}",
+            size(&backlog["bytes"]),
+            crate::human::things(backlog["batches"].as_u64().unwrap_or(0), "batch"),
+            crate::human::moment(backlog["oldest_ns"].as_i64()),
+            size(&backlog["drain_rate"]),
+        )?;
+    }
+    let limit = |key: &str| {
+        lanes[key].as_u64().filter(|limit| *limit > 0).map(|_| format!("{}/s", size(&lanes[key])))
+    };
+    let mut parts = vec![format!("live {} : backlog {}", lanes["live_share"], lanes["backlog_share"])];
+    parts.extend(limit("limit").map(|limit| format!("at most {limit}")));
+    parts.extend(limit("live_limit").map(|limit| format!("live at most {limit}")));
+    parts.extend(limit("backlog_limit").map(|limit| format!("backlog at most {limit}")));
+    if let Some(hours) = lanes["backlog_hours"].as_str() {
+        let open = if lanes["backlog_open"] == Value::Bool(false) { "closed" } else { "open" };
+        parts.push(format!("backlog from {hours}, {open} now"));
+    }
+    if parts.len() > 1 {
+        writeln!(out, "lanes    {}", parts.join(", "))?;
+    }
+    if let Some(reason) = link["slow_down"]["reason"].as_str() {
+        let at = crate::human::moment(link["slow_down"]["at_ns"].as_i64());
+        writeln!(out, "         the collector last asked to wait at {at}: {}", text(&Value::from(reason)))?;
     }
     Ok(())
 }
@@ -250,6 +293,23 @@ mod tests {
         assert_eq!(clock_time(1_700_000_000_123_000_000), "22:13:20.123Z");
         assert_eq!(size(&serde_json::json!(5 << 20)), "5 MiB");
         assert_eq!(span(3_700), "1 h 1 min");
+    }
+
+    #[test]
+    fn what_holds_the_backlog_back_is_shown() {
+        let link = serde_json::json!({
+            "backlog": {"bytes": 5 << 20, "batches": 40, "oldest_ns": 0, "drain_rate": 65536.0, "caught_up_s": 80.0},
+            "lanes": {"live_share": 70, "backlog_share": 30, "limit": 131_072, "live_limit": 0, "backlog_limit": 0,
+                "backlog_hours": "22:00-06:00", "backlog_open": false},
+            "slow_down": null,
+        });
+        let mut out = Vec::new();
+        show_lanes(&mut out, &link).unwrap();
+        let lines = [
+            "backlog  5 MiB in 40 batches, oldest from 1970-01-01T00:00:00.000Z; 64 KiB/s acknowledged, caught up in 1 min",
+            "lanes    live 70 : backlog 30, at most 128 KiB/s, backlog from 22:00-06:00, closed now\n",
+        ];
+        assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
     }
 
     #[test]

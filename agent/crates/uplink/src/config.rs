@@ -1,13 +1,14 @@
 //! `[uplink]` of the agent's config file, and what a link is opened with.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
 use crate::hours::Hours;
-use crate::units::Rate;
+use crate::units::{Pause, Rate};
 
 pub use crate::error::ConfigError;
 
@@ -15,11 +16,16 @@ pub use crate::error::ConfigError;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UplinkConfig {
-    /// Where the collector's gateway listens. `https://` is required unless the host is this machine.
+    /// Where the collector is met: its gateway at `http(s)://HOST:PORT` (gRPC), or a site's broker at `mqtt(s)://HOST:PORT`.
+    /// TLS is required unless the host is this machine.
     pub url: String,
-    /// File that holds this agent's token, one line, readable by the agent's user only.
+    /// Another way, for when `url` fails three times in a row or for a minute: then the two take turns.
+    pub fallback_url: Option<String>,
+    /// How often `url` is tried while the fallback is in use; once it answers, the agent returns to it.
+    pub fallback_return: Pause,
+    /// File that holds this agent's token, one line, readable by the agent's user only. Over a broker every frame is signed with it.
     pub token_file: Option<PathBuf>,
-    /// File with the PEM certificate of the authority that signed the collector's. Without it the system's authorities are trusted.
+    /// File with the PEM certificate of the authority that signed the collector's, or the broker's. Without it the system's authorities are trusted.
     pub ca_file: Option<PathBuf>,
     /// Name in the collector's certificate, where it differs from the host in `url`.
     pub server_name: Option<String>,
@@ -27,6 +33,16 @@ pub struct UplinkConfig {
     pub connect_timeout: u64,
     /// Longest pause between two attempts, in seconds. Pauses grow to it and are drawn at random below it.
     pub max_backoff: u64,
+    /// First part of the topics on a broker; the same as the collector's.
+    pub mqtt_prefix: String,
+    /// User name at the broker. Not set: none.
+    pub mqtt_user: Option<String>,
+    /// File with the password at the broker, one line, readable by the agent's user only.
+    pub mqtt_password_file: Option<PathBuf>,
+    /// PEM file with a certificate to show the broker.
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM file with that certificate's key.
+    pub client_key_file: Option<PathBuf>,
     /// How the bandwidth is divided and limited.
     pub lanes: LanesConfig,
 }
@@ -87,11 +103,18 @@ impl Default for UplinkConfig {
     fn default() -> Self {
         Self {
             url: "http://127.0.0.1:8421".into(),
+            fallback_url: None,
+            fallback_return: Pause(Duration::from_secs(300)),
             token_file: None,
             ca_file: None,
             server_name: None,
             connect_timeout: 10,
             max_backoff: 30,
+            mqtt_prefix: "telemetryx".into(),
+            mqtt_user: None,
+            mqtt_password_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             lanes: LanesConfig::default(),
         }
     }
@@ -103,31 +126,40 @@ impl UplinkConfig {
     /// # Errors
     /// [`ConfigError`], naming the key and the remedy.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let uri: tonic::transport::Uri =
-            self.url.parse().map_err(|_| ConfigError::Url { url: self.url.clone() })?;
-        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
-            return Err(ConfigError::Url { url: self.url.clone() });
+        let fallback = self.fallback_url.as_ref().map(|url| ("fallback_url", url));
+        for (key, url) in [("url", &self.url)].into_iter().chain(fallback) {
+            let address = Address::parse(key, url)?;
+            if !address.loopback && self.token_file.is_none() {
+                return Err(ConfigError::NoToken { key, url: url.clone() });
+            }
+        }
+        if self.fallback_url.as_ref() == Some(&self.url) {
+            return Err(ConfigError::SameWay);
+        }
+        let level = |level: &str| {
+            !level.is_empty()
+                && level.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
-        match scheme {
-            "https" => {}
-            "http" if is_loopback(host) => {}
-            "http" => return Err(ConfigError::PlainText { url: self.url.clone() }),
-            _ => return Err(ConfigError::Url { url: self.url.clone() }),
+        if !self.mqtt_prefix.split('/').all(level) {
+            return Err(ConfigError::Prefix { prefix: self.mqtt_prefix.clone() });
         }
-        if !is_loopback(host) && self.token_file.is_none() {
-            return Err(ConfigError::NoToken { url: self.url.clone() });
+        let (user, password) = (self.mqtt_user.is_some(), self.mqtt_password_file.is_some());
+        let (cert, key) = (self.client_cert_file.is_some(), self.client_key_file.is_some());
+        for (one, set, other, too) in [
+            ("mqtt_password_file", password, "mqtt_user", user),
+            ("client_cert_file", cert, "client_key_file", key),
+            ("client_key_file", key, "client_cert_file", cert),
+        ] {
+            if set && !too {
+                return Err(ConfigError::Together { one, other });
+            }
         }
-        if self.connect_timeout == 0 || self.max_backoff == 0 {
+        let second = Duration::from_secs(1);
+        if self.connect_timeout == 0 || self.max_backoff == 0 || self.fallback_return.0 < second {
             return Err(ConfigError::ZeroDuration);
         }
         self.lanes.check()
     }
-}
-
-/// True for names and addresses that never leave this machine.
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Who opens the link.
@@ -152,29 +184,33 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_refused_off_loopback_and_taken_on_it() {
-        assert!(with_url("http://127.0.0.1:8421").check().is_ok());
-        assert!(with_url("http://localhost:8421").check().is_ok());
-        assert!(with_url("http://[::1]:8421").check().is_ok());
-        assert!(matches!(with_url("http://10.0.0.7:8421").check(), Err(ConfigError::PlainText { .. })));
-        assert!(matches!(
-            with_url("http://127.0.0.1.example.org:1").check(),
-            Err(ConfigError::PlainText { .. })
-        ));
-    }
-
-    #[test]
-    fn a_token_is_required_off_loopback() {
-        assert!(matches!(with_url("https://collector.example").check(), Err(ConfigError::NoToken { .. })));
-        let mut config = with_url("https://collector.example");
-        config.token_file = Some("/etc/telemetryx/token".into());
-        assert!(config.check().is_ok());
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused() {
-        for url in ["", "collector:8421", "ftp://127.0.0.1", "https://"] {
-            assert!(matches!(with_url(url).check(), Err(ConfigError::Url { .. })), "{url}");
+    fn a_token_is_required_off_loopback_whatever_carries_the_frames() {
+        for url in ["https://collector.example", "mqtts://broker.site:8883"] {
+            assert!(matches!(with_url(url).check(), Err(ConfigError::NoToken { key: "url", .. })), "{url}");
+            let config = UplinkConfig { token_file: Some("/etc/telemetryx/token".into()), ..with_url(url) };
+            assert!(config.check().is_ok(), "{url}");
         }
+        let fallback = Some("mqtts://broker.site:8883".to_owned());
+        let config = UplinkConfig { fallback_url: fallback, ..UplinkConfig::default() };
+        assert!(matches!(config.check(), Err(ConfigError::NoToken { key: "fallback_url", .. })));
+    }
+
+    #[test]
+    fn what_cannot_work_names_its_key() {
+        let base = UplinkConfig::default;
+        let same = UplinkConfig { fallback_url: Some(base().url), ..base() };
+        assert!(matches!(same.check(), Err(ConfigError::SameWay)));
+        for prefix in ["", "a//b", "/a", "a/+", "a b", "#"] {
+            let config = UplinkConfig { mqtt_prefix: prefix.into(), ..base() };
+            assert!(matches!(config.check(), Err(ConfigError::Prefix { .. })), "{prefix}");
+        }
+        let alone = UplinkConfig { mqtt_password_file: Some("x".into()), ..base() };
+        assert!(matches!(alone.check(), Err(ConfigError::Together { one: "mqtt_password_file", .. })));
+        let alone = UplinkConfig { client_key_file: Some("x".into()), ..base() };
+        assert!(matches!(alone.check(), Err(ConfigError::Together { one: "client_key_file", .. })));
+        let shares = LanesConfig { live_share: 100, ..LanesConfig::default() };
+        assert!(matches!(UplinkConfig { lanes: shares, ..base() }.check(), Err(ConfigError::Share { .. })));
+        let hours = LanesConfig { backlog_hours: Some("at night".into()), ..LanesConfig::default() };
+        assert!(matches!(UplinkConfig { lanes: hours, ..base() }.check(), Err(ConfigError::Hours { .. })));
     }
 }

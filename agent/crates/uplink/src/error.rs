@@ -8,29 +8,41 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not an address.
-    #[error("uplink.url {url:?} is no address: give http://127.0.0.1:8421 or https://HOST:PORT")]
+    #[error(
+        "uplink.{key} {url:?} is no address: give http://127.0.0.1:8421 or https://HOST:PORT for a gateway, mqtt://127.0.0.1:1883 or mqtts://HOST:8883 for a broker"
+    )]
     Url {
+        /// The config key.
+        key: &'static str,
         /// As configured.
         url: String,
     },
     /// Plain text to another machine.
     #[error(
-        "uplink.url {url:?} leaves this machine without TLS: use https:// and set uplink.ca_file if the collector's certificate is your own"
+        "uplink.{key} {url:?} leaves this machine without TLS: use {tls}:// and set uplink.ca_file if the certificate there is your own"
     )]
     PlainText {
+        /// The config key.
+        key: &'static str,
         /// As configured.
         url: String,
+        /// The scheme that has TLS.
+        tls: String,
     },
     /// No token to another machine.
     #[error(
-        "uplink.url {url:?} leaves this machine: set uplink.token_file to a file made by `telemetryx token new`"
+        "uplink.{key} {url:?} leaves this machine: set uplink.token_file to a file made by `telemetryx token new`"
     )]
     NoToken {
+        /// The config key.
+        key: &'static str,
         /// As configured.
         url: String,
     },
     /// A duration of zero.
-    #[error("uplink.connect_timeout and uplink.max_backoff must be at least 1 second")]
+    #[error(
+        "uplink.connect_timeout, uplink.max_backoff and uplink.fallback_return must be at least 1 second"
+    )]
     ZeroDuration,
     /// A lane without a share.
     #[error(
@@ -61,19 +73,60 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// A secret that others can read.
-    #[error("uplink.token_file {path:?} is readable by others (mode {mode:o}): run `chmod 600 {}`", path.display())]
+    #[error("uplink.{key} {path:?} is readable by others (mode {mode:o}): run `chmod 600 {}`", path.display())]
     Mode {
+        /// The config key.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// An empty or multi-line token.
-    #[error("uplink.token_file {path:?} must hold one line of visible ASCII: the token")]
-    Token {
+    /// An empty or multi-line secret.
+    #[error("uplink.{key} {path:?} must hold one line of visible ASCII: the secret")]
+    Secret {
+        /// The config key.
+        key: &'static str,
         /// The file.
         path: PathBuf,
     },
+    /// Both ways are one.
+    #[error("uplink.fallback_url is uplink.url: give another way, or leave it out")]
+    SameWay,
+    /// No topic prefix.
+    #[error(
+        "uplink.mqtt_prefix {prefix:?} is no topic: use letters, digits, - _ . and single slashes between them"
+    )]
+    Prefix {
+        /// As configured.
+        prefix: String,
+    },
+    /// Keys that need each other.
+    #[error("uplink.{one} needs uplink.{other}: set both, or neither")]
+    Together {
+        /// The one that is set.
+        one: &'static str,
+        /// The one that isn't.
+        other: &'static str,
+    },
+    /// A PEM file that can't be read.
+    #[error("uplink.{key} {path:?} can't be read as PEM: {reason}")]
+    Pem {
+        /// The config key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing to trust.
+    #[error(
+        "no certificate authority to trust: set uplink.ca_file, or install the system's (ca-certificates)"
+    )]
+    NoRoots,
+    /// TLS towards a broker can't be set up.
+    #[error("uplink: TLS can't be set up: {0}; check ca_file, client_cert_file and client_key_file")]
+    Tls(String),
     /// A certificate that can't be used.
     #[error("uplink.ca_file can't be used: {0}")]
     Certificate(#[source] tonic::transport::Error),
@@ -116,6 +169,42 @@ pub enum LinkError {
         /// Its words.
         reason: String,
     },
+    /// The broker, or the way to it.
+    #[error("the broker: {0}")]
+    Broker(String),
+    /// The broker doesn't let us hear.
+    #[error("the broker refused to let this agent read {topic}: allow it in the broker's access list")]
+    Subscription {
+        /// The topic.
+        topic: String,
+    },
+    /// The broker is there, the collector isn't.
+    #[error(
+        "no collector greeted within {after:?} over {url}: is it running with [gateway.mqtt] on this broker and prefix, do both hold the token, and may this agent write to the broker?"
+    )]
+    NoGreetingOverBroker {
+        /// The broker.
+        url: String,
+        /// So long was waited.
+        after: Duration,
+    },
+    /// An envelope of the collector's is missing.
+    #[error("the broker lost something: envelope {found} came where {expected} was due")]
+    OutOfStep {
+        /// The counter that was due.
+        expected: u64,
+        /// The one that came.
+        found: u64,
+    },
+    /// It says so on its topic.
+    #[error("the collector was started anew")]
+    Restarted,
+    /// It, or the broker for it, says so.
+    #[error("the collector left the broker")]
+    Offline,
+    /// The system gives no randomness.
+    #[error("no random bytes for a session: {0}")]
+    Random(String),
     /// The session was used before it was opened or after its end.
     #[error("there is no session")]
     NotOpen,

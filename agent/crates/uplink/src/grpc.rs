@@ -11,29 +11,20 @@ use crate::pump::{Inbox, OUTBOX, Wires};
 
 const MAX_FRAME: usize = 8 << 20;
 
-/// A connection on which no session was opened yet.
-pub(crate) struct Connected(tonic::transport::Channel);
-
-/// Opens a connection.
-pub(crate) async fn connect(gateway: &Gateway) -> Result<Connected, LinkError> {
-    gateway.endpoint.connect().await.map(Connected).map_err(LinkError::Connect)
-}
-
-impl Connected {
-    /// Opens the stream and sends the hello; the answer to it begins the stream's other direction.
-    pub(crate) async fn open(self, gateway: &Gateway, hello: v1::FromAgent) -> Result<Wires, LinkError> {
-        let bearer = gateway.bearer.clone();
-        let mut client = LinkClient::with_interceptor(self.0, move |mut request: Request<()>| {
-            if let Some(bearer) = &bearer {
-                request.metadata_mut().insert("authorization", bearer.clone());
-            }
-            Ok::<_, Status>(request)
-        })
-        .max_decoding_message_size(MAX_FRAME)
-        .max_encoding_message_size(MAX_FRAME);
-        let (outbox, frames) = mpsc::channel(OUTBOX);
-        outbox.send(hello).await.map_err(|_| LinkError::Closed)?;
-        let inbox = client.session(ReceiverStream::new(frames)).await.map_err(Box::new)?.into_inner();
-        Ok(Wires { outbox, inbox: Inbox::Grpc(Box::new(inbox)) })
-    }
+/// Opens the stream and sends the hello; the answer to it begins the stream's other direction.
+pub(crate) async fn open(gateway: &mut Gateway, hello: v1::FromAgent) -> Result<Wires, LinkError> {
+    let channel = gateway.channel.take().ok_or(LinkError::NotOpen)?;
+    let bearer = gateway.bearer.clone();
+    let mut client = LinkClient::with_interceptor(channel, move |mut request: Request<()>| {
+        if let Some(bearer) = &bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        Ok::<_, Status>(request)
+    })
+    .max_decoding_message_size(MAX_FRAME)
+    .max_encoding_message_size(MAX_FRAME);
+    let (outbox, frames) = mpsc::channel(OUTBOX);
+    outbox.send(hello).await.map_err(|_| LinkError::Closed)?;
+    let inbox = client.session(ReceiverStream::new(frames)).await.map_err(Box::new)?.into_inner();
+    Ok(Wires { outbox, inbox: Inbox::Grpc(Box::new(inbox)) })
 }

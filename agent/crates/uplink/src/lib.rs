@@ -6,7 +6,9 @@
 //! (`pump.rs`). Everything durable lives in the spool: a session may end at any point, and the next
 //! one starts from the greeting.
 
+mod address;
 mod backoff;
+mod broker;
 mod bucket;
 pub mod certificate;
 mod config;
@@ -18,13 +20,17 @@ mod flight;
 mod grpc;
 mod hours;
 mod lanes;
+mod link;
+mod mqtt;
 mod network;
 mod pace;
 pub mod probe;
 mod pump;
 mod retry_info;
+mod route;
 mod session;
 mod state;
+mod tls;
 mod units;
 
 use std::sync::Arc;
@@ -41,8 +47,9 @@ pub use session::{ACK_TIMEOUT, Finish, GREETING_TIMEOUT, STATUS_EVERY, Session};
 pub use state::{Backlog, Limits, LinkState, LinkStatus, Over, SlowDown};
 pub use units::{Pause, Rate};
 
-use endpoint::Gateway;
+use link::Link;
 use pump::{Clock, Stop};
+use route::{Route, Way};
 
 /// The version of the frames this build speaks.
 pub const WIRE: u32 = 1;
@@ -81,8 +88,15 @@ impl Uplink {
     /// # Errors
     /// [`ConfigError`] when no session can ever be opened with this configuration.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ConfigError> {
-        let gateway = endpoint::gateway(&self.config)?;
+        self.config.check()?;
+        let agent = &self.identity.agent;
+        let mut url = Link::new(&self.config, agent, &self.state, false)?;
+        let mut fallback = match &self.config.fallback_url {
+            Some(_) => Some(Link::new(&self.config, agent, &self.state, true)?),
+            None => None,
+        };
         let mut backoff = Backoff::new(Duration::from_secs(self.config.max_backoff));
+        let mut route = Route::new(fallback.is_some());
         let clock = Clock::start();
         let mut session = Session::new(
             self.identity.clone(),
@@ -91,54 +105,94 @@ impl Uplink {
             Arc::clone(&self.state),
             Lanes::new(&self.config.lanes)?,
         );
-        let stop = Stop { drain: shutdown.clone(), settle: CancellationToken::new() };
-        self.state.over(Over { transport: "grpc".into(), url: self.config.url.clone(), fallback: false });
         while !shutdown.is_cancelled() {
+            let stop = Stop { drain: shutdown.clone(), settle: CancellationToken::new() };
             let mut greeted = false;
-            let end = self.session(&mut session, &gateway, clock, &stop, &mut greeted).await;
-            let asked = end.as_ref().err().and_then(LinkError::come_back);
-            let why = end.err().map(|error| error.to_string()).unwrap_or_default();
+            let (end, link) = match (route.way(clock.now()), &mut fallback) {
+                (Way::Fallback, Some(fallback)) => {
+                    // Only the connection that is in use is kept.
+                    url.leave().await;
+                    self.state.over(fallback.over().clone());
+                    let running = fallback.run(&mut session, &self.spool, clock, &stop, &mut greeted);
+                    (self.beside_probes(running, &mut url, &stop).await, fallback)
+                }
+                (_, fallback) => {
+                    if let Some(fallback) = fallback {
+                        fallback.leave().await;
+                    }
+                    self.state.over(url.over().clone());
+                    (url.run(&mut session, &self.spool, clock, &stop, &mut greeted).await, &mut url)
+                }
+            };
+            let why = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
             session.closed(clock.now(), &why);
+            route.ended(greeted, clock.now());
             if shutdown.is_cancelled() {
+                link.leave().await;
                 break;
             }
+            let Err(error) = end else { continue };
             if greeted {
                 backoff.reset();
             }
-            let mut pause = backoff.next(self.host.draw());
-            if let Some(asked) = asked {
-                pause = pause.max(backoff::asked(asked, self.host.draw()));
-                self.state.slowed(SlowDown::new(self.host.wall(), pause, why.clone()));
-            }
-            tracing::warn!(reason = %why, pause_ms = pause.as_millis() as u64, url = %self.config.url, "link down, trying again");
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = network::interface_came_up(), if asked.is_none() => tracing::info!("a network interface came up, trying at once"),
-                () = shutdown.cancelled() => {}
-            }
+            self.pause(&error, &mut backoff, link, &shutdown).await;
         }
         Ok(())
     }
 
-    async fn session(
+    /// Waits before the next attempt.
+    async fn pause(
         &self,
-        session: &mut Session,
-        gateway: &Gateway,
-        clock: Clock,
+        error: &LinkError,
+        backoff: &mut Backoff,
+        link: &mut Link,
+        shutdown: &CancellationToken,
+    ) {
+        let mut pause = backoff.next(self.host.draw());
+        let asked = error.come_back();
+        if let Some(asked) = asked {
+            pause = pause.max(backoff::asked(asked, self.host.draw()));
+            self.state.slowed(SlowDown::new(self.host.wall(), pause, error.to_string()));
+        }
+        tracing::warn!(reason = %error, pause_ms = pause.as_millis() as u64, url = %link.over().url, "link down, trying again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = network::interface_came_up(), if asked.is_none() => tracing::info!("a network interface came up, trying at once"),
+            () = link.news() => {
+                tracing::info!("the collector is there again, trying at once");
+                // Not all agents of a broker in the same instant.
+                backoff.reset();
+                tokio::time::sleep(backoff.next(self.host.draw())).await;
+            }
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// A session over the fallback. From time to time the first way is tried beside it, and once a collector
+    /// greets there, the session is brought to its end: batches are never under way over both.
+    async fn beside_probes(
+        &self,
+        session: impl Future<Output = Result<(), LinkError>>,
+        url: &mut Link,
         stop: &Stop,
-        greeted: &mut bool,
     ) -> Result<(), LinkError> {
-        let connected = tokio::select! {
-            connected = grpc::connect(gateway) => connected?,
-            () = stop.drain.cancelled() => return Ok(()),
+        let answers = async {
+            loop {
+                tokio::time::sleep(self.config.fallback_return.0).await;
+                let hello = session::probing_hello(&self.identity, &self.spool, &*self.host);
+                match url.probe(hello).await {
+                    Ok(()) => return tracing::info!(url = %url.over().url, "answers again, returning to it"),
+                    Err(error) => tracing::debug!(%error, url = %url.over().url, "does not answer yet"),
+                }
+            }
         };
-        session.opened(clock.now());
-        let hello = session.next_frame(clock.now())?.ok_or(LinkError::NotOpen)?;
-        let mut wires = pump::in_time(connected.open(gateway, hello)).await?;
-        pump::run(session, &mut wires, &self.spool, clock, stop, |_| {
-            *greeted = true;
-            tracing::info!(url = %self.config.url, "link up");
-        })
-        .await
+        tokio::pin!(session);
+        tokio::select! {
+            end = &mut session => end,
+            () = answers => {
+                stop.settle.cancel();
+                session.await
+            }
+        }
     }
 }

@@ -23,9 +23,11 @@ use tonic::{Code, Request, Status};
 use wire::v1::{self, from_agent, from_collector, link_client::LinkClient};
 
 use crate::WIRE;
+use crate::address::{Address, Carrier};
 use crate::certificate::{Validity, validity};
 use crate::config::{Identity, UplinkConfig};
-use crate::endpoint;
+use crate::endpoint::{self, Gateway};
+use crate::error::ConfigError;
 
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -79,21 +81,17 @@ pub enum SessionRefused {
 /// Goes as far as it can. `wall` is this host's clock.
 pub async fn probe(config: &UplinkConfig, identity: &Identity, wall: impl Fn() -> i64) -> ProbeReport {
     let mut report = ProbeReport::default();
-    let Some(Place { host, port, tls, broker }) = Place::of(&config.url) else {
-        report.settings = Some(Err(format!("uplink.url {:?} is no address", config.url)));
-        return report;
-    };
-    report.broker = broker;
     let patience = Duration::from_secs(config.connect_timeout);
-    let gateway = if broker { config.check().map(|()| None) } else { endpoint::gateway(config).map(Some) };
-    let gateway = match gateway {
-        Ok(gateway) => gateway,
+    let (address, gateway) = match settings(config) {
+        Ok(settings) => settings,
         Err(error) => {
             report.settings = Some(Err(error.to_string()));
             return report;
         }
     };
     report.settings = Some(Ok(()));
+    report.broker = gateway.is_none();
+    let Address { host, port, tls, .. } = address;
 
     let looked_up = timeout(patience, tokio::net::lookup_host((host.as_str(), port))).await;
     let addresses = match looked_up {
@@ -134,27 +132,15 @@ pub async fn probe(config: &UplinkConfig, identity: &Identity, wall: impl Fn() -
     report
 }
 
-/// Where a URL leads.
-struct Place {
-    host: String,
-    port: u16,
-    tls: bool,
-    broker: bool,
-}
-
-impl Place {
-    fn of(url: &str) -> Option<Self> {
-        let uri: tonic::transport::Uri = url.parse().ok()?;
-        let (tls, broker, usual) = match uri.scheme_str()? {
-            "http" => (false, false, 80),
-            "https" => (true, false, 443),
-            "mqtt" => (false, true, 1883),
-            "mqtts" => (true, true, 8883),
-            _ => return None,
-        };
-        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
-        Some(Self { host, port: uri.port_u16().unwrap_or(usual), tls, broker })
-    }
+/// Where `url` leads, and the gateway unless it is a broker.
+fn settings(config: &UplinkConfig) -> Result<(Address, Option<Gateway>), ConfigError> {
+    config.check()?;
+    let address = Address::parse("url", &config.url)?;
+    let gateway = match address.carrier {
+        Carrier::Grpc => Some(endpoint::gateway(config, &config.url, &address)?),
+        Carrier::Mqtt => None,
+    };
+    Ok((address, gateway))
 }
 
 /// Whether the certificate is trusted, and what it is.

@@ -15,6 +15,8 @@ use crate::session::{Finish, GREETING_TIMEOUT, Session};
 pub(crate) const OUTBOX: usize = 16;
 /// While the outbox is full, what is overdue waits for room as well.
 const FULL_NAP: Duration = Duration::from_millis(250);
+/// When the way out is gone, how long the way in is listened to for the reason.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A link that is open: frames out, frames in.
 pub(crate) struct Wires {
@@ -25,6 +27,7 @@ pub(crate) struct Wires {
 /// Where frames come from.
 pub(crate) enum Inbox {
     Grpc(Box<Streaming<v1::FromCollector>>),
+    Mqtt(mpsc::Receiver<Result<v1::FromCollector, LinkError>>),
 }
 
 impl Inbox {
@@ -32,6 +35,7 @@ impl Inbox {
     pub(crate) async fn receive(&mut self) -> Result<v1::FromCollector, LinkError> {
         match self {
             Self::Grpc(stream) => stream.message().await.map_err(Box::new)?.ok_or(LinkError::Closed),
+            Self::Mqtt(frames) => frames.recv().await.unwrap_or(Err(LinkError::Closed)),
         }
     }
 }
@@ -89,7 +93,10 @@ pub(crate) async fn run(
         let changed = spool.changed().notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let full = offer(session, &wires.outbox, clock)?;
+        let full = match offer(session, &wires.outbox, clock) {
+            Err(LinkError::Closed) => return Err(last_words(session, wires, clock).await),
+            offered => offered?,
+        };
         let now = clock.now();
         session.tick(now)?;
         if session.finished(now) {
@@ -104,7 +111,8 @@ pub(crate) async fn run(
         let outbox = wires.outbox.clone();
         tokio::select! {
             frame = wires.inbox.receive() => session.take(frame?, clock.now())?,
-            room = outbox.reserve(), if full => drop(room.map_err(|_| LinkError::Closed)?),
+            // Closed is found by the next offer.
+            _ = outbox.reserve(), if full => {}
             () = &mut changed => {}
             () = tokio::time::sleep_until(clock.at(wake)) => {}
             how = stop.told(), if !told => {
@@ -113,6 +121,23 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// The link is gone: what still came on it, and then why.
+async fn last_words(session: &mut Session, wires: &mut Wires, clock: Clock) -> LinkError {
+    let hear = async {
+        loop {
+            match wires.inbox.receive().await {
+                Ok(frame) => {
+                    if let Err(error) = session.take(frame, clock.now()) {
+                        return error;
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+    };
+    timeout(LAST_WORDS, hear).await.unwrap_or(LinkError::Closed)
 }
 
 /// Puts frames into the outbox while there are any and room for them. True when only room lacked.

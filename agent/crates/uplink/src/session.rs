@@ -256,25 +256,8 @@ impl Session {
             epoch: held.epoch.0.to_vec(),
             next_seq: held.next_seq,
             unacked: held.unacked,
-            ..self.probe()
-        }
-    }
-
-    /// A hello that asks for nothing but a greeting: is there a collector at the other end?
-    pub(crate) fn probe(&self) -> v1::Hello {
-        let usage = self.spool.usage();
-        v1::Hello {
-            wire: WIRE,
-            agent: self.identity.agent.clone(),
-            version: self.identity.version.clone(),
-            epoch: usage.epoch.map_or(Vec::new(), |epoch| epoch.0.to_vec()),
-            next_seq: usage.next_seq,
-            unacked: Vec::new(),
-            boot_id: self.identity.boot.to_vec(),
-            wall_ns: self.host.wall(),
-            mono_ns: self.host.mono(),
-            labels: self.identity.labels.iter().cloned().collect(),
             probe: false,
+            ..probing_hello(&self.identity, &self.spool, &*self.host)
         }
     }
 
@@ -438,6 +421,24 @@ impl Session {
             Frame::Greeting(_) => {}
         }
         Ok(())
+    }
+}
+
+/// A hello that asks for nothing but a greeting: is there a collector at the other end?
+pub(crate) fn probing_hello(identity: &Identity, spool: &Spool, host: &dyn Host) -> v1::Hello {
+    let usage = spool.usage();
+    v1::Hello {
+        wire: WIRE,
+        agent: identity.agent.clone(),
+        version: identity.version.clone(),
+        epoch: usage.epoch.map_or(Vec::new(), |epoch| epoch.0.to_vec()),
+        next_seq: usage.next_seq,
+        unacked: Vec::new(),
+        boot_id: identity.boot.to_vec(),
+        wall_ns: host.wall(),
+        mono_ns: host.mono(),
+        labels: identity.labels.iter().cloned().collect(),
+        probe: true,
     }
 }
 

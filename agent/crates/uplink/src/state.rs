@@ -189,8 +189,9 @@ impl LinkState {
         self.acked_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn dropped(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// An envelope was passed over; gives how many were.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The state now, with what the spool says of what waits.

@@ -7,6 +7,7 @@
 mod column;
 mod compression;
 pub mod definitions;
+pub mod envelope;
 mod error;
 pub mod limits;
 mod msgpack;

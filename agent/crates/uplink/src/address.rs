@@ -1,0 +1,92 @@
+//! Where a collector is met: its gateway over gRPC, or a site's broker over MQTT.
+
+use std::net::IpAddr;
+
+use tonic::transport::Uri;
+
+use crate::error::ConfigError;
+
+/// What carries the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Grpc,
+    Mqtt,
+}
+
+/// A checked address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) carrier: Carrier,
+    pub(crate) host: String,
+    /// The one given, or the protocol's own.
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    pub(crate) loopback: bool,
+}
+
+impl Address {
+    /// Takes the value of a config key apart.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when it is no address, or leaves this machine in plain text.
+    pub(crate) fn parse(key: &'static str, url: &str) -> Result<Self, ConfigError> {
+        let no_address = || ConfigError::Url { key, url: url.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| no_address())?;
+        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else { return Err(no_address()) };
+        let (carrier, tls, port) = match scheme {
+            "http" => (Carrier::Grpc, false, 80),
+            "https" => (Carrier::Grpc, true, 443),
+            "mqtt" => (Carrier::Mqtt, false, 1883),
+            "mqtts" => (Carrier::Mqtt, true, 8883),
+            _ => return Err(no_address()),
+        };
+        let secret = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        if host.is_empty() || secret {
+            return Err(no_address());
+        }
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let loopback =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if !tls && !loopback {
+            return Err(ConfigError::PlainText { key, url: url.to_owned(), tls: format!("{scheme}s") });
+        }
+        Ok(Self { carrier, host, port: uri.port_u16().unwrap_or(port), tls, loopback })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Address, ConfigError> {
+        Address::parse("url", url)
+    }
+
+    #[test]
+    fn an_address_tells_carrier_host_port_and_tls() {
+        let broker = parse("mqtts://broker.site").unwrap();
+        assert_eq!((broker.carrier, broker.host.as_str()), (Carrier::Mqtt, "broker.site"));
+        assert_eq!((broker.port, broker.tls, broker.loopback), (8883, true, false));
+        let near = parse("mqtt://[::1]:1884").unwrap();
+        assert_eq!((near.host.as_str(), near.port, near.tls, near.loopback), ("::1", 1884, false, true));
+        assert_eq!(parse("https://collector:8421").unwrap().carrier, Carrier::Grpc);
+    }
+
+    #[test]
+    fn plain_text_stays_on_this_machine() {
+        for url in ["http://127.0.0.1:8421", "http://localhost:8421", "http://[::1]:8421", "mqtt://127.0.0.1"]
+        {
+            assert!(parse(url).is_ok(), "{url}");
+        }
+        for url in ["http://10.0.0.7:8421", "http://127.0.0.1.example.org:1", "mqtt://broker"] {
+            assert!(matches!(parse(url), Err(ConfigError::PlainText { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for url in ["", "collector:8421", "ftp://127.0.0.1", "https://", "mqtts://user:secret@broker"] {
+            assert!(matches!(parse(url), Err(ConfigError::Url { .. })), "{url}");
+        }
+    }
+}

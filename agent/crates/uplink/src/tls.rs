@@ -1,0 +1,55 @@
+//! TLS towards a broker: whom to trust, and an own certificate, from PEM files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+
+use crate::config::UplinkConfig;
+use crate::error::ConfigError;
+
+/// The client's side of TLS, as the section says.
+pub(crate) fn client(config: &UplinkConfig) -> Result<ClientConfig, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    match &config.ca_file {
+        Some(path) => {
+            for certificate in certificates("ca_file", path)? {
+                roots.add(certificate).map_err(refused)?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(ConfigError::NoRoots);
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?
+        .with_root_certificates(roots);
+    let (Some(cert), Some(key)) = (&config.client_cert_file, &config.client_key_file) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates("client_cert_file", cert)?;
+    let key =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("client_key_file", key, &error))?;
+    builder.with_client_auth_cert(chain, key).map_err(refused)
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(key, path, &error))
+}
+
+fn unreadable(key: &'static str, path: &Path, error: &pem::Error) -> ConfigError {
+    ConfigError::Pem { key, path: path.into(), reason: error.to_string() }
+}
+
+fn refused(error: rustls::Error) -> ConfigError {
+    ConfigError::Tls(error.to_string())
+}
