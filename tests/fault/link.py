@@ -26,11 +26,11 @@ from tests.harness.stack import Agent, Collector
 LONGEST_S, DEAD_S, DEAD_EVERY = 2.5, 25.0, 12
 
 
-def through(stack: Stack, extra: str = "") -> tuple[Collector, Agent, Proxy]:
+def through(stack: Stack, collector_extra: str = "") -> tuple[Collector, Agent, Proxy]:
     """Add a collector and an agent that reaches it through a proxy alone."""
-    collector = stack.collector()
+    collector = stack.collector(collector_extra)
     proxy = Proxy(collector.grpc)
-    agent = stack.agent(collector, extra=extra, start=False)
+    agent = stack.agent(collector, start=False)
     direct = f'url = "http://127.0.0.1:{collector.grpc}"'
     config = agent.config.read_text()
     assert direct in config

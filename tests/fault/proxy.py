@@ -17,7 +17,10 @@ from typing import Self
 from tests.harness import free_port
 
 #: Read at once; small beside what a limited link passes in a second.
-CHUNK = 16_384
+CHUNK = 8_192
+#: Chunks that wait in one direction of a connection, and what its socket may hold: as little as a small router's queue, for
+#: what is queued here nothing can overtake.
+QUEUE, SOCKET_BYTES = 2, 16_384
 #: A limited link takes this many seconds' worth at a time.
 BURST_S = 0.05
 PATIENCE_S = 30.0
@@ -184,7 +187,12 @@ class Proxy:
         self._call(act)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=CHUNK)
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by what is accepted; after the handshake it would be too late.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
+        listener.bind(("127.0.0.1", self.port))
+        self._server = await asyncio.start_server(self._serve, sock=listener, limit=CHUNK)
 
     async def _deaf(self) -> None:
         if self._server is not None:
@@ -238,7 +246,7 @@ class Proxy:
     ) -> None:
         """Carry one direction of one connection to its end."""
         # Bounded: a slow link makes the sender wait, as a full window would.
-        waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+        waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE)
 
         async def take() -> None:
             data = b"begin"
