@@ -18,7 +18,7 @@ from tests.harness import Agent, Collector, Stack, until
 from tests.harness.mosquitto import Mosquitto
 
 BEGIN = 1_790_000_000_000_000_000
-TOKEN = "the-token-of-this-site"
+TOKEN = "the-token-of-this-site"  # noqa: S105 - made up
 
 
 @pytest.fixture
@@ -210,14 +210,14 @@ def test_a_forged_acknowledgement_removes_nothing(stack: Stack, broker: Mosquitt
 def test_through_tls_and_back_from_the_fallback(stack: Stack, tls_broker: Mosquitto, tmp_path: Path) -> None:
     """The gateway can't be reached over gRPC, so the agent takes the broker, over TLS; when it can again, it returns."""
     token = token_file(tmp_path)
-    collector = collector_on(stack, tls_broker, token=token, ca=tls_broker.cert)
+    collector = collector_on(stack, tls_broker, token=token, ca=tls_broker.ca)
     door = Proxy(collector.grpc)
     door.cut()
     agent = agent_by(
         stack,
         collector,
         f'url = "http://127.0.0.1:{door.port}"\nfallback_url = "{tls_broker.url}"\nfallback_return = "1s"\n'
-        f'token_file = "{token}"\nca_file = "{tls_broker.cert}"\n',
+        f'token_file = "{token}"\nca_file = "{tls_broker.ca}"\n',
     )
     try:
         send(agent, 1, 100)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import os
 from pathlib import Path
 
@@ -25,6 +26,22 @@ def test_the_signature_is_what_the_protocol_says() -> None:
     assert envelope.signature(KEY, Direction.DOWN, "pump", SESSION, 7, b"frame") == wanted
     sealed = pb.Envelope.FromString(envelope.seal(KEY, Direction.DOWN, "pump", SESSION, 7, b"frame"))
     assert (sealed.session, sealed.counter, sealed.frame, sealed.signature) == (SESSION, 7, b"frame", wanted)
+
+
+def test_the_shared_vectors_open_and_are_sealed_alike() -> None:
+    """proto/vectors/envelope.json, which the agent reads too: both languages sign the same bytes."""
+    vectors = json.loads((Path(__file__).parents[3] / "proto/vectors/envelope.json").read_text("utf-8"))
+    assert len(vectors) > 3
+    for one in vectors:
+        made = (
+            one["token"].encode(),
+            Direction[one["direction"].upper()],
+            one["agent"],
+            bytes.fromhex(one["session"]),
+            int(one["counter"]),
+            bytes.fromhex(one["frame"]),
+        )
+        assert envelope.signature(*made).hex() == one["signature"]
 
 
 @given(st.binary(max_size=200), st.integers(1, (1 << 64) - 1), names, st.sampled_from(Direction))
