@@ -24,7 +24,6 @@ mod fold;
 mod intake;
 pub mod scorer;
 mod series;
-pub mod sketch;
 pub mod status;
 mod window;
 
@@ -33,3 +32,4 @@ pub use config::{ConfigError, FoldConfig, Route, Span, To};
 pub use fold::{Fold, SCORE};
 pub use scorer::{NoScorer, Score, Scorer, ScorerError};
 pub use status::{ClockStep, FoldStatus, ModelStatus};
+pub use telemetry::sketch;

@@ -6,6 +6,7 @@
 //! The flow it names: an input fills an [`Intake`], the journal makes it durable as a [`Record`],
 //! the fold turns records into [`Rows`], the spool cuts rows into batches named by a [`BatchKey`].
 
+mod aggregate;
 pub mod batch;
 pub mod cause;
 pub mod clock;
@@ -15,7 +16,9 @@ pub mod glob;
 pub mod record;
 pub mod rows;
 pub mod series;
+pub mod sketch;
 
+pub use aggregate::{Aggregate, window_bounds};
 pub use batch::{BatchKey, Epoch, Lane};
 pub use cause::{Cause, Counts};
 pub use clock::Boot;

@@ -1,11 +1,11 @@
-//! Quantile sketches: the DDSketch of a window, as counts by logarithmic bucket ([`telemetry::Bins`]).
+//! Quantile sketches: the DDSketch of a window, as counts by logarithmic bucket ([`Bins`]).
 //!
 //! Any quantile of the values is given to within 1 %. Sketches of parts add up to the sketch of the
 //! whole, exactly, in any order: that is what makes late partials and fleet-wide quantiles right.
 //! The logarithm is `libm`'s, not the platform's, so that a replay on another machine or build puts a
 //! value on a bucket's edge into the same bucket.
 
-use telemetry::Bins;
+use crate::Bins;
 
 /// Ratio of a bucket's upper to its lower bound.
 pub const GAMMA: f64 = 1.01 / 0.99;
