@@ -90,9 +90,21 @@ impl Index {
         state.segments.pop_front()
     }
 
-    /// Puts back what [`Index::take_released`] took.
+    /// Takes out the segment that begins with a number, wherever it lies; not the last one.
+    pub(crate) fn take_segment(&self, first: u64) -> Option<Segment> {
+        let mut state = self.state.lock();
+        let at = state.segments.binary_search_by_key(&first, |segment| segment.first).ok()?;
+        if at + 1 == state.segments.len() {
+            return None;
+        }
+        state.segments.remove(at)
+    }
+
+    /// Puts back what [`Index::take_released`] or [`Index::take_segment`] took.
     pub(crate) fn put_back(&self, segment: Segment) {
-        self.state.lock().segments.push_front(segment);
+        let mut state = self.state.lock();
+        let at = state.segments.partition_point(|other| other.first < segment.first);
+        state.segments.insert(at, segment);
     }
 
     pub(crate) fn view(&self, first: u64) -> Option<View> {

@@ -50,7 +50,8 @@
 //! when more than 1 MiB waits, and begins a segment when the current one is full (which first makes that
 //! one durable). **Sync** writes the buffer, fdatasyncs the file and, once for each segment, fsyncs the
 //! directory. **Release** unlinks, oldest first, the segments whose records are all released, after
-//! copying to quarantine what a reader found damaged in them, and fsyncs the directory. **Read** looks up
+//! copying to quarantine what a reader found damaged in them, and fsyncs the directory. (An owner who has
+//! copied what it needs may release any one segment but the newest.) **Read** looks up
 //! in memory which segments there are and how far the newest was written, checks every record, and goes
 //! on in the next segment when its own was released.
 //!

@@ -223,28 +223,54 @@ impl Log {
         let mut freed = 0;
         let mut result = Ok(());
         while let Some(segment) = self.index.take_released(upto) {
-            let path = index::path(&self.dir, segment.first, segment.salt);
-            for place in self.index.take_damage(segment.first) {
-                self.quarantine.copy(&*self.storage, &path, place);
-            }
-            match self.storage.remove(&path) {
-                Ok(()) => freed += segment.end,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => {
-                    self.index.put_back(segment);
-                    result = Err(ReleaseError { path, source });
+            match self.unlink(segment) {
+                Ok(bytes) => freed += bytes,
+                Err(error) => {
+                    result = Err(error);
                     break;
                 }
             }
         }
         if freed > 0 {
-            // DURABILITY: not needed for correctness, a segment that comes back is released again;
-            // but space counts as free only when it stays free.
-            self.storage
-                .sync_dir(&self.dir)
-                .map_err(|source| ReleaseError { path: self.dir.clone(), source })?;
+            self.sync_names()?;
         }
         result.map(|()| freed)
+    }
+
+    /// Unlinks one segment, wherever it lies, and returns the bytes freed: for owners who keep what is
+    /// needed of it further on in the log. To a reader its records are missing. 0 for the newest segment,
+    /// which stays, and for a number that no segment begins with.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]; may pass. The segment is still there.
+    pub fn release_segment(&mut self, first: u64) -> Result<u64, ReleaseError> {
+        self.link()?;
+        let Some(segment) = self.index.take_segment(first) else { return Ok(0) };
+        let freed = self.unlink(segment)?;
+        self.sync_names()?;
+        Ok(freed)
+    }
+
+    /// Unlinks a segment that was taken from the index; puts it back when that fails.
+    fn unlink(&mut self, segment: index::Segment) -> Result<u64, ReleaseError> {
+        let path = index::path(&self.dir, segment.first, segment.salt);
+        for place in self.index.take_damage(segment.first) {
+            self.quarantine.copy(&*self.storage, &path, place);
+        }
+        match self.storage.remove(&path) {
+            Ok(()) => Ok(segment.end),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(source) => {
+                self.index.put_back(segment);
+                Err(ReleaseError { path, source })
+            }
+        }
+    }
+
+    /// DURABILITY: not needed for correctness, a segment that comes back is released again; but space
+    /// counts as free only when it stays free.
+    fn sync_names(&self) -> Result<(), ReleaseError> {
+        self.storage.sync_dir(&self.dir).map_err(|source| ReleaseError { path: self.dir.clone(), source })
     }
 
     /// Bytes in all segments and in memory.
