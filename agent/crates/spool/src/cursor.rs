@@ -4,17 +4,23 @@
 //! further care (acknowledged, or renamed): whatever else of an epoch isn't in the log was damaged.
 //!
 //! ```text
-//! cursor := version u8 (1), position v, next series number v, next record v, before counts,
-//!           epochs n v * (id 16 bytes, next seq v, last record v, done n v * (first v, last v as the distance))
+//! cursor := version u8 (2), position v, next series number v, next record v, before counts, settled counts,
+//!           losses n v * (cause u8, from i64, to i64, count v),
+//!           epochs n v * (id 16 bytes, next seq v, last record v, offered v, done n v * (first v, last v as the distance))
 //! ```
+//! Version 1, which is still read, had neither `settled` nor losses nor `offered`.
+//!
+//! `before` is what all batches ever cut held, `settled` what those held that are done: with what the log
+//! has, the difference is what is gone, also when no segment is left. Seqs up to `offered` may have been sent.
 //! The last epoch is the one that batches are cut in.
 
 use telemetry::{Counts, Epoch, Position};
 use wire::RangeSet;
 
+use crate::losses::Losses;
 use crate::record::{BadRecord, Cursor as Bytes, put_counts, put_number};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Cursor {
@@ -24,6 +30,9 @@ pub(crate) struct Cursor {
     pub(crate) next_record: u64,
     /// Counts of all batches ever cut.
     pub(crate) before: Counts,
+    /// Counts of those that are done, but for what was lost; `None` when version 1 wrote it.
+    pub(crate) settled: Option<Counts>,
+    pub(crate) losses: Losses,
     pub(crate) epochs: Vec<EpochCursor>,
 }
 
@@ -33,6 +42,8 @@ pub(crate) struct EpochCursor {
     pub(crate) next_seq: u64,
     /// The last record that names it.
     pub(crate) last_record: u64,
+    /// Seqs up to here may have been sent.
+    pub(crate) offered: u64,
     pub(crate) done: RangeSet,
 }
 
@@ -43,11 +54,14 @@ impl Cursor {
         put_number(&mut out, u64::from(self.next_number));
         put_number(&mut out, self.next_record);
         put_counts(&mut out, &self.before);
+        put_counts(&mut out, self.settled.as_ref().unwrap_or(&Counts::new()));
+        self.losses.encode(&mut out);
         put_number(&mut out, self.epochs.len() as u64);
         for epoch in &self.epochs {
             out.extend_from_slice(&epoch.id.0);
             put_number(&mut out, epoch.next_seq);
             put_number(&mut out, epoch.last_record);
+            put_number(&mut out, epoch.offered);
             put_number(&mut out, epoch.done.iter().len() as u64);
             for (first, last) in epoch.done.iter() {
                 put_number(&mut out, first);
@@ -59,7 +73,8 @@ impl Cursor {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
         let mut bytes = Bytes(bytes);
-        if bytes.array()? != [VERSION] {
+        let [version] = bytes.array()?;
+        if !(1..=VERSION).contains(&version) {
             return Err(BadRecord::Unknown("version"));
         }
         let mut cursor = Self {
@@ -67,6 +82,8 @@ impl Cursor {
             next_number: u32::try_from(bytes.number()?).map_err(|_| BadRecord::Unknown("series number"))?,
             next_record: bytes.number()?,
             before: bytes.counts()?,
+            settled: if version > 1 { Some(bytes.counts()?) } else { None },
+            losses: if version > 1 { Losses::decode(&mut bytes)? } else { Losses::default() },
             epochs: Vec::new(),
         };
         for _ in 0..bytes.count(19)? {
@@ -74,6 +91,8 @@ impl Cursor {
                 id: Epoch(bytes.array()?),
                 next_seq: bytes.number()?,
                 last_record: bytes.number()?,
+                // Version 1 didn't say: all may have been sent.
+                offered: if version > 1 { bytes.number()? } else { u64::MAX },
                 done: RangeSet::new(),
             };
             for _ in 0..bytes.count(2)? {
@@ -101,12 +120,19 @@ mod tests {
         ) {
             let mut before = Counts::new();
             before.add(Cause::Received, count);
+            before.add(Cause::Overflowed, count / 3);
             let epochs = epochs.into_iter().map(|(id, next_seq, ranges)| {
                 let mut done = RangeSet::new();
                 done.extend(ranges.into_iter().map(|(first, n)| (u64::from(first), u64::from(first) + u64::from(n))));
-                EpochCursor { id: Epoch(id), next_seq, last_record: numbers[2], done }
+                EpochCursor { id: Epoch(id), next_seq, last_record: numbers[2], offered: numbers[0], done }
             }).collect();
-            let cursor = Cursor { position: numbers[0], next_number, next_record: numbers[1], before, epochs };
+            let mut settled = Counts::new();
+            settled.add(Cause::Shipped, count / 2);
+            let mut losses = Losses::default();
+            losses.note(&before, 1, 2);
+            let cursor = Cursor {
+                position: numbers[0], next_number, next_record: numbers[1], before, settled: Some(settled), losses, epochs,
+            };
             prop_assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         }
 
@@ -114,6 +140,20 @@ mod tests {
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             drop(Cursor::decode(&bytes));
             drop(Cursor::decode(&[&[VERSION], &bytes[..]].concat()));
+            drop(Cursor::decode(&[&[1], &bytes[..]].concat()));
         }
+    }
+
+    /// As the first released version wrote it.
+    #[test]
+    fn a_cursor_of_version_1_is_read() {
+        let mut bytes = vec![1, 9, 3, 12, 1, 1, 50, 1];
+        bytes.extend_from_slice(&[5; 16]);
+        bytes.extend_from_slice(&[8, 11, 1, 1, 3]);
+        let cursor = Cursor::decode(&bytes).unwrap();
+        assert_eq!((cursor.position, cursor.next_number, cursor.next_record), (9, 3, 12));
+        assert_eq!((cursor.before.get(Cause::Received), cursor.settled), (50, None));
+        let epoch = &cursor.epochs[0];
+        assert_eq!((epoch.next_seq, epoch.offered, epoch.done.upto()), (8, u64::MAX, 4));
     }
 }

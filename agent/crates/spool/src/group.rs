@@ -4,7 +4,7 @@
 
 use telemetry::{Boot, Rows, SeriesTable};
 
-use crate::class::{Class, Classes};
+use crate::class::{Class, Classes, Overflow};
 
 /// What the rows of one batch have in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +66,18 @@ fn by_class(
     groups
 }
 
+/// True when some of the rows are of a class that blocks.
+pub(crate) fn blocks(rows: &Rows, classes: &mut Classes, table: &SeriesTable) -> bool {
+    let mut found = false;
+    let mut look = |index: u8, classes: &Classes| found |= classes.class(index).overflow == Overflow::Block;
+    for series in rows.series.iter().chain(rows.windows.iter().map(|row| &row.series)) {
+        let index = classes.of_series(*series, table);
+        look(index, classes);
+    }
+    rows.events.iter().for_each(|event| look(classes.of_event(event), classes));
+    found
+}
+
 /// The class of all rows, if they have one in common; rows that are counts alone have the default.
 fn alike(rows: &Rows, classes: &mut Classes, table: &SeriesTable) -> Option<u8> {
     let mut common = None;
@@ -81,7 +93,7 @@ mod tests {
     use telemetry::{Cause, Event, SeriesDef, SeriesKey, Severity};
 
     use super::*;
-    use crate::class::{ClassRule, Overflow, Priority};
+    use crate::class::{ClassRule, Priority};
 
     #[test]
     fn rows_of_several_classes_are_divided_and_none_is_lost_or_doubled() {

@@ -41,8 +41,6 @@ pub(crate) struct Heads {
     files: BTreeMap<u64, PathBuf>,
     /// Those of the segment that is being written.
     current: Vec<HeadRecord>,
-    /// The last that were read, and of which segment: what is dropped lies together.
-    last: Option<(u64, Vec<HeadRecord>)>,
 }
 
 impl Heads {
@@ -57,7 +55,6 @@ impl Heads {
             worth: WORTH.min(segment_bytes / 2),
             files: BTreeMap::new(),
             current: Vec::new(),
-            last: None,
         }
     }
 
@@ -71,15 +68,6 @@ impl Heads {
         let file = self.storage.open(&path, Mode::Read).ok()?;
         self.files.insert(segment.1, path);
         content(&*file, segment.2)
-    }
-
-    /// A record's head; `None` when the segment's heads aren't kept or it isn't among them.
-    pub(crate) fn find(&mut self, segment: &(PathBuf, u64, u64), number: u64) -> Option<&HeadRecord> {
-        if self.last.as_ref().is_none_or(|last| last.0 != segment.1) {
-            self.last = Some((segment.1, self.read(segment)?));
-        }
-        let records = &self.last.as_ref()?.1;
-        records.binary_search_by_key(&number, |record| record.number).ok().map(|at| &records[at])
     }
 
     /// Keeps the heads of a complete segment.
@@ -109,12 +97,20 @@ impl Heads {
 
     /// Segments whose first number is lower are gone.
     pub(crate) fn release(&mut self, first: u64) {
-        self.last = None;
         let kept = self.files.split_off(&first);
         for path in std::mem::replace(&mut self.files, kept).into_values() {
             if let Err(error) = self.storage.remove(&path) {
                 tracing::debug!(%error, "heads of a removed segment stay");
             }
+        }
+    }
+
+    /// The segment that begins with this number is gone.
+    pub(crate) fn remove(&mut self, first: u64) {
+        if let Some(path) = self.files.remove(&first)
+            && let Err(error) = self.storage.remove(&path)
+        {
+            tracing::debug!(%error, "heads of a removed segment stay");
         }
     }
 

@@ -273,7 +273,9 @@ impl Inspection {
                 if head.part == head.parts {
                     parts.clear();
                 }
+                lost.extend(head.replaces.iter().map(|loss| loss.key));
             }
+            Record::Moved { definitions, .. } => summary.define(definitions),
             Record::Relabel { epoch, moves: new } => {
                 summary.unfinished.extend(parts.drain(..));
                 moves.extend(new.into_iter().map(|(record, seq)| (record, BatchKey { epoch, seq })));
@@ -379,8 +381,9 @@ impl Inspection {
             }
             let flow = entry.map(|entry| visit(found((number, segment), entry.payload, None)));
             for gap in reader.take_gaps() {
-                // A segment that the agent has freed meanwhile is gone, not damaged.
-                if !self.readers.freed(gap.first) && visit(Found::Damaged(gap)).is_break() {
+                // A segment that the agent has freed, or emptied earlier, is gone, not damaged. One that is missing
+                // for another reason shows in the numbering: see `losses`.
+                if gap.bytes > 0 && !self.readers.freed(gap.first) && visit(Found::Damaged(gap)).is_break() {
                     return Ok(0);
                 }
             }
@@ -415,7 +418,7 @@ impl Inspection {
 /// A record's bytes, with the length of the payload where that was left out.
 fn found(at: (u64, u64), bytes: &[u8], without: Option<u64>) -> Found<'_> {
     match Record::decode(bytes) {
-        Ok(Record::Batch { head, definitions, payload }) => {
+        Ok(Record::Batch { head, definitions, payload } | Record::Moved { head, definitions, payload }) => {
             let bytes = without.unwrap_or(payload.len() as u64);
             Found::Batch(BatchRecord::new(at, head, bytes, definitions, payload))
         }

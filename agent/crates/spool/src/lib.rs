@@ -34,15 +34,19 @@ mod cut;
 mod group;
 mod heads;
 pub mod inspect;
+mod losses;
 mod numbering;
 mod record;
 mod recover;
+mod room;
 mod send;
 mod state;
+mod thin;
 mod writer;
 
 pub use class::{Class, ClassRule, MAX_CLASS_RULES, Overflow, Priority};
 pub use group::Group;
+pub use losses::Lost;
 use state::State;
 use writer::Writer;
 
@@ -54,7 +58,7 @@ const COUNTS_LINGER: Duration = Duration::from_secs(1);
 pub struct SpoolConfig {
     /// Its folder.
     pub dir: PathBuf,
-    /// At this size the oldest batches are dropped.
+    /// At this size batches give way, by their classes.
     pub max_bytes: u64,
     /// Size of one segment file.
     pub segment_bytes: u64,
@@ -68,6 +72,8 @@ pub struct SpoolConfig {
     pub max_age: Option<Duration>,
     /// With less free space on the disk nothing is appended; the fold waits.
     pub min_free_bytes: u64,
+    /// Below it batches give way too, as at `max_bytes`, before the fold waits.
+    pub drop_at_floor: bool,
     /// zstd level of payloads, 1 to 19.
     pub level: i32,
     /// Which readings are worth more than others; tried in order, and then the defaults: anomaly scores
@@ -87,6 +93,7 @@ impl SpoolConfig {
             linger_offline: Duration::from_secs(5),
             max_age: None,
             min_free_bytes: 64 << 20,
+            drop_at_floor: false,
             level: 3,
             classes: Vec::new(),
         }
@@ -109,6 +116,11 @@ pub enum SpoolError {
         "the disk under the spool is full; batches wait in the journal until acknowledgements or you free space"
     )]
     Full,
+    /// At its cap, and what is left is of classes that may not be dropped: try again after acks.
+    #[error(
+        "the spool is at its cap and holds only what its classes forbid to drop; readings wait in the journal until acknowledgements make room (spool.max_bytes, spool.class)"
+    )]
+    Blocked,
     /// The log is out of order after a failed write or fsync; it is reopened and verified by a later call.
     #[error("the spool can't write: {0}")]
     Broken(String),
@@ -202,6 +214,19 @@ pub struct Usage {
     pub quarantined: u64,
     /// Why it can't write now.
     pub trouble: Option<String>,
+    /// Batches that wait, by priority: low, normal, high.
+    pub by_priority: [Waiting; 3],
+    /// The last losses, oldest first.
+    pub lost: Vec<Lost>,
+}
+
+/// Batches that wait for an ack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub batches: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
 }
 
 /// Batches taken before the clock was set, which wait until it is known when that was.
@@ -497,7 +522,16 @@ impl Spool {
         let all: usize = state.epochs.values().map(|epoch| epoch.entries.len()).sum();
         let (epoch, next_seq) =
             state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
+        let mut by_priority = [Waiting::default(); 3];
+        for (_, entry) in state.entries().filter(|(_, entry)| !entry.loss) {
+            let waiting = &mut by_priority[entry.group.class.priority as usize];
+            waiting.batches += 1;
+            waiting.bytes += u64::from(entry.bytes);
+        }
+        let blocked = || SpoolError::Blocked.to_string();
         Usage {
+            by_priority,
+            lost: state.lost.list(),
             bytes: state.bytes,
             disk_bytes: state.disk_bytes,
             max_bytes: self.0.config.max_bytes,
@@ -514,7 +548,7 @@ impl Spool {
             counts: state.before.clone(),
             acked: state.acked,
             quarantined: state.quarantined,
-            trouble: state.trouble.clone(),
+            trouble: state.trouble.clone().or_else(|| state.blocked.then(blocked)),
         }
     }
 }

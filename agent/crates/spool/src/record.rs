@@ -1,4 +1,4 @@
-//! What the spool writes into its log, and reads back at opening. Three kinds of records.
+//! What the spool writes into its log, and reads back at opening. Four kinds of records.
 //!
 //! ```text
 //! record   := kind u8, version u8, body              little-endian; `v` is a LEB128 number
@@ -9,6 +9,7 @@
 //!             definitions n v bytes (wire::definitions: those that this segment lacks), payload (the rest)
 //! relabel  := epoch 16 bytes, n v * (record v, seq v)                 both as differences
 //! loss     := epoch 16 bytes, seq u64, t0 i64, t1 i64, counts
+//! moved    := as a batch, of version 2
 //! counts   := n v * (cause u8, count v)
 //! group    := samples v, offered u8 (0 or 1), priority u8, overflow u8 [window i64 with 3], clock u8 (0 or 1) [boot 16 bytes with 1],
 //!             replaces n v * loss
@@ -23,6 +24,8 @@
 //!   From it on that epoch is the one that batches are cut in.
 //! - A loss stands for the batch of the same name, which it drops. A batch that `replaces` others holds what
 //!   they held, in windows, and is in the log if and only if their losses are.
+//! - A moved batch is one whose first record was in a segment that had to go. It has its present name, and says
+//!   nothing of positions and of what was counted before.
 //! - `offered` says that a collector was connected when it was cut: it may have been sent before anything
 //!   else was written.
 //!
@@ -38,11 +41,16 @@ use crate::group::Group;
 const VERSION: u8 = 1;
 /// Of batches.
 const BATCH_VERSION: u8 = 2;
+const BATCH: u8 = 1;
+const RELABEL: u8 = 2;
+const LOSS: u8 = 3;
+const MOVED: u8 = 4;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Record<'a> {
     Batch { head: Head, definitions: &'a [u8], payload: &'a [u8] },
+    Moved { head: Head, definitions: &'a [u8], payload: &'a [u8] },
     Relabel { epoch: Epoch, moves: Vec<(u64, u64)> },
     Loss(Loss),
 }
@@ -91,7 +99,16 @@ pub(crate) enum BadRecord {
 }
 
 pub(crate) fn put_batch(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payload: &[u8]) {
-    out.extend_from_slice(&[1, BATCH_VERSION]);
+    out.extend_from_slice(&[BATCH, BATCH_VERSION]);
+    put_batch_body(out, head, definitions, payload);
+}
+
+pub(crate) fn put_moved(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payload: &[u8]) {
+    out.extend_from_slice(&[MOVED, BATCH_VERSION]);
+    put_batch_body(out, head, definitions, payload);
+}
+
+fn put_batch_body(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payload: &[u8]) {
     put_key(out, head.key);
     for number in [head.part, head.parts, head.first_position, head.last_position] {
         put_number(out, number);
@@ -142,7 +159,7 @@ fn put_group(out: &mut Vec<u8>, head: &Head) {
 
 /// `moves` ascend by record and by seq.
 pub(crate) fn put_relabel(out: &mut Vec<u8>, epoch: Epoch, moves: &[(u64, u64)]) {
-    out.extend_from_slice(&[2, VERSION]);
+    out.extend_from_slice(&[RELABEL, VERSION]);
     out.extend_from_slice(&epoch.0);
     put_number(out, moves.len() as u64);
     let mut last = (0, 0);
@@ -154,7 +171,7 @@ pub(crate) fn put_relabel(out: &mut Vec<u8>, epoch: Epoch, moves: &[(u64, u64)])
 }
 
 pub(crate) fn put_loss(out: &mut Vec<u8>, loss: &Loss) {
-    out.extend_from_slice(&[3, VERSION]);
+    out.extend_from_slice(&[LOSS, VERSION]);
     put_loss_body(out, loss);
 }
 
@@ -170,18 +187,21 @@ impl<'a> Record<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, BadRecord> {
         let mut cursor = Cursor(bytes);
         let [kind, version] = cursor.array()?;
-        let newest = if kind == 1 { BATCH_VERSION } else { VERSION };
+        let newest = if matches!(kind, BATCH | MOVED) { BATCH_VERSION } else { VERSION };
         if !(1..=newest).contains(&version) {
             return Err(BadRecord::Unknown("version"));
         }
         match kind {
-            1 => {
+            BATCH | MOVED => {
                 let head = head(&mut cursor, version)?;
                 let n = cursor.count(1)?;
-                let definitions = cursor.take(n)?;
-                Ok(Self::Batch { head, definitions, payload: cursor.0 })
+                let (definitions, payload) = (cursor.take(n)?, cursor.0);
+                Ok(match kind {
+                    BATCH => Self::Batch { head, definitions, payload },
+                    _ => Self::Moved { head, definitions, payload },
+                })
             }
-            2 => {
+            RELABEL => {
                 let epoch = Epoch(cursor.array()?);
                 let mut last = (0u64, 0u64);
                 let moves = (0..cursor.count(2)?).map(|_| {
@@ -191,7 +211,7 @@ impl<'a> Record<'a> {
                 });
                 Ok(Self::Relabel { epoch, moves: moves.collect::<Result<_, _>>()? })
             }
-            3 => Ok(Self::Loss(cursor.loss()?)),
+            LOSS => Ok(Self::Loss(cursor.loss()?)),
             _ => Err(BadRecord::Unknown("kind")),
         }
     }
@@ -392,9 +412,12 @@ mod tests {
             };
             let mut out = Vec::new();
             put_batch(&mut out, &head, &bytes, &payload);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Batch { head, definitions: &bytes, payload: &payload });
-            let moves: Vec<_> = moves.into_iter().collect();
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Batch { head: head.clone(), definitions: &bytes, payload: &payload });
             out.clear();
+            put_moved(&mut out, &head, &bytes, &payload);
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Moved { head, definitions: &bytes, payload: &payload });
+            out.clear();
+            let moves: Vec<_> = moves.into_iter().collect();
             put_relabel(&mut out, key.epoch, &moves);
             prop_assert_eq!(Record::decode(&out).unwrap(), Record::Relabel { epoch: key.epoch, moves });
             out.clear();

@@ -4,24 +4,23 @@
 //! holds nor the cursor calls done was damaged: a loss frame fills its hole. A batch found here may
 //! have been offered before the restart, so it counts as such until a greeting says otherwise.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use seglog::{Cell, Log, Readers, Storage};
-use telemetry::{Cause, Counts, Epoch, SeriesTable};
+use telemetry::{BatchKey, Cause, Counts, Epoch, SeriesTable};
 use wire::payload::Encoder;
 
 use crate::class::Classes;
 use crate::clocks::ClockFile;
 use crate::cursor::Cursor;
 use crate::cut::Pending;
-use crate::group::Group;
 use crate::heads::{HeadRecord, Heads};
 use crate::numbering::Numbering;
-use crate::record::{BadRecord, Head, Record};
-use crate::state::{Entry, Order, State};
-use crate::writer::{CURSOR_BYTES, Writer};
+use crate::record::{BadRecord, Head, Loss, Record};
+use crate::state::{Entry, Order, State, kept};
+use crate::writer::{CURSOR_BYTES, FRAME, Writer};
 use crate::{OpenError, Recovery, SpoolConfig};
 
 /// Reads everything and gives the writer with it.
@@ -56,6 +55,7 @@ pub(crate) fn open(
     let mut replay = Replay::new(cursor.as_ref(), &table);
     let mut heads = Heads::new(Arc::clone(&storage), config.dir.join("heads"), config.segment_bytes);
     replay.read(&log.readers(), &mut heads);
+    let continued = std::mem::take(&mut replay.continued);
     let (mut state, numbering, damaged) = replay.finish(cursor.as_ref());
     recovery.damaged = damaged;
     let next_record = log.next().max(cursor.as_ref().map_or(0, |cursor| cursor.next_record));
@@ -70,9 +70,8 @@ pub(crate) fn open(
     let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
     state.clocks = clocks;
     state.set_free();
-    recovery.batches = state.entries().filter(|(_, entry)| entry.loss.is_none()).count() as u64;
-    recovery.rows =
-        state.entries().filter(|(_, entry)| entry.loss.is_none()).map(|(_, entry)| entry.rows).sum();
+    recovery.batches = state.entries().filter(|(_, entry)| !entry.loss).count() as u64;
+    recovery.rows = state.entries().filter(|(_, entry)| !entry.loss).map(|(_, entry)| entry.rows).sum();
     let pending = Pending { last: state.position, ..Pending::default() };
     let readers = Arc::new(Mutex::new(log.readers()));
     let mut writer = Writer {
@@ -80,6 +79,7 @@ pub(crate) fn open(
         classes: Classes::new(&config.classes),
         clocks: clock_file,
         heads,
+        continued,
         config,
         storage,
         table,
@@ -122,13 +122,19 @@ pub(crate) struct Replay<'a> {
     /// The counts before the next batch are known.
     counted: bool,
     /// Parts of a cut whose last one hasn't come.
-    parts: Vec<(u64, Head, usize)>,
+    parts: Vec<Part>,
     /// Counts of what damaged stretches held.
     gone: Counts,
     /// True when the last thing read was damage.
     gap: bool,
     /// The number that the next record has when none is missing.
     expected: u64,
+    /// The record that said last what was counted before it, and the one that the cursor was written before.
+    chained: u64,
+    cursor_at: u64,
+    /// Where the segment that is read begins, and those that begin with the rest of a cut.
+    segment: u64,
+    continued: BTreeSet<u64>,
     unreadable: u64,
 }
 
@@ -137,11 +143,15 @@ impl<'a> Replay<'a> {
         let mut state = State::new();
         if let Some(cursor) = cursor {
             state.position = cursor.position;
+            state.lost = cursor.losses.clone();
+            state.settled = cursor.settled.clone().unwrap_or_default();
             for known in &cursor.epochs {
                 let number = state.begin(known.id);
                 if let Some(epoch) = state.epochs.get_mut(&number) {
                     epoch.next_seq = known.next_seq;
                     epoch.last_record = known.last_record;
+                    // Version 1 didn't say, and what it had not cut yet can't be meant.
+                    epoch.offered = known.offered.min(known.next_seq.saturating_sub(1));
                     epoch.done = known.done.clone();
                 }
             }
@@ -157,6 +167,10 @@ impl<'a> Replay<'a> {
             gone: Counts::new(),
             gap: false,
             expected: 0,
+            chained: 0,
+            segment: 0,
+            continued: BTreeSet::new(),
+            cursor_at: cursor.map_or(0, |cursor| cursor.next_record),
             unreadable: 0,
         }
     }
@@ -166,6 +180,7 @@ impl<'a> Replay<'a> {
         let segments = readers.segments();
         for (at, segment) in segments.iter().enumerate() {
             let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
+            self.segment = segment.1;
             match heads.read(segment) {
                 Some(records) => records.into_iter().for_each(|record| self.head(record)),
                 None => {
@@ -187,15 +202,17 @@ impl<'a> Replay<'a> {
                 Ok(Some(entry)) if entry.number < until => {
                     let number = entry.number;
                     let record = Record::decode(entry.payload).map(owned);
-                    if let Ok(Owned::Batch { bytes, .. }) = &record {
+                    if let Ok(Owned::Batch { bytes, .. } | Owned::Moved { bytes, .. }) = &record {
                         let bytes = *bytes;
                         let head = entry.payload[..entry.payload.len() - bytes].to_vec();
                         records.push(HeadRecord { number, payload: bytes as u64, bytes: head });
                     } else if record.is_ok() {
                         records.push(HeadRecord { number, payload: 0, bytes: entry.payload.to_vec() });
                     }
-                    damaged |= !reader.take_gaps().is_empty() || record.is_err();
-                    self.found(number, record);
+                    let size = entry.payload.len();
+                    damaged |= record.is_err();
+                    self.found(number, size, record);
+                    damaged |= torn(&mut reader);
                 }
                 Ok(_) => break,
                 Err(error) => {
@@ -205,26 +222,27 @@ impl<'a> Replay<'a> {
                 }
             }
         }
-        damaged |= !reader.take_gaps().is_empty();
+        damaged |= torn(&mut reader);
         if damaged { Vec::new() } else { records }
     }
 
     pub(crate) fn head(&mut self, record: HeadRecord) {
+        let payload = record.payload as usize;
+        let size = record.bytes.len() + payload;
         let decoded = Record::decode(&record.bytes).map(|decoded| match owned(decoded) {
-            Owned::Batch { head, definitions, .. } => {
-                Owned::Batch { head, definitions, bytes: record.payload as usize }
-            }
+            Owned::Batch { head, definitions, .. } => Owned::Batch { head, definitions, bytes: payload },
+            Owned::Moved { head, definitions, .. } => Owned::Moved { head, definitions, bytes: payload },
             other => other,
         });
-        self.found(record.number, decoded);
+        self.found(record.number, size, decoded);
     }
 
-    fn found(&mut self, number: u64, record: Result<Owned, BadRecord>) {
+    fn found(&mut self, number: u64, size: usize, record: Result<Owned, BadRecord>) {
         // Numbers that were skipped held nothing: then both sides say the same counts.
         self.gap |= self.expected != number;
         self.expected = number + 1;
         match record {
-            Ok(record) => self.take(number, record),
+            Ok(record) => self.take(number, size + FRAME, record),
             Err(error) => {
                 tracing::error!(record = number, %error, "a record of the spool can't be understood and is passed over");
                 self.unreadable += 1;
@@ -233,16 +251,18 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn take(&mut self, number: u64, record: Owned) {
+    fn take(&mut self, number: u64, size: usize, record: Owned) {
         match record {
+            Owned::Moved { head, definitions, bytes } => {
+                self.define(&definitions);
+                let epoch = self.epoch(head.key.epoch);
+                self.noted(epoch, head.key.seq, number);
+                let offered = self.offered(epoch, &head);
+                let entry = Entry::of_batch(number, &head, bytes, size, None, offered);
+                self.insert((epoch, head.key.seq), entry);
+            }
             Owned::Batch { head, definitions, bytes } => {
-                for (number, def) in wire::definitions::decode(&definitions).unwrap_or_default() {
-                    let series = self.table.restore(def);
-                    self.numbering.restore(series, number);
-                    if let Some(def) = self.table.get(series) {
-                        self.state.names.insert(number, def);
-                    }
-                }
+                self.define(&definitions);
                 head.series.iter().for_each(|number| self.numbering.used(*number));
                 if std::mem::take(&mut self.gap) && self.counted {
                     self.gone.merge(&difference(&head.before, &self.state.before));
@@ -250,11 +270,14 @@ impl<'a> Replay<'a> {
                 if head.part == 1 {
                     self.parts.clear();
                 }
+                if head.part > 1 && number == self.segment {
+                    self.continued.insert(number);
+                }
                 let last = head.part == head.parts;
-                self.parts.push((number, head, bytes));
+                self.parts.push(Part { record: number, head, bytes, size });
                 if last {
-                    for (number, head, bytes) in std::mem::take(&mut self.parts) {
-                        self.batch(number, &head, bytes);
+                    for part in std::mem::take(&mut self.parts) {
+                        self.batch(&part);
                     }
                 }
             }
@@ -275,48 +298,66 @@ impl<'a> Replay<'a> {
             }
             Owned::Loss(loss) => {
                 self.parts.clear();
-                let epoch = self.epoch(loss.key.epoch);
-                let order = (epoch, loss.key.seq);
-                self.noted(epoch, loss.key.seq, number);
-                let entry = Entry {
-                    record: number,
-                    bytes: 0,
-                    rows: 0,
-                    t0: loss.t0,
-                    t1: loss.t1,
-                    checksum: self.state.entry(order).map_or([0; 16], |entry| entry.checksum),
-                    // A loss says real times, or 0.
-                    group: Group {
-                        clock: None,
-                        ..self.state.entry(order).map(|entry| entry.group).unwrap_or_default()
-                    },
-                    samples: 0,
-                    cut_at: None,
-                    offered: true,
-                    loss: Some(Box::new(loss.counts)),
-                };
-                self.insert(order, entry);
+                if number >= self.cursor_at {
+                    self.state.lost.note(&loss.counts, loss.t0, loss.t1);
+                }
+                self.lose(number, size, &loss);
             }
         }
     }
 
-    fn batch(&mut self, number: u64, head: &Head, bytes: usize) {
+    fn lose(&mut self, number: u64, size: usize, loss: &Loss) {
+        let epoch = self.epoch(loss.key.epoch);
+        let order = (epoch, loss.key.seq);
+        self.noted(epoch, loss.key.seq, number);
+        let entry = Entry::of_loss(number, size, loss, self.state.entry(order));
+        self.insert(order, entry);
+    }
+
+    fn define(&mut self, definitions: &[u8]) {
+        for (number, def) in wire::definitions::decode(definitions).unwrap_or_default() {
+            let series = self.table.restore(def);
+            self.numbering.restore(series, number);
+            if let Some(def) = self.table.get(series) {
+                self.state.names.insert(number, def);
+            }
+        }
+    }
+
+    /// What may have been sent: what the batch itself or the cursor says, and all when there is none.
+    fn offered(&self, epoch: u32, head: &Head) -> bool {
+        let marked = self.state.epochs.get(&epoch).is_some_and(|epoch| head.key.seq <= epoch.offered);
+        head.offered || marked || self.cursor_at == 0
+    }
+
+    fn batch(&mut self, part: &Part) {
+        let Part { record, head, bytes, size } = part;
         let epoch = self.epoch(head.key.epoch);
         let order = (epoch, head.key.seq);
-        self.noted(epoch, head.key.seq, number);
+        self.noted(epoch, head.key.seq, *record);
         let mut upto = head.before.clone();
         upto.merge(&head.counts);
         self.state.before = upto;
         self.state.position = self.state.position.max(head.last_position);
-        self.counted = true;
-        self.insert(order, Entry::of_batch(number, head, bytes, None, head.offered));
+        (self.counted, self.chained) = (true, *record);
+        let offered = self.offered(epoch, head);
+        self.insert(order, Entry::of_batch(*record, head, *bytes, *size, None, offered));
+        for loss in &head.replaces {
+            if *record >= self.cursor_at {
+                self.state.lost.note(&loss.counts, loss.t0, loss.t1);
+            }
+            self.lose(0, 0, loss);
+        }
     }
 
     fn insert(&mut self, order: Order, entry: Entry) {
         if self.state.epochs.get(&order.0).is_some_and(|epoch| epoch.done.contains(order.1)) {
             self.done.insert(entry.record, entry);
         } else {
-            self.at.insert(entry.record, order);
+            // What came with a batch has no record of its own, by which it could be renamed.
+            if entry.record > 0 {
+                self.at.insert(entry.record, order);
+            }
             self.state.insert(order, entry);
         }
     }
@@ -348,14 +389,28 @@ impl<'a> Replay<'a> {
 
     /// Fills the holes that damage left. Gives the state, the numbering and how many batches are gone.
     pub(crate) fn finish(mut self, cursor: Option<&Cursor>) -> (State, Numbering, u64) {
+        let settled = cursor.is_some_and(|cursor| cursor.settled.is_some());
         let mut gone = std::mem::take(&mut self.gone);
         if let Some(cursor) = cursor {
             // Batches at the end that the cursor knows of and the log has lost.
             let more = difference(&cursor.before, &self.state.before);
-            self.state.before.merge(&more);
+            if self.cursor_at > self.chained {
+                self.state.before.clone_from(&cursor.before);
+            }
             if self.counted {
                 gone.merge(&more);
             }
+        }
+        let held = |state: &State| {
+            let mut held = Counts::new();
+            state.entries().for_each(|(_, entry)| held.merge(&kept(&entry.counts)));
+            held
+        };
+        if settled {
+            // All that was ever cut, without what is done and what is there: exact, whatever is damaged.
+            let mut there = held(&self.state);
+            there.merge(&self.state.settled);
+            gone = difference(&kept(&self.state.before), &there);
         }
         let mut damaged = 0;
         let epochs: Vec<u32> = self.state.epochs.keys().copied().collect();
@@ -385,22 +440,16 @@ impl<'a> Replay<'a> {
                 let after = near(epoch.entries.range(seq..).next()).map(|times| times.0);
                 let mut counts = std::mem::take(&mut gone);
                 counts.add(Cause::Damaged, counts.get(Cause::Shipped));
-                let entry = Entry {
-                    record: 0,
-                    bytes: 0,
-                    rows: 0,
-                    t0: before.or(after).unwrap_or_default(),
-                    t1: after.or(before).unwrap_or_default(),
-                    checksum: [0; 16],
-                    group: Group::default(),
-                    samples: 0,
-                    cut_at: None,
-                    offered: true,
-                    loss: Some(Box::new(counts)),
-                };
-                self.state.insert((number, seq), entry);
+                let (t0, t1) = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
+                let loss = Loss { key: BatchKey { epoch: epoch.id, seq }, t0, t1, counts };
+                self.state.lost.note(&loss.counts, t0, t1);
+                self.state.insert((number, seq), Entry::of_loss(0, 0, &loss, None));
                 damaged += 1;
             }
+        }
+        if !settled {
+            // From here on it is known.
+            self.state.settled = difference(&kept(&self.state.before), &held(&self.state));
         }
         self.state.dirty = true;
         (self.state, self.numbering, damaged + self.unreadable)
@@ -416,17 +465,34 @@ fn difference(later: &Counts, earlier: &Counts) -> Counts {
     counts
 }
 
+/// True when the reader passed damage. Where whole records are missing a segment was released.
+fn torn(reader: &mut seglog::Reader) -> bool {
+    reader.take_gaps().iter().any(|gap| gap.bytes > 0)
+}
+
+/// A batch whose cut may lack parts.
+struct Part {
+    record: u64,
+    head: Head,
+    bytes: usize,
+    size: usize,
+}
+
 /// A record without its payload.
 enum Owned {
     Batch { head: Head, definitions: Vec<u8>, bytes: usize },
+    Moved { head: Head, definitions: Vec<u8>, bytes: usize },
     Relabel { epoch: Epoch, moves: Vec<(u64, u64)> },
-    Loss(crate::record::Loss),
+    Loss(Loss),
 }
 
 fn owned(record: Record<'_>) -> Owned {
     match record {
         Record::Batch { head, definitions, payload } => {
             Owned::Batch { head, definitions: definitions.to_vec(), bytes: payload.len() }
+        }
+        Record::Moved { head, definitions, payload } => {
+            Owned::Moved { head, definitions: definitions.to_vec(), bytes: payload.len() }
         }
         Record::Relabel { epoch, moves } => Owned::Relabel { epoch, moves },
         Record::Loss(loss) => Owned::Loss(loss),

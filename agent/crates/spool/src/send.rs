@@ -28,7 +28,7 @@ pub(crate) type Place = Option<(u64, seglog::Reader)>;
 impl Inner {
     pub(crate) fn hello(&self) -> Held {
         let mut state = self.state.lock();
-        let batches = state.entries().filter(|(_, entry)| entry.loss.is_none()).take(NAMED);
+        let batches = state.entries().filter(|(_, entry)| !entry.loss).take(NAMED);
         let named: Vec<Order> = batches.map(|(order, _)| order).collect();
         let held = |order: &Order| {
             let key = state.key_of(*order)?;
@@ -63,7 +63,7 @@ impl Inner {
                 }
             }
             let losses: Vec<Order> =
-                state.entries().filter(|(_, e)| e.loss.is_some()).map(|(order, _)| order).collect();
+                state.entries().filter(|(_, entry)| entry.loss).map(|(order, _)| order).collect();
             for order in losses {
                 // Whatever fills the hole, the hole is filled.
                 if holds(state, holdings, order) {
@@ -106,6 +106,12 @@ impl Inner {
                 let Some(order) = state.pick(lane, now_wall) else { return Ok(None) };
                 let Some(entry) = state.entry(order).cloned() else { return Ok(None) };
                 let Some(key) = state.key_of(order) else { return Ok(None) };
+                if !entry.marked {
+                    drop(state);
+                    drop(place);
+                    self.writer.lock().mark(order)?;
+                    continue;
+                }
                 let recent = state.recent.iter().find(|recent| recent.order == order);
                 let recent = recent.map(|recent| (Arc::clone(&recent.head), recent.payload.clone()));
                 (order, key, entry, recent)
@@ -117,7 +123,7 @@ impl Inner {
             };
             drop(place);
             let Some((head, payload)) = found else {
-                self.damaged(order)?;
+                self.damaged(order, entry.record)?;
                 continue;
             };
             let mut state = self.state.lock();
@@ -182,8 +188,8 @@ impl Inner {
         Ok(found)
     }
 
-    /// A batch that can't be read back is reported as lost; what it held is known from its neighbours or its size.
-    fn damaged(&self, order: Order) -> Result<(), SpoolError> {
+    /// A batch that can't be read back is reported as lost. One that was moved while it was read is not damaged.
+    fn damaged(&self, order: Order, record: u64) -> Result<(), SpoolError> {
         let mut writer = self.writer.lock();
         writer.settle()?;
         let (entry, key) = {
@@ -193,14 +199,12 @@ impl Inner {
             };
             (entry, key)
         };
-        if entry.loss.is_some() {
+        if entry.loss || entry.record != record {
             return Ok(());
         }
         tracing::error!(seq = key.seq, epoch = %key.epoch, rows = entry.rows, "a batch in the spool is damaged and is reported as lost");
-        let counts = writer.counts_of(&entry);
-        let loss =
-            Loss { key, t0: entry.t0, t1: entry.t1, counts: lost(&counts, entry.rows, Cause::Damaged) };
-        writer.commit(vec![Act::Lose { order, loss }])
+        let counts = lost(&entry.counts, entry.rows, Cause::Damaged);
+        writer.commit(vec![Act::Lose { order, loss: Loss { key, t0: entry.t0, t1: entry.t1, counts } }])
     }
 
     pub(crate) fn next_loss(&self) -> Option<v1::Loss> {
@@ -248,7 +252,7 @@ impl Inner {
                 epoch.defined.remove(u64::from(*number));
             }
         }
-        let loss = state.entry(order).is_some_and(|entry| entry.loss.is_some());
+        let loss = state.entry(order).is_some_and(|entry| entry.loss);
         state.wait(order, loss);
         drop(state);
         self.changed.notify_waiters();
@@ -269,7 +273,7 @@ impl Inner {
         let (order, entry) = {
             let state = self.state.lock();
             let Some(order) = state.order_of(key) else { return Ok(()) };
-            let Some(entry) = state.entry(order).filter(|entry| entry.loss.is_none()).cloned() else {
+            let Some(entry) = state.entry(order).filter(|entry| !entry.loss).cloned() else {
                 return Ok(());
             };
             (order, entry)
@@ -280,9 +284,8 @@ impl Inner {
         {
             tracing::warn!(%error, "a refused batch can't be copied to quarantine");
         }
-        let counts = writer.counts_of(&entry);
-        let loss =
-            Loss { key, t0: entry.t0, t1: entry.t1, counts: lost(&counts, entry.rows, Cause::Damaged) };
+        let counts = lost(&entry.counts, entry.rows, Cause::Refused);
+        let loss = Loss { key, t0: entry.t0, t1: entry.t1, counts };
         writer.commit(vec![Act::Lose { order, loss }])?;
         self.state.lock().quarantined += 1;
         self.changed.notify_waiters();
@@ -292,7 +295,7 @@ impl Inner {
     pub(crate) fn session_lost(&self) {
         let mut state = self.state.lock();
         for (order, _) in std::mem::take(&mut state.flight) {
-            let Some(loss) = state.entry(order).map(|entry| entry.loss.is_some()) else { continue };
+            let Some(loss) = state.entry(order).map(|entry| entry.loss) else { continue };
             state.wait(order, loss);
         }
         state.connected = false;
@@ -306,11 +309,16 @@ fn conflicting(state: &State, conflicts: &[v1::Held], order: Order) -> bool {
     conflicts.iter().any(|held| held.seq == key.seq && held.epoch == key.epoch.0[..])
 }
 
-fn read_at(reader: &mut seglog::Reader, entry: &Entry) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
+pub(crate) fn read_at(
+    reader: &mut seglog::Reader,
+    entry: &Entry,
+) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
     let found = reader.next().map_err(|error| SpoolError::Unreadable(error.to_string()))?;
     let Some(found) = found.filter(|found| found.number == entry.record) else { return Ok(None) };
     Ok(match Record::decode(found.payload) {
-        Ok(Record::Batch { head, payload, .. }) if wire::fits(&entry.checksum, payload) => {
+        Ok(Record::Batch { head, payload, .. } | Record::Moved { head, payload, .. })
+            if wire::fits(&entry.checksum, payload) =>
+        {
             Some((Arc::new(head), Bytes::copy_from_slice(payload)))
         }
         _ => None,

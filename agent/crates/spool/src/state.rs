@@ -14,7 +14,8 @@ use wire::{Checksum, RangeSet};
 
 use crate::clocks::Clocks;
 use crate::group::Group;
-use crate::record::Head;
+use crate::losses::Losses;
+use crate::record::{Head, Loss};
 
 /// Younger than this is live.
 pub(crate) const LIVE: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) record: u64,
     /// Of the payload.
     pub(crate) bytes: u32,
+    /// Of its record in the log, as it takes room there.
+    pub(crate) size: u32,
     pub(crate) rows: u64,
     pub(crate) t0: i64,
     pub(crate) t1: i64,
@@ -41,10 +44,14 @@ pub(crate) struct Entry {
     pub(crate) samples: u64,
     /// When it was cut, if that was in this process and of fresh records.
     pub(crate) cut_at: Option<Duration>,
-    /// The collector may have it: it was sent, or was there at the start, and no greeting denied it since.
+    /// The collector may have it: it was sent, or may have been before the start, and no greeting denied it since.
     pub(crate) offered: bool,
+    /// The log or the cursor says that it may have been sent: it needs no mark before it is.
+    pub(crate) marked: bool,
+    /// What was counted in it; in a loss, with what became of its rows.
+    pub(crate) counts: Counts,
     /// A loss frame is sent in place of a batch.
-    pub(crate) loss: Option<Box<Counts>>,
+    pub(crate) loss: bool,
 }
 
 impl Entry {
@@ -52,12 +59,14 @@ impl Entry {
         record: u64,
         head: &Head,
         bytes: usize,
+        size: usize,
         cut_at: Option<Duration>,
         offered: bool,
     ) -> Self {
         Self {
             record,
             bytes: bytes as u32,
+            size: size as u32,
             rows: head.rows,
             t0: head.t0,
             t1: head.t1,
@@ -66,9 +75,39 @@ impl Entry {
             samples: head.samples,
             cut_at,
             offered,
-            loss: None,
+            marked: offered || head.offered,
+            counts: head.counts.clone(),
+            loss: false,
         }
     }
+
+    /// The loss that stands for a batch, or for nothing that is known.
+    pub(crate) fn of_loss(record: u64, size: usize, loss: &Loss, batch: Option<&Self>) -> Self {
+        Self {
+            record,
+            bytes: 0,
+            size: size as u32,
+            rows: 0,
+            t0: loss.t0,
+            t1: loss.t1,
+            checksum: batch.map_or([0; 16], |batch| batch.checksum),
+            // A loss says real times, or 0.
+            group: Group { clock: None, ..batch.map(|batch| batch.group).unwrap_or_default() },
+            samples: 0,
+            cut_at: None,
+            offered: true,
+            marked: true,
+            counts: loss.counts.clone(),
+            loss: true,
+        }
+    }
+}
+
+/// Counts but for what was lost: of these the sum of all batches stays the same, whatever became of each.
+pub(crate) fn kept(counts: &Counts) -> Counts {
+    let mut kept = Counts::new();
+    counts.iter().filter(|(cause, _)| !cause.is_lost()).for_each(|(cause, n)| kept.add(cause, n));
+    kept
 }
 
 /// One numbering.
@@ -77,6 +116,8 @@ pub(crate) struct EpochState {
     pub(crate) next_seq: u64,
     /// The last record that names it: the log holds nothing of it once that is released.
     pub(crate) last_record: u64,
+    /// Seqs up to here may have been sent, as the cursor on disk says.
+    pub(crate) offered: u64,
     pub(crate) entries: BTreeMap<u64, Entry>,
     /// Seqs that need no further care.
     pub(crate) done: RangeSet,
@@ -90,6 +131,7 @@ impl EpochState {
             id,
             next_seq: 1,
             last_record: 0,
+            offered: 0,
             entries: BTreeMap::new(),
             done: RangeSet::new(),
             defined: RangeSet::new(),
@@ -131,9 +173,17 @@ pub(crate) struct State {
     pub(crate) now: Duration,
     pub(crate) position: u64,
     pub(crate) before: Counts,
+    /// What was counted in batches that are done, but for what was lost.
+    pub(crate) settled: Counts,
+    /// The last losses, for those who look.
+    pub(crate) lost: Losses,
+    /// Over a cap with nothing left that may be dropped.
+    pub(crate) blocked: bool,
     pub(crate) bytes: u64,
     /// Losses among the entries.
     pub(crate) loss_count: u64,
+    /// Those that have no record of their own yet.
+    pub(crate) unsaved: u64,
     pub(crate) newest_t1: i64,
     /// Since the start.
     pub(crate) acked: u64,
@@ -169,8 +219,12 @@ impl State {
             now: Duration::ZERO,
             position: 0,
             before: Counts::new(),
+            settled: Counts::new(),
+            lost: Losses::default(),
+            blocked: false,
             bytes: 0,
             loss_count: 0,
+            unsaved: 0,
             newest_t1: i64::MIN,
             acked: 0,
             quarantined: 0,
@@ -231,14 +285,15 @@ impl State {
             self.records.insert(entry.record);
         }
         self.bytes += u64::from(entry.bytes);
-        self.loss_count += u64::from(entry.loss.is_some());
+        self.loss_count += u64::from(entry.loss);
+        self.unsaved += u64::from(entry.loss && entry.record == 0);
         self.newest_t1 = self.newest_t1.max(self.times(&entry).map_or(i64::MIN, |times| times.1));
-        self.unset += u64::from(entry.loss.is_none() && entry.group.clock.is_some());
+        self.unset += u64::from(!entry.loss && entry.group.clock.is_some());
         self.news = true;
         if self.is_held(&entry) {
             self.held.insert(order);
         } else {
-            self.wait(order, entry.loss.is_some());
+            self.wait(order, entry.loss);
         }
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
             epoch.last_record = epoch.last_record.max(entry.record);
@@ -265,7 +320,7 @@ impl State {
         self.losses.remove(&order);
         self.flight.insert(order, defined);
         if let Some(entry) = self.entry_mut(order) {
-            entry.offered = true;
+            (entry.offered, entry.marked) = (true, true);
         }
     }
 
@@ -276,10 +331,11 @@ impl State {
         self.held.remove(&order);
         self.losses.remove(&order);
         self.flight.remove(&order);
-        self.unset -= u64::from(entry.loss.is_none() && entry.group.clock.is_some());
+        self.unset -= u64::from(!entry.loss && entry.group.clock.is_some());
         self.records.remove(&entry.record);
         self.bytes -= u64::from(entry.bytes);
-        self.loss_count -= u64::from(entry.loss.is_some());
+        self.loss_count -= u64::from(entry.loss);
+        self.unsaved -= u64::from(entry.loss && entry.record == 0);
         let at = self.recent.iter().position(|recent| recent.order == order);
         if let Some(recent) = at.and_then(|at| self.recent.remove(at)) {
             self.recent_bytes -= recent.payload.len();
@@ -287,12 +343,36 @@ impl State {
         Some(entry)
     }
 
+    /// A loss takes the place of a batch, or gets its record.
+    pub(crate) fn lose(&mut self, order: Order, loss: &Loss, record: u64, size: u32) {
+        let times = self.times_of(order);
+        let Some(batch) = self.take(order) else { return };
+        let (t0, t1) = times.unwrap_or((loss.t0, loss.t1));
+        let loss = Loss { t0, t1, ..loss.clone() };
+        if !batch.loss {
+            self.lost.note(&loss.counts, t0, t1);
+        }
+        self.dirty = true;
+        self.insert(order, Entry::of_loss(record, size as usize, &loss, Some(&batch)));
+    }
+
+    /// A batch was written again elsewhere in the log.
+    pub(crate) fn moved(&mut self, order: Order, record: u64, size: u32) {
+        let Some(entry) = self.entry_mut(order) else { return };
+        let before = std::mem::replace(&mut entry.record, record);
+        entry.size = size;
+        self.records.remove(&before);
+        self.records.insert(record);
+        if let Some(epoch) = self.epochs.get_mut(&order.0) {
+            epoch.last_record = epoch.last_record.max(record);
+        }
+    }
+
     /// The collector has it.
     pub(crate) fn done(&mut self, order: Order) -> bool {
         let defined = self.flight.remove(&order).unwrap_or_default();
-        if self.take(order).is_none() {
-            return false;
-        }
+        let Some(entry) = self.take(order) else { return false };
+        self.settled.merge(&kept(&entry.counts));
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
             epoch.done.insert(order.1);
             epoch.defined.extend(defined.into_iter().map(|number| (u64::from(number), u64::from(number))));
@@ -317,7 +397,7 @@ impl State {
                 epoch.last_record = epoch.last_record.max(record);
             }
             // Nobody was told of the new name yet.
-            entry.offered = false;
+            (entry.offered, entry.marked) = (false, false);
             self.insert((to, seq), entry);
             if let Some(recent) = recent {
                 self.remember(Recent { order: (to, seq), ..recent });
@@ -368,7 +448,7 @@ impl State {
 
     /// The oldest batch.
     pub(crate) fn oldest(&self) -> Option<&Entry> {
-        let batch = |order: &Order| self.entry(*order).filter(|entry| entry.loss.is_none()).is_some();
+        let batch = |order: &Order| self.entry(*order).filter(|entry| !entry.loss).is_some();
         let waiting = self.waiting.first().copied();
         let flying = self.flight.keys().find(|order| batch(order)).copied();
         self.entry([waiting, flying].into_iter().flatten().min()?)

@@ -5,25 +5,26 @@
 //! `unsynced` and is finished, in the same order and with the same bytes, before anything else is
 //! begun. So a name that was given is never given to other bytes, whatever fails when.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use seglog::{AppendError, Cell, Log, Options, Readers, Storage, SyncError};
 use telemetry::{BatchKey, Cause, Counts, Epoch, Position, Rows, SeriesTable};
 use wire::payload::Encoder;
 
-use crate::class::Classes;
+use crate::class::{Classes, Overflow};
 use crate::clocks::ClockFile;
 use crate::cursor::{Cursor, EpochCursor};
-use crate::cut::{Cut, Cutter, Pending};
-use crate::group::Group;
+use crate::cut::{Cut, Cutter, Pending, Piece};
+use crate::group;
 use crate::heads::Heads;
 use crate::numbering::Numbering;
-use crate::record::{self, Head, Loss, Record};
-use crate::send::Place;
+use crate::record::{self, Head, Loss};
+use crate::send::{Place, read_at};
 use crate::state::{Entry, Order, Recent, State, lost};
 use crate::{SpoolConfig, SpoolError};
 
@@ -32,11 +33,38 @@ pub(crate) const CURSOR_BYTES: usize = 128 << 10;
 /// A cursor that says more than the one on disk is written at this interval, or when a segment goes.
 const CURSOR_EVERY: Duration = Duration::from_secs(5);
 
+/// So many further batches are marked with one that is about to be sent.
+const MARK_AHEAD: u64 = 255;
+/// What the log adds to a record.
+pub(crate) const FRAME: usize = 16;
+
+/// Writes a batch's record: as it was cut, or moved.
+type PutBatch = fn(&mut Vec<u8>, &Head, &[u8], &[u8]);
+
 /// Something that is to be in the log before it is true.
 pub(crate) enum Act {
     Cut(Cut),
-    Rename { epoch: Epoch, moves: Vec<(Order, u64)> },
-    Lose { order: Order, loss: Loss },
+    /// A batch is written again, further on in the log, so that its segment can go.
+    Move {
+        order: Order,
+        head: Box<Head>,
+        payload: Bytes,
+    },
+    Rename {
+        epoch: Epoch,
+        moves: Vec<(Order, u64)>,
+    },
+    Lose {
+        order: Order,
+        loss: Loss,
+    },
+}
+
+/// Where an act's record is, and the room it takes there.
+#[derive(Clone, Copy)]
+pub(crate) struct Placed {
+    record: u64,
+    size: u32,
 }
 
 pub(crate) struct Writer {
@@ -54,12 +82,14 @@ pub(crate) struct Writer {
     /// Series numbers that the current segment defines.
     pub(crate) defined: HashSet<u32>,
     pub(crate) heads: Heads,
+    /// Segments that begin with the rest of a cut: without them, what is before isn't whole.
+    pub(crate) continued: BTreeSet<u64>,
     pub(crate) pending: Pending,
     pub(crate) encoder: Encoder,
     pub(crate) classes: Classes,
     pub(crate) clocks: ClockFile,
     /// Begun and not finished, with the records that were appended.
-    pub(crate) unsynced: Vec<(Act, Option<u64>)>,
+    pub(crate) unsynced: Vec<(Act, Option<Placed>)>,
     pub(crate) cursor_at: Duration,
 }
 
@@ -82,6 +112,9 @@ impl Writer {
         if position <= self.state.lock().position.max(self.pending.last) {
             return Ok(());
         }
+        if self.classes.may_block() {
+            self.wait_for_room(rows)?;
+        }
         if !self.unsynced.is_empty() || self.pending.weight >= self.config.batch_bytes {
             self.settle()?;
             self.cut_if_full()?;
@@ -92,6 +125,20 @@ impl Writer {
             self.state.lock().trouble = Some(error.to_string());
         }
         Ok(())
+    }
+
+    /// Refuses rows of a class that blocks while there is no room for them.
+    fn wait_for_room(&mut self, rows: &Rows) -> Result<(), SpoolError> {
+        let (blocked, now) = {
+            let state = self.state.lock();
+            (state.blocked, state.now)
+        };
+        if !blocked || !group::blocks(rows, &mut self.classes, &self.table) {
+            return Ok(());
+        }
+        // What was acknowledged since may have made room.
+        self.maintain(now)?;
+        if self.state.lock().blocked { Err(SpoolError::Blocked) } else { Ok(()) }
     }
 
     fn cut_if_full(&mut self) -> Result<(), SpoolError> {
@@ -120,20 +167,46 @@ impl Writer {
             self.pending.clear();
             return Ok(None);
         }
-        let (epoch, mut seq, mut before, now, offered) = {
+        let cut_at = self.pending.fresh.then_some(self.state.lock().now);
+        let acts = self.named(pieces, self.pending.first, self.pending.last, cut_at, &[])?;
+        let key = acts.iter().rev().find_map(|act| match act {
+            Act::Cut(cut) => Some(cut.head.key),
+            _ => None,
+        });
+        self.pending.clear();
+        self.commit(acts)?;
+        Ok(key)
+    }
+
+    /// Gives pieces their names: what was cut becomes what is to be written. `replaced` are the losses that
+    /// come with them, and what they stand for.
+    pub(crate) fn named(
+        &mut self,
+        pieces: Vec<Piece>,
+        first_position: Position,
+        last_position: Position,
+        cut_at: Option<Duration>,
+        replaced: &[(Loss, Entry)],
+    ) -> Result<Vec<Act>, SpoolError> {
+        let (epoch, mut seq, mut before, offered) = {
             let state = self.state.lock();
-            let Some((_, epoch)) = state.current() else { return Ok(None) };
-            (epoch.id, epoch.next_seq, state.before.clone(), state.now, state.connected)
+            let Some((_, epoch)) = state.current() else { return Err(closed()) };
+            (epoch.id, epoch.next_seq, state.before.clone(), state.connected)
         };
+        for (loss, batch) in replaced {
+            before = exchanged(&before, &batch.counts, &loss.counts);
+        }
         let parts = pieces.len() as u64;
         let mut acts = Vec::new();
         for (part, piece) in pieces.into_iter().enumerate() {
-            let head = Head {
+            let class = piece.group.class;
+            let mut payload: Bytes = piece.encoded.bytes.into();
+            let mut head = Head {
                 key: BatchKey { epoch, seq },
                 part: part as u64 + 1,
                 parts,
-                first_position: self.pending.first,
-                last_position: self.pending.last,
+                first_position,
+                last_position,
                 t0: piece.encoded.t0,
                 t1: piece.encoded.t1,
                 rows: piece.rows,
@@ -146,20 +219,22 @@ impl Writer {
                 offered,
                 replaces: Vec::new(),
             };
+            if self.turns_away(class.priority, class.overflow, payload.len()) {
+                let counts = lost(&head.counts, head.rows, Cause::Overflowed);
+                head.replaces.push(Loss { key: head.key, t0: head.t0, t1: head.t1, counts });
+                (payload, head.series) = (Bytes::new(), Vec::new());
+            }
             before.merge(&head.counts);
             seq += 1;
-            let cut_at = self.pending.fresh.then_some(now);
-            acts.push(Act::Cut(Cut { head: Arc::new(head), payload: piece.encoded.bytes.into(), cut_at }));
+            acts.push(Act::Cut(Cut { head: Arc::new(head), payload, cut_at }));
         }
-        self.pending.clear();
-        self.commit(acts)?;
-        Ok(Some(BatchKey { epoch, seq: seq - 1 }))
+        Ok(acts)
     }
 
     /// Rows up to here are durable in batches, or there were none.
     pub(crate) fn durable_position(&self) -> Position {
         let unsynced = self.unsynced.iter().find_map(|(act, _)| match act {
-            Act::Cut(cut) => Some(cut.head.first_position - 1),
+            Act::Cut(cut) => Some(cut.head.first_position.saturating_sub(1)),
             _ => None,
         });
         let pending = (!self.pending.is_empty()).then(|| self.pending.first - 1);
@@ -212,6 +287,7 @@ impl Writer {
         }
         for at in 0..self.unsynced.len() {
             if self.unsynced[at].1.is_none() {
+                self.keep_parts_together(at)?;
                 self.unsynced[at].1 = Some(self.put(at)?);
             }
         }
@@ -222,28 +298,43 @@ impl Writer {
         })?;
         // DURABILITY: only now may anything of it be seen by the uplink.
         let mut state = self.state.lock();
-        for (act, record) in self.unsynced.drain(..) {
-            apply(&mut state, act, record.unwrap_or_default());
+        for (act, placed) in self.unsynced.drain(..) {
+            let placed = placed.unwrap_or(Placed { record: 0, size: 0 });
+            apply(&mut state, act, placed);
         }
         state.frozen = false;
         Ok(())
     }
 
+    /// Parts of one cut lie in one segment where they fit: one of them alone can't be released then.
+    fn keep_parts_together(&mut self, at: usize) -> Result<(), SpoolError> {
+        let Act::Cut(Cut { head, .. }) = &self.unsynced[at].0 else { return Ok(()) };
+        if head.part != 1 || head.parts == 1 {
+            return Ok(());
+        }
+        let parts = self.unsynced[at..].iter().take(usize::try_from(head.parts).unwrap_or(usize::MAX));
+        let bytes = |(act, _): &(Act, Option<Placed>)| match act {
+            Act::Cut(cut) => cut.payload.len() + 8 * cut.head.series.len() + 1024,
+            _ => 0,
+        };
+        let bytes: usize = parts.map(bytes).sum();
+        let Some(log) = self.log.as_mut().filter(|log| log.starts_segment(bytes)) else { return Ok(()) };
+        log.roll().map_err(unwritten)
+    }
+
     /// Appends the record of an unfinished act.
-    fn put(&mut self, at: usize) -> Result<u64, SpoolError> {
+    fn put(&mut self, at: usize) -> Result<Placed, SpoolError> {
         let mut out = Vec::new();
         let mut newly = Vec::new();
+        let mut payload_bytes = 0;
         match &self.unsynced[at].0 {
-            Act::Cut(cut) => {
-                let missing = |number: &&u32| !self.defined.contains(*number);
-                newly = cut.head.series.iter().filter(missing).copied().collect();
-                out = self.batch(cut, &newly);
-                if self.log.as_ref().is_some_and(|log| log.starts_segment(out.len())) {
-                    // A segment reads alone: in a new one everything used is defined again.
-                    self.defined.clear();
-                    newly.clone_from(&cut.head.series);
-                    out = self.batch(cut, &newly);
-                }
+            Act::Cut(Cut { head, payload, .. }) => {
+                payload_bytes = payload.len();
+                (out, newly) = self.batch(record::put_batch, head, payload);
+            }
+            Act::Move { head, payload, .. } => {
+                payload_bytes = payload.len();
+                (out, newly) = self.batch(record::put_moved, head, payload);
             }
             Act::Rename { epoch, moves } => {
                 let state = self.state.lock();
@@ -257,20 +348,16 @@ impl Writer {
                 record::put_loss(&mut out, &Loss { t0, t1, ..loss.clone() });
             }
         }
-        let payload = match &self.unsynced[at].0 {
-            Act::Cut(cut) => cut.payload.len(),
-            _ => 0,
-        };
         let log = self.log.as_mut().ok_or_else(closed)?;
         let begins = log.starts_segment(out.len());
         if begins {
             self.defined.clear();
         }
-        let number = log.append(&out).map_err(|error| match error {
-            AppendError::Full(_) => SpoolError::Full,
-            other => SpoolError::Broken(other.to_string()),
-        })?;
+        let number = log.append(&out).map_err(unwritten)?;
         if begins {
+            if matches!(&self.unsynced[at].0, Act::Cut(cut) if cut.head.part > 1) {
+                self.continued.insert(number);
+            }
             // The segment before is complete and durable.
             let records = self.heads.close();
             let segments = log.readers().segments();
@@ -281,23 +368,35 @@ impl Writer {
                 self.heads.write(segment, &records);
             }
         }
-        self.heads.push(number, &out, payload);
+        self.heads.push(number, &out, payload_bytes);
         self.defined.extend(newly);
         self.next_record = number + 1;
-        Ok(number)
+        Ok(Placed { record: number, size: (out.len() + FRAME) as u32 })
     }
 
-    fn batch(&self, cut: &Cut, define: &[u32]) -> Vec<u8> {
+    /// A batch's record, and the series that it defines because its segment doesn't yet.
+    fn batch(&self, put: PutBatch, head: &Head, payload: &[u8]) -> (Vec<u8>, Vec<u32>) {
+        let missing = |number: &&u32| !self.defined.contains(*number);
+        let newly: Vec<u32> = head.series.iter().filter(missing).copied().collect();
+        let out = self.defining(put, head, payload, &newly);
+        if self.log.as_ref().is_some_and(|log| log.starts_segment(out.len())) {
+            // A segment reads alone: in a new one everything used is defined again.
+            return (self.defining(put, head, payload, &head.series), head.series.clone());
+        }
+        (out, newly)
+    }
+
+    fn defining(&self, put: PutBatch, head: &Head, payload: &[u8], define: &[u32]) -> Vec<u8> {
         let state = self.state.lock();
         let defs: Vec<_> = define
             .iter()
             .filter_map(|number| Some((*number, Arc::clone(state.names.get(number)?))))
             .collect();
         drop(state);
-        let mut out = Vec::with_capacity(cut.payload.len() + 512);
+        let mut out = Vec::with_capacity(payload.len() + 512);
         // The cut was divided until they fit.
         let definitions = wire::definitions::encode(&defs).unwrap_or_default();
-        record::put_batch(&mut out, &cut.head, &definitions, &cut.payload);
+        put(&mut out, head, &definitions, payload);
         out
     }
 
@@ -335,11 +434,14 @@ impl Writer {
         self.release(now)
     }
 
-    /// Losses that recovery found are written down.
+    /// Losses that recovery found, or that came with a batch, get records of their own.
     pub(crate) fn save_losses(&mut self) -> Result<(), SpoolError> {
         let unsaved: Vec<Act> = {
             let state = self.state.lock();
-            let unsaved = state.entries().filter(|(_, entry)| entry.record == 0 && entry.loss.is_some());
+            if state.unsaved == 0 {
+                return Ok(());
+            }
+            let unsaved = state.entries().filter(|(_, entry)| entry.record == 0 && entry.loss);
             unsaved
                 .filter_map(|(order, entry)| Some(Act::Lose { order, loss: loss_of(&state, order, entry)? }))
                 .collect()
@@ -361,7 +463,8 @@ impl Writer {
     /// The last record that nobody needs, if a whole segment ends at or before it.
     fn releasable(&self) -> Option<u64> {
         let log = self.log.as_ref()?;
-        let unsynced = self.unsynced.iter().filter_map(|(_, record)| *record).min();
+        let unsynced =
+            self.unsynced.iter().filter_map(|(_, placed)| placed.map(|placed| placed.record)).min();
         let live = self.state.lock().records.first().copied();
         let needed = [unsynced, live].into_iter().flatten().min().unwrap_or(self.next_record);
         let upto = needed.checked_sub(1)?;
@@ -369,7 +472,7 @@ impl Writer {
     }
 
     /// True when something was unlinked.
-    fn release_done(&mut self) -> bool {
+    pub(crate) fn release_done(&mut self) -> bool {
         let Some(upto) = self.releasable() else { return false };
         let now = self.state.lock().now;
         // DURABILITY: the cursor says that these are done before the log forgets them.
@@ -381,6 +484,7 @@ impl Writer {
         let freed = log.release(upto);
         let first = log.first();
         self.heads.release(first);
+        self.continued = self.continued.split_off(&first);
         self.state.lock().forget_epochs(first);
         match freed {
             Ok(freed) => freed > 0,
@@ -391,6 +495,19 @@ impl Writer {
         }
     }
 
+    /// Unlinks a segment of which everything needed was written again further on. False when it is still there.
+    pub(crate) fn release_segment(&mut self, first: u64) -> Result<bool, SpoolError> {
+        let now = self.state.lock().now;
+        // DURABILITY: the copies are synced, and the cursor says where counting stands, before it goes.
+        self.save_cursor(now)?;
+        let Some(log) = &mut self.log else { return Err(closed()) };
+        let freed = log.release_segment(first).map_err(|error| SpoolError::Broken(error.to_string()))?;
+        self.heads.remove(first);
+        self.continued.remove(&first);
+        *self.place.lock() = None;
+        Ok(freed > 0)
+    }
+
     pub(crate) fn save_cursor(&mut self, now: Duration) -> Result<(), SpoolError> {
         let cursor = {
             let state = self.state.lock();
@@ -399,6 +516,8 @@ impl Writer {
                 next_number: self.numbering.next(),
                 next_record: self.next_record,
                 before: state.before.clone(),
+                settled: Some(state.settled.clone()),
+                losses: state.lost.clone(),
                 epochs: state
                     .epochs
                     .values()
@@ -406,6 +525,7 @@ impl Writer {
                         id: epoch.id,
                         next_seq: epoch.next_seq,
                         last_record: epoch.last_record,
+                        offered: epoch.offered,
                         done: epoch.done.clone(),
                     })
                     .collect(),
@@ -431,111 +551,52 @@ impl Writer {
         Ok(())
     }
 
-    /// Drops the oldest segments' batches while the log is over its cap, and what is too old.
-    fn keep_caps(&mut self) -> Result<(), SpoolError> {
-        let mut dropped = 0;
-        // Losses of the oldest segment are written again at the end: once round is enough.
-        let mut segments = self.log.as_ref().map_or(0, |log| log.readers().segments().len());
-        while let Some(log) = &self.log
-            && log.bytes() > self.config.max_bytes
-            && segments > 1
-        {
-            segments -= 1;
-            // The newest segment is being written; it goes when it is no longer that.
-            let Some((_, next, _)) = log.readers().segments().into_iter().nth(1) else { break };
-            let inside = {
-                let state = self.state.lock();
-                state
-                    .entries()
-                    .filter(|(_, entry)| (1..next).contains(&entry.record))
-                    .map(|(order, _)| order)
-                    .collect()
-            };
-            dropped += self.drop_entries(inside, Cause::Overflowed)?;
-            if !self.release_done() {
-                break;
-            }
-        }
-        if let Some(max_age) = self.config.max_age {
-            let old = {
-                let state = self.state.lock();
-                // Age is by event time against the newest that was seen: the clock may be wrong, and
-                // nothing must expire by waiting for a clock to be set.
-                let max_age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
-                let limit = state.newest_t1.saturating_sub(max_age);
-                let batches = state.entries().filter(|(_, entry)| entry.loss.is_none());
-                let timed = batches.filter_map(|(order, entry)| Some((order, state.times(entry)?.1)));
-                timed.take_while(|(_, newest)| *newest < limit).map(|(order, _)| order).collect()
-            };
-            dropped += self.drop_entries(old, Cause::Expired)?;
-        }
-        if dropped > 0 {
-            tracing::warn!(
-                batches = dropped,
-                "the spool is over a cap: its oldest batches were dropped and are reported as lost"
-            );
-        }
-        Ok(())
+    /// The batch in its record; `None` when it isn't there as it was.
+    pub(crate) fn read(&self, entry: &Entry) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
+        let mut reader = self.readers.lock().reader(entry.record);
+        read_at(&mut reader, entry)
     }
 
-    /// Puts losses in the place of batches; losses among them are written again, further on in the log.
-    fn drop_entries(&mut self, orders: Vec<Order>, cause: Cause) -> Result<u64, SpoolError> {
-        let (mut acts, mut batches) = (Vec::new(), 0);
-        for order in orders {
-            let state = self.state.lock();
-            let (Some(entry), Some(key)) = (state.entry(order).cloned(), state.key_of(order)) else {
-                continue;
-            };
-            drop(state);
-            let counts = match &entry.loss {
-                Some(counts) => (**counts).clone(),
-                None => {
-                    batches += 1;
-                    lost(&self.counts_of(&entry), entry.rows, cause)
-                }
-            };
-            acts.push(Act::Lose { order, loss: Loss { key, t0: entry.t0, t1: entry.t1, counts } });
+    /// Makes durable that these may be sent, before they are. Batches cut while a collector was connected need
+    /// no mark; of others so many are marked at once that it costs little.
+    pub(crate) fn mark(&mut self, order: Order) -> Result<(), SpoolError> {
+        let (before, now, thins) = {
+            let mut state = self.state.lock();
+            let now = state.now;
+            let thins = state
+                .entry(order)
+                .is_some_and(|entry| matches!(entry.group.class.overflow, Overflow::Thin(_)));
+            let Some(epoch) = state.epochs.get_mut(&order.0) else { return Ok(()) };
+            let before = epoch.offered;
+            epoch.offered = before.max((order.1 + MARK_AHEAD).min(epoch.next_seq.saturating_sub(1)));
+            (before, now, thins)
+        };
+        let saved = self.save_cursor(now);
+        let mut state = self.state.lock();
+        let upto = match state.epochs.get_mut(&order.0) {
+            Some(epoch) if saved.is_err() && thins => {
+                epoch.offered = before;
+                before
+            }
+            Some(epoch) => epoch.offered,
+            None => return Ok(()),
+        };
+        if let (Err(error), false) = (&saved, thins) {
+            // Only what may be thinned must not be sent unmarked: for others it says who goes first.
+            tracing::warn!(%error, "which batches were sent can't be written down yet");
         }
-        if !acts.is_empty() {
-            self.commit(acts)?;
+        if let Some(epoch) = state.epochs.get_mut(&order.0) {
+            epoch.entries.range_mut(..=upto).for_each(|(_, entry)| entry.marked = true);
         }
-        Ok(batches)
+        if thins { saved } else { Ok(()) }
     }
 }
 
-impl Writer {
-    /// The counts of a batch: from its record, else from the segment's heads, else from its neighbours;
-    /// where nothing else can be read, its rows are known at least.
-    pub(crate) fn counts_of(&mut self, entry: &Entry) -> Counts {
-        let number = entry.record;
-        if let Some(head) = self.head_of(number) {
-            return head.counts;
-        }
-        let mut counts = Counts::new();
-        match (self.head_of(number.saturating_sub(1)), self.head_of(number + 1)) {
-            (Some(before), Some(after)) => {
-                for (cause, n) in after.before.iter() {
-                    let earlier = before.before.get(cause) + before.counts.get(cause);
-                    counts.add(cause, n.saturating_sub(earlier));
-                }
-            }
-            _ => counts.add(Cause::Shipped, entry.rows),
-        }
-        counts
-    }
-
-    fn head_of(&mut self, number: u64) -> Option<Head> {
-        let of = |bytes: &[u8]| match Record::decode(bytes) {
-            Ok(Record::Batch { head, .. }) => Some(head),
-            _ => None,
-        };
-        let segments = self.readers.lock().segments();
-        let segment = segments.iter().rev().find(|segment| segment.1 <= number)?;
-        if let Some(record) = self.heads.find(segment, number) {
-            return of(&record.bytes);
-        }
-        let mut reader = self.readers.lock().reader(number);
-        reader.next().ok()?.filter(|found| found.number == number).and_then(|found| of(found.payload))
+/// What a refused append means here.
+pub(crate) fn unwritten(error: AppendError) -> SpoolError {
+    match error {
+        AppendError::Full(_) => SpoolError::Full,
+        other => SpoolError::Broken(other.to_string()),
     }
 }
 
@@ -544,36 +605,52 @@ fn closed() -> SpoolError {
 }
 
 pub(crate) fn loss_of(state: &State, order: Order, entry: &Entry) -> Option<Loss> {
-    let counts = entry.loss.as_deref()?.clone();
-    Some(Loss { key: state.key_of(order)?, t0: entry.t0, t1: entry.t1, counts })
+    let key = state.key_of(order).filter(|_| entry.loss)?;
+    Some(Loss { key, t0: entry.t0, t1: entry.t1, counts: entry.counts.clone() })
+}
+
+/// A sum of counts in which some are replaced by others.
+fn exchanged(sum: &Counts, old: &Counts, new: &Counts) -> Counts {
+    let mut with = sum.clone();
+    with.merge(new);
+    let mut result = Counts::new();
+    for (cause, n) in with.iter() {
+        result.add(cause, n.saturating_sub(old.get(cause)));
+    }
+    result
 }
 
 /// What became true with a record.
-fn apply(state: &mut State, act: Act, record: u64) {
+fn apply(state: &mut State, act: Act, placed: Placed) {
+    let Placed { record, size } = placed;
     match act {
         Act::Cut(cut) => {
-            let Some(number) = state.number_of(cut.head.key.epoch) else { return };
-            let order = (number, cut.head.key.seq);
-            state.insert(order, Entry::of_batch(record, &cut.head, cut.payload.len(), cut.cut_at, false));
-            state.before.merge(&cut.head.counts);
-            if cut.head.part == cut.head.parts {
-                state.position = state.position.max(cut.head.last_position);
+            let head = &cut.head;
+            let Some(number) = state.number_of(head.key.epoch) else { return };
+            let order = (number, head.key.seq);
+            let bytes = cut.payload.len();
+            state.insert(order, Entry::of_batch(record, head, bytes, size as usize, cut.cut_at, false));
+            state.before.clone_from(&head.before);
+            state.before.merge(&head.counts);
+            state.lost.note(&head.counts, head.t0, head.t1);
+            if head.part == head.parts {
+                state.position = state.position.max(head.last_position);
             }
-            state.remember(Recent { order, payload: cut.payload, head: cut.head });
+            state.dirty = true;
+            for loss in &head.replaces {
+                let Some(number) = state.number_of(loss.key.epoch) else { continue };
+                state.lose((number, loss.key.seq), loss, 0, 0);
+            }
+            if head.replaces.is_empty() {
+                state.remember(Recent { order, payload: cut.payload, head: cut.head });
+            }
         }
+        Act::Move { order, .. } => state.moved(order, record, size),
         Act::Rename { epoch, moves } => {
             let known = state.number_of(epoch);
             let to = known.unwrap_or_else(|| state.begin(epoch));
             state.relabel(&moves, to, record);
         }
-        Act::Lose { order, loss } => {
-            let times = state.times_of(order);
-            let Some(entry) = state.take(order) else { return };
-            let (t0, t1) = times.unwrap_or((entry.t0, entry.t1));
-            // Its times are real ones from here on, or 0.
-            let group = Group { clock: None, ..entry.group };
-            let loss = Entry { record, bytes: 0, t0, t1, group, loss: Some(Box::new(loss.counts)), ..entry };
-            state.insert(order, loss);
-        }
+        Act::Lose { order, loss } => state.lose(order, &loss, record, size),
     }
 }

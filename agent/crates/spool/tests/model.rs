@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Answer, Collector, SECOND, config, key, rows};
+use common::{Answer, Collector, SECOND, class, config, key, rows};
 use proptest::prelude::*;
 use seglog::sim::SimDisk;
-use spool::{Spool, SpoolConfig};
+use spool::{ClassRule, Overflow, Priority, Spool, SpoolConfig};
 use telemetry::{Cause, Lane, Rows, SeriesTable};
 use wire::{RangeSet, v1};
 
@@ -65,6 +65,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A class for some of the devices.
+fn rule() -> impl Strategy<Value = ClassRule> {
+    let priority = prop_oneof![Just(Priority::Low), Just(Priority::Normal), Just(Priority::High)];
+    let overflow = prop_oneof![
+        Just(Overflow::DropOldest),
+        Just(Overflow::DropNewest),
+        Just(Overflow::Block),
+        Just(Overflow::Thin(60 * SECOND)),
+    ];
+    (0..7u64, priority, overflow)
+        .prop_map(|(device, priority, overflow)| class(&format!("d{device}"), priority, overflow))
+}
+
 /// One agent: its disk, its spool, the journal behind it.
 struct Agent {
     disk: SimDisk,
@@ -91,9 +104,13 @@ struct Agent {
 
 impl Agent {
     fn new(seed: u64) -> Self {
+        Self::with(seed, config())
+    }
+
+    fn with(seed: u64, config: SpoolConfig) -> Self {
         let mut agent = Self {
             disk: SimDisk::new(seed),
-            config: config(),
+            config,
             spool: None,
             table: SeriesTable::new(1000),
             journal: Vec::new(),
@@ -287,7 +304,11 @@ impl Agent {
         self.spool = None;
         self.disk.crash();
         self.start();
-        for _ in 0..4 {
+        for round in 0..100 {
+            // What blocks goes on when the collector has made room.
+            if round >= 4 && self.folded as usize == self.journal.len() {
+                break;
+            }
             self.fold_all();
             self.now += Duration::from_secs(10);
             drop(self.spool().cut_if_due(self.now));
@@ -325,6 +346,32 @@ proptest! {
         prop_assert_eq!(usage.epoch, epoch);
         prop_assert_eq!(collector.held(&epoch.unwrap().0).upto() + 1, usage.next_seq);
         prop_assert_eq!(collector.stored.keys().filter(|(id, _)| *id != epoch.unwrap().0).count(), 0);
+    }
+
+    #[test]
+    fn over_its_cap_each_reading_is_stored_once_or_accounted_for_whatever_fails_when(
+        seed in any::<u64>(),
+        rules in proptest::collection::vec(rule(), 0..4),
+        max_bytes in 9_000u64..40_000,
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let mut agent = Agent::with(seed, SpoolConfig { max_bytes, classes: rules, ..config() });
+        let mut collector = Collector::default();
+        for step in &steps {
+            agent.take(step, &mut collector);
+        }
+        agent.finish(&mut collector);
+        let total: u64 = agent.journal.iter().sum();
+        let count = |cause| collector.counts.get(cause);
+        prop_assert!(collector.values.values().all(|n| *n == 1), "stored twice");
+        prop_assert_eq!(count(Cause::Received), total);
+        prop_assert_eq!(count(Cause::Received) + count(Cause::Derived), count(Cause::ReducedWindow) + count(Cause::Shipped));
+        let stored = collector.values.len() as u64 + collector.windows;
+        prop_assert_eq!(count(Cause::Shipped), stored + count(Cause::Overflowed));
+        prop_assert!(collector.windowed <= count(Cause::ReducedWindow));
+        prop_assert_eq!(count(Cause::Damaged), 0);
+        let usage = agent.spool().usage();
+        prop_assert_eq!(collector.held(&usage.epoch.unwrap().0).upto() + 1, usage.next_seq);
     }
 
     #[test]

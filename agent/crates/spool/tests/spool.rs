@@ -287,7 +287,7 @@ fn a_refused_batch_goes_to_quarantine_and_a_loss_fills_its_seq() {
     let loss = spool.next_loss().unwrap();
     assert_eq!((loss.seq, loss.epoch.clone()), (1, batch.epoch.clone()));
     let count = |cause: Cause| loss.counts.iter().find(|c| c.cause == cause as u32).map_or(0, |c| c.count);
-    assert_eq!((count(Cause::Received), count(Cause::Shipped), count(Cause::Damaged)), (4, 4, 4));
+    assert_eq!((count(Cause::Received), count(Cause::Shipped), count(Cause::Refused)), (4, 4, 4));
     assert!(disk.paths().iter().any(|path| path.starts_with("/spool/quarantine")));
     assert_eq!((spool.usage().batches, spool.usage().losses, spool.usage().quarantined), (0, 1, 1));
     // It survives a restart, and ends with its ack.

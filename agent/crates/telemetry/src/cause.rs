@@ -1,10 +1,8 @@
 //! Causes: why a reading is not (yet) a stored one, and how many there were of each.
 //!
 //! The loss ledger's equation: received + derived = rejected + deduplicated + reduced + shipped;
-//! shipped = stored + expired + overflowed + damaged + in flight. Counts travel in the batches,
+//! shipped = stored + expired + overflowed + damaged + refused + in flight. Counts travel in the batches,
 //! so they are stored exactly once like the readings they speak of.
-
-use std::collections::BTreeMap;
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
@@ -71,13 +69,23 @@ causes! {
     Overflowed = 65, "overflowed";
     /// In a damaged part of journal or spool.
     Damaged = 66, "damaged";
+    /// In a batch that the collector refused for good; a copy is in the agent's quarantine.
+    Refused = 67, "refused";
     /// Made by the agent itself (scores, window rows): enters `shipped` without having been received.
     Derived = 80, "derived";
 }
 
-/// How many readings there were of each cause.
+impl Cause {
+    /// True for what says that a shipped row won't be stored.
+    pub fn is_lost(self) -> bool {
+        matches!(self, Self::Expired | Self::Overflowed | Self::Damaged | Self::Refused)
+    }
+}
+
+/// How many readings there were of each cause: a few, in the order of their codes. Small, since one is
+/// kept for every batch that waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(BTreeMap<Cause, u64>);
+pub struct Counts(Vec<(Cause, u64)>);
 
 impl Counts {
     /// No counts.
@@ -89,8 +97,10 @@ impl Counts {
     /// files too, where damage or an enemy may have put anything.
     pub fn add(&mut self, cause: Cause, n: u64) {
         if n > 0 {
-            let count = self.0.entry(cause).or_default();
-            *count = count.saturating_add(n);
+            match self.0.binary_search_by_key(&cause, |entry| entry.0) {
+                Ok(at) => self.0[at].1 = self.0[at].1.saturating_add(n),
+                Err(at) => self.0.insert(at, (cause, n)),
+            }
         }
     }
 
@@ -103,12 +113,12 @@ impl Counts {
 
     /// The count of one cause.
     pub fn get(&self, cause: Cause) -> u64 {
-        self.0.get(&cause).copied().unwrap_or(0)
+        self.0.binary_search_by_key(&cause, |entry| entry.0).map_or(0, |at| self.0[at].1)
     }
 
     /// Causes with a count, in code order.
     pub fn iter(&self) -> impl Iterator<Item = (Cause, u64)> + '_ {
-        self.0.iter().map(|(cause, n)| (*cause, *n))
+        self.0.iter().copied()
     }
 
     /// True when nothing was counted.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use seglog::sim::SimDisk;
-use spool::{Recovery, Spool, SpoolConfig};
+use spool::{Class, ClassRule, Overflow, Priority, Recovery, Spool, SpoolConfig};
 use telemetry::{Cause, Counts, Epoch, Lane, Rows, SeriesDef, SeriesKey, SeriesTable};
 use wire::{RangeSet, v1};
 
@@ -42,6 +42,16 @@ pub fn rows(table: &SeriesTable, position: u64, n: u64) -> Rows {
     rows
 }
 
+/// Readings of these devices (a glob) are of a class.
+pub fn class(device: &str, priority: Priority, overflow: Overflow) -> ClassRule {
+    ClassRule {
+        name: Some("m".into()),
+        labels: [("device".to_owned(), device.to_owned())].into(),
+        min_severity: None,
+        class: Class { priority, overflow },
+    }
+}
+
 /// A collector of one agent.
 #[derive(Default)]
 pub struct Collector {
@@ -51,6 +61,10 @@ pub struct Collector {
     /// Every value that was stored, with how often.
     pub values: BTreeMap<u64, usize>,
     pub counts: Counts,
+    /// Rows of windows that were stored, how many samples are in them, and their sum.
+    pub windows: u64,
+    pub windowed: u64,
+    pub window_sum: f64,
     /// Definitions by (epoch, number).
     pub definitions: BTreeMap<(Vec<u8>, u32), SeriesDef>,
 }
@@ -92,6 +106,7 @@ impl Collector {
             .ids
             .iter()
             .copied()
+            .chain(payload.windows.iter().map(|row| row.id))
             .filter(|number| !self.definitions.contains_key(&(batch.epoch.clone(), *number)))
             .collect();
         if !undefined.is_empty() {
@@ -107,6 +122,11 @@ impl Collector {
                 "a value went to another series"
             );
             assert_eq!(time, value as i64 / 1000 * SECOND);
+        }
+        for row in &payload.windows {
+            self.windows += 1;
+            self.windowed += row.count;
+            self.window_sum += row.sum;
         }
         self.counts.merge(&payload.counts);
         self.stored.insert(key, batch.checksum.clone());

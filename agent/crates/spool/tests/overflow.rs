@@ -1,0 +1,300 @@
+//! What goes first when there isn't room for all: by priority, then by each class's policy, and always with
+//! exact counts.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::{Collector, SECOND, any, class, config, key, open};
+use seglog::sim::SimDisk;
+use spool::{ClassRule, Overflow, Priority, Spool, SpoolConfig, SpoolError};
+use telemetry::{Cause, Rows, SeriesDef, SeriesKey, SeriesTable};
+use wire::v1;
+
+const CAP: u64 = 80_000;
+/// Readings of a record, as many of each device.
+const N: u64 = 196;
+
+/// As the shared rows, in an order that no encoding makes much smaller.
+fn rows(table: &SeriesTable, position: u64, n: u64) -> Rows {
+    let series: Vec<_> = (0..7)
+        .map(|device| {
+            let key = SeriesKey::new("m", [("device", format!("d{device}"))]).unwrap();
+            table.intern(SeriesDef::bare(key)).unwrap()
+        })
+        .collect();
+    let mut rows = Rows::default();
+    for at in 0..n {
+        let at = (at * 337 + position * position * 91) % 1000;
+        let device = ((position + at) % 7) as usize;
+        rows.push_sample(series[device], position as i64 * SECOND, (position * 1000 + at) as f64, 0);
+    }
+    rows.count(Cause::Received, n);
+    rows
+}
+
+fn capped(classes: Vec<ClassRule>) -> SpoolConfig {
+    SpoolConfig { max_bytes: CAP, batch_bytes: 2000, classes, ..config() }
+}
+
+/// Folds records at positions of the range.
+fn fill(spool: &Spool, table: &SeriesTable, positions: std::ops::RangeInclusive<u64>) -> u64 {
+    let mut folded = 0;
+    for position in positions {
+        spool.append(position, &rows(table, position, N), false).unwrap();
+        spool.cut_if_due(Duration::from_millis(position)).unwrap();
+        folded += N;
+    }
+    spool.cut().unwrap();
+    spool.cut_if_due(Duration::from_secs(60)).unwrap();
+    folded
+}
+
+/// How many readings of a device the records up to a position hold.
+fn of_device(device: u64, records: u64) -> u64 {
+    let of = |position: u64, at: u64| (position + (at * 337 + position * position * 91) % 1000) % 7;
+    (1..=records).map(|position| (0..N).filter(|at| of(position, *at) == device).count() as u64).sum()
+}
+
+/// Stored values of each device, and the books in balance.
+fn drained(spool: &Spool, total: u64) -> (BTreeMap<u64, Vec<u64>>, Collector) {
+    let mut collector = Collector::default();
+    collector.drain(spool);
+    let count = |cause| collector.counts.get(cause);
+    assert_eq!(count(Cause::Received), total);
+    assert_eq!(total + count(Cause::Derived), count(Cause::ReducedWindow) + count(Cause::Shipped));
+    let stored = collector.values.len() as u64 + collector.windows;
+    assert_eq!(count(Cause::Shipped), stored + count(Cause::Overflowed));
+    assert!(collector.values.values().all(|n| *n == 1));
+    let epoch = spool.usage().epoch.unwrap();
+    assert_eq!(collector.held(&epoch.0).upto() + 1, spool.usage().next_seq, "no hole is left");
+    let mut by_device: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for value in collector.values.keys() {
+        by_device.entry((value / 1000 + value % 1000) % 7).or_default().push(*value);
+    }
+    (by_device, collector)
+}
+
+#[test]
+fn the_low_goes_before_the_normal_and_the_high_is_kept() {
+    let disk = SimDisk::new(1);
+    let classes = vec![
+        class("d0", Priority::High, Overflow::DropOldest),
+        class("d1", Priority::Low, Overflow::DropOldest),
+    ];
+    let (spool, _, table) = open(&disk, capped(classes));
+    let total = fill(&spool, &table, 1..=600);
+    assert!(spool.usage().disk_bytes <= CAP + 8192, "{}", spool.usage().disk_bytes);
+    assert!(spool.usage().lost.iter().all(|lost| lost.cause == Cause::Overflowed && lost.count > 0));
+    let (by_device, collector) = drained(&spool, total);
+    assert_eq!(by_device[&0].len() as u64, of_device(0, 600), "all that is high is there");
+    let low = by_device.get(&1).map_or(0, Vec::len);
+    assert!(low * 20 < by_device[&2].len(), "of the low only what came last is there: {low}");
+    assert!(
+        (by_device[&2].len() as u64) < of_device(2, 600) && by_device[&2].last() > Some(&599_000),
+        "of the normal the newest are there"
+    );
+    assert!(collector.counts.get(Cause::Overflowed) > 0);
+}
+
+#[test]
+fn with_only_the_high_left_its_oldest_go() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, capped(vec![class("*", Priority::High, Overflow::DropOldest)]));
+    let total = fill(&spool, &table, 1..=900);
+    let (by_device, _) = drained(&spool, total);
+    let values: Vec<u64> = by_device.into_values().flatten().collect();
+    let ends = (values.iter().min().unwrap() / 1000, values.iter().max().unwrap() / 1000);
+    assert!(ends.0 > 100 && ends.1 == 900, "{ends:?}");
+}
+
+#[test]
+fn drop_newest_keeps_how_it_began() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, capped(vec![class("*", Priority::Normal, Overflow::DropNewest)]));
+    let total = fill(&spool, &table, 1..=900);
+    assert!(spool.usage().disk_bytes <= CAP + 8192, "{}", spool.usage().disk_bytes);
+    let (by_device, _) = drained(&spool, total);
+    let values: Vec<u64> = by_device.into_values().flatten().collect();
+    let of = |first: u64, last: u64| {
+        values.iter().filter(|value| (first * 1000..(last + 1) * 1000).contains(*value)).count() as u64
+    };
+    assert_eq!(of(1, 100), 100 * N);
+    assert!(of(601, 900) < 30 * N, "{}", of(601, 900));
+}
+
+#[test]
+fn what_blocks_is_not_dropped_and_is_taken_when_there_is_room() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, capped(vec![class("d0", Priority::Low, Overflow::Block)]));
+    let mut position = 0;
+    let refused = loop {
+        position += 1;
+        if let Err(error) = spool.append(position, &rows(&table, position, N), false) {
+            break error;
+        }
+        spool.cut_if_due(Duration::from_millis(position)).unwrap();
+        assert!(position < 5000);
+    };
+    assert!(matches!(refused, SpoolError::Blocked), "{refused}");
+    assert!(spool.usage().trouble.unwrap().contains("at its cap"));
+    assert!(spool.append(position, &rows(&table, position, N), false).is_err(), "and again");
+    assert_eq!(spool.usage().losses, 0, "what is worth more doesn't go for its sake");
+    let mut collector = Collector::default();
+    collector.drain(&spool);
+    spool.append(position, &rows(&table, position, N), false).unwrap();
+    spool.cut().unwrap();
+    collector.drain(&spool);
+    assert_eq!(collector.values.len() as u64, position * N);
+    assert_eq!(spool.usage().trouble, None);
+}
+
+#[test]
+fn rows_of_other_classes_are_taken_while_one_blocks() {
+    let disk = SimDisk::new(1);
+    let classes = vec![class("d0", Priority::High, Overflow::Block)];
+    let (spool, _, table) = open(&disk, capped(classes));
+    // Only one device: all of it blocks.
+    let of = |position: u64| common::rows(&table, position * 7, 1);
+    let mut position = 0;
+    let many = |position: u64| {
+        let mut all = Rows::default();
+        (0..40).for_each(|at| all.append(&of(position * 40 + at)));
+        all
+    };
+    while spool.append(position + 1, &many(position + 1), false).is_ok() {
+        position += 1;
+        spool.cut().unwrap();
+        spool.cut_if_due(Duration::from_millis(position)).unwrap();
+        assert!(position < 5000);
+    }
+    let other = common::rows(&table, (position + 1) * 7 + 1, 1);
+    spool.append(position + 1, &other, false).unwrap();
+}
+
+#[test]
+fn thin_makes_windows_of_what_was_never_offered_before_anything_is_dropped() {
+    let disk = SimDisk::new(1);
+    let classes = vec![class("*", Priority::Low, Overflow::Thin(60 * SECOND))];
+    let (spool, _, table) = open(&disk, capped(classes));
+    let total = fill(&spool, &table, 1..=900);
+    let (by_device, collector) = drained(&spool, total);
+    let values: u64 = by_device.values().flatten().count() as u64;
+    assert_eq!(collector.counts.get(Cause::Overflowed), 0, "thinning was enough");
+    assert_eq!(collector.counts.get(Cause::Derived), collector.windows);
+    assert_eq!(
+        (values + collector.windowed, collector.counts.get(Cause::ReducedWindow)),
+        (total, collector.windowed)
+    );
+    let sum: u64 = (1..=900)
+        .map(|position| {
+            (0..N).map(|at| position * 1000 + (at * 337 + position * position * 91) % 1000).sum::<u64>()
+        })
+        .sum();
+    let kept: u64 = by_device.values().flatten().sum();
+    assert_eq!(kept as f64 + collector.window_sum, sum as f64, "the sums are the same");
+}
+
+#[test]
+fn what_was_offered_is_never_thinned_also_after_a_restart() {
+    let disk = SimDisk::new(1);
+    let classes = vec![class("*", Priority::Low, Overflow::Thin(60 * SECOND))];
+    let (spool, _, table) = open(&disk, capped(classes.clone()));
+    for position in 1..=20 {
+        spool.append(position, &rows(&table, position, N), false).unwrap();
+    }
+    spool.cut().unwrap();
+    let mut collector = Collector::default();
+    let (holdings, conflicts) = collector.greeting(&spool.hello());
+    spool.greet(&holdings, &conflicts).unwrap();
+    // The collector stores it, and its answer is lost with the agent.
+    let first = any(&spool).unwrap();
+    collector.take(&first);
+    drop(spool);
+    let (spool, _, table) = open(&disk, capped(classes));
+    let mut total = 20 * N;
+    for position in 21..=900 {
+        spool.append(position, &rows(&table, position, N), false).unwrap();
+        spool.cut_if_due(Duration::from_millis(position)).unwrap();
+        total += N;
+    }
+    spool.cut().unwrap();
+    collector.drain(&spool);
+    let count = |cause| collector.counts.get(cause);
+    assert!(count(Cause::ReducedWindow) > 0);
+    assert_eq!(collector.values.len() as u64 + collector.windowed, total, "none is stored twice");
+    assert_eq!(count(Cause::Received), total);
+}
+
+#[test]
+fn what_was_never_offered_goes_before_what_was() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, capped(vec![]));
+    for position in 1..=20 {
+        spool.append(position, &rows(&table, position, N), false).unwrap();
+    }
+    spool.cut().unwrap();
+    let (holdings, conflicts) = Collector::default().greeting(&spool.hello());
+    spool.greet(&holdings, &conflicts).unwrap();
+    let first = any(&spool).unwrap();
+    spool.session_lost();
+    let total = 20 * N + fill(&spool, &table, 21..=900);
+    assert!(spool.usage().losses > 0);
+    let (by_device, _) = drained(&spool, total);
+    let values: Vec<u64> = by_device.into_values().flatten().collect();
+    let sent = wire::payload::decode(&first.payload).unwrap();
+    assert!(sent.samples().all(|(_, _, value, _)| values.contains(&(value as u64))));
+}
+
+#[test]
+fn what_was_kept_is_there_after_a_restart_and_under_the_same_names() {
+    let disk = SimDisk::new(1);
+    let classes = vec![class("d0", Priority::High, Overflow::DropOldest)];
+    let (spool, _, table) = open(&disk, capped(classes.clone()));
+    let total = fill(&spool, &table, 1..=600);
+    let (held, losses, lost) = (spool.hello(), spool.loss_frames(), spool.usage().lost);
+    drop(spool);
+    let (spool, recovery, _) = open(&disk, capped(classes));
+    assert_eq!(recovery.damaged, 0, "{recovery:?}");
+    assert_eq!((spool.hello(), spool.loss_frames(), spool.usage().lost), (held, losses, lost));
+    let (by_device, _) = drained(&spool, total);
+    assert_eq!(by_device[&0].len() as u64, of_device(0, 600));
+}
+
+/// Before, the loss frames of a spool without segments carried no counts.
+#[test]
+fn a_spool_whose_segments_are_gone_says_exactly_what_it_held() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    let mut collector = Collector::default();
+    for position in 1..=30 {
+        spool.append(position, &rows(&table, position, N), false).unwrap();
+    }
+    spool.cut().unwrap();
+    let (holdings, conflicts) = collector.greeting(&spool.hello());
+    spool.greet(&holdings, &conflicts).unwrap();
+    for _ in 0..2 {
+        let batch = any(&spool).unwrap();
+        collector.take(&batch);
+        let range = v1::Range { first: key(&batch).seq, last: key(&batch).seq };
+        spool.acked(&[v1::Holdings { epoch: batch.epoch, upto: 0, ranges: vec![range] }]).unwrap();
+    }
+    spool.cut().unwrap();
+    let stored = collector.values.len() as u64;
+    drop(spool);
+    for path in disk.paths() {
+        if path.starts_with("/spool/log") || path.starts_with("/spool/heads") {
+            disk.storage().remove(&path).unwrap();
+        }
+    }
+    let (spool, recovery, _) = open(&disk, config());
+    assert!(recovery.damaged > 0);
+    assert_eq!(spool.usage().lost.iter().map(|lost| lost.count).sum::<u64>(), 30 * N - stored);
+    collector.drain(&spool);
+    let count = |cause| collector.counts.get(cause);
+    assert_eq!((count(Cause::Received), count(Cause::Shipped)), (30 * N, 30 * N));
+    assert_eq!(count(Cause::Damaged), 30 * N - stored);
+}
