@@ -219,9 +219,6 @@ def test_it_starts_without_the_spools_segments(stack: Stack, template: Template)
     until("it arrives", lambda: stored(template.collector, agent, "new.v") == [1.0])
 
 
-@pytest.mark.xfail(
-    reason="without any segment of the spool its counts are not known, though the cursor has their sum: the loss frames carry none"
-)
 def test_the_ledger_names_what_was_in_a_spool_without_segments(stack: Stack, template: Template) -> None:
     """The agent acknowledged 100,001 readings that are gone: the ledger has them as damaged."""
     agent = copy_of(stack, template, "spool-counted")

@@ -42,7 +42,7 @@ class Flag(IntEnum):
 class Cause(IntEnum):
     """One term of the loss ledger; the codes are those of the agent (telemetry::Cause) and never change.
 
-    received + derived = rejected + deduplicated + reduced + shipped (`balance` checks it); shipped = stored + expired + overflowed + damaged + in flight.
+    received + derived = rejected + deduplicated + reduced + shipped (`balance` checks it); shipped = stored + expired + overflowed + damaged + refused + in flight.
     """
 
     RECEIVED = 1

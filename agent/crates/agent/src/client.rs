@@ -135,6 +135,16 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         if spool["batches"] == 1 { "" } else { "es" },
         spool["in_flight"]
     )?;
+    for lost in spool["lost"].as_array().into_iter().flatten() {
+        writeln!(
+            out,
+            "lost     {} readings {}, of {} to {}",
+            lost["readings"],
+            text(&lost["cause"]),
+            day_time(lost["from_ns"].as_i64().unwrap_or(0)),
+            day_time(lost["to_ns"].as_i64().unwrap_or(0))
+        )?;
+    }
     if let Some(reason) = fold["blocked"].as_str() {
         writeln!(out, "         rows can't be spooled: {reason}")?;
     }
@@ -274,6 +284,22 @@ pub fn span(seconds: u64) -> String {
 }
 
 /// Time of day, UTC, of nanoseconds since the epoch.
+/// A date and a time to the second, UTC; `-` where it isn't known.
+fn day_time(ns: i64) -> String {
+    if ns == 0 {
+        return "-".into();
+    }
+    // From days since 1970 to a date: Howard Hinnant, "chrono-compatible low-level date algorithms".
+    let days = ns.div_euclid(86_400_000_000_000) + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let rest = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * rest + 2) / 153;
+    let (month, day) = (if month < 10 { month + 3 } else { month - 9 }, rest - (153 * month + 2) / 5 + 1);
+    let year = year + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {}", &clock_time(ns)[..8])
+}
+
 fn clock_time(ns: i64) -> String {
     let ms = ns.div_euclid(1_000_000).rem_euclid(86_400_000);
     format!("{:02}:{:02}:{:02}.{:03}Z", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
@@ -291,6 +317,9 @@ mod tests {
     #[test]
     fn times_and_sizes_read_as_people_say_them() {
         assert_eq!(clock_time(1_700_000_000_123_000_000), "22:13:20.123Z");
+        assert_eq!(day_time(1_700_000_000_123_000_000), "2023-11-14 22:13:20");
+        assert_eq!(day_time(951_782_400_000_000_000), "2000-02-29 00:00:00");
+        assert_eq!((day_time(0), day_time(-1)), ("-".into(), "1969-12-31 23:59:59".into()));
         assert_eq!(size(&serde_json::json!(5 << 20)), "5 MiB");
         assert_eq!(span(3_700), "1 h 1 min");
     }

@@ -8,6 +8,7 @@ use fold::{FoldConfig, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::classes::{ClassConfig, FreeFloor};
 use crate::place;
 use crate::units::ByteSize;
 
@@ -81,7 +82,8 @@ impl Default for JournalConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
-    /// Most bytes on disk; beyond it the oldest batches that were never offered go first, counted.
+    /// Most bytes on disk. Beyond it batches give way and are counted as `overflowed`: the lowest priority first
+    /// (`[[spool.class]]`), and of it what was never offered to the collector before what was.
     pub max_bytes: ByteSize,
     /// Size of one file.
     pub segment_bytes: ByteSize,
@@ -93,6 +95,11 @@ pub struct SpoolConfig {
     pub max_age: Span,
     /// Stop writing when the file system has less free than this.
     pub min_free: ByteSize,
+    /// What happens at `min_free`: `wait` lets batches wait in the journal, and inputs push back when that is full;
+    /// `drop` lets batches give way first, as at `max_bytes`.
+    pub free_floor: FreeFloor,
+    /// Which readings are worth more than others.
+    pub class: Vec<ClassConfig>,
 }
 
 impl Default for SpoolConfig {
@@ -104,6 +111,8 @@ impl Default for SpoolConfig {
             linger: Span::from_nanos(50_000_000),
             max_age: Span::from_nanos(0),
             min_free: ByteSize::mib(64),
+            free_floor: FreeFloor::Wait,
+            class: Vec::new(),
         }
     }
 }
@@ -241,6 +250,7 @@ impl Config {
         if let Err(error) = self.uplink.check() {
             say("uplink", error.to_string());
         }
+        found.extend(crate::classes::problems(&self.spool.class));
         found.extend(crate::inputs_table::problems(&self.input));
         found
     }

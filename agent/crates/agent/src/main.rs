@@ -1,5 +1,6 @@
 //! The agent binary: the commands a person uses, and what keeps its documents true.
 
+mod classes;
 mod client;
 mod config;
 mod control;

@@ -19,10 +19,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uplink::{Identity, LinkState, Uplink};
 
+use crate::classes::FreeFloor;
 use crate::config::Config;
 use crate::status::Reporter;
 use crate::tap::Taps;
-use crate::{control, identity, inputs_table, lock, models};
+use crate::{classes, control, identity, inputs_table, lock, models};
 
 /// After this long at shutdown an input that doesn't end is left behind.
 const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -176,6 +177,8 @@ fn open_logs(
                 nanos => Some(Duration::from_nanos(nanos as u64)),
             },
             min_free_bytes: config.spool.min_free.0,
+            drop_at_floor: config.spool.free_floor == FreeFloor::Drop,
+            classes: classes::rules(&config.spool.class),
             ..spool::SpoolConfig::new(data.join("spool"))
         },
         Arc::clone(storage),

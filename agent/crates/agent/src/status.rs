@@ -97,6 +97,32 @@ pub struct SpoolStatus {
     pub counts: BTreeMap<&'static str, u64>,
     /// Why it can't write now; `None` when it can.
     pub trouble: Option<String>,
+    /// Batches and payload bytes that wait, by priority.
+    pub priorities: BTreeMap<&'static str, ShareStatus>,
+    /// The last losses, oldest first: what was lost of which times, and why.
+    pub lost: Vec<LostStatus>,
+}
+
+/// What waits of one priority.
+#[derive(Serialize)]
+pub struct ShareStatus {
+    /// Batches.
+    pub batches: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+}
+
+/// Readings that are lost.
+#[derive(Serialize)]
+pub struct LostStatus {
+    /// Why: a cause of the loss ledger.
+    pub cause: &'static str,
+    /// Earliest event time, nanoseconds since the epoch.
+    pub from_ns: i64,
+    /// Latest event time.
+    pub to_ns: i64,
+    /// How many readings.
+    pub readings: u64,
 }
 
 impl From<journal::Usage> for JournalStatus {
@@ -126,6 +152,21 @@ impl From<spool::Usage> for SpoolStatus {
             quarantined: usage.quarantined,
             counts: usage.counts.iter().map(|(cause, n)| (cause.name(), n)).collect(),
             trouble: usage.trouble,
+            priorities: ["low", "normal", "high"]
+                .into_iter()
+                .zip(usage.by_priority)
+                .map(|(name, share)| (name, ShareStatus { batches: share.batches, bytes: share.bytes }))
+                .collect(),
+            lost: usage
+                .lost
+                .iter()
+                .map(|lost| LostStatus {
+                    cause: lost.cause.name(),
+                    from_ns: lost.from_ns,
+                    to_ns: lost.to_ns,
+                    readings: lost.count,
+                })
+                .collect(),
         }
     }
 }

@@ -236,7 +236,10 @@ impl Driver {
                 ?gap,
                 "a part of the journal is damaged; what is intact before and after it goes on"
             );
-            self.damaged.add(Cause::Damaged, gap.readings.unwrap_or(0));
+            // They were received, and are what a batch would have shipped.
+            for cause in [Cause::Received, Cause::Shipped, Cause::Damaged] {
+                self.damaged.add(cause, gap.readings.unwrap_or(0));
+            }
             self.watch.progress.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
         }
         let (position, record) = match found {

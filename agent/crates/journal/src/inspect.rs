@@ -11,6 +11,7 @@ use telemetry::{Position, Record, SeriesTable};
 
 use crate::error::{OpenError, ReadError};
 use crate::reader::{Decoded, JournalGap, Numbers};
+use crate::tally::Tally;
 
 /// What is met on the way through the journal.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ impl Inspection {
         let mut begun = 0;
         let mut reader = self.readers.reader(self.readers.first().max(1));
         let mut numbers = Numbers { table: SeriesTable::new(usize::MAX), segment: 0, known: HashMap::new() };
+        // Readings received up to the last record: what damage took is the difference to the next one.
+        let mut received = None;
         loop {
             let entry = reader.next()?;
             let segment = entry.as_ref().map_or(u64::MAX, |entry| entry.segment_first);
@@ -74,19 +77,30 @@ impl Inspection {
             }
             let decoded = entry
                 .map(|entry| Decoded::of(entry.number, entry.segment_first, entry.payload, &mut numbers));
+            let tally = decoded.as_ref().and_then(|decoded| decoded.tally);
+            let before = tally.filter(|tally| tally.sure).map(|tally| tally.before);
             for gap in reader.take_gaps() {
+                let readings = before.zip(received).and_then(|(now, then): (u64, u64)| now.checked_sub(then));
+                received = before;
                 // A segment that the agent has freed meanwhile is gone, not damaged.
                 let freed = self.readers.freed(gap.first);
-                let gap = JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings: None };
+                let gap = JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings };
                 if !freed && visit(Found::Gap(gap)).is_break() {
                     return Ok(0);
                 }
             }
             let Some(decoded) = decoded else { return Ok(reader.torn_bytes()) };
+            received = tally.map(Tally::after);
             let position = decoded.position;
             let flow = visit(match decoded.record {
+<<<<<<< HEAD
                 Ok(record) => Found::Record(position, Box::new(record)),
                 Err(readings) => {
+=======
+                Ok(record) => Found::Record(position, record),
+                Err(_) => {
+                    let readings = tally.map(|tally| tally.readings);
+>>>>>>> a818961 (Configure priority classes, tell losses in status, and count damaged journal records exactly)
                     Found::Gap(JournalGap { first: position, last: position, bytes: decoded.bytes, readings })
                 }
             });

@@ -14,6 +14,7 @@ use crate::config::{Holder, JournalConfig, Usage};
 use crate::error::{AppendError, OpenError, Poisoned, WaitError};
 use crate::reader::JournalReader;
 use crate::state::{Batch, Plan, Shared, State};
+use crate::tally::Counter;
 
 /// Largest record in bytes, definitions included.
 pub const MAX_RECORD: u32 = 16 << 20;
@@ -82,6 +83,7 @@ impl Journal {
         let state = State {
             queue: Batch::default(),
             next: log.next(),
+            counter: Counter::at_end(&log),
             plan: Plan::new(config.segment_bytes.min(config.max_bytes / MIN_SEGMENTS)),
             log_bytes: log.bytes(),
             in_flight: 0,
@@ -292,6 +294,7 @@ impl Journal {
             state.plan.begin();
             state.mark = if recovery.unverified.is_none() { state.next - 1 } else { log.durable() };
             state.log_bytes = log.bytes();
+            state.counter = Counter::at_end(&log);
             state.readers = log.readers();
             state.opened += 1;
             state.poison = recovery.unverified.clone();

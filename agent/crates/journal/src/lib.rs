@@ -34,6 +34,7 @@ mod journal;
 mod reader;
 mod size;
 mod state;
+mod tally;
 
 pub use commit::Step;
 pub use config::{Holder, JournalConfig, Usage};

@@ -13,6 +13,7 @@ use telemetry::{DecodeError, Position, Record, SeriesDef, SeriesRef, SeriesTable
 
 use crate::error::ReadError;
 use crate::state::Shared;
+use crate::tally::Tally;
 
 /// Records that are lost to damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,8 @@ pub struct JournalGap {
     pub last: Position,
     /// Damaged bytes, or those of a record that can't be understood without what was damaged.
     pub bytes: u64,
-    /// Readings in them, where that is known: to be counted as `Cause::Damaged`.
+    /// Readings that were received in them, refused ones too: to be counted as `Cause::Damaged`. `None` where
+    /// nothing intact before or behind tells.
     pub readings: Option<u64>,
 }
 
@@ -45,17 +47,6 @@ impl Numbering for Numbers {
     }
 }
 
-/// For counting what is in a record whose definitions are lost.
-struct Anything;
-
-impl Numbering for Anything {
-    fn define(&mut self, _number: u32, _def: SeriesDef) {}
-
-    fn resolve(&self, _number: u32) -> Option<SeriesRef> {
-        Some(SeriesRef(0))
-    }
-}
-
 /// Reads records in order, never above the durable mark. For one thread; it blocks.
 pub struct JournalReader {
     shared: Arc<Shared>,
@@ -69,6 +60,8 @@ pub struct JournalReader {
     /// A record that was read before it was durable.
     early: Option<(Position, u64, Vec<u8>)>,
     numbers: Numbers,
+    /// Readings received up to the last record that was read.
+    received: Option<u64>,
     gaps: Vec<JournalGap>,
 }
 
@@ -76,8 +69,10 @@ impl JournalReader {
     pub(crate) fn new(shared: Arc<Shared>, after: Position) -> Self {
         let table = Arc::clone(&shared.table);
         let state = shared.state.lock();
-        let reader = state.readers.reader(state.readers.segment_first(after.saturating_add(1)));
+        let reader = state.readers.reader(state.readers.segment_first(after.max(1)));
         let (opened, mark) = (state.opened, state.mark);
+        // Nothing came before the first record there ever was.
+        let received = (after == 0 && state.readers.first() <= 1).then_some(0);
         drop(state);
         Self {
             shared,
@@ -87,6 +82,7 @@ impl JournalReader {
             passed: after,
             early: None,
             numbers: Numbers { table, segment: 0, known: HashMap::new() },
+            received,
             gaps: Vec::new(),
         }
     }
@@ -181,6 +177,8 @@ impl JournalReader {
                 Decoded::of(position, segment, &payload, &mut self.numbers)
             } else {
                 let entry = self.reader.next()?;
+                // What came before an intact record, damaged or not.
+                let before = entry.and_then(|entry| Tally::split(entry.payload).0).filter(|tally| tally.sure);
                 let decoded = match entry {
                     Some(entry) if entry.number > self.mark => {
                         self.early = Some((entry.number, entry.segment_first, entry.payload.to_vec()));
@@ -196,14 +194,18 @@ impl JournalReader {
                         first: gap.first,
                         last: gap.last,
                         bytes: gap.bytes,
-                        readings: None,
+                        readings: before
+                            .zip(self.received)
+                            .and_then(|(tally, received)| tally.before.checked_sub(received)),
                     });
+                    self.received = before.map(|tally| tally.before);
                 }
                 match decoded {
                     Some(decoded) => decoded,
                     None => return Ok(None),
                 }
             };
+            self.received = decoded.tally.map(Tally::after);
             // Before the start: read for its definitions only.
             if decoded.position <= self.passed {
                 continue;
@@ -213,8 +215,9 @@ impl JournalReader {
                     self.passed = decoded.position;
                     return Ok(Some((decoded.position, record)));
                 }
-                Err(readings) => {
+                Err(_) => {
                     let (first, last) = (decoded.position, decoded.position);
+                    let readings = decoded.tally.map(|tally| tally.readings);
                     self.gap(JournalGap { first, last, bytes: decoded.bytes, readings });
                 }
             }
@@ -230,26 +233,21 @@ impl JournalReader {
     }
 }
 
-/// A record, or how many readings there are in one that can't be understood.
+/// A record, if it can be understood, and what is said before it.
 pub(crate) struct Decoded {
     pub(crate) position: Position,
     pub(crate) bytes: u64,
-    pub(crate) record: Result<Record, Option<u64>>,
+    pub(crate) tally: Option<Tally>,
+    pub(crate) record: Result<Record, DecodeError>,
 }
 
 impl Decoded {
-    pub(crate) fn of(position: Position, segment: u64, payload: &[u8], numbers: &mut Numbers) -> Self {
+    pub(crate) fn of(position: Position, segment: u64, entry: &[u8], numbers: &mut Numbers) -> Self {
         if numbers.segment != segment {
             numbers.segment = segment;
             numbers.known.clear();
         }
-        let record = Record::decode(payload, numbers).map_err(|error| match error {
-            DecodeError::Undefined(_) => match Record::decode(payload, &mut Anything) {
-                Ok(Record::Intake(intake)) => Some(intake.len() as u64),
-                _ => None,
-            },
-            _ => None,
-        });
-        Self { position, bytes: payload.len() as u64, record }
+        let (tally, record) = Tally::split(entry);
+        Self { position, bytes: entry.len() as u64, tally, record: Record::decode(record, numbers) }
     }
 }

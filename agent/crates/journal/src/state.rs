@@ -16,6 +16,7 @@ use crate::config::{Holder, Usage};
 use crate::error::{AppendError, Fullness, Poisoned};
 use crate::journal::MAX_RECORD;
 use crate::size;
+use crate::tally::{self, Counter, Tally};
 
 /// Most bytes that wait in memory for the disk.
 pub(crate) const MAX_QUEUED: usize = 8 << 20;
@@ -53,6 +54,8 @@ pub(crate) struct State {
     pub(crate) queue: Batch,
     pub(crate) next: Position,
     pub(crate) plan: Plan,
+    /// Readings received so far.
+    pub(crate) counter: Counter,
     /// Bytes of the log, as of the last commit, and of the batch that is being committed.
     pub(crate) log_bytes: u64,
     pub(crate) in_flight: u64,
@@ -117,7 +120,9 @@ impl Plan {
     fn need(&self, records: &[Record], table: &SeriesTable) -> Result<u64, AppendError> {
         let total = |all| {
             records.iter().try_fold(0, |sum, record| {
-                let bytes = (size::record(record) + size::defs(&self.lacking(record, table, all)?)) as u64;
+                let bytes = (tally::SIZE
+                    + size::record(record)
+                    + size::defs(&self.lacking(record, table, all)?)) as u64;
                 if bytes > u64::from(MAX_RECORD) {
                     return Err(AppendError::TooLarge { len: bytes, max: u64::from(MAX_RECORD) });
                 }
@@ -133,9 +138,15 @@ impl Plan {
     }
 
     /// Encodes a record behind those of its segment; true when it begins one. `need` has checked it.
-    fn put(&mut self, record: &Record, table: &SeriesTable, out: &mut Vec<u8>) -> Result<bool, AppendError> {
+    fn put(
+        &mut self,
+        tally: Tally,
+        record: &Record,
+        table: &SeriesTable,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, AppendError> {
         let mut defs = self.lacking(record, table, false)?;
-        let bytes = (FRAME + size::record(record) + size::defs(&defs)) as u64;
+        let bytes = (FRAME + tally::SIZE + size::record(record) + size::defs(&defs)) as u64;
         let begins = self.begin || (self.used > HEADER && self.used + bytes > self.segment_bytes);
         if begins {
             defs = self.lacking(record, table, true)?;
@@ -144,6 +155,7 @@ impl Plan {
             self.begin = false;
         }
         let before = out.len();
+        tally.put(out);
         record.encode(out, &defs);
         self.used += (FRAME + out.len() - before) as u64;
         for (series, _) in &defs {
@@ -202,7 +214,8 @@ impl State {
             return Err(self.full(Fullness::Behind));
         }
         for record in records {
-            let begins = self.plan.put(record, table, &mut self.queue.bytes)?;
+            let tally = self.counter.next(record);
+            let begins = self.plan.put(tally, record, table, &mut self.queue.bytes)?;
             let end = self.queue.bytes.len();
             self.queue.records.push(Queued { position: self.next, end, begins });
             self.next += 1;

@@ -82,9 +82,9 @@ fn a_series_is_defined_once_in_each_segment_that_uses_it_and_before_its_use() {
             segments += 1;
             definitions.0.clear();
         }
-        let Record::Intake(intake) = Record::decode(entry.payload, &mut definitions).unwrap() else {
-            panic!()
-        };
+        // Behind the tally.
+        let record = &entry.payload[17..];
+        let Record::Intake(intake) = Record::decode(record, &mut definitions).unwrap() else { panic!() };
         assert!(definitions.0.contains(&intake.series[0].0));
         let mut distinct = definitions.0.clone();
         distinct.sort_unstable();

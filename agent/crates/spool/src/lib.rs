@@ -215,14 +215,14 @@ pub struct Usage {
     /// Why it can't write now.
     pub trouble: Option<String>,
     /// Batches that wait, by priority: low, normal, high.
-    pub by_priority: [Waiting; 3],
+    pub by_priority: [Share; 3],
     /// The last losses, oldest first.
     pub lost: Vec<Lost>,
 }
 
-/// Batches that wait for an ack.
+/// Batches of one priority that wait for an ack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct Share {
     /// How many.
     pub batches: u64,
     /// Their payload bytes.
@@ -522,11 +522,11 @@ impl Spool {
         let all: usize = state.epochs.values().map(|epoch| epoch.entries.len()).sum();
         let (epoch, next_seq) =
             state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
-        let mut by_priority = [Waiting::default(); 3];
+        let mut by_priority = [Share::default(); 3];
         for (_, entry) in state.entries().filter(|(_, entry)| !entry.loss) {
-            let waiting = &mut by_priority[entry.group.class.priority as usize];
-            waiting.batches += 1;
-            waiting.bytes += u64::from(entry.bytes);
+            let share = &mut by_priority[entry.group.class.priority as usize];
+            share.batches += 1;
+            share.bytes += u64::from(entry.bytes);
         }
         let blocked = || SpoolError::Blocked.to_string();
         Usage {

@@ -255,6 +255,7 @@ impl<'a> Replay<'a> {
         match record {
             Owned::Moved { head, definitions, bytes } => {
                 self.define(&definitions);
+                head.series.iter().for_each(|number| self.numbering.used(*number));
                 let epoch = self.epoch(head.key.epoch);
                 self.noted(epoch, head.key.seq, number);
                 let offered = self.offered(epoch, &head);

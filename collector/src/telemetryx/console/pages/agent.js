@@ -49,7 +49,7 @@ function body(agent) {
     </dl>
     <h2>Loss ledger</h2>
     <p>Balance ${format.number(agent.balance)} <span class="soft">${agent.balance === 0 ? "every reading is accounted for" : "received + derived is not what the other terms of the first equation add up to"}</span></p>
-    <div class="scroll" role="group" tabindex="0" aria-label="Loss ledger"><table><caption>received + derived = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + in flight</caption>
+    <div class="scroll" role="group" tabindex="0" aria-label="Loss ledger"><table><caption>received + derived = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + refused + in flight</caption>
       <thead><tr><th scope="col">Cause</th><th scope="col" class="number">Readings</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
       <tbody>${agent.loss.map((row) => html`<tr><th scope="row">${row.cause.replaceAll("_", " ")}</th><td class="number">${format.number(row.count)}</td><td>${row.first_ns ? format.at(row.first_ns) : "–"}</td><td>${row.last_ns ? format.at(row.last_ns) : "–"}</td></tr>`)}</tbody></table></div>
     ${status.inputs ? html`<h2>Inputs</h2><div class="scroll" role="group" tabindex="0" aria-label="Inputs"><table><caption>As the agent said last</caption>

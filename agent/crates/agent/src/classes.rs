@@ -1,0 +1,178 @@
+//! `[[spool.class]]`: which readings are worth more than others, as the config file says it, and how the
+//! spool is told.
+
+use std::collections::BTreeMap;
+
+use fold::Span;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use spool::{Class, ClassRule, MAX_CLASS_RULES, Overflow, Priority};
+use telemetry::Severity;
+
+/// The shortest and the longest window of thinned readings.
+const THIN: std::ops::RangeInclusive<i64> = 1_000_000_000..=86_400_000_000_000;
+
+/// Which readings are worth more than others. Entries are tried in order, and the first that fits decides. What none
+/// fits: anomaly scores and events of severity `error` and above are high, everything else is normal, and all of
+/// it goes oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassConfig {
+    /// Series whose metric name fits this glob (`*` any text, `?` any character). An entry with neither this
+    /// nor `min_severity` takes events too.
+    #[serde(rename = "match")]
+    pub name: Option<String>,
+    /// Labels (of events: attributes) that must fit too, each value a glob, e.g. `{ device = "pump-*" }`.
+    pub labels: BTreeMap<String, String>,
+    /// Events of this severity and above: `trace`, `debug`, `info`, `warn`, `error`, `fatal`. Without `match`
+    /// the entry takes events alone.
+    #[schemars(with = "Option<String>")]
+    pub min_severity: Option<Severity>,
+    /// Which goes first when there isn't room for all: `low`, then `normal`, `high` last.
+    pub priority: PriorityConfig,
+    /// How it goes: `drop-oldest`; `drop-newest`, which keeps how it began; `block`, which drops nothing and lets
+    /// inputs push back; `thin`, which makes windows of raw readings and drops the oldest only after that.
+    pub overflow: OverflowConfig,
+    /// Length of the windows that `thin` makes.
+    pub thin_to: ThinTo,
+}
+
+/// Which goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PriorityConfig {
+    /// First.
+    Low,
+    /// After that.
+    #[default]
+    Normal,
+    /// Last.
+    High,
+}
+
+/// How a class goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverflowConfig {
+    /// The oldest batches are dropped.
+    #[default]
+    DropOldest,
+    /// The newest are.
+    DropNewest,
+    /// None is; readings wait.
+    Block,
+    /// Raw readings become windows first.
+    Thin,
+}
+
+/// A minute where nothing is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ThinTo(Span);
+
+impl Default for ThinTo {
+    fn default() -> Self {
+        Self(Span::from_secs(60))
+    }
+}
+
+/// What happens when the disk is nearly full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FreeFloor {
+    /// Batches wait in the journal, and inputs push back when that is full.
+    #[default]
+    Wait,
+    /// Batches give way as at `max_bytes`, and only when none is left they wait.
+    Drop,
+}
+
+impl ClassConfig {
+    fn rule(&self) -> ClassRule {
+        let priority = match self.priority {
+            PriorityConfig::Low => Priority::Low,
+            PriorityConfig::Normal => Priority::Normal,
+            PriorityConfig::High => Priority::High,
+        };
+        let overflow = match self.overflow {
+            OverflowConfig::DropOldest => Overflow::DropOldest,
+            OverflowConfig::DropNewest => Overflow::DropNewest,
+            OverflowConfig::Block => Overflow::Block,
+            OverflowConfig::Thin => Overflow::Thin(self.thin_to.0.nanos()),
+        };
+        ClassRule {
+            name: self.name.clone(),
+            labels: self.labels.clone(),
+            min_severity: self.min_severity,
+            class: Class { priority, overflow },
+        }
+    }
+}
+
+/// What the spool is told.
+pub fn rules(classes: &[ClassConfig]) -> Vec<ClassRule> {
+    classes.iter().map(ClassConfig::rule).collect()
+}
+
+/// What can't work: the section it is in, and a sentence.
+pub fn problems(classes: &[ClassConfig]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    if classes.len() > MAX_CLASS_RULES {
+        found.push((
+            "spool.class".into(),
+            format!("{} entries of spool.class; at most {MAX_CLASS_RULES} are taken", classes.len()),
+        ));
+    }
+    for (at, class) in classes.iter().enumerate() {
+        if !THIN.contains(&class.thin_to.0.nanos()) {
+            found.push((
+                format!("spool.class.{}", at + 1),
+                format!("spool.class {}: thin_to = {} can't be used; take 1s to 1d", at + 1, class.thin_to.0),
+            ));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn entries_say_what_the_spool_is_told() {
+        let text = r#"
+            [[spool.class]]
+            match = "debug.*"
+            labels = { site = "north" }
+            priority = "low"
+            overflow = "thin"
+            thin_to = "5m"
+            [[spool.class]]
+            min_severity = "warn"
+            priority = "high"
+            overflow = "block"
+        "#;
+        let config = Config::parse(text, Path::new("agent.toml")).unwrap();
+        let [thinned, warned] = &rules(&config.spool.class)[..] else { panic!("two entries") };
+        assert_eq!((thinned.name.as_deref(), thinned.min_severity), (Some("debug.*"), None));
+        assert_eq!(
+            thinned.class,
+            Class { priority: Priority::Low, overflow: Overflow::Thin(300_000_000_000) }
+        );
+        assert_eq!(thinned.labels["site"], "north");
+        assert_eq!((warned.name.as_deref(), warned.min_severity), (None, Some(Severity::Warn)));
+        assert_eq!(warned.class, Class { priority: Priority::High, overflow: Overflow::Block });
+    }
+
+    #[test]
+    fn a_window_that_cannot_be_is_refused_with_its_entry() {
+        let text = "[[spool.class]]\noverflow = \"thin\"\nthin_to = \"10ms\"\n";
+        let error = Config::parse(text, Path::new("agent.toml")).unwrap_err().to_string();
+        assert!(error.contains("spool.class 1: thin_to = 10ms"), "{error}");
+        let error = Config::parse("[[spool.class]]\noverflow = \"drop\"\n", Path::new("agent.toml"));
+        assert!(error.unwrap_err().to_string().contains("drop-oldest"));
+    }
+}
