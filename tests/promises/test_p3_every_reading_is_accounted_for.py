@@ -11,8 +11,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.ledger import ledger, settled
 

@@ -13,6 +13,7 @@ use telemetry::Cause;
 
 use crate::SpoolError;
 use crate::class::{Overflow, Priority};
+use crate::group::Group;
 use crate::record::Loss;
 use crate::state::{Entry, Order, State, lost};
 use crate::writer::{Act, Writer, unwritten};
@@ -246,6 +247,8 @@ fn way(state: &State, wanted: u64) -> Way {
         };
         let mut chosen = Vec::new();
         let mut bytes = 0;
+        // Groups of which nothing is left to be thinned.
+        let mut thin: Vec<Group> = Vec::new();
         for (policy, offered) in [(false, false), (false, true), (true, false), (true, true)] {
             let mut orders: Vec<(Order, &Entry)> = of()
                 .filter(|(_, entry)| entry.offered == offered)
@@ -262,12 +265,19 @@ fn way(state: &State, wanted: u64) -> Way {
                 if bytes >= wanted {
                     break;
                 }
-                if let Some(window) = thins(entry) {
-                    if !chosen.is_empty() {
+                if let Overflow::Thin(window) = entry.group.class.overflow
+                    && !thin.contains(&entry.group)
+                {
+                    // Windows are dropped when nothing of their class is left to be thinned.
+                    let orders = thinned(state, entry);
+                    if !orders.is_empty() && !chosen.is_empty() {
                         // What is older goes first; then there may be room.
                         return Way::Drop(chosen);
                     }
-                    return Way::Thin(window, thinned(state, entry));
+                    if !orders.is_empty() {
+                        return Way::Thin(window, orders);
+                    }
+                    thin.push(entry.group);
                 }
                 bytes += u64::from(entry.size);
                 chosen.push(order);
@@ -284,26 +294,23 @@ fn way(state: &State, wanted: u64) -> Way {
     Way::Nobody
 }
 
-/// The window's length where a batch may be thinned: it has raw samples with true times, and was never offered.
-fn thins(entry: &Entry) -> Option<i64> {
-    let Overflow::Thin(window) = entry.group.class.overflow else { return None };
-    (entry.samples > 0 && !entry.offered && !entry.marked && entry.group.clock.is_none()).then_some(window)
+/// True where a batch may be thinned: it has raw samples with true times, and was never offered.
+fn thins(entry: &Entry) -> bool {
+    matches!(entry.group.class.overflow, Overflow::Thin(_))
+        && entry.samples > 0
+        && !entry.offered
+        && !entry.marked
+        && entry.group.clock.is_none()
 }
 
-/// The oldest batches that may be thinned together with one of their class.
+/// The oldest batches that may be thinned together, of one's class: as many as is done at once, and one at least.
 fn thinned(state: &State, like: &Entry) -> Vec<Order> {
     let mut bytes = 0;
-    let alike = state
-        .entries()
-        .filter(|(_, entry)| !entry.loss && entry.group == like.group && thins(entry).is_some());
+    let alike = state.entries().filter(|(_, entry)| !entry.loss && entry.group == like.group && thins(entry));
     let within = alike.take_while(|(_, entry)| {
+        let first = bytes == 0;
         bytes += u64::from(entry.bytes);
-        bytes <= THIN_BYTES
+        first || bytes <= THIN_BYTES
     });
-    let mut orders: Vec<Order> = within.take(THIN_BATCHES).map(|(order, _)| order).collect();
-    if orders.is_empty() {
-        // One alone is larger than that.
-        orders.extend(state.entries().find(|(_, entry)| entry.record == like.record).map(|(order, _)| order));
-    }
-    orders
+    within.take(THIN_BATCHES).map(|(order, _)| order).collect()
 }

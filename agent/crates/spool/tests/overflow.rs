@@ -298,3 +298,33 @@ fn a_spool_whose_segments_are_gone_says_exactly_what_it_held() {
     assert_eq!((count(Cause::Received), count(Cause::Shipped)), (30 * N, 30 * N));
     assert_eq!(count(Cause::Damaged), 30 * N - stored);
 }
+
+/// Found end to end: windows were older than raw batches and dropped before those were thinned.
+#[test]
+fn windows_are_not_dropped_while_raw_batches_can_be_thinned() {
+    let disk = SimDisk::new(1);
+    let config = SpoolConfig {
+        max_bytes: 64_000,
+        segment_bytes: 16_000,
+        batch_bytes: 8_000,
+        classes: vec![class("*", Priority::Low, Overflow::Thin(60 * SECOND))],
+        ..config()
+    };
+    let (spool, _, table) = open(&disk, config);
+    let key = SeriesKey::new("m", [("device", "d")]).unwrap();
+    let series = table.intern(SeriesDef::bare(key)).unwrap();
+    let mut random = 1u64;
+    for position in 1..=100 {
+        let mut rows = Rows::default();
+        for at in 0..500 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let value = random as f64 / 1e9;
+            rows.push_sample(series, (position * 500 + at) * SECOND / 1000, value, 0);
+        }
+        rows.count(Cause::Received, 500);
+        spool.append(position as u64, &rows, false).unwrap();
+        spool.cut_if_due(Duration::from_millis(position as u64)).unwrap();
+        assert_eq!(spool.usage().lost, [], "at {position}: {:?}", spool.usage());
+    }
+    assert!(spool.usage().losses > 0, "some were thinned");
+}
