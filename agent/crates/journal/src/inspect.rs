@@ -93,14 +93,9 @@ impl Inspection {
             received = tally.map(Tally::after);
             let position = decoded.position;
             let flow = visit(match decoded.record {
-<<<<<<< HEAD
                 Ok(record) => Found::Record(position, Box::new(record)),
-                Err(readings) => {
-=======
-                Ok(record) => Found::Record(position, record),
                 Err(_) => {
                     let readings = tally.map(|tally| tally.readings);
->>>>>>> a818961 (Configure priority classes, tell losses in status, and count damaged journal records exactly)
                     Found::Gap(JournalGap { first: position, last: position, bytes: decoded.bytes, readings })
                 }
             });

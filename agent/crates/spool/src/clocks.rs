@@ -157,7 +157,7 @@ impl State {
     /// Boots that batches wait in the log for, in order, each with the last time since it.
     fn boots(&self) -> Vec<(Boot, i64)> {
         let mut boots: Vec<(u64, Boot, i64)> = Vec::new();
-        for (_, entry) in self.entries().filter(|(_, entry)| entryLOSSFIX) {
+        for (_, entry) in self.entries().filter(|(_, entry)| !entry.loss) {
             let Some(boot) = entry.group.clock else { continue };
             match boots.iter_mut().find(|(_, known, _)| *known == boot) {
                 Some(known) => (known.0, known.2) = (known.0.min(entry.record), known.2.max(entry.t1)),
@@ -197,7 +197,7 @@ impl State {
 
     /// Whether a batch's times mean nothing yet.
     pub(crate) fn is_held(&self, entry: &Entry) -> bool {
-        entryLOSSFIX && entry.group.clock.is_some_and(|boot| self.clocks.offset(boot).is_none())
+        !entry.loss && entry.group.clock.is_some_and(|boot| self.clocks.offset(boot).is_none())
     }
 
     /// Earliest and latest event time of an entry, as far as they are known.
