@@ -123,6 +123,8 @@ pub(crate) struct Replay<'a> {
     counted: bool,
     /// Parts of a cut whose last one hasn't come.
     parts: Vec<Part>,
+    /// Those of the last cut, of which some are missing.
+    doubtful: Vec<Part>,
     /// Counts of what damaged stretches held.
     gone: Counts,
     /// True when the last thing read was damage.
@@ -164,6 +166,7 @@ impl<'a> Replay<'a> {
             done: HashMap::new(),
             counted: false,
             parts: Vec::new(),
+            doubtful: Vec::new(),
             gone: Counts::new(),
             gap: false,
             expected: 0,
@@ -274,12 +277,15 @@ impl<'a> Replay<'a> {
                 if head.part > 1 && number == self.segment {
                     self.continued.insert(number);
                 }
+                let follows =
+                    |part: &Part| part.head.key.seq + 1 == head.key.seq && part.head.parts == head.parts;
+                if !self.parts.last().is_none_or(follows) {
+                    self.parts.clear();
+                }
                 let last = head.part == head.parts;
                 self.parts.push(Part { record: number, head, bytes, size });
                 if last {
-                    for part in std::mem::take(&mut self.parts) {
-                        self.batch(&part);
-                    }
+                    self.whole();
                 }
             }
             Owned::Relabel { epoch, moves } => {
@@ -305,6 +311,27 @@ impl<'a> Replay<'a> {
                 self.lose(number, size, &loss);
             }
         }
+    }
+
+    /// A cut has ended. Where parts are missing that this segment must have had, either the write that had
+    /// not been confirmed was torn, or what had been is damaged: what comes after tells which.
+    fn whole(&mut self) {
+        let parts = std::mem::take(&mut self.parts);
+        let Some(last) = parts.last() else { return };
+        let first = (last.record + 1).saturating_sub(last.head.parts).max(self.segment);
+        if (parts.iter().filter(|part| part.record >= self.segment).count() as u64) < last.record + 1 - first
+        {
+            self.doubtful = parts;
+            return;
+        }
+        let key = parts[0].head.key;
+        let doubtful = std::mem::take(&mut self.doubtful);
+        // Names that are given again were not confirmed before.
+        if doubtful.last().is_some_and(|part| part.head.key.epoch != key.epoch || part.head.key.seq < key.seq)
+        {
+            doubtful.iter().for_each(|part| self.batch(part));
+        }
+        parts.iter().for_each(|part| self.batch(part));
     }
 
     fn lose(&mut self, number: u64, size: usize, loss: &Loss) {
@@ -390,6 +417,15 @@ impl<'a> Replay<'a> {
 
     /// Fills the holes that damage left. Gives the state, the numbering and how many batches are gone.
     pub(crate) fn finish(mut self, cursor: Option<&Cursor>) -> (State, Numbering, u64) {
+        for part in std::mem::take(&mut self.doubtful) {
+            let key = part.head.key;
+            let known = |cursor: &Cursor| {
+                cursor.epochs.iter().any(|epoch| epoch.id == key.epoch && key.seq < epoch.next_seq)
+            };
+            if cursor.is_some_and(known) {
+                self.batch(&part);
+            }
+        }
         let settled = cursor.is_some_and(|cursor| cursor.settled.is_some());
         let mut gone = std::mem::take(&mut self.gone);
         if let Some(cursor) = cursor {

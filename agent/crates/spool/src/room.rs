@@ -40,7 +40,9 @@ enum Way {
     Drop(Vec<Order>),
     /// These become windows of so many nanoseconds.
     Thin(i64, Vec<Order>),
-    /// Whoever is left may not be dropped, or nobody is.
+    /// Whoever is left may not be dropped.
+    Blocked,
+    /// Nobody is left but in the newest segment.
     Nobody,
 }
 
@@ -63,15 +65,16 @@ impl Writer {
             let dead: u64 = self.segments().iter().filter(|one| !one.open).map(Segment::dead).sum();
             let wanted = excess.max(self.config.segment_bytes);
             blocked = false;
-            if dead < wanted {
-                match self.way(wanted - dead) {
-                    Way::Drop(orders) => dropped += self.give_way(orders)?,
-                    Way::Thin(window, orders) => self.thin(window, &orders)?,
-                    Way::Nobody => blocked = true,
-                }
-                self.save_losses()?;
+            let way = if dead < wanted { self.way(wanted - dead) } else { Way::Nobody };
+            let gave = matches!(way, Way::Drop(_) | Way::Thin(..));
+            match way {
+                Way::Drop(orders) => dropped += self.give_way(orders)?,
+                Way::Thin(window, orders) => self.thin(window, &orders)?,
+                Way::Blocked => blocked = true,
+                Way::Nobody => {}
             }
-            if !self.clean()? && blocked {
+            self.save_losses()?;
+            if !self.clean()? && !gave {
                 break;
             }
         }
@@ -229,7 +232,8 @@ impl Writer {
     }
 
     fn way(&self, wanted: u64) -> Way {
-        way(&self.state.lock(), wanted)
+        let open = self.segments().last().map_or(0, |segment| segment.first);
+        way(&self.state.lock(), wanted, open)
     }
 }
 
@@ -239,8 +243,9 @@ impl Segment {
     }
 }
 
-/// Who gives way so that about so many bytes come free.
-fn way(state: &State, wanted: u64) -> Way {
+/// Who gives way so that about so many bytes come free. In the segment that begins with `open` nothing does
+/// but what keeps its oldest: it is being written, and the newest readings are there.
+fn way(state: &State, wanted: u64, open: u64) -> Way {
     for priority in [Priority::Low, Priority::Normal, Priority::High] {
         let of = || {
             state.entries().filter(move |(_, entry)| !entry.loss && entry.group.class.priority == priority)
@@ -254,7 +259,7 @@ fn way(state: &State, wanted: u64) -> Way {
                 .filter(|(_, entry)| entry.offered == offered)
                 .filter(|(_, entry)| match entry.group.class.overflow {
                     Overflow::DropNewest => policy,
-                    Overflow::DropOldest | Overflow::Thin(_) => !policy,
+                    Overflow::DropOldest | Overflow::Thin(_) => !policy && entry.record < open,
                     Overflow::Block => false,
                 })
                 .collect();
@@ -286,9 +291,9 @@ fn way(state: &State, wanted: u64) -> Way {
         if !chosen.is_empty() {
             return Way::Drop(chosen);
         }
-        if of().next().is_some() {
-            // It blocks: nothing that is worth more goes for its sake.
-            return Way::Nobody;
+        if of().any(|(_, entry)| entry.group.class.overflow == Overflow::Block) {
+            // Nothing that is worth more goes for its sake.
+            return Way::Blocked;
         }
     }
     Way::Nobody
