@@ -33,7 +33,7 @@ pub fn check(world: &World) -> (Sums, Vec<String>) {
     let mut sums = Sums::default();
     let readings = &world.readings;
     let counts = &world.collector.counts;
-    let gone = [Cause::Expired, Cause::Overflowed, Cause::Damaged];
+    let gone = [Cause::Expired, Cause::Overflowed, Cause::Damaged, Cause::Refused];
     let gone: u64 = gone.iter().map(|cause| counts.get(*cause)).sum();
     let rejected = counts.get(Cause::RejectedTime);
     let exact = matches!(world.plan.aim, Aim::Faults | Aim::Clones | Aim::Outage);

@@ -25,7 +25,10 @@ fn main() -> Result<(), Error> {
     std::fs::create_dir_all(&dir)?;
     for entry in std::fs::read_dir(&dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "batch" || extension == "json") {
+        // Numbered ones are written anew; others (the envelopes') were made elsewhere.
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let ours = name.trim_start_matches("bad-").starts_with(|first: char| first.is_ascii_digit());
+        if ours && path.extension().is_some_and(|extension| extension == "batch" || extension == "json") {
             std::fs::remove_file(path)?;
         }
     }
