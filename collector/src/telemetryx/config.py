@@ -221,8 +221,7 @@ class Ingest(Section):
     max_group: int = Field(default=64, ge=1)
     """Batches that one transaction may hold."""
     future_limit: Duration = parse_duration("1d")
-    """How far ahead of the collector's clock a time may be. A batch with a later one is kept apart, see docs/how-to/clock.md. Agents
-    refuse single readings by their own clock before (`fold.future_limit`, 10 m)."""
+    """How far ahead of the collector's clock a time may be; a batch with a later one is kept apart (docs/how-to/clock.md)."""
 
 
 class Store(Section):
