@@ -158,7 +158,15 @@ class Agent:
 
     def wait_drained(self) -> None:
         """Wait for that."""
-        until("the agent has nothing left to send", lambda: self._alive() and self.drained())
+        calm = 0
+
+        def settled() -> bool:
+            # Three looks in a row: what is between two of its parts shows in the next.
+            nonlocal calm
+            calm = calm + 1 if self._alive() and self.drained() else 0
+            return calm >= 3  # noqa: PLR2004 - the three looks
+
+        until("the agent has nothing left to send", settled)
 
     def write(self, lines: str, path: str = "/write", headers: dict[str, str] | None = None) -> int:
         """POST line protocol (or what `path` takes) and return the HTTP status."""
