@@ -164,7 +164,7 @@ class Agent:
             # Three looks in a row: what is between two of its parts shows in the next.
             nonlocal calm
             calm = calm + 1 if self._alive() and self.drained() else 0
-            return calm >= 3  # noqa: PLR2004 - the three looks
+            return calm >= 3
 
         until("the agent has nothing left to send", settled)
 
