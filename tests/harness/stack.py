@@ -158,15 +158,7 @@ class Agent:
 
     def wait_drained(self) -> None:
         """Wait for that."""
-        calm = 0
-
-        def settled() -> bool:
-            # Three looks in a row: what is between two of its parts shows in the next.
-            nonlocal calm
-            calm = calm + 1 if self._alive() and self.drained() else 0
-            return calm >= 3
-
-        until("the agent has nothing left to send", settled)
+        until("the agent has nothing left to send", lambda: self._alive() and self.drained())
 
     def write(self, lines: str, path: str = "/write", headers: dict[str, str] | None = None) -> int:
         """POST line protocol (or what `path` takes) and return the HTTP status."""
