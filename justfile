@@ -74,7 +74,7 @@ test-python: native
 
 # end to end: promises, journeys, compatibility, 20 fault rounds
 test-end: build native
-    pytest -q tests
+    pytest -q -n 3 --maxschedchunk 1 tests
 
 # test-end, and beside it every fuzz target on what processor time is left
 test-end-beside-fuzz: build native
@@ -85,7 +85,8 @@ test-end-beside-fuzz: build native
     nice -n 19 agent/fuzz/all.sh 30 .cache/fuzz 1 >.cache/fuzz/summary 2>&1 &
     fuzzing=$!
     trap 'pkill -P $fuzzing 2>/dev/null || true' EXIT
-    pytest -q tests
+    # Most of them wait most of the time: three at once keep two cores busy.
+    pytest -q -n 3 --maxschedchunk 1 tests
     echo "waiting for the fuzz targets"
     wait $fuzzing || { cat .cache/fuzz/summary; exit 1; }
     cat .cache/fuzz/summary

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Stack, beside, small_disk
+from tests.harness import Stack, small_disk
 
 
 @pytest.fixture
@@ -40,16 +40,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests that mostly wait last."""
-    beside.place(items)
+    """Put tests that mostly wait first, the longest before all: with several workers nobody waits for them at the end."""
 
+    def seconds(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("waits")
+        return float(mark.kwargs["seconds"]) if mark else 0.0
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtestloop(session: pytest.Session) -> Iterator[object]:
-    """Let them run beside the others."""
-    if not session.config.option.collectonly:
-        beside.begin(session.items)
-    try:
-        return (yield)
-    finally:
-        beside.end(session.items)
+    items.sort(key=seconds, reverse=True)

@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,11 +17,29 @@ T = TypeVar("T")
 PATIENCE = 60.0
 
 
+#: Below what the system gives to outgoing connections, so that a port stays free while its owner is down; each of
+#: pytest's workers has a part of its own.
+PORTS = range(10_240, 32_768)
+WORKERS = 8
+
+
+def _ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    mine = PORTS[worker * (len(PORTS) // WORKERS) :][: len(PORTS) // WORKERS]
+    begin = os.getpid() * 97 % len(mine)
+    yield from cycle((*mine[begin:], *mine[:begin]))
+
+
+_candidates = _ports()
+
+
 def free_port() -> int:
     """Return a port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = next(_candidates)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -> T:

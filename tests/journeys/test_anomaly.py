@@ -110,7 +110,7 @@ def test_the_recording_has_the_series_that_the_host_input_reads_from_proc(stack:
             assert max(shares) == pytest.approx(value, abs=0.002)
 
 
-@pytest.mark.beside(seconds=300)
+@pytest.mark.waits(seconds=300)
 def test_a_recorded_proc_with_a_fault_alerts_on_an_open_console_and_at_a_webhook_in_real_time(
     stack: Stack, page: Page
 ) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Run by its path, so the repository isn't where imports are looked for yet.
 sys.path[0] = str(ROOT)
 
-from tests.load import alarm, flow, idle, intake, parts, recovery, storing  # noqa: E402
+from tests.load import alarm, flow, idle, intake, parts, recovery, storing, writes  # noqa: E402
 from tests.load.bed import Bed, settle  # noqa: E402
 from tests.load.report import Report, machine  # noqa: E402
 from tests.load.usage import others_cpu  # noqa: E402
@@ -38,6 +38,7 @@ BENCHES: dict[str, Callable[[Bed], None]] = {
     "alert": alarm.alert,
     "idle": idle.idle,
     "recovery": recovery.recovery,
+    "writes": writes.writes,
     "binary": parts.binary,
 }
 #: These run parts of the agent by themselves, so they need no whole one.

@@ -18,7 +18,7 @@ needs_disk = pytest.mark.skipif(
 
 
 @needs_disk
-@pytest.mark.beside(seconds=90)
+@pytest.mark.waits(seconds=90)
 def test_twenty_power_cuts_lose_nothing_acknowledged_and_store_nothing_twice(stack: Stack) -> None:
     """Agent and collector lose all that was not synced, at random points, and start again; MQTT, HTTP and TCP."""
     with ExitStack() as disks:

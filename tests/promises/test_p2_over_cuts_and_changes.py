@@ -20,7 +20,7 @@ def numbers(collector: Collector) -> list[float]:
 
 
 @pytest.mark.parametrize("forgotten", [True, False], ids=["connection forgotten", "connection still there"])
-@pytest.mark.beside(seconds=60)
+@pytest.mark.waits(seconds=60)
 def test_what_was_sent_into_a_cut_that_nobody_noticed_is_stored_once(
     stack: Stack, *, forgotten: bool
 ) -> None:
