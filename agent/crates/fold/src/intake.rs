@@ -124,6 +124,8 @@ impl Fold {
                 }
             }
         }
+        // They are what a batch would have shipped.
+        rows.count(Cause::Shipped, damaged);
         rows.count(Cause::Damaged, damaged);
         rows.count(Cause::Derived, derived);
         rows.count(Cause::ReducedDrop, dropped);

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{CONFIGS, SECOND, SERIES, Step, SumScorer, T0, event, key, records, run, table};
 use fold::{Fold, NoScorer, SCORE};
 use proptest::prelude::*;
@@ -119,14 +121,27 @@ fn a_record_seen_before_changes_nothing() {
 
 #[test]
 fn a_series_number_of_no_definition_is_counted_as_damage() {
-    let (table, _) = table(&order());
-    let mut intake = Intake::new(0, Stamp { wall: T0, mono: 1 });
-    intake.series.push(SeriesRef(999));
-    intake.push(0, T0, 1.0, 0);
-    intake.push(7, T0, 1.0, 0);
-    let mut rows = Rows::default();
-    Fold::new(table, Box::new(NoScorer)).apply(1, &Record::Intake(intake), &mut rows);
-    assert_eq!((rows.len(), rows.counts.get(Cause::Damaged)), (0, 2));
+    let (table, refs) = table(&order());
+    // At a set clock and at an unset one, where the readings are gone through twice.
+    for wall in [T0, SECOND] {
+        let mut intake = Intake::new(0, Stamp { wall, mono: 1 });
+        intake.series.extend([SeriesRef(999), refs[0]]);
+        for index in [0, 7, 1] {
+            intake.push(index, wall, 1.0, 0);
+        }
+        intake.push(1, T0 + 365 * 24 * 3600 * SECOND, 1.0, 0);
+        intake.counts.add(Cause::Received, intake.len() as u64 + 1);
+        intake.counts.add(Cause::RejectedType, 1);
+        let mut rows = Rows::default();
+        Fold::new(Arc::clone(&table), Box::new(NoScorer)).apply(1, &Record::Intake(intake), &mut rows);
+        let count = |cause| rows.counts.get(cause);
+        assert_eq!(count(Cause::Damaged), 2);
+        // The ledger's two equations; the spool counts as shipped what is in the rows.
+        let shipped = count(Cause::Shipped) + rows.len() as u64;
+        let rejected = count(Cause::RejectedType) + count(Cause::RejectedTime);
+        assert_eq!(count(Cause::Received), rejected + shipped);
+        assert_eq!(shipped, rows.len() as u64 + count(Cause::Damaged));
+    }
 }
 
 #[test]

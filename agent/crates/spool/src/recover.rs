@@ -476,7 +476,9 @@ impl<'a> Replay<'a> {
                 let before = near(epoch.entries.range(..seq).next_back()).map(|times| times.1);
                 let after = near(epoch.entries.range(seq..).next()).map(|times| times.0);
                 let mut counts = std::mem::take(&mut gone);
-                counts.add(Cause::Damaged, counts.get(Cause::Shipped));
+                // Some of it may have been lost before, and be counted as such.
+                let lost: u64 = counts.iter().filter(|(cause, _)| cause.is_lost()).map(|(_, n)| n).sum();
+                counts.add(Cause::Damaged, counts.get(Cause::Shipped).saturating_sub(lost));
                 let (t0, t1) = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
                 let loss = Loss { key: BatchKey { epoch: epoch.id, seq }, t0, t1, counts };
                 self.state.lost.note(&loss.counts, t0, t1);

@@ -68,7 +68,8 @@ pub struct Rows {
     pub windows: Vec<WindowRow>,
     /// Events.
     pub events: Vec<Event>,
-    /// What was counted on the way, without `Shipped`, which the spool adds.
+    /// What was counted on the way. `Shipped` is here of what was lost before it came to a batch; of the rows that are
+    /// in here the spool adds it.
     pub counts: Counts,
     /// Rows whose times are nanoseconds since a boot whose clock was not set, by boot. They hold neither counts nor such
     /// rows in turn.
