@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inputs::{Clock, Door, Rejects, Retry};
+use inputs::{Clock, Door, Rejects, Retry, Timeline};
 use journal::Journal;
 use telemetry::SeriesTable;
 use tokio::task::JoinSet;
@@ -20,6 +20,8 @@ pub struct Frame {
     pub rejects: Arc<Rejects>,
     /// Now.
     pub clock: Arc<dyn Clock>,
+    /// Ages.
+    pub timeline: Arc<Timeline>,
     /// Where an input may keep state of its own.
     pub data_dir: std::path::PathBuf,
 }
@@ -80,7 +82,8 @@ pub fn start(
             Arc::clone(&frame.table),
             Arc::clone(&frame.rejects),
             Arc::clone(&frame.clock),
-        );
+        )
+        .with_timeline(Arc::clone(&frame.timeline));
         doors.push(door.clone());
         tasks.spawn(keep(kind, door, frame.data_dir.clone(), shutdown.clone()));
     }

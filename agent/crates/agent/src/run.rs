@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use folding::{Checkpoint, Folding};
-use inputs::{Clock, Rejects, SystemClock};
+use inputs::{Clock, Rejects, SystemClock, Timeline};
 use journal::{AppendError, Journal};
 use seglog::{Disk, Storage};
 use spool::Spool;
-use telemetry::{Record, SeriesTable};
+use telemetry::{Record, SeriesTable, Stamp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,8 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     let stop_inputs = CancellationToken::new();
     let mut input_tasks = JoinSet::new();
     let rejects = Arc::new(Rejects::new());
+    let timeline = Arc::new(timeline(&data, &storage, clock.now()));
+    input_tasks.spawn(Arc::clone(&timeline).keep(Arc::clone(&clock), stop_inputs.clone()));
     let doors = inputs_table::start(
         &config.input,
         &inputs_table::Frame {
@@ -76,6 +78,7 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
             table: Arc::clone(&table),
             rejects: Arc::clone(&rejects),
             clock: Arc::clone(&clock),
+            timeline,
             data_dir: data.clone(),
         },
         &mut input_tasks,
@@ -157,6 +160,15 @@ pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
     control_task.await?;
     let _ = std::fs::remove_file(control::socket(&data));
     ended?.context("the uplink")
+}
+
+/// Never a reason not to start: without it ages are right until the next restart.
+fn timeline(data: &std::path::Path, storage: &Arc<dyn Storage>, now: Stamp) -> Timeline {
+    let path = data.join("timeline");
+    Timeline::open(Arc::clone(storage), &path, identity::boot_id(), now).unwrap_or_else(|error| {
+        tracing::error!(%error, "the timeline of ages can't be kept: it begins anew at the wall clock's time");
+        Timeline::beginning(now)
+    })
 }
 
 fn open_logs(

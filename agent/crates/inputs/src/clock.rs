@@ -36,6 +36,11 @@ impl ManualClock {
         Self(parking_lot::Mutex::new(Stamp { wall, mono: 1_000_000_000 }))
     }
 
+    /// Standing at a reading of both clocks.
+    pub fn reading(now: Stamp) -> Self {
+        Self(parking_lot::Mutex::new(now))
+    }
+
     /// Sets the wall clock, as a person or NTP does.
     pub fn set(&self, wall: i64) {
         self.0.lock().wall = wall;

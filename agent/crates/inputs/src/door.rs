@@ -16,6 +16,7 @@ use telemetry::{Cause, Counts, Intake, Position, Record, SeriesTable, Stamp};
 use crate::clock::Clock;
 use crate::rejects::Rejects;
 use crate::stats::InputStats;
+use crate::timeline::Timeline;
 
 /// What an input tolerates.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +82,8 @@ pub struct Door {
     pub name: Arc<str>,
     /// Where now comes from.
     pub clock: Arc<dyn Clock>,
+    /// Where ages come from.
+    pub timeline: Arc<Timeline>,
     /// What is tolerated.
     pub limits: Limits,
     /// Where this input may keep state of its own, if it has any.
@@ -98,6 +101,7 @@ impl Door {
         rejects: Arc<Rejects>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let timeline = Arc::new(Timeline::beginning(clock.now()));
         Self {
             journal,
             table,
@@ -106,6 +110,7 @@ impl Door {
             input,
             name: name.into(),
             clock,
+            timeline,
             limits: Limits::default(),
             state: None,
             pending: Arc::default(),
@@ -124,6 +129,18 @@ impl Door {
     pub fn with_state(mut self, storage: Arc<dyn Storage>, dir: PathBuf) -> Self {
         self.state = Some(StateDir { storage, dir });
         self
+    }
+
+    /// The same door with ages that go on over restarts.
+    #[must_use]
+    pub fn with_timeline(mut self, timeline: Arc<Timeline>) -> Self {
+        self.timeline = timeline;
+        self
+    }
+
+    /// Now on the timeline of ages: nanoseconds that setting the wall clock does not move.
+    pub fn steady(&self) -> i64 {
+        self.timeline.at(self.now())
     }
 
     /// Both of this host's clocks.

@@ -31,6 +31,7 @@ pub mod stats;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+pub mod timeline;
 pub mod times;
 
 pub use clock::{Clock, SystemClock};
@@ -40,3 +41,4 @@ pub use mapping::{Mapper, MappingConfig};
 pub use rejects::{Reject, Rejects};
 pub use retry::Retry;
 pub use stats::{InputStats, StatsSnapshot};
+pub use timeline::Timeline;

@@ -5,8 +5,11 @@
 mod http_support;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http_support::{Client, NOW, PATIENCE, Server};
+use inputs::clock::ManualClock;
 use inputs::http::HttpConfig;
 use seglog::sim::SimDisk;
 use serde_json::json;
@@ -222,6 +225,60 @@ async fn an_idempotency_key_outlives_the_journals_record() {
     let server = Server::with(fresh, HttpConfig::default(), |_| {}).await;
     assert_eq!(server.post("/write", &key, b"m v=1 1").await.header("idempotency-replayed"), Some("true"));
     assert!(server.samples().is_empty());
+}
+
+fn day(days: u64) -> Duration {
+    Duration::from_secs(days * 24 * 3600)
+}
+
+async fn replayed(server: &Server, key: &str) -> bool {
+    let answer = server.post("/write", &[("Idempotency-Key", key)], b"m v=1 1").await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    answer.header("idempotency-replayed").is_some()
+}
+
+#[tokio::test]
+async fn setting_the_clock_forgets_no_idempotency_key_and_keeps_none_for_ever() {
+    let clock = Arc::new(ManualClock::at(60_000_000_000));
+    let server = Server::at(SimDisk::new(1), [1; 16], &clock).await;
+    assert!(!replayed(&server, "unset").await);
+    clock.set(NOW);
+    assert!(replayed(&server, "unset").await, "the clock was set from 1970");
+    assert!(!replayed(&server, "ahead").await);
+    clock.set(NOW - 1_000_000_000_000_000_000);
+    assert!(replayed(&server, "ahead").await, "and back by decades");
+    clock.advance(day(1));
+    assert!(!replayed(&server, "ahead").await, "a day later it is forgotten");
+    assert!(!replayed(&server, "unset").await);
+}
+
+#[tokio::test]
+async fn idempotency_keys_of_an_unset_clock_survive_a_restart_and_a_reboot() {
+    let clock = Arc::new(ManualClock::at(60_000_000_000));
+    let server = Server::at(SimDisk::new(1), [1; 16], &clock).await;
+    assert!(!replayed(&server, "k").await);
+    clock.set(NOW);
+    let server = Server::at(server.crash().await, [1; 16], &clock).await;
+    assert!(replayed(&server, "k").await, "a restart in the same boot, the clock set meanwhile");
+    let clock = Arc::new(ManualClock::at(NOW + 3_600_000_000_000));
+    let server = Server::at(server.crash().await, [2; 16], &clock).await;
+    assert!(replayed(&server, "k").await, "another boot");
+    clock.advance(day(1));
+    assert!(!replayed(&server, "k").await, "a day later it is forgotten");
+}
+
+#[tokio::test]
+async fn idempotency_keys_go_by_the_wall_clock_over_a_time_without_power() {
+    let clock = Arc::new(ManualClock::at(NOW));
+    let server = Server::at(SimDisk::new(1), [1; 16], &clock).await;
+    assert!(!replayed(&server, "k").await);
+    clock.advance(day(1) / 2);
+    let later = Arc::new(ManualClock::at(NOW + day(1).as_nanos() as i64 - 1));
+    let server = Server::at(server.crash().await, [2; 16], &later).await;
+    assert!(replayed(&server, "k").await);
+    let later = Arc::new(ManualClock::at(NOW + day(2).as_nanos() as i64));
+    let server = Server::at(server.crash().await, [3; 16], &later).await;
+    assert!(!replayed(&server, "k").await, "the time without power counts");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 
 mod mqtt_support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use inputs::clock::ManualClock;
 use inputs::mqtt::MqttConfig;
 use mqtt_support::*;
 use seglog::sim::SimDisk;
@@ -13,6 +15,58 @@ async fn front(seed: u64) -> (SimDisk, Front) {
     let disk = SimDisk::new(seed);
     let front = Front::start(&disk, MqttConfig::default()).await;
     (disk, front)
+}
+
+/// A v5 PUBLISH at QoS 1 whose message expires after so many seconds.
+async fn say_for(client: &mut Client, seconds: u32, topic: &str, pkid: u16, retain: bool) {
+    let mut body = text(topic);
+    body.extend_from_slice(&pkid.to_be_bytes());
+    body.extend_from_slice(&[5, 2]);
+    body.extend_from_slice(&seconds.to_be_bytes());
+    body.push(b'1');
+    client.send(&packet(0x32 | u8::from(retain), &body)).await;
+    client.until_ack(pkid).await;
+}
+
+/// Seconds left of a v5 PUBLISH at QoS 1 that has no other property.
+fn seconds_left(packet: &Packet) -> u32 {
+    let at = 2 + usize::from(u16::from_be_bytes([packet.1[0], packet.1[1]])) + 2;
+    assert_eq!(packet.1[at..at + 2], [5, 2], "{packet:?}");
+    u32::from_be_bytes(packet.1[at + 2..at + 6].try_into().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setting_the_clock_ends_no_session_and_no_message_and_keeps_none_for_ever() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let disk = SimDisk::new(1);
+    // A board without a battery that starts at the date of its image.
+    let clock = Arc::new(ManualClock::at(1_709_294_400_000_000_000));
+    let front = Front::at(&disk, &clock).await;
+    let (mut away, _) = Client::open(front.address, &Connect::v5("away").expiry(7 * 24 * 3600).keep()).await;
+    assert_eq!(away.subscribe("t/#", 1).await, 1);
+    away.disconnect().await;
+    let (mut publisher, _) = Client::open(front.address, &Connect::v5("p")).await;
+    say_for(&mut publisher, 2 * 24 * 3600, "t/kept", 1, false).await;
+    say_for(&mut publisher, 2 * 24 * 3600, "last/value", 2, true).await;
+    clock.set(1_795_694_400_000_000_000);
+    clock.advance(DAY);
+    // What is over ends at the next start, at the latest.
+    front.crash(&disk).await;
+    let front = Front::at(&disk, &clock).await;
+    let present = Connect::v5("away").expiry(7 * 24 * 3600).keep();
+    let (mut away, was_there) = Client::open(front.address, &present).await;
+    assert!(was_there, "a session of a week, a day later");
+    assert_eq!(seconds_left(&away.next().await), 24 * 3600);
+    let (mut reader, _) = Client::open(front.address, &Connect::v5("r")).await;
+    reader.subscribe("last/#", 1).await;
+    assert_eq!(seconds_left(&reader.next().await), 24 * 3600);
+    // Set back by decades, they end in time all the same.
+    clock.set(1_000_000_000_000_000_000);
+    clock.advance(DAY);
+    let (mut reader, _) = Client::open(front.address, &Connect::v5("r2")).await;
+    reader.subscribe("last/#", 1).await;
+    reader.nothing().await;
+    front.stop().await;
 }
 
 async fn keep(front: &Front, id: &str) -> (Client, bool) {

@@ -4,7 +4,10 @@
 //! request ([`telemetry::Origin::Http`]), and a log of its own keeps it when the journal lets go of
 //! that record. At the start the log is read, then what the journal has beyond it.
 //!
-//! Log records (little-endian): n*(key u128, wall i64 ns, position u64).
+//! A key's age goes by the [timeline](crate::timeline), which setting the wall clock does not move. What the journal
+//! alone knows of a key has no age that could be trusted after a reboot: its day begins anew.
+//!
+//! Log records (little-endian): n*(key u128, at i64 ns on the timeline, position u64).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,7 +30,7 @@ const QUEUE: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     key: u128,
-    wall: i64,
+    at: i64,
     position: Position,
 }
 
@@ -59,8 +62,8 @@ pub(super) struct Keys {
 
 impl Table {
     fn forget(&mut self, now: i64, max: usize) {
-        while let Some((key, wall)) = self.order.front().copied() {
-            if self.order.len() <= max && now.saturating_sub(wall) < KEPT {
+        while let Some((key, at)) = self.order.front().copied() {
+            if self.order.len() <= max && now.saturating_sub(at) < KEPT {
                 return;
             }
             self.order.pop_front();
@@ -70,7 +73,7 @@ impl Table {
 
     fn insert(&mut self, entry: Entry) {
         if self.keys.insert(entry.key, Some(entry.position)).flatten().is_none() {
-            self.order.push_back((entry.key, entry.wall));
+            self.order.push_back((entry.key, entry.at));
         }
     }
 }
@@ -91,10 +94,10 @@ impl Keys {
     }
 
     /// The claimed key's request was given to the journal.
-    pub(super) fn taken(&self, key: u128, wall: i64, position: Position) {
+    pub(super) fn taken(&self, key: u128, at: i64, position: Position) {
         let mut table = self.table.lock();
-        table.insert(Entry { key, wall, position });
-        table.forget(wall, self.max);
+        table.insert(Entry { key, at, position });
+        table.forget(at, self.max);
     }
 
     /// The claimed key's request was refused: it may come again.
@@ -112,12 +115,12 @@ impl Keys {
 
     /// Waits until a taken key, whose request is durable, is in the log too. Without a log, or when
     /// it can't be written, the journal alone remembers.
-    pub(super) async fn keep(&self, key: u128, wall: i64, position: Position, patience: Duration) {
+    pub(super) async fn keep(&self, key: u128, at: i64, position: Position, patience: Duration) {
         let Some(log) = &self.log else { return };
         let number = {
             // Sent under the lock, so that numbers and the queue have one order.
             let mut sent = self.sent.lock();
-            if log.try_send(Entry { key, wall, position }).is_err() {
+            if log.try_send(Entry { key, at, position }).is_err() {
                 return;
             }
             *sent += 1;
@@ -143,7 +146,7 @@ pub(super) async fn open(
     max: usize,
 ) -> Result<(Arc<Keys>, Option<tokio::task::JoinHandle<()>>), String> {
     let (journal, state) = (door.journal.clone(), door.state.clone());
-    let now = door.now().wall;
+    let now = door.steady();
     let opened = tokio::task::spawn_blocking(move || restore(&journal, state.as_ref(), now, max)).await;
     let (table, log) = opened.map_err(|error| error.to_string())??;
     let (written_to, written) = watch::channel(0);
@@ -163,9 +166,13 @@ fn restore(
     let mut table = Table::default();
     let mut after = 0;
     let mut log = None;
+    // Keys whose day begins now: they are written (again) with this time.
+    let mut missing = Vec::new();
+    // Everything in the log before its first record with a key of the last day can go.
+    let mut stale = 0;
     if let Some(StateDir { storage, dir }) = state {
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
-        let (mut opened, recovery) =
+        let (opened, recovery) =
             Log::open(Arc::clone(storage), dir, options).map_err(|error| error.to_string())?;
         if recovery.damaged.is_empty() {
             tracing::debug!(?recovery, "idempotency keys read");
@@ -175,14 +182,16 @@ fn restore(
                 "the remembered idempotency keys were damaged: a retry of an earlier request may be stored again; the damaged part is in quarantine"
             );
         }
-        // Everything before the first record with a key of the last day can go.
-        let (mut stale, mut only_stale) = (0, true);
+        let mut only_stale = true;
         let mut reader = opened.reader(opened.first());
         while let Some(found) = reader.next().map_err(|error| error.to_string())? {
             let mut fresh = false;
             for entry in entries(found.payload) {
                 after = after.max(entry.position);
-                if now.saturating_sub(entry.wall) < KEPT {
+                if entry.at > now {
+                    // Of a timeline that was lost to damage, or of the wall clock that versions before it went by.
+                    missing.push(Entry { at: now, ..entry });
+                } else if now.saturating_sub(entry.at) < KEPT {
                     table.insert(entry);
                     fresh = true;
                 }
@@ -192,17 +201,15 @@ fn restore(
                 stale = found.number;
             }
         }
-        opened.release(stale).map_err(|error| error.to_string())?;
         log = Some(opened);
     }
     // What the journal took after the last key that the log has.
     let mut reader = journal.reader(after);
-    let mut missing = Vec::new();
     loop {
         match reader.next(Duration::ZERO) {
             Ok(Some((position, Record::Intake(intake)))) => {
                 if let Some(Origin::Http { key }) = intake.origin {
-                    missing.push(Entry { key, wall: intake.stamp.wall, position });
+                    missing.push(Entry { key, at: now, position });
                 }
             }
             Ok(Some(_)) => {}
@@ -210,10 +217,11 @@ fn restore(
             Err(error) => return Err(error.to_string()),
         }
     }
-    if let Some(log) = log.as_mut()
-        && !missing.is_empty()
-    {
-        append(log, &missing).map_err(|error| error.to_string())?;
+    if let Some(log) = log.as_mut() {
+        if !missing.is_empty() {
+            append(log, &missing)?;
+        }
+        log.release(stale).map_err(|error| error.to_string())?;
     }
     for entry in missing {
         table.insert(entry);
@@ -227,7 +235,7 @@ fn entries(payload: &[u8]) -> impl Iterator<Item = Entry> + '_ {
         let number = |range: std::ops::Range<usize>| {
             bytes[range].iter().rev().fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte))
         };
-        Entry { key: number(0..16), wall: number(16..24) as u64 as i64, position: number(24..32) as u64 }
+        Entry { key: number(0..16), at: number(16..24) as u64 as i64, position: number(24..32) as u64 }
     })
 }
 
@@ -235,7 +243,7 @@ fn payload(entries: &[Entry]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(entries.len() * ENTRY);
     for entry in entries {
         payload.extend_from_slice(&entry.key.to_le_bytes());
-        payload.extend_from_slice(&entry.wall.to_le_bytes());
+        payload.extend_from_slice(&entry.at.to_le_bytes());
         payload.extend_from_slice(&entry.position.to_le_bytes());
     }
     payload
@@ -251,20 +259,20 @@ fn append(log: &mut Log, entries: &[Entry]) -> Result<(), String> {
 async fn write(log: Log, mut from: mpsc::Receiver<Entry>, written: watch::Sender<u64>) {
     let mut log = Some(log);
     let mut waiting = Vec::new();
-    // (last record number of a group, newest wall time in it), oldest first.
+    // (last record number of a group, newest time in it), oldest first.
     let mut groups: VecDeque<(u64, i64)> = VecDeque::new();
     while from.recv_many(&mut waiting, QUEUE).await > 0 {
         let Some(mut open) = log.take() else { return };
         let group = std::mem::take(&mut waiting);
         let count = group.len() as u64;
-        let newest = group.iter().map(|entry| entry.wall).max().unwrap_or_default();
+        let newest = group.iter().map(|entry| entry.at).max().unwrap_or_default();
         let done = tokio::task::spawn_blocking(move || append(&mut open, &group).map(|()| open)).await;
         match done.map_err(|error| error.to_string()).and_then(|result| result) {
             Ok(mut open) => {
                 groups.push_back((open.durable(), newest));
                 let mut stale = None;
-                while let Some((number, wall)) = groups.front().copied()
-                    && newest.saturating_sub(wall) >= KEPT
+                while let Some((number, at)) = groups.front().copied()
+                    && newest.saturating_sub(at) >= KEPT
                 {
                     stale = Some(number);
                     groups.pop_front();
@@ -297,7 +305,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let mut table = Table::default();
     for entry in read {
         table.insert(entry);
-        table.forget(entry.wall, MAX);
+        table.forget(entry.at, MAX);
         assert!(table.order.len() <= MAX && table.keys.len() == table.order.len());
     }
 }
@@ -342,7 +350,7 @@ mod tests {
     #[tokio::test]
     async fn keys_survive_a_crash_from_the_log_and_from_the_journal() {
         let bench = Bench::new();
-        let now = bench.door.now().wall;
+        let now = bench.door.steady();
         let first = keys(&bench, 10).await;
         first.begin(1, now);
         first.taken(1, now, 0);

@@ -98,7 +98,7 @@ impl Service {
             }
         };
         let claim = match key {
-            Some(key) => Some(Claim::new(&self.keys, key, self.door.now().wall)?),
+            Some(key) => Some(Claim::new(&self.keys, key, self.door.steady())?),
             None => None,
         };
         let work = || {
@@ -132,12 +132,12 @@ impl Service {
             // On the last one: where the key is, all of the request is.
             taken.last(&self.door).origin = Some(Origin::Http { key: claim.key });
         }
-        let wall = self.door.now().wall;
+        let at = self.door.steady();
         let position = self.door.submit_all(taken.intakes)?;
-        let claimed = claim.map(|claim| claim.taken(wall, position));
+        let claimed = claim.map(|claim| claim.taken(at, position));
         self.durable(position, claimed).await?;
         if let Some(key) = claimed {
-            self.keys.keep(key, wall, position, Duration::from_secs(5)).await;
+            self.keys.keep(key, at, position, Duration::from_secs(5)).await;
         }
         match failure {
             Some(failure) => Err(failure),
@@ -289,8 +289,8 @@ impl<'k> Claim<'k> {
         }
     }
 
-    fn taken(mut self, wall: i64, position: u64) -> u128 {
-        self.keys.taken(self.key, wall, position);
+    fn taken(mut self, at: i64, position: u64) -> u128 {
+        self.keys.taken(self.key, at, position);
         self.open = false;
         self.key
     }

@@ -14,6 +14,7 @@ use super::broker::{Broker, Outgoing};
 use super::codec::{Publish, Version, Violation, shorten};
 use super::connection::Connection;
 use super::encode;
+use super::message::Message;
 use super::store::Ticket;
 use crate::door::Refused;
 use crate::intake::IntakeBuilder;
@@ -70,6 +71,7 @@ pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Resul
     let Connection { broker, held, version, cache, .. } = connection;
     let (broker, session, version) = (&**broker, &held.session, *version);
     let at = broker.door.now();
+    let steady = broker.door.timeline.at(at);
     let mut builder = IntakeBuilder::new(&broker.door, cache, at);
     let mut marks: Vec<PublishMark> = Vec::new();
     let mut verdicts = Vec::with_capacity(publishes.len());
@@ -129,7 +131,7 @@ pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Resul
                 payload: publish.payload,
                 qos: publish.qos,
                 retain: publish.retain,
-                expires: publish.expiry.map(|s| at.wall.saturating_add(i64::from(s) * 1_000_000_000)),
+                expires: publish.expiry.map(|seconds| Message::expiry(steady, seconds)),
                 properties: publish.properties.take(),
                 publisher: &session.client,
             };

@@ -48,7 +48,7 @@ pub struct Outgoing<'a> {
     pub qos: u8,
     /// Keep it as the topic's value.
     pub retain: bool,
-    /// When it stops being worth delivering.
+    /// When it stops being worth delivering (timeline, ns).
     pub expires: Option<i64>,
     /// v5 properties.
     pub properties: Option<Box<Properties>>,
@@ -206,7 +206,7 @@ impl Broker {
     /// Retained values for a new subscription. Whoever subscribes asks for them, so they are queued
     /// whatever the queue's limit says: the messages themselves are held anyway.
     pub fn deliver_retained(&self, session: &Arc<Session>, filter: &str, qos: u8, id: u32) -> Ticket {
-        let now = self.door.now().wall;
+        let now = self.door.steady();
         let found = self.retained.lock().matching(filter, now);
         let mut entries = Vec::new();
         let mut deliveries = Vec::with_capacity(found.len());
@@ -309,7 +309,7 @@ impl Broker {
                 session.set_rights(Rights::of_session(&self.config, state.user.as_deref(), &client));
                 if state.away == 0 {
                     // It was connected when the agent went down: its time away begins now.
-                    state.away = self.door.now().wall;
+                    state.away = self.door.steady().max(1);
                 }
             }
             for (filter, options) in &subscriptions {

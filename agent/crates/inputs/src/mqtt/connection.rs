@@ -338,7 +338,7 @@ impl Connection {
             return false;
         }
         let durable = *self.durable.borrow();
-        let now = self.broker.door.now().wall;
+        let now = self.broker.door.steady();
         let mut over = Vec::new();
         let mut state = self.held.session.state();
         let waits = loop {

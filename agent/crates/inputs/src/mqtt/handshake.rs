@@ -221,7 +221,7 @@ impl Drop for Held {
             state.expiry = self.expiry;
             if self.expiry > 0 {
                 state.durable = true;
-                state.away = broker.door.now().wall.max(1);
+                state.away = broker.door.steady().max(1);
                 state.outbox.drop_qos_0();
                 let mut entries = vec![self.session.terms(&state)];
                 if !was_durable {

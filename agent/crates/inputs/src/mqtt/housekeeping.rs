@@ -80,8 +80,7 @@ impl Checkpoints {
 }
 
 fn expire_sessions(broker: &Broker) {
-    let clock = broker.door.now();
-    let now = clock.wall;
+    let now = broker.door.steady();
     let sessions: Vec<_> = broker.sessions.lock().values().cloned().collect();
     for session in sessions {
         // Whoever is just taking it over decides for itself.
@@ -94,11 +93,7 @@ fn expire_sessions(broker: &Broker) {
                 // Left behind by a CONNECT that was never finished.
                 true
             } else {
-                if clock.is_set() && state.away < telemetry::clock::SET_AFTER {
-                    // The clock was set meanwhile: how long it is away isn't known, so that begins now.
-                    state.away = now;
-                }
-                // A clock that was set back must not keep a session for ever.
+                // A time of a timeline that was lost to damage must not keep a session for ever.
                 state.away = state.away.min(now.max(1));
                 now.saturating_sub(state.away) >= i64::from(state.expiry) * 1_000_000_000
             }
@@ -110,7 +105,7 @@ fn expire_sessions(broker: &Broker) {
 }
 
 fn expire_retained(broker: &Broker) {
-    let now = broker.door.now().wall;
+    let now = broker.door.steady();
     let mut retained = broker.retained.lock();
     let expired = retained.expired(now);
     if expired.is_empty() {

@@ -45,7 +45,7 @@ pub struct Message {
     pub qos: u8,
     /// Published with the retain flag.
     pub retain: bool,
-    /// When it stops being worth delivering (wall clock, ns), if the publisher said so.
+    /// When it stops being worth delivering (timeline, ns), if the publisher said so.
     pub expires: Option<i64>,
     /// v5 properties.
     pub properties: Option<Box<Properties>>,
@@ -57,6 +57,11 @@ impl Message {
     /// About how many bytes of memory it holds.
     pub fn weight(&self) -> usize {
         128 + self.topic.len() + self.payload.len() + self.properties.as_ref().map_or(0, |p| p.weight())
+    }
+
+    /// What a publisher's expiry interval comes to when its message came at `now` (timeline, ns).
+    pub fn expiry(now: i64, seconds: u32) -> i64 {
+        now.saturating_add(i64::from(seconds) * 1_000_000_000)
     }
 
     /// True once it is past its expiry.

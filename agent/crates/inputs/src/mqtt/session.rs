@@ -112,7 +112,7 @@ pub struct State {
     pub owner: Option<Owner>,
     /// Journal marks up to here are not of this session.
     pub since: Position,
-    /// When its client left (wall, ns); 0 while connected.
+    /// When its client left (timeline, ns); 0 while connected.
     pub away: i64,
     /// It was ended: whoever still finds it must look again.
     pub ended: bool,

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::acl::Rights;
 use super::broker::{Broker, Outgoing};
 use super::connect::Will;
+use super::message::Message;
 use crate::door::Refused;
 use crate::intake::{IntakeBuilder, SeriesCache};
 
@@ -70,6 +71,7 @@ impl Wills {
 /// Maps, journals and hands on; an error says when to try again.
 fn publish(broker: &Broker, client: &Arc<str>, will: &Will, rights: &Rights) -> Result<(), Duration> {
     let at = broker.door.now();
+    let steady = broker.door.timeline.at(at);
     if !rights.may_write(&will.topic) {
         let reason = format!("client {client:?} may not publish its will to {:?}", will.topic);
         broker.door.reject(telemetry::Cause::RejectedForbidden, &reason, &will.payload);
@@ -93,7 +95,7 @@ fn publish(broker: &Broker, client: &Arc<str>, will: &Will, rights: &Rights) -> 
         payload: &will.payload,
         qos: will.qos,
         retain: will.retain,
-        expires: will.expiry.map(|seconds| at.wall.saturating_add(i64::from(seconds) * 1_000_000_000)),
+        expires: will.expiry.map(|seconds| Message::expiry(steady, seconds)),
         properties: will.properties.clone(),
         publisher: client,
     };

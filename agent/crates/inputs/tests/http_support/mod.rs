@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use inputs::clock::ManualClock;
 use inputs::http::{self, HttpConfig};
-use inputs::{Door, Rejects};
+use inputs::{Clock, Door, Rejects, Timeline};
 use journal::{Journal, JournalConfig};
 use seglog::sim::SimDisk;
-use telemetry::{Cause, Counts, Intake, Record, SeriesTable};
+use telemetry::{Boot, Cause, Counts, Intake, Record, SeriesTable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -42,12 +42,29 @@ impl Server {
     }
 
     pub async fn with(disk: SimDisk, config: HttpConfig, journal: impl FnOnce(&mut JournalConfig)) -> Self {
+        Self::on(disk, config, journal, [1; 16], Arc::new(ManualClock::at(NOW))).await
+    }
+
+    /// In a boot, by a clock that the test moves.
+    pub async fn at(disk: SimDisk, boot: Boot, clock: &Arc<ManualClock>) -> Self {
+        Self::on(disk, HttpConfig::default(), |_| {}, boot, Arc::clone(clock)).await
+    }
+
+    async fn on(
+        disk: SimDisk,
+        config: HttpConfig,
+        journal: impl FnOnce(&mut JournalConfig),
+        boot: Boot,
+        clock: Arc<ManualClock>,
+    ) -> Self {
         let table = SeriesTable::new(10_000);
         let mut settings = JournalConfig::new(Path::new("/journal"));
         journal(&mut settings);
         let (journal, _) = Journal::open(settings, Arc::new(disk.clone()), Arc::clone(&table)).unwrap();
-        let clock = Arc::new(ManualClock::at(NOW));
+        let (storage, now) = (Arc::new(disk.clone()), clock.now());
+        let timeline = Arc::new(Timeline::open(storage, Path::new("/timeline"), boot, now).unwrap());
         let door = Door::new(2, "http", journal, Arc::clone(&table), Arc::new(Rejects::new()), clock)
+            .with_timeline(timeline)
             .with_state(Arc::new(disk.clone()), "/keys".into());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

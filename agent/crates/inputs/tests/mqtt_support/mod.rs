@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inputs::clock::ManualClock;
 use inputs::mqtt::{MqttConfig, MqttError, UserConfig};
-use inputs::{Door, Rejects, SystemClock};
+use inputs::{Clock, Door, Rejects, SystemClock, Timeline};
 use journal::{Journal, JournalConfig};
 use seglog::Storage;
 use seglog::sim::SimDisk;
@@ -45,10 +46,29 @@ impl Front {
         config: MqttConfig,
         secure: Option<TcpListener>,
     ) -> Self {
+        Self::by(storage, dir, config, secure, Arc::new(SystemClock)).await
+    }
+
+    /// By a clock that the test moves, always in one boot.
+    pub async fn at(disk: &SimDisk, clock: &Arc<ManualClock>) -> Self {
+        let (storage, clock) = (Arc::new(disk.clone()), Arc::clone(clock));
+        Self::by(storage, Path::new("/data"), MqttConfig::default(), None, clock).await
+    }
+
+    async fn by(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        config: MqttConfig,
+        secure: Option<TcpListener>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let table = SeriesTable::new(10_000);
         let journal = JournalConfig::new(dir.join("journal"));
         let (journal, _) = Journal::open(journal, Arc::clone(&storage), Arc::clone(&table)).unwrap();
-        let door = Door::new(1, "mqtt", journal, table, Arc::new(Rejects::new()), Arc::new(SystemClock));
+        let door = Door::new(1, "mqtt", journal, table, Arc::new(Rejects::new()), Arc::clone(&clock));
+        let timeline = dir.join("timeline");
+        let timeline = Timeline::open(Arc::clone(&storage), &timeline, [1; 16], clock.now()).unwrap();
+        let door = door.with_timeline(Arc::new(timeline));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -75,7 +75,7 @@ pub enum Entry {
         expiry: u32,
         /// Journal marks up to here are not of this session.
         since: Position,
-        /// When its client left (wall clock, ns); 0 while it is connected.
+        /// When its client left (timeline, ns); 0 while it is connected.
         away: i64,
         /// The next delivery's number.
         next: u64,
