@@ -130,13 +130,10 @@ impl Rows {
 
     /// Appends another's rows behind ours.
     pub fn append(&mut self, other: &Rows) {
-        if !other.flags.is_empty() && self.flags.is_empty() {
+        if !(self.flags.is_empty() && other.flags.is_empty()) {
             self.flags.resize(self.series.len(), 0);
-        }
-        if !self.flags.is_empty() {
-            let before = self.flags.len();
             self.flags.extend_from_slice(&other.flags);
-            self.flags.resize(before + other.series.len(), 0);
+            self.flags.resize(self.series.len() + other.series.len(), 0);
         }
         self.series.extend_from_slice(&other.series);
         self.times.extend_from_slice(&other.times);
@@ -160,5 +157,32 @@ impl Rows {
     /// Counts this many readings of a cause.
     pub fn count(&mut self, cause: Cause, n: u64) {
         self.counts.add(cause, n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of so many samples, each with these marks; `None` for samples without any.
+    fn marked(samples: usize, flags: Option<u8>) -> Rows {
+        let mut rows = Rows::default();
+        for _ in 0..samples {
+            rows.push_sample(SeriesRef(0), 1, 1.0, flags.unwrap_or(0));
+        }
+        rows
+    }
+
+    #[test]
+    fn appending_keeps_every_mark_also_behind_nothing() {
+        for (before, flags) in [(0, None), (2, None), (2, Some(1))] {
+            for (added, more) in [(1, Some(4)), (1, None)] {
+                let mut rows = marked(before, flags);
+                rows.append(&marked(added, more));
+                let expected = [vec![flags.unwrap_or(0); before], vec![more.unwrap_or(0); added]].concat();
+                let all = if rows.flags.is_empty() { vec![0; rows.series.len()] } else { rows.flags };
+                assert_eq!(all, expected);
+            }
+        }
     }
 }
