@@ -26,6 +26,7 @@ import polars as pl
 import pytest
 
 from tests.harness import Agent, Stack, until
+from tests.harness.clock import WallClock
 from tests.harness.ledger import ledger, sums
 from tests.harness.small_disk import fill
 from tests.harness.stack import AGENT
@@ -198,6 +199,66 @@ def test_ls_counts_what_waits_beside_a_running_agent_and_of_a_copy(stack: Stack)
     )
 
 
+def test_ls_shows_of_each_batch_its_class_its_lane_and_whether_it_may_have_been_sent(stack: Stack) -> None:
+    """Fresh readings go live, older ones as backlog; without a collector nothing was sent yet."""
+    agent = offline(stack, f'{SMALL}[[spool.class]]\nmatch = "load"\npriority = "low"\noverflow = "thin"\n')
+    send(agent, "load", readings(100))
+    until("it is in batches", agent.in_batches)
+    send(agent, "level", [(time.time_ns(), 1.0)])
+    until("it is in batches", agent.in_batches)
+    old, fresh = lines(ask("spool", "ls", "--json", "--config", agent.config))[:2]
+    assert (old["priority"], old["overflow"], old["lane"]) == ("low", "thin", "backlog")
+    assert (fresh["priority"], fresh["overflow"], fresh["lane"]) == ("normal", "drop-oldest", "live")
+    assert [old["clock"], fresh["clock"]] == [None, None]
+    said = ask("spool", "ls", "--config", agent.config).stdout
+    assert "class" in said
+    assert "low thin  backlog" in said
+
+
+def test_batches_that_wait_for_the_clock_are_told_from_others_and_never_exported_at_a_wrong_time(
+    stack: Stack,
+) -> None:
+    """In 1970 their times are not known; once the clock is set they are corrected as the collector does it."""
+    agent = stack.agent(stack.collector(start=False), start=False)
+    clock = WallClock(agent)
+    agent.start()
+    began = time.time_ns()
+    assert agent.write("early n=1i") == 204
+    ended = time.time_ns()
+    until("it is in a batch", agent.in_batches)
+    batch, total = lines(ask("spool", "ls", "--json", "--config", agent.config))
+    assert (batch["state"], batch["from_ns"], batch["lane"], batch["offered"]) == (
+        "held for clock",
+        None,
+        None,
+        False,
+    )
+    assert batch["clock"]["offset_ns"] is None
+    assert total["held_batches"] == 1
+    said = ask("spool", "ls", "--config", agent.config).stdout
+    assert "held for clock" in said
+    assert "boot + " in said
+    said = ask("spool", "export", "--config", agent.config)
+    (line,) = lines(said)
+    assert (line["time_ns"], line["boot"], line["flags"]) == (None, batch["clock"]["boot"], 5)
+    assert line["since_boot_ns"] == batch["clock"]["since_boot_ns"][0]
+    assert "times that nobody knows yet" in said.stderr
+    said = ask("spool", "export", "--format", "line", "--config", agent.config)
+    assert (said.stdout, said.returncode) == ("", 0)
+    assert "left out" in said.stderr
+
+    clock.set("+0")
+    until(
+        "the spool knows when its boot was",
+        lambda: lines(ask("spool", "ls", "--json", "--config", agent.config))[0]["state"] == "waiting",
+    )
+    said = ask("spool", "export", "--config", agent.config)
+    (line,) = lines(said)
+    assert began - SECOND // 2 <= line["time_ns"] <= ended + SECOND // 2
+    assert line["flags"] == 1, "time of arrival, and no longer uncertain"
+    assert "corrected" in said.stderr
+
+
 def damaged(stack: Stack) -> tuple[Agent, int]:
     """Give a stopped agent with a spool of several segments, one byte of the second changed; and its batches."""
     agent = offline(stack)
@@ -229,6 +290,10 @@ def test_verify_finds_nothing_in_a_sound_spool_and_names_exactly_what_is_damaged
     assert report["spool"]["batches"] == batches - (gap["last"] - gap["first"] + 1)
     assert report["spool"]["lost_batches"] == 1
     assert report["journal"]["damage"] == []
+    kinds = report["journal"]["kinds"]
+    assert sum(kinds.values()) == report["journal"]["records"]
+    assert kinds["intake"] >= 32
+    assert report["journal"]["counts"]["received"] == report["journal"]["readings"]
     said = ask("spool", "verify", "--config", agent.config)
     assert said.returncode == 1
     assert f"DAMAGE   record {gap['first']}" in said.stdout

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seglog::{Damage, Readers, Storage};
+use seglog::{Damage, Met, Readers, Storage};
 use telemetry::{Position, Record, SeriesTable};
 
 use crate::error::{OpenError, ReadError};
@@ -40,8 +40,7 @@ impl Inspection {
 
     /// Segments, and their bytes.
     pub fn size(&self) -> (usize, u64) {
-        let segments = self.readers.segments();
-        (segments.len(), segments.iter().map(|segment| segment.2).sum())
+        self.readers.size()
     }
 
     /// The damaged places that [`Inspection::walk`] has met.
@@ -60,48 +59,40 @@ impl Inspection {
     /// # Errors
     /// [`ReadError`] when a segment can't be opened.
     pub fn walk(&self, visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>) -> Result<u64, ReadError> {
-        let segments = self.readers.segments();
-        let mut begun = 0;
-        let mut reader = self.readers.reader(self.readers.first().max(1));
         let mut numbers = Numbers { table: SeriesTable::new(usize::MAX), segment: 0, known: HashMap::new() };
         // Readings received up to the last record: what damage took is the difference to the next one.
         let mut received = None;
-        loop {
-            let entry = reader.next()?;
-            let segment = entry.as_ref().map_or(u64::MAX, |entry| entry.segment_first);
-            while let Some(next) = segments.get(begun).filter(|next| next.1 <= segment) {
-                begun += 1;
-                if visit(Found::Segment(&next.0, next.2)).is_break() {
-                    return Ok(0);
-                }
-            }
+        let torn = self.readers.walk(&mut |met| {
+            let (gaps, entry) = match met {
+                Met::Segment(path, bytes) => return visit(Found::Segment(path, bytes)),
+                Met::Record { gaps, entry } => (gaps, entry),
+            };
             let decoded = entry
                 .map(|entry| Decoded::of(entry.number, entry.segment_first, entry.payload, &mut numbers));
             let tally = decoded.as_ref().and_then(|decoded| decoded.tally);
             let before = tally.filter(|tally| tally.sure).map(|tally| tally.before);
-            for gap in reader.take_gaps() {
+            for gap in gaps {
                 let readings = before.zip(received).and_then(|(now, then): (u64, u64)| now.checked_sub(then));
                 received = before;
                 // A segment that the agent has freed meanwhile is gone, not damaged.
                 let freed = self.readers.freed(gap.first);
                 let gap = JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings };
-                if !freed && visit(Found::Gap(gap)).is_break() {
-                    return Ok(0);
+                if !freed {
+                    visit(Found::Gap(gap))?;
                 }
             }
-            let Some(decoded) = decoded else { return Ok(reader.torn_bytes()) };
+            let Some(Decoded { position, bytes, record, .. }) = decoded else {
+                return ControlFlow::Continue(());
+            };
             received = tally.map(Tally::after);
-            let position = decoded.position;
-            let flow = visit(match decoded.record {
+            visit(match record {
                 Ok(record) => Found::Record(position, Box::new(record)),
                 Err(_) => {
                     let readings = tally.map(|tally| tally.readings);
-                    Found::Gap(JournalGap { first: position, last: position, bytes: decoded.bytes, readings })
+                    Found::Gap(JournalGap { first: position, last: position, bytes, readings })
                 }
-            });
-            if flow.is_break() {
-                return Ok(0);
-            }
-        }
+            })
+        })?;
+        Ok(torn)
     }
 }

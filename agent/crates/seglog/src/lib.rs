@@ -98,6 +98,7 @@ mod recover;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod storage;
+mod walk;
 
 pub use cell::Cell;
 pub use disk::Disk;
@@ -106,3 +107,4 @@ pub use log::{Log, Options, inspect};
 pub use reader::{Damage, Entry, Reader, Readers};
 pub use recover::{Gap, Recovery};
 pub use storage::{File, Guard, Mode, Storage, is_full};
+pub use walk::Met;

@@ -4,6 +4,7 @@
 //! new end there, and when a segment was released under it, it goes on with the next.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,6 +104,12 @@ impl Readers {
         self.index.tail()
     }
 
+    /// Segments, and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        let segments = self.index.segments();
+        (segments.len(), segments.iter().map(|segment| segment.end).sum())
+    }
+
     /// Path, first number and bytes of each segment, oldest first.
     pub fn segments(&self) -> Vec<(PathBuf, u64, u64)> {
         let segments = self.index.segments();
@@ -150,17 +157,32 @@ impl Reader {
     /// call can be repeated. Damage is no error: see [`Reader::take_gaps`].
     #[allow(clippy::should_implement_trait, reason = "it lends, which an Iterator can't")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, ReadError> {
+        let found = self.seek()?;
+        Ok(self.entry(found))
+    }
+
+    /// The same with what [`Reader::take_gaps`] would say before it.
+    pub(crate) fn next_with_gaps(&mut self) -> Result<(Vec<Gap>, Option<Entry<'_>>), ReadError> {
+        let found = self.seek()?;
+        Ok((self.take_gaps(), self.entry(found)))
+    }
+
+    /// Number, and place in the buffer, of the next record.
+    fn seek(&mut self) -> Result<Option<(u64, Range<usize>)>, ReadError> {
         loop {
             match self.step()? {
                 Step::Record { number, start, len } if number >= self.from => {
-                    let Some(open) = &self.open else { return Ok(None) };
-                    let payload = &open.buf[start..start + len];
-                    return Ok(Some(Entry { number, segment_first: open.first, payload }));
+                    return Ok(Some((number, start..start + len)));
                 }
                 Step::Record { .. } | Step::Again => {}
                 Step::Nothing => return Ok(None),
             }
         }
+    }
+
+    fn entry(&self, found: Option<(u64, Range<usize>)>) -> Option<Entry<'_>> {
+        let ((number, at), open) = found.zip(self.open.as_ref())?;
+        Some(Entry { number, segment_first: open.first, payload: &open.buf[at] })
     }
 
     /// The damage that was passed since the last call, from the reader's first number on.

@@ -11,14 +11,17 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seglog::{Cell, Damage, Gap, Readers, Storage};
-use telemetry::{BatchKey, Counts, Epoch, Position, SeriesDef, SeriesTable};
+use seglog::{Cell, Damage, Gap, Met, Readers, Storage};
+use telemetry::{BatchKey, Counts, Epoch, Lane, Position, SeriesDef, SeriesTable};
 use wire::{Checksum, RangeSet};
 
+use crate::clocks::Clocks;
 use crate::cursor::Cursor;
+use crate::group::Group;
 use crate::heads::{self, HeadRecord};
 use crate::record::{Head, Record};
 use crate::recover::Replay;
+use crate::state::LIVE;
 use crate::writer::loss_of;
 
 /// Why a folder can't be looked at.
@@ -61,8 +64,13 @@ pub struct BatchRecord<'a> {
     pub parts: u64,
     /// The journal positions it was made from.
     pub positions: (Position, Position),
-    /// Earliest and latest event time, nanoseconds since the epoch.
+    /// Its class, and the boot that its times are of where the clock wasn't set.
+    pub group: Group,
+    /// Earliest and latest event time: nanoseconds since the epoch, or since the boot of its group.
+    /// [`Summary::times`] knows the real ones.
     pub times: (i64, i64),
+    /// A collector was connected when it was cut.
+    connected: bool,
     /// Rows in it.
     pub rows: u64,
     /// Readings by cause.
@@ -88,7 +96,9 @@ impl<'a> BatchRecord<'a> {
             part: head.part,
             parts: head.parts,
             positions: (head.first_position, head.last_position),
+            group: head.group,
             times: (head.t0, head.t1),
+            connected: head.offered,
             rows: head.rows,
             counts: head.counts,
             checksum: head.checksum,
@@ -133,6 +143,8 @@ pub enum Found<'a> {
 pub enum Fate {
     /// Waits for an acknowledgement.
     Waiting,
+    /// Waits until it is known when the boot of its times was: it isn't sent before.
+    Held,
     /// The collector has it; its segment isn't freed yet.
     Acked,
     /// A loss stands for it.
@@ -141,12 +153,26 @@ pub enum Fate {
     Unfinished,
 }
 
+/// What to add to times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockOffset {
+    /// Nanoseconds.
+    pub ns: i64,
+    /// The boot ended before anybody knew the time: it is placed before the next one.
+    pub is_guess: bool,
+}
+
 /// What must be known before a batch's name and fate are.
 #[derive(Debug, Default)]
 pub struct Summary {
     moves: HashMap<u64, BatchKey>,
     lost: HashSet<BatchKey>,
     done: HashMap<Epoch, RangeSet>,
+    /// Seqs up to here may have been sent.
+    offered: HashMap<Epoch, u64>,
+    /// Without a cursor nobody knows what was sent.
+    blind: bool,
+    clocks: Clocks,
     unfinished: HashSet<u64>,
     /// What series numbers mean.
     pub series: HashMap<u32, Arc<SeriesDef>>,
@@ -167,9 +193,38 @@ impl Summary {
             Fate::Acked
         } else if self.lost.contains(&name) {
             Fate::Lost
+        } else if batch.group.clock.is_some() && self.offset(batch).is_none() {
+            Fate::Held
         } else {
             Fate::Waiting
         }
+    }
+
+    /// What to add to a batch's times, and whether that is a guess; `None` while nobody knows.
+    pub fn offset(&self, batch: &BatchRecord<'_>) -> Option<ClockOffset> {
+        let Some(boot) = batch.group.clock else { return Some(ClockOffset::default()) };
+        let known = self.clocks.offset(boot)?;
+        Some(ClockOffset { ns: known.ns, is_guess: known.is_uncertain() })
+    }
+
+    /// Earliest and latest event time, nanoseconds since the epoch; `None` where that isn't known, or there is none.
+    pub fn times(&self, batch: &BatchRecord<'_>) -> Option<(i64, i64)> {
+        let offset = self.offset(batch)?.ns;
+        let (from, to) = batch.times;
+        (batch.times != (0, 0)).then(|| (from.saturating_add(offset), to.saturating_add(offset)))
+    }
+
+    /// Whether the collector may have been sent it: until it is acknowledged, it may be stored or not.
+    pub fn offered(&self, batch: &BatchRecord<'_>) -> bool {
+        let name = self.name(batch);
+        let marked = self.offered.get(&name.epoch).is_some_and(|offered| name.seq <= *offered);
+        self.fate(batch) != Fate::Held && (batch.connected || marked || self.blind)
+    }
+
+    /// The lane it goes by at a wall time.
+    pub fn lane(&self, batch: &BatchRecord<'_>, now: i64) -> Lane {
+        let fresh = |times: (i64, i64)| now.abs_diff(times.1) < LIVE.as_nanos() as u64;
+        if self.times(batch).is_some_and(fresh) { Lane::Live } else { Lane::Backlog }
     }
 
     /// Whether the cursor says that a name needs no further care.
@@ -230,8 +285,7 @@ impl Inspection {
 
     /// Segments, and their bytes.
     pub fn size(&self) -> (usize, u64) {
-        let segments = self.readers.segments();
-        (segments.len(), segments.iter().map(|segment| segment.2).sum())
+        self.readers.size()
     }
 
     /// The damaged places that [`Inspection::walk`] has met.
@@ -258,7 +312,12 @@ impl Inspection {
         let mut summary = Summary::default();
         for epoch in self.cursor.iter().flat_map(|cursor| &cursor.epochs) {
             summary.done.insert(epoch.id, epoch.done.clone());
+            summary.offered.insert(epoch.id, epoch.offered);
         }
+        summary.blind = self.cursor.is_none();
+        // Without the file, or when it is damaged, the next start doesn't know better.
+        let clocks = Cell::peek(&*self.storage, &self.dir.join("clocks")).ok().and_then(|(value, _)| value);
+        summary.clocks = clocks.and_then(|bytes| Clocks::decode(&bytes).ok()).unwrap_or_default();
         // Parts of a cut whose last one hasn't come: without it none counts.
         let mut parts: Vec<u64> = Vec::new();
         let mut lost: Vec<BatchKey> = Vec::new();
@@ -366,33 +425,24 @@ impl Inspection {
     /// # Errors
     /// [`InspectError::Read`].
     pub fn walk(&self, visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>) -> Result<u64, InspectError> {
-        let segments = self.readers.segments();
-        let mut begun = 0;
-        let mut reader = self.readers.reader(self.readers.first().max(1));
-        loop {
-            let entry = reader.next()?;
-            let (number, segment) =
-                entry.as_ref().map_or((u64::MAX, u64::MAX), |e| (e.number, e.segment_first));
-            while let Some(next) = segments.get(begun).filter(|next| next.1 <= segment) {
-                begun += 1;
-                if visit(Found::Segment(&next.0, next.2)).is_break() {
-                    return Ok(0);
-                }
-            }
-            let flow = entry.map(|entry| visit(found((number, segment), entry.payload, None)));
-            for gap in reader.take_gaps() {
+        let torn = self.readers.walk(&mut |met| {
+            let (gaps, entry) = match met {
+                Met::Segment(path, bytes) => return visit(Found::Segment(path, bytes)),
+                Met::Record { gaps, entry } => (gaps, entry),
+            };
+            for gap in gaps {
                 // A segment that the agent has freed, or emptied earlier, is gone, not damaged. One that is missing
                 // for another reason shows in the numbering: see `losses`.
-                if gap.bytes > 0 && !self.readers.freed(gap.first) && visit(Found::Damaged(gap)).is_break() {
-                    return Ok(0);
+                if gap.bytes > 0 && !self.readers.freed(gap.first) {
+                    visit(Found::Damaged(gap))?;
                 }
             }
-            match flow {
-                Some(ControlFlow::Continue(())) => {}
-                Some(ControlFlow::Break(())) => return Ok(0),
-                None => return Ok(reader.torn_bytes()),
+            match entry {
+                Some(entry) => visit(found((entry.number, entry.segment_first), entry.payload, None)),
+                None => ControlFlow::Continue(()),
             }
-        }
+        })?;
+        Ok(torn)
     }
 
     fn heads(&self, segment: &(PathBuf, u64, u64)) -> Option<Vec<HeadRecord>> {

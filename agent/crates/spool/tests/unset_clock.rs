@@ -4,10 +4,13 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use common::{SECOND, any, config, open};
 use seglog::sim::SimDisk;
+use spool::inspect::{Fate, Found, Inspection};
 use spool::{Spool, SpoolConfig};
 use telemetry::{Boot, Cause, Rows, SeriesDef, SeriesKey, SeriesTable, Stamp, clock};
 use wire::v1;
@@ -41,6 +44,38 @@ fn next(spool: &Spool) -> Option<(i64, bool)> {
     let payload = wire::payload::decode(&batch.payload).unwrap();
     let first = payload.samples().next().unwrap().1;
     Some(((first + batch.clock_offset_ns - T0) / SECOND, batch.clock_uncertain))
+}
+
+/// Of each batch that isn't acknowledged: its fate, its first time in seconds after T0, and whether it may have been sent.
+fn looked_at(disk: &SimDisk) -> Vec<(Fate, Option<i64>, bool)> {
+    let inspection = Inspection::open(disk.storage(), Path::new("/spool")).unwrap();
+    let summary = inspection.summary().unwrap();
+    let mut batches = Vec::new();
+    let mut note = |found: Found<'_>| {
+        if let Found::Batch(batch) = found {
+            let from = summary.times(&batch).map(|times| (times.0 - T0) / SECOND);
+            batches.push((summary.fate(&batch), from, summary.offered(&batch)));
+        }
+        ControlFlow::Continue(())
+    };
+    inspection.list(&mut note).unwrap();
+    batches
+}
+
+#[test]
+fn who_looks_at_a_spool_sees_what_is_held_and_the_times_once_they_are_known() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    spool.clock(ONE, stamp(30, 10));
+    append(&spool, &table, 1, ONE, 10);
+    spool.cut_if_due(Duration::from_secs(60)).unwrap();
+    assert_eq!(looked_at(&disk), [(Fate::Held, None, false)]);
+
+    spool.clock(ONE, Stamp { wall: T0 + 500 * SECOND, mono: 40 * SECOND as u64 });
+    spool.cut_if_due(Duration::from_secs(120)).unwrap();
+    assert_eq!(looked_at(&disk), [(Fate::Waiting, Some(470), false)]);
+    assert!(any(&spool).is_some());
+    assert_eq!(looked_at(&disk), [(Fate::Waiting, Some(470), true)]);
 }
 
 #[test]

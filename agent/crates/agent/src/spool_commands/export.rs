@@ -10,12 +10,12 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use spool::inspect::{BatchRecord, Fate, Found, Summary};
-use telemetry::Epoch;
+use telemetry::{Epoch, SampleFlags};
 use wire::RangeSet;
 
-use super::format::{Format, Prefix};
+use super::format::{Format, Prefix, Since};
 use super::progress::Progress;
-use super::{TROUBLE, Whose, look_at, time};
+use super::{TROUBLE, Whose, boot_text, look_at, time};
 use crate::human::things;
 
 pub const EXAMPLES: &str = "\
@@ -61,6 +61,9 @@ struct Done {
     windows: u64,
     events: u64,
     unsayable: u64,
+    /// Batches whose times are corrected, and those whose times nobody knows yet.
+    corrected: u64,
+    held: u64,
     bad: u64,
 }
 
@@ -138,7 +141,7 @@ impl<W: Write> Export<'_, W> {
     fn batch(&mut self, batch: &BatchRecord<'_>) -> std::io::Result<()> {
         let name = self.summary.name(batch);
         match self.summary.fate(batch) {
-            Fate::Waiting => {}
+            Fate::Waiting | Fate::Held => {}
             Fate::Acked if self.args.all => {}
             Fate::Acked | Fate::Lost | Fate::Unfinished => return Ok(()),
         }
@@ -150,6 +153,14 @@ impl<W: Write> Export<'_, W> {
             return Ok(());
         };
         self.done.batches += 1;
+        let offset = self.summary.offset(batch);
+        let boot = batch.group.clock.map(boot_text).unwrap_or_default();
+        let since = offset.map_or(Since::Boot(&boot), |offset| Since::Epoch(offset.ns));
+        self.done.corrected += u64::from(batch.group.clock.is_some() && offset.is_some());
+        self.done.held += u64::from(offset.is_none());
+        // As the collector does: what was corrected, and not by a guess, is as certain as any other.
+        let certain = batch.group.clock.is_some() && offset.is_some_and(|offset| !offset.is_guess);
+        let cleared = if certain { SampleFlags::CLOCK_UNCERTAIN } else { 0 };
         let format = self.args.format;
         let mut last: Option<(u32, Option<Rc<Prefix>>)> = None;
         for (id, time, value, flags) in payload.samples() {
@@ -157,22 +168,23 @@ impl<W: Write> Export<'_, W> {
                 last = Some((id, self.prefix(id)));
             }
             let Some((_, Some(prefix))) = &last else { continue };
-            if self.args.spans(time) {
-                let said = format.sample(&mut self.out, prefix, time, value, flags)?;
+            if self.args.spans(since.time(time)) {
+                let said = format.sample(&mut self.out, prefix, (since, time), value, flags & !cleared)?;
                 self.done.samples += u64::from(said);
                 self.done.unsayable += u64::from(!said);
             }
         }
-        for window in payload.windows.iter().filter(|window| self.args.spans(window.start)) {
+        for window in payload.windows.iter().filter(|window| self.args.spans(since.time(window.start))) {
             let Some(prefix) = self.prefix(window.id) else { continue };
-            let said = format.window(&mut self.out, &prefix, window)?;
+            let said = format.window(&mut self.out, &prefix, since, window)?;
             self.done.windows += u64::from(said);
             self.done.unsayable += u64::from(!said);
         }
         for event in &payload.events {
-            if self.args.spans(event.time) && self.args.fits(&event.source) {
-                format.event(&mut self.out, event)?;
-                self.done.events += 1;
+            if self.args.spans(since.time(event.time)) && self.args.fits(&event.source) {
+                let said = format.event(&mut self.out, since, event)?;
+                self.done.events += u64::from(said);
+                self.done.unsayable += u64::from(!said);
             }
         }
         Ok(())
@@ -193,8 +205,14 @@ impl<W: Write> Export<'_, W> {
 }
 
 impl Args {
-    fn spans(&self, time: i64) -> bool {
-        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    /// A time that nobody knows is in no span.
+    fn spans(&self, time: Option<i64>) -> bool {
+        match time {
+            Some(time) => {
+                self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+            }
+            None => self.since.is_none() && self.until.is_none(),
+        }
     }
 
     fn fits(&self, name: &str) -> bool {
@@ -214,9 +232,27 @@ impl Done {
             things(self.events, "event"),
             things(self.batches, "batch")
         )?;
+        if self.corrected > 0 {
+            writeln!(
+                err,
+                "  {} of before the host's clock was set: their times are corrected, as the collector will have them",
+                things(self.corrected, "batch")
+            )?;
+        }
+        if self.held > 0 {
+            let what = match format {
+                Format::Line => "left out, line protocol can't say that",
+                Format::Ndjson => "time_ns is null, since_boot_ns counts from the boot",
+            };
+            writeln!(err, "  {} with times that nobody knows yet: {what}", things(self.held, "batch"))?;
+        }
         if self.unsayable > 0 {
             let name = if format == Format::Line { "line protocol" } else { "NDJSON" };
-            writeln!(err, "  {} NaN or infinite: {name} can't say that", things(self.unsayable, "value"))?;
+            writeln!(
+                err,
+                "  {} left out: NaN, infinite, or of an unknown time, and {name} can't say that",
+                things(self.unsayable, "reading")
+            )?;
         }
         if self.bad == 0 {
             return Ok(ExitCode::SUCCESS);

@@ -6,6 +6,12 @@
 //!  "first":{"time_ns":…,"value":…},"last":{…},"bins":{"positive":[[key,count]…],"negative":[…],"zero":0}}
 //! {"kind":"event","time_ns":…,"source":"…","severity":"info","body":"…","attributes":{…}}
 //! ```
+//! Times of a boot whose clock was not set, as long as nobody knows when it was, are null, and counted from that boot beside:
+//! ```text
+//! {"kind":"sample","time_ns":null,"boot":"…","since_boot_ns":…,…}     also `start_ns` of windows
+//! ```
+//! Line protocol has no way to say that.
+//!
 //! Numbers are the shortest that read back as the same float64. JSON has no infinity and no NaN: they are the texts
 //! `"Infinity"`, `"-Infinity"` and `"NaN"`.
 
@@ -27,6 +33,33 @@ pub enum Format {
 
 /// A series as it stands in each of its lines.
 pub struct Prefix(String);
+
+/// What a batch's times count from.
+#[derive(Clone, Copy, Debug)]
+pub enum Since<'a> {
+    /// The epoch, once so much is added.
+    Epoch(i64),
+    /// A boot of which nobody knows when it was.
+    Boot(&'a str),
+}
+
+impl Since<'_> {
+    /// Nanoseconds since the epoch, where they are known.
+    pub fn time(self, time: i64) -> Option<i64> {
+        match self {
+            Self::Epoch(offset) => Some(time.saturating_add(offset)),
+            Self::Boot(_) => None,
+        }
+    }
+
+    /// A time as keys of an object.
+    fn keys(self, name: &str, time: i64) -> String {
+        match self {
+            Self::Epoch(offset) => format!("\"{name}\":{}", time.saturating_add(offset)),
+            Self::Boot(boot) => format!("\"{name}\":null,\"boot\":\"{boot}\",\"since_boot_ns\":{time}"),
+        }
+    }
+}
 
 impl Format {
     /// What all samples of a series have in common.
@@ -58,35 +91,42 @@ impl Format {
         self,
         out: &mut impl Write,
         series: &Prefix,
-        time: i64,
+        (since, time): (Since<'_>, i64),
         value: f64,
         flags: u8,
     ) -> io::Result<bool> {
-        match self {
-            Self::Ndjson => {
-                write!(out, "{{\"kind\":\"sample\",\"time_ns\":{time},{},\"value\":", series.0)?;
+        match (self, since.time(time)) {
+            (Self::Ndjson, _) => {
+                write!(out, "{{\"kind\":\"sample\",{},{},\"value\":", since.keys("time_ns", time), series.0)?;
                 number(out, value)?;
                 writeln!(out, ",\"flags\":{flags}}}")?;
             }
-            Self::Line if !value.is_finite() => return Ok(false),
-            Self::Line => {
+            (Self::Line, Some(time)) if value.is_finite() => {
                 write!(out, "{} value=", series.0)?;
                 number(out, value)?;
                 writeln!(out, " {time}")?;
             }
+            (Self::Line, _) => return Ok(false),
         }
         Ok(true)
     }
 
     /// One window; false when the format has no way to say it.
-    pub fn window(self, out: &mut impl Write, series: &Prefix, window: &Window) -> io::Result<bool> {
+    pub fn window(
+        self,
+        out: &mut impl Write,
+        series: &Prefix,
+        since: Since<'_>,
+        window: &Window,
+    ) -> io::Result<bool> {
         let Window { start, length, count, sum, min, max, first, last, bins, .. } = window;
         let numbers = [("sum", *sum), ("min", *min), ("max", *max), ("first", first.1), ("last", last.1)];
-        match self {
-            Self::Ndjson => {
+        match (self, since.time(*start)) {
+            (Self::Ndjson, _) => {
                 write!(
                     out,
-                    "{{\"kind\":\"window\",\"start_ns\":{start},\"length_ns\":{length},{},\"count\":{count}",
+                    "{{\"kind\":\"window\",{},\"length_ns\":{length},{},\"count\":{count}",
+                    since.keys("start_ns", *start),
                     series.0
                 )?;
                 for (name, value) in &numbers[..3] {
@@ -94,15 +134,14 @@ impl Format {
                     number(out, *value)?;
                 }
                 for (name, (time, value)) in [("first", first), ("last", last)] {
-                    write!(out, ",\"{name}\":{{\"time_ns\":{time},\"value\":")?;
+                    write!(out, ",\"{name}\":{{{},\"value\":", since.keys("time_ns", *time))?;
                     number(out, *value)?;
                     write!(out, "}}")?;
                 }
                 let bins = json!({"positive": bins.positive, "negative": bins.negative, "zero": bins.zero});
                 writeln!(out, ",\"bins\":{bins}}}")?;
             }
-            Self::Line if numbers.iter().any(|(_, value)| !value.is_finite()) => return Ok(false),
-            Self::Line => {
+            (Self::Line, Some(start)) if numbers.iter().all(|(_, value)| value.is_finite()) => {
                 write!(out, "{} count={count}i,length_ns={length}i", series.0)?;
                 for (name, value) in numbers {
                     write!(out, ",{name}=")?;
@@ -110,23 +149,27 @@ impl Format {
                 }
                 writeln!(out, " {start}")?;
             }
+            (Self::Line, _) => return Ok(false),
         }
         Ok(true)
     }
 
-    /// One event.
-    pub fn event(self, out: &mut impl Write, event: &Event) -> io::Result<()> {
-        match self {
-            Self::Ndjson => {
+    /// One event; false when the format has no way to say it.
+    pub fn event(self, out: &mut impl Write, since: Since<'_>, event: &Event) -> io::Result<bool> {
+        match (self, since.time(event.time)) {
+            (Self::Ndjson, time) => {
                 let attributes: Map<String, Value> =
                     event.attributes.iter().map(|(name, value)| (name.clone(), attribute(value))).collect();
-                let line = json!({
-                    "kind": "event", "time_ns": event.time, "source": event.source, "severity": event.severity,
+                let mut line = json!({
+                    "kind": "event", "time_ns": time, "source": event.source, "severity": event.severity,
                     "body": event.body, "attributes": attributes,
                 });
-                writeln!(out, "{line}")
+                if let Since::Boot(boot) = since {
+                    (line["boot"], line["since_boot_ns"]) = (boot.into(), event.time.into());
+                }
+                writeln!(out, "{line}")?;
             }
-            Self::Line => {
+            (Self::Line, Some(time)) => {
                 let mut line = String::new();
                 escape(&mut line, &event.source, &[',', ' ']);
                 let severity = json!(event.severity);
@@ -139,9 +182,11 @@ impl Format {
                     tag(&mut line, name, &text);
                 }
                 let body = event.body.replace('\\', "\\\\").replace('"', "\\\"");
-                writeln!(out, "{line} body=\"{body}\" {}", event.time)
+                writeln!(out, "{line} body=\"{body}\" {time}")?;
             }
+            (Self::Line, None) => return Ok(false),
         }
+        Ok(true)
     }
 }
 
@@ -207,7 +252,7 @@ mod tests {
 
     fn sample(format: Format, value: f64) -> (bool, String) {
         let mut out = Vec::new();
-        let said = format.sample(&mut out, &format.prefix(&def()), 5, value, 1).unwrap();
+        let said = format.sample(&mut out, &format.prefix(&def()), (Since::Epoch(2), 3), value, 1).unwrap();
         (said, String::from_utf8(out).unwrap())
     }
 
@@ -253,7 +298,7 @@ mod tests {
             bins: Bins { positive: vec![(1, 2)], negative: Vec::new(), zero: 0 },
         };
         let mut out = Vec::new();
-        Format::Ndjson.window(&mut out, &Format::Ndjson.prefix(&def()), &window).unwrap();
+        Format::Ndjson.window(&mut out, &Format::Ndjson.prefix(&def()), Since::Epoch(0), &window).unwrap();
         let line: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             (&line["count"], &line["last"]["time_ns"], &line["bins"]["positive"][0][1]),
@@ -267,14 +312,39 @@ mod tests {
             attributes: vec![("n".into(), Attribute::Int(3)), ("user".into(), Attribute::Text("a b".into()))],
         };
         out.clear();
-        Format::Ndjson.event(&mut out, &event).unwrap();
+        Format::Ndjson.event(&mut out, Since::Epoch(0), &event).unwrap();
         let line: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!((&line["severity"], &line["attributes"]["n"]), (&"warn".into(), &3.into()));
         out.clear();
-        Format::Line.event(&mut out, &event).unwrap();
+        Format::Line.event(&mut out, Since::Epoch(0), &event).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "app,severity=warn,n=3,user=a\\ b body=\"say \\\"hi\\\"\nthere\" 7\n"
         );
+    }
+
+    #[test]
+    fn a_time_that_nobody_knows_is_null_and_counted_from_its_boot_and_line_protocol_cannot_say_it() {
+        let (since, mut out) = (Since::Boot("b1"), Vec::new());
+        assert!(Format::Ndjson.sample(&mut out, &Format::Ndjson.prefix(&def()), (since, 5), 1.5, 4).unwrap());
+        let line: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (&line["time_ns"], &line["boot"], &line["since_boot_ns"]),
+            (&Value::Null, &"b1".into(), &5.into())
+        );
+        out.clear();
+        assert!(!Format::Line.sample(&mut out, &Format::Line.prefix(&def()), (since, 5), 1.5, 4).unwrap());
+        let event = Event {
+            source: "a".into(),
+            time: 7,
+            severity: Severity::Warn,
+            body: "b".into(),
+            attributes: vec![],
+        };
+        assert!(!Format::Line.event(&mut out, since, &event).unwrap());
+        assert!(out.is_empty());
+        assert!(Format::Ndjson.event(&mut out, since, &event).unwrap());
+        let line: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&line["time_ns"], &line["since_boot_ns"]), (&Value::Null, &7.into()));
     }
 }

@@ -5,12 +5,13 @@ use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use spool::inspect::{BatchRecord, CursorState, Fate, Found, Inspection, LossRecord, Summary};
-use telemetry::{BatchKey, Counts, Epoch};
+use spool::{Class, Overflow, Priority};
+use telemetry::{BatchKey, Counts, Epoch, Lane};
 use wire::RangeSet;
 
-use super::{TROUBLE, Whose, counts_json, look_at, lost, times_json};
+use super::{TROUBLE, Whose, boot_text, counts_json, look_at, lost, times_json};
 use crate::human::{count, moment, size, things};
 
 pub const EXAMPLES: &str = "\
@@ -19,6 +20,9 @@ Examples:
   telemetryx-agent spool ls --limit 20 --dir /mnt/old-disk/var/lib/telemetryx-agent
   telemetryx-agent spool ls --all --json | jq -s 'map(select(.kind == \"batch\").rows) | add'
 
+class: which goes first when there isn't room (low, normal, high), and how where that isn't oldest first.
+lane: live for readings of the last ten seconds, which go beside the backlog. offered: whether it may have been sent already.
+held for clock: taken before the host's clock was set, and sent once it is known when that was; its times count from the boot.
 What the collector acknowledged in the last five seconds may still be listed as waiting.
 With --json each line is an object: kind batch, loss, damage or, last, total.
 Exit codes: 0 fine, 1 damage was met on the way, 2 wrong usage.";
@@ -43,6 +47,8 @@ pub struct Args {
 #[derive(Default)]
 struct Totals {
     waiting: Sum,
+    /// Those of them that wait for the clock.
+    held: u64,
     acked: Sum,
     losses: Counts,
     losses_n: u64,
@@ -58,13 +64,13 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, batch: &BatchRecord<'_>) {
+    fn add(&mut self, batch: &BatchRecord<'_>, times: Option<(i64, i64)>) {
         self.batches += 1;
         self.rows += batch.rows;
         self.bytes += batch.bytes;
-        if batch.times != (0, 0) {
-            let (from, to) = self.times.unwrap_or(batch.times);
-            self.times = Some((from.min(batch.times.0), to.max(batch.times.1)));
+        if let Some(times) = times {
+            let (from, to) = self.times.unwrap_or(times);
+            self.times = Some((from.min(times.0), to.max(times.1)));
         }
     }
 }
@@ -80,6 +86,7 @@ struct Listing<'a, W> {
     epoch: Option<Epoch>,
     listed: u64,
     passed: u64,
+    now: i64,
 }
 
 /// Runs it.
@@ -99,6 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         epoch: None,
         listed: 0,
         passed: 0,
+        now: super::now(),
     };
     let (segments, bytes) = inspection.size();
     let cursor = match inspection.cursor() {
@@ -156,36 +164,69 @@ impl<W: Write> Listing<'_, W> {
         }
         let state = match fate {
             Fate::Waiting => "waiting",
+            Fate::Held => "held for clock",
             Fate::Acked => "acked",
             Fate::Lost | Fate::Unfinished => return Ok(()),
         };
+        let times = self.summary.times(batch);
         match fate {
-            Fate::Waiting => self.totals.waiting.add(batch),
-            _ => self.totals.acked.add(batch),
+            Fate::Acked => self.totals.acked.add(batch, times),
+            _ => self.totals.waiting.add(batch, times),
         }
+        self.totals.held += u64::from(fate == Fate::Held);
         if !self.show(fate == Fate::Acked) {
             return Ok(());
         }
-        let times = times_json(batch.times);
+        let class = batch.group.class;
+        let (lane, offered) = (self.lane(batch, fate), self.summary.offered(batch));
         if self.args.json {
             let line = json!({
                 "kind": "batch", "epoch": name.epoch.to_string(), "seq": name.seq, "state": state, "rows": batch.rows,
-                "bytes": batch.bytes, "from_ns": times.0, "to_ns": times.1, "counts": counts_json(&batch.counts),
-                "part": batch.part, "parts": batch.parts, "positions": batch.positions, "record": batch.record,
-                "series": batch.series.len(),
+                "bytes": batch.bytes, "from_ns": times.map(|times| times.0), "to_ns": times.map(|times| times.1),
+                "counts": counts_json(&batch.counts), "part": batch.part, "parts": batch.parts,
+                "positions": batch.positions, "record": batch.record, "series": batch.series.len(),
+                "priority": priority(class), "overflow": overflow(class), "lane": lane, "offered": offered,
+                "clock": self.clock(batch),
             });
             return writeln!(self.out, "{line}");
         }
         self.header(name)?;
+        let since = |ns: i64| format!("boot + {:.3} s", ns as f64 / 1e9);
+        let (from, to) = match (times, fate) {
+            (None, Fate::Held) => (since(batch.times.0), since(batch.times.1)),
+            _ => (moment(times.map(|times| times.0)), moment(times.map(|times| times.1))),
+        };
+        let class = match class.overflow {
+            Overflow::DropOldest => priority(class).to_owned(),
+            _ => format!("{} {}", priority(class), overflow(class)),
+        };
         writeln!(
             self.out,
-            "{:>10} {:>10} {:>10}  {:<24}  {:<24}  {state}",
+            "{:>10} {:>10} {:>10}  {class:<8}  {:<7}  {:<7}  {from:<24}  {to:<24}  {state}",
             name.seq,
             count(batch.rows),
             size(batch.bytes),
-            moment(times.0),
-            moment(times.1)
+            lane.unwrap_or("-"),
+            if offered { "yes" } else { "no" },
         )
+    }
+
+    /// By which lane it will go; none when it doesn't go now.
+    fn lane(&self, batch: &BatchRecord<'_>, fate: Fate) -> Option<&'static str> {
+        (fate == Fate::Waiting).then(|| match self.summary.lane(batch, self.now) {
+            Lane::Live => "live",
+            Lane::Backlog => "backlog",
+        })
+    }
+
+    /// What times counted from a boot come to; null for those of a set clock.
+    fn clock(&self, batch: &BatchRecord<'_>) -> Option<Value> {
+        let boot = batch.group.clock?;
+        let offset = self.summary.offset(batch);
+        Some(json!({
+            "boot": boot_text(boot), "since_boot_ns": batch.times, "offset_ns": offset.map(|offset| offset.ns),
+            "guess": offset.map(|offset| offset.is_guess),
+        }))
     }
 
     fn loss(&mut self, loss: &LossRecord) -> std::io::Result<()> {
@@ -212,8 +253,11 @@ impl<W: Write> Listing<'_, W> {
         self.header(loss.key)?;
         writeln!(
             self.out,
-            "{:>10} {:>10} {:>10}  {:<24}  {:<24}  lost: {}{}",
+            "{:>10} {:>10} {:>10}  {:<8}  {:<7}  {:<7}  {:<24}  {:<24}  lost: {}{}",
             loss.key.seq,
+            "-",
+            "-",
+            "-",
             "-",
             "-",
             moment(times.0),
@@ -256,18 +300,18 @@ impl<W: Write> Listing<'_, W> {
         writeln!(self.out, "\nepoch {}{known}", name.epoch)?;
         writeln!(
             self.out,
-            "{:>10} {:>10} {:>10}  {:<24}  {:<24}  state",
-            "seq", "rows", "bytes", "from", "to"
+            "{:>10} {:>10} {:>10}  {:<8}  {:<7}  {:<7}  {:<24}  {:<24}  state",
+            "seq", "rows", "bytes", "class", "lane", "offered", "from", "to"
         )
     }
 
     fn end(&mut self) -> std::io::Result<()> {
-        let Totals { waiting, acked, losses, losses_n, damaged } = &self.totals;
+        let Totals { waiting, held, acked, losses, losses_n, damaged } = &self.totals;
         let times = (waiting.times.map(|times| times.0), waiting.times.map(|times| times.1));
         if self.args.json {
             let line = json!({
                 "kind": "total", "batches": waiting.batches, "rows": waiting.rows, "bytes": waiting.bytes,
-                "from_ns": times.0, "to_ns": times.1, "losses": losses_n, "lost": counts_json(losses),
+                "from_ns": times.0, "to_ns": times.1, "held_batches": held, "losses": losses_n, "lost": counts_json(losses),
                 "acked_batches": acked.batches, "acked_bytes": acked.bytes, "damage": damaged,
             });
             writeln!(self.out, "{line}")?;
@@ -288,6 +332,13 @@ impl<W: Write> Listing<'_, W> {
             things(waiting.rows, "row"),
             size(waiting.bytes)
         )?;
+        if *held > 0 {
+            writeln!(
+                self.out,
+                "       {} of them held until it is known when their boot was",
+                things(*held, "batch")
+            )?;
+        }
         if *losses_n > 0 {
             writeln!(self.out, "       {} to be told: {}", things(*losses_n, "loss"), lost(losses))?;
         }
@@ -298,5 +349,23 @@ impl<W: Write> Listing<'_, W> {
             writeln!(self.out, "       DAMAGE was met: `telemetryx-agent spool verify` says all of it")?;
         }
         self.out.flush()
+    }
+}
+
+/// As the config file writes it.
+fn priority(class: Class) -> &'static str {
+    match class.priority {
+        Priority::Low => "low",
+        Priority::Normal => "normal",
+        Priority::High => "high",
+    }
+}
+
+fn overflow(class: Class) -> &'static str {
+    match class.overflow {
+        Overflow::DropOldest => "drop-oldest",
+        Overflow::DropNewest => "drop-newest",
+        Overflow::Block => "block",
+        Overflow::Thin(_) => "thin",
     }
 }

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use inputs::Clock;
 use seglog::{Disk, Storage};
 use spool::inspect::Inspection;
-use telemetry::Counts;
+use telemetry::{Boot, Counts};
 
 use crate::At;
 use crate::config::Config;
@@ -125,6 +126,18 @@ fn counts_json(counts: &Counts) -> serde_json::Value {
         .map(|(cause, n)| (cause.name().to_owned(), n.into()))
         .collect::<serde_json::Map<_, _>>()
         .into()
+}
+
+/// Nanoseconds since the epoch, now.
+fn now() -> i64 {
+    inputs::SystemClock.now().wall
+}
+
+/// A boot's id, as the kernel writes it.
+fn boot_text(boot: Boot) -> String {
+    let hex: String = boot.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    parts.join("-")
 }
 
 /// A time range as JSON: nanoseconds, or null where a batch holds nothing that has a time.

@@ -1,6 +1,6 @@
 //! `spool verify`: reads every byte of spool and journal, decodes what is intact, and names what isn't.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde::Serialize;
 use spool::inspect::{BatchRecord, CursorState, Found, Inspection, Summary};
-use telemetry::{Cause, Counts};
+use telemetry::{Cause, Counts, Record};
 
 use super::progress::Progress;
 use super::{TROUBLE, Whose, counts_json, look_at, lost};
@@ -119,7 +119,13 @@ struct JournalReport {
     segments: usize,
     bytes: u64,
     records: u64,
+    /// Of each kind.
+    kinds: BTreeMap<&'static str, u64>,
     readings: u64,
+    /// What the records say was received, refused and so on, by cause.
+    counts: serde_json::Value,
+    #[serde(skip)]
+    by_cause: Counts,
     unfinished_bytes: u64,
     damage: Vec<Range>,
     places: Vec<Place>,
@@ -255,8 +261,10 @@ fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
             journal::inspect::Found::Segment(_, bytes) => progress.advance(bytes),
             journal::inspect::Found::Record(_, record) => {
                 report.records += 1;
-                if let telemetry::Record::Intake(intake) = *record {
+                *report.kinds.entry(kind(&record)).or_default() += 1;
+                if let Record::Intake(intake) = *record {
                     report.readings += intake.len() as u64;
+                    report.by_cause.merge(&intake.counts);
                 }
             }
             journal::inspect::Found::Gap(gap) => report.damage.push(Range {
@@ -269,7 +277,17 @@ fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
         ControlFlow::Continue(())
     })?;
     report.places = inspection.damage().iter().map(Place::from).collect();
+    report.counts = counts_json(&report.by_cause);
     Ok(report)
+}
+
+fn kind(record: &Record) -> &'static str {
+    match record {
+        Record::Intake(_) => "intake",
+        Record::Tick(_) => "tick",
+        Record::Config { .. } => "config",
+        Record::Model { .. } => "model",
+    }
 }
 
 impl SpoolReport {
@@ -355,6 +373,15 @@ impl Report {
                 things(journal.records, "record"),
                 things(journal.readings, "reading")
             )?;
+            let kinds: Vec<String> = journal.kinds.iter().map(|(kind, n)| things(*n, kind)).collect();
+            if !kinds.is_empty() {
+                writeln!(out, "         {}", kinds.join(", "))?;
+            }
+            let causes: Vec<String> =
+                journal.by_cause.iter().map(|(cause, n)| format!("{} {}", count(n), cause.name())).collect();
+            if !causes.is_empty() {
+                writeln!(out, "         {}", causes.join(", "))?;
+            }
             ranges(out, "position", &journal.damage, &journal.places)?;
             unfinished(out, journal.unfinished_bytes)?;
         }
