@@ -129,6 +129,8 @@ class Running:
     clock: ManualClock
     judge: Nobody
     broken: list[PartState]
+    announced: list[Committed]
+    """Commits that the API made and told the other parts of."""
 
     async def get(self, path: str, status: int = 200, **params: Any) -> dict[str, Any]:
         """GET under /api/v1 and check the status."""

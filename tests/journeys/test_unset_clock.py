@@ -1,8 +1,13 @@
 """A host that believes it is 1970: its readings are kept, and stored at their real times once somebody knows the time."""
 
+import subprocess
+import sys
 import time
 
+from playwright.sync_api import Page, expect
+
 from tests.harness import Collector, Stack, until
+from tests.harness.browser import picture
 from tests.harness.clock import WallClock
 from tests.harness.ledger import LOST, settled
 
@@ -76,3 +81,41 @@ def test_the_collectors_clock_helps_a_host_that_nobody_sets(stack: Stack) -> Non
     # To half of the time that the greeting took.
     slack = 5 * SECOND
     assert began - slack <= min(stored) <= max(stored) <= ended + slack
+
+
+def test_the_console_marks_clocks_that_are_off_and_counts_what_is_kept_apart(
+    stack: Stack, page: Page
+) -> None:
+    """One host is three days ahead, one was never set: each has its own words; what is let in is kept apart no more."""
+    collector = stack.collector()
+    ahead, unset = (stack.agent(collector, name, start=False) for name in ("ahead", "unset"))
+    WallClock(ahead).set("+3d")
+    WallClock(unset)
+    ahead.start()
+    unset.start()
+    assert ahead.write("level,device=tank v=7") == 204
+    until("it is kept apart", lambda: collector.get("/api/v1/quarantine")["total"] == 1)
+    until("both say how they are", lambda: collector.get("/api/v1/agents/unset")["clock_set"] is False)
+    home = f"http://127.0.0.1:{collector.http}"
+    page.goto(f"{home}/agent?name=ahead")
+    facts = page.locator("dl.facts")
+    expect(facts).to_contain_text("259,200 s ahead")
+    expect(facts).to_contain_text("1 batch with times far ahead")
+    picture(page, "agent-ahead")
+    page.goto(f"{home}/agent?name=unset")
+    expect(facts).to_contain_text("clock not set")
+    expect(facts).not_to_contain_text("Kept apart")
+    picture(page, "agent-unset")
+    page.goto(home)
+    agents = page.get_by_role("table", name="Agents")
+    expect(agents.get_by_role("row", name="ahead").first).to_contain_text("s ahead")
+    expect(agents.get_by_role("row", name="unset").first).to_contain_text("clock not set")
+    picture(page, "fleet-clocks")
+
+    (row,) = collector.get("/api/v1/quarantine")["quarantine"]
+    command = [sys.executable, "-m", "telemetryx", "quarantine", "release", str(row["id"]), "--to-arrival"]
+    subprocess.run([*command, "--url", home], check=True, timeout=60)
+    assert len(times(collector, "level.v")) == 1
+    page.goto(f"{home}/agent?name=ahead")
+    expect(facts).to_contain_text("259,200 s ahead")
+    expect(facts).not_to_contain_text("Kept apart")

@@ -154,6 +154,7 @@ async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
             gate=_gate(settings.api, tokens),
             started_ns=clock.now_ns(),
             readiness=lambda: _part_states(tasks, ingest),
+            announce=ingest.announce,
             gather=gather.refresh,
             models=lambda: _models(settings),
         )

@@ -418,8 +418,49 @@ class Agent:
     rate: float
     series: int
     stored: int
+    quarantined: int
     labels: Mapping[str, str]
     status_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A batch that is kept apart: its times are further ahead of the collector's clock than is allowed."""
+
+    id: int
+    agent: str
+    epoch: bytes
+    seq: int
+    received_ns: int
+    t0_ns: int
+    t1_ns: int
+    clock_offset_ns: int
+    clock_uncertain: bool
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedSeries:
+    """What a quarantined batch holds of one series; `last` is the value of its latest sample, None without one."""
+
+    name: str
+    labels: Mapping[str, str]
+    unit: str
+    samples: int
+    windows: int
+    first_ns: int
+    last_ns: int
+    last: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedBatch:
+    """A quarantined batch with what is in it; events are (time, source, body)."""
+
+    about: Quarantined
+    series: list[QuarantinedSeries]
+    events: list[tuple[int, str, str]]
 
 
 @dataclass(frozen=True, slots=True)

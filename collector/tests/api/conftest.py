@@ -16,7 +16,9 @@ from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Registry
 from telemetryx.api.world import Limits, PartState, World
 from telemetryx.clock import ManualClock
+from telemetryx.store.sqlite.commit import MAX_TIME
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.types import Committed
 
 Start = Callable[..., Awaitable[Running]]
 
@@ -33,14 +35,18 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         limits: Limits | None = None,
         console: Path | None = None,
         rate: float = 1e6,
+        future_limit_ns: int = MAX_TIME,
     ) -> Running:
         clock = ManualClock(T0)
-        store = await SqliteStore.open(tmp_path / "telemetry.db", clock=clock)
+        store = await SqliteStore.open(
+            tmp_path / "telemetry.db", clock=clock, future_limit_ns=future_limit_ns
+        )
         stores.append(store)
         hub, delay, judge, metrics = Hub(), Delay(), Nobody(), Registry()
         gather = Gather(store, judge, clock)
         metrics.add(gather.readings)
         broken: list[PartState] = []
+        announced: list[Committed] = []
         world = World(
             store=store,
             judge=judge,
@@ -52,6 +58,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             gate=Gate(tokens, frozenset({"127.0.0.1", "localhost"}), 3_600 * S, secure=False),
             started_ns=T0,
             readiness=lambda: [PartState("store", ready=True), *broken],
+            announce=announced.append,
             gather=gather.refresh,
         )
         app = server.create(world, server.Config(console or tmp_path / "none", rate))
@@ -59,7 +66,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         await served.start_server(max_line_size=server.MAX_LINE)
         client = TestClient(served)
         clients.append(client)
-        return Running(client, world, Field(store, hub, delay), clock, judge, broken)
+        return Running(client, world, Field(store, hub, delay), clock, judge, broken, announced)
 
     yield begin
     for client in clients:

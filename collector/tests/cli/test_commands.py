@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reference_agent import decoded
+from reference_agent import decoded, defined, samples
 from running import T0, Field, S, key
 from telemetryx import app, config
 from telemetryx.api.delay import Delay
@@ -25,6 +25,7 @@ from telemetryx.types import BatchKey, Cause
 from telemetryx.wire.payload import Payload
 
 NASTY = "pump\x1b[31m<b>'; DROP TABLE series;--"
+DAY = 86_400 * S
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -37,7 +38,7 @@ class Collector:
 
 
 async def _fill(folder: Path) -> None:
-    store = await SqliteStore.open(folder / "telemetry.db", clock=ManualClock(T0))
+    store = await SqliteStore.open(folder / "telemetry.db", clock=ManualClock(T0), future_limit_ns=DAY)
     agents = Field(store, Hub(), Delay())
     await agents.send(
         {
@@ -53,6 +54,11 @@ async def _fill(folder: Path) -> None:
     books |= {Cause.REDUCED_WINDOW: 6, Cause.SHIPPED: 4}
     for name, counts in (("edge", books), ("leaky", {Cause.RECEIVED: 9, Cause.SHIPPED: 2})):
         await store.commit([decoded(BatchKey(name, b"c" * 16, 1), Payload(counts=counts))])
+    ahead = Payload(samples({1: [(T0 + 3 * DAY, 7.0)]}), counts={Cause.RECEIVED: 1, Cause.SHIPPED: 1})
+    for seq in (1, 2):
+        await store.commit(
+            [decoded(BatchKey("fast", b"f" * 16, seq), ahead, defined("level", device="tank"))]
+        )
     await store.session_opened("skewed", "127.0.0.1:1", "0.1.0", {}, -2.62174)
     await store.close()
 
@@ -182,7 +188,7 @@ def test_a_program_that_asks_for_json_gets_errors_as_json(
 def test_the_loss_ledger_ends_with_its_balance(run: Run) -> None:
     """For people a row an agent, for programs a number an agent: 0 when every reading is accounted for."""
     answer = json.loads(run("loss", "--json").stdout)
-    assert answer["balance"] == {"edge": 0, "leaky": 7}
+    assert answer["balance"] == {"edge": 0, "fast": 0, "leaky": 7}
     rows = [line.split() for line in run("loss").stdout.splitlines()]
     assert ["edge", "balance", "0", "-", "-"] in rows
     assert ["leaky", "balance", "7", "-", "-"] in rows
@@ -317,3 +323,28 @@ def test_help_lists_every_command_and_the_exit_codes(run: Run) -> None:
         assert command in printed
     assert "Exit codes" in printed
     assert run("--version").stdout.startswith("telemetryx ")
+
+
+def test_batches_that_are_kept_apart_are_listed_shown_let_in_and_dropped(run: Run) -> None:
+    """How far ahead they are and what is in them; one is stored at its arrival, the other is gone for good."""
+    listed = run("quarantine", "ls").stdout
+    assert "fast" in listed
+    assert "3d" in listed
+    rows = json.loads(run("quarantine", "ls", "--agent", "fast", "--json").stdout)["quarantine"]
+    one, other = (str(row["id"]) for row in rows)
+    shown = run("quarantine", "show", one).stdout
+    assert 'level{device="tank"}' in shown
+    assert "2026-03-04T10:00:00Z" in shown
+    refused = run("quarantine", "release", one, status=2).stderr
+    assert "ahead of now" in refused
+    assert "shift" in refused
+    run("quarantine", "release", one, "--shift=yesterday", status=2)
+    run("quarantine", "release", one, "--shift=-3d", "--to-arrival", status=2)
+    assert "2026-03-01T10:00:00Z" in run("quarantine", "release", one, "--to-arrival").stdout
+    assert json.loads(run("query", "level", *RANGE, "--agg", "raw", "--json").stdout)["series"][0][
+        "values"
+    ] == [7.0]
+    run("quarantine", "drop", other)
+    run("quarantine", "drop", other, status=1)
+    run("quarantine", "show", other, status=1)
+    assert "no batch" in run("quarantine", "ls").stderr

@@ -6,6 +6,7 @@ import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, events, samples, window
 from telemetryx.clock import ManualClock
+from telemetryx.errors import QueryRefused
 from telemetryx.store.interface import EventQuery, Store
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.types import BatchKey, Cause, Decoded, Duplicate, Flag, Stored, balance
@@ -84,6 +85,107 @@ async def test_a_batch_that_comes_again_with_another_offset_keeps_the_first(stor
     assert await store.commit([of_boot(1, T0 + 900 * SECOND)]) == [Duplicate()]
     block = await store.samples([1], -FOREVER, FOREVER)
     assert block.times.tolist() == [T0 + 5 * SECOND, T0 + 6 * SECOND]
+
+
+async def ahead_of(tmp_path: Path) -> tuple[SqliteStore, ManualClock, int]:
+    """A store in which the second of three batches is kept apart, two days ahead; and its id there."""
+    clock = ManualClock()
+    store = await SqliteStore.open(tmp_path / "t.db", clock=clock, future_limit_ns=DAY)
+    now = clock.now_ns()
+    await store.commit(
+        [of_boot(1, now - 60 * SECOND), of_boot(2, now + 2 * DAY), of_boot(3, now - 30 * SECOND)]
+    )
+    ((kept,), total) = await store.quarantined("a")
+    assert total == 1
+    return store, clock, kept.id
+
+
+async def test_what_is_kept_apart_can_be_looked_at(tmp_path: Path) -> None:
+    """Whose it is, from when to when, and what is in it, at its corrected times; the agent's page counts it."""
+    store, clock, number = await ahead_of(tmp_path)
+    when = clock.now_ns() + 2 * DAY
+    found = await store.quarantined_batch(number)
+    assert found is not None
+    assert (found.about.agent, found.about.seq, found.about.rows) == ("a", 2, 4)
+    assert (found.about.t0_ns, found.about.t1_ns) == (when + 5 * SECOND, when + 6 * SECOND)
+    assert [(one.name, one.samples, one.windows, one.last) for one in found.series] == [
+        ("temp", 2, 0, 2.0),
+        ("power", 0, 1, None),
+    ]
+    assert (found.series[0].first_ns, found.series[0].last_ns) == (when + 5 * SECOND, when + 6 * SECOND)
+    assert found.events == [(when + 5 * SECOND, "app", "started")]
+    agent = await store.agent("a")
+    assert agent is not None
+    assert agent.quarantined == 1
+    assert await store.quarantined("somebody else") == ([], 0)
+    assert await store.quarantined_batch(number + 1) is None
+    await store.close()
+
+
+@pytest.mark.parametrize("when", ["before compaction", "after compaction"])
+async def test_a_batch_that_is_let_in_is_stored_at_moved_times_and_the_books_balance(
+    tmp_path: Path, when: str
+) -> None:
+    """All its rows are read where they belong, marked as uncertain; none is refused any more; the file is sound."""
+    store, clock, number = await ahead_of(tmp_path)
+    if when == "after compaction":
+        await compacted(store)
+    now, before = clock.now_ns(), await store.cursor()
+    with pytest.raises(QueryRefused, match="ahead of now"):
+        await store.release_quarantined(number)
+    with pytest.raises(QueryRefused, match="ahead of now"):
+        await store.release_quarantined(number, -SECOND)
+    assert (await store.quarantined())[1] == 1, "a refusal changes nothing"
+
+    committed = await store.release_quarantined(number, -2 * DAY)
+    assert committed is not None
+    assert committed.cursor == before + 1
+    (told,) = await store.read_after(before)
+    assert (
+        told.samples.times.tolist()
+        == committed.samples.times.tolist()
+        == [now + 5 * SECOND, now + 6 * SECOND]
+    )
+    for _ in ("as stored", "compacted"):
+        block = await store.samples([1], -FOREVER, FOREVER)
+        assert block.times.tolist()[-2:] == [now + 5 * SECOND, now + 6 * SECOND]
+        assert len(block) == 6
+        assert block.flags is not None
+        assert block.flags.tolist()[-2:] == [MARKS, MARKS | Flag.RETAINED]
+        assert await store.verify() == []
+        await compacted(store)
+    assert len(await store.events(EventQuery(start_ns=now, end_ns=now + 60 * SECOND))) == 1
+    rows = {row.cause: row.count for row in await store.loss("a")}
+    assert "refused" not in rows
+    assert rows["shipped"] == rows["stored"] == 12
+    assert balance(await store.loss("a")) == {"a": 0}
+    assert (await store.quarantined(), await store.release_quarantined(number)) == (([], 0), None)
+    assert await store.commit([of_boot(2, now + 2 * DAY)]) == [Duplicate()], "its own name stays taken"
+    await store.close()
+
+
+async def test_a_batch_whose_time_has_come_is_let_in_as_it_is(tmp_path: Path) -> None:
+    """Who waits long enough needs no shift, and nothing becomes uncertain by it."""
+    store, clock, number = await ahead_of(tmp_path)
+    clock.advance(2 * DAY)
+    assert await store.release_quarantined(number) is not None
+    block = await store.samples([1], -FOREVER, FOREVER)
+    assert block.flags is not None
+    assert not block.flags.any() or not (block.flags & Flag.CLOCK_UNCERTAIN).any()
+    await store.close()
+
+
+async def test_a_batch_that_is_dropped_is_gone_and_stays_counted_as_refused(tmp_path: Path) -> None:
+    """The sums hold, and it is not asked for again."""
+    store, _, number = await ahead_of(tmp_path)
+    assert await store.drop_quarantined(number)
+    assert not await store.drop_quarantined(number)
+    assert (await store.quarantined())[1] == 0
+    rows = {row.cause: row.count for row in await store.loss("a")}
+    assert (rows["refused"], rows["shipped"], rows["stored"]) == (4, 12, 8)
+    (holding,) = (await store.holdings("a", [EPOCH])).values()
+    assert holding.upto == 3
+    await store.close()
 
 
 async def test_times_far_ahead_are_kept_apart_and_spoil_no_latest_value(tmp_path: Path) -> None:

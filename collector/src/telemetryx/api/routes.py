@@ -3,7 +3,7 @@
 from typing import Final
 
 from telemetryx.api import openapi
-from telemetryx.api.rest import agents, alerts, collector, events, series
+from telemetryx.api.rest import agents, alerts, collector, events, quarantine, series
 from telemetryx.api.route import Route
 from telemetryx.api.session import LOGIN
 
@@ -12,6 +12,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *series.ROUTES,
     *events.ROUTES,
     *alerts.ROUTES,
+    *quarantine.ROUTES,
     *collector.ROUTES,
     LOGIN,
 )

@@ -14,6 +14,7 @@ from telemetryx.api.metrics import Registry
 from telemetryx.clock import Clock
 from telemetryx.rules.service import RuleStatus
 from telemetryx.store.interface import Store
+from telemetryx.types import Committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ async def nothing() -> None:
     """Do nothing."""
 
 
+def ignore(committed: Committed) -> None:
+    """Tell nobody."""
+    del committed
+
+
 async def no_models() -> Sequence[ModelView]:
     """Answer for a collector without a model registry."""
     return ()
@@ -86,5 +92,7 @@ class World:
     started_ns: int
     readiness: Callable[[], Sequence[PartState]]
     models: Callable[[], Awaitable[Sequence[ModelView]]] = no_models
+    announce: Callable[[Committed], None] = ignore
+    """Tells the other parts of a commit that was made here."""
     gather: Callable[[], Awaitable[None]] = nothing
     """Refreshes what the metrics read and only a query can tell; called before each exposition."""

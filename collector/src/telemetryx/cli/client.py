@@ -40,7 +40,14 @@ class Client:
         status, body = self._ask(target)
         return self._answer(status, body)
 
-    def _ask(self, target: str) -> tuple[int, bytes]:
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Have something done: a method other than GET, with a JSON body where it takes one."""
+        status, answer = self._ask(f"/api/v1{path}", method, body)
+        return self._answer(status, answer)
+
+    def _ask(
+        self, target: str, method: str = "GET", body: Mapping[str, Any] | None = None
+    ) -> tuple[int, bytes]:
         parts = urllib.parse.urlsplit(self.url)
         try:
             port = parts.port
@@ -54,8 +61,11 @@ class Client:
         headers = {"Accept": "application/json", "User-Agent": "telemetryx-cli"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
+        content = None
+        if body is not None:
+            content, headers["Content-Type"] = json.dumps(body), "application/json"
         try:
-            connection.request("GET", parts.path.rstrip("/") + target, headers=headers)
+            connection.request(method, parts.path.rstrip("/") + target, content, headers)
             answer = connection.getresponse()
             return answer.status, answer.read(MAX_ANSWER)
         except ssl.SSLCertVerificationError as error:

@@ -26,8 +26,18 @@ app = typer.Typer(
 config_app = typer.Typer(help="Check and explain the collector's configuration.", no_args_is_help=True)
 rules_app = typer.Typer(help="Check rule files, list the loaded rules.", no_args_is_help=True)
 store_app = typer.Typer(help="Look after the store's file.", no_args_is_help=True)
+quarantine_app = typer.Typer(
+    help="Look into batches that are kept apart because their times are far ahead; let them in or drop them.",
+    no_args_is_help=True,
+)
 token_app = typer.Typer(help="Make tokens.", no_args_is_help=True)
-for name, group in (("config", config_app), ("rules", rules_app), ("store", store_app), ("token", token_app)):
+for name, group in (
+    ("config", config_app),
+    ("rules", rules_app),
+    ("store", store_app),
+    ("quarantine", quarantine_app),
+    ("token", token_app),
+):
     app.add_typer(group, name=name)
 
 Url = Annotated[str, typer.Option("--url", envvar="TELEMETRYX_URL", help="The collector's address.")]
@@ -48,6 +58,7 @@ ConfigFile = Annotated[
 Since = Annotated[str, typer.Option("--since", help="Begin: a span before now like 15m, or a time.")]
 Until = Annotated[str | None, typer.Option("--until", help="End: now when left out.")]
 Agent = Annotated[str | None, typer.Option("--agent", help="Only this agent's.")]
+QuarantineId = Annotated[int, typer.Argument(min=1, help="Its id, as `quarantine ls` says it.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="Rows at most.")]
 
 
@@ -317,6 +328,75 @@ def rules_list(
     from telemetryx.cli import listing
 
     listing.rules(_client(url, token_file, ca_file), _how(how, as_json))
+
+
+@quarantine_app.command("ls")
+def quarantine_ls(
+    agent: Agent = None,
+    limit: Limit = 50,
+    how: Show = Format.TABLE,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """List batches that are kept apart, newest first."""
+    from telemetryx.cli import quarantine
+
+    quarantine.ls(_client(url, token_file, ca_file), {"agent": agent, "limit": limit}, _how(how, as_json))
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    number: QuarantineId,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Show what is in one: its series and events."""
+    from telemetryx.cli import quarantine
+
+    quarantine.show(_client(url, token_file, ca_file), number, as_json=as_json)
+
+
+@quarantine_app.command("release")
+def quarantine_release(
+    number: QuarantineId,
+    shift: Annotated[
+        str | None,
+        typer.Option(
+            "--shift", help="Move its times by a span, e.g. --shift=-2d12h for a clock that was ahead."
+        ),
+    ] = None,
+    to_arrival: Annotated[
+        bool, typer.Option("--to-arrival", help="Move its times so that the latest is when the batch came.")
+    ] = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Store one; what was moved is marked as uncertain."""
+    from telemetryx.cli import quarantine
+
+    quarantine.release(
+        _client(url, token_file, ca_file), number, shift, to_arrival=to_arrival, as_json=as_json
+    )
+
+
+@quarantine_app.command("drop")
+def quarantine_drop(
+    number: QuarantineId,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Delete one for good; its readings stay counted as refused."""
+    from telemetryx.cli import quarantine
+
+    quarantine.drop(_client(url, token_file, ca_file), number, as_json=as_json)
 
 
 @store_app.command("verify")

@@ -27,13 +27,20 @@ def agents(client: Client, params: Params, how: Format) -> None:
             "last seen": output.ago(row["last_seen_ns"]),
             "last event": output.ago(row["last_event_ns"]),
             "backlog": output.size(row["backlog_bytes"]),
-            "skew ms": None if row["skew_ms"] is None else round(row["skew_ms"], 1),
+            "skew ms": _skew(row),
             "readings/s": round(row["rate"], 1),
             "series": row["series"],
             "version": row["version"],
         }
 
     _print(answer, answer["agents"], how, shown, title)
+
+
+def _skew(row: Row) -> float | str | None:
+    """Write a clock's skew; one that nobody set has none."""
+    if row["clock_set"] is False:
+        return "not set"
+    return None if row["skew_ms"] is None else round(row["skew_ms"], 1)
 
 
 def series(client: Client, params: Params, how: Format) -> None:

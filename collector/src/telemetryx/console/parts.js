@@ -8,6 +8,15 @@ export function stateBadge(name) {
   return html`<span class="state ${style}" data-icon=${icon}>${word}</span>`;
 }
 
+/** How far an agent's clock is off: a mark from a second on, and its own word while nobody has set it. */
+export function clockMark({ skew_ms: skew, clock_set: known }) {
+  if (known === false) return html`<span class="state off" data-icon="?">clock not set</span>`;
+  if (skew === null) return "unknown";
+  const off = Math.abs(skew) / 1e3;
+  if (off < 1) return html`${format.number(Math.round(skew * 10) / 10)} ms`;
+  return html`<span class="state busy" data-icon="!">${format.number(Math.round(off * 10) / 10)} s ${skew > 0 ? "ahead" : "behind"}</span>`;
+}
+
 /** A column heading that sorts on the server; says its direction to everyone. */
 export function sortHeading(label, key, current, order, numeric = false) {
   const active = current === key;

@@ -230,11 +230,15 @@ class Ingest:
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Stored) and outcome.committed is not None:
-                for subscriber in self._subscribers:
-                    try:
-                        subscriber(outcome.committed)
-                    except Exception:
-                        log.exception("ingest.subscriber_failed", cursor=outcome.cursor)
+                self.announce(outcome.committed)
+
+    def announce(self, committed: Committed) -> None:
+        """Tell subscribers of a commit; for one that was made beside the flow, too."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(committed)
+            except Exception:
+                log.exception("ingest.subscriber_failed", cursor=committed.cursor)
 
     def _apart(self, one: _Waiting, batch: Decoded) -> None:
         self.counters.quarantined += 1

@@ -25,6 +25,8 @@ from telemetryx.types import (
     LossRow,
     Matcher,
     Outcome,
+    Quarantined,
+    QuarantinedBatch,
     RangeResult,
     SampleBlock,
     Series,
@@ -233,6 +235,29 @@ class Store(Protocol):
 
     async def gaps(self, agent: str | None = None, limit: int = 1_000) -> list[Gap]:
         """Return the dropped seqs with their time ranges, newest first."""
+        ...
+
+    # --- batches that are kept apart: their times are too far ahead
+
+    async def quarantined(
+        self, agent: str | None = None, *, limit: int = 50, offset: int = 0
+    ) -> tuple[list[Quarantined], int]:
+        """Return batches that are kept apart, newest first, and how many there are."""
+        ...
+
+    async def quarantined_batch(self, row_id: int) -> QuarantinedBatch | None:
+        """Return one of them with what is in it; None when there is no such batch."""
+        ...
+
+    async def release_quarantined(self, row_id: int, shift_ns: int = 0) -> Committed | None:
+        """Store one of them, its times moved by so much; its readings are no longer counted as refused.
+
+        None when there is no such batch. Raises QueryRefused while its times are too far ahead.
+        """
+        ...
+
+    async def drop_quarantined(self, row_id: int) -> bool:
+        """Delete one of them for good; its readings stay counted as refused. False when there is no such batch."""
         ...
 
     # --- the connection log

@@ -6,7 +6,18 @@ from typing import Any
 
 import orjson
 
-from telemetryx.types import Agent, Device, Event, Latest, LossRow, RangeSeries, Series, Severity
+from telemetryx.types import (
+    Agent,
+    Device,
+    Event,
+    Latest,
+    LossRow,
+    Quarantined,
+    QuarantinedSeries,
+    RangeSeries,
+    Series,
+    Severity,
+)
 
 
 def known_time(time_ns: int | None) -> int | None:
@@ -32,9 +43,48 @@ def agent(row: Agent) -> dict[str, Any]:
         "backlog_batches": row.backlog_batches,
         "oldest_ns": known_time(row.oldest_ns),
         "skew_ms": finite(row.skew_ms),
+        "clock_set": clock_set(row),
         "rate": finite(row.rate) or 0.0,
         "series": row.series,
+        "quarantined": row.quarantined,
         "labels": dict(row.labels),
+    }
+
+
+def clock_set(row: Agent) -> bool | None:
+    """Read whether an agent's host knows the time; None when it didn't say."""
+    said = status(row).get("clock_set")
+    return said if isinstance(said, bool) else None
+
+
+def quarantined(row: Quarantined) -> dict[str, Any]:
+    """Shape one batch that is kept apart."""
+    return {
+        "id": row.id,
+        "agent": row.agent,
+        "epoch": row.epoch.hex(),
+        "seq": row.seq,
+        "received_ns": row.received_ns,
+        "first_ns": row.t0_ns,
+        "last_ns": row.t1_ns,
+        "clock_offset_ns": row.clock_offset_ns,
+        "clock_uncertain": row.clock_uncertain,
+        "rows": row.rows,
+        "bytes": row.bytes,
+    }
+
+
+def quarantined_series(row: QuarantinedSeries) -> dict[str, Any]:
+    """Shape what such a batch holds of one series."""
+    return {
+        "name": row.name,
+        "labels": dict(row.labels),
+        "unit": row.unit,
+        "samples": row.samples,
+        "windows": row.windows,
+        "first_ns": row.first_ns,
+        "last_ns": row.last_ns,
+        "last": finite(row.last),
     }
 
 

@@ -3,7 +3,7 @@ import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { get } from "../api.js";
 import * as format from "../format.js";
 import { Live } from "../live.js";
-import { failure, stateBadge } from "../parts.js";
+import { clockMark, failure, stateBadge } from "../parts.js";
 import { query } from "../url.js";
 import { deviceRow } from "./fleet.js";
 
@@ -44,7 +44,8 @@ function body(agent) {
       <dt>Last seen</dt><dd>${format.ago(agent.last_seen_ns)} <span class="soft">${format.at(agent.last_seen_ns)}</span></dd>
       <dt>Last event</dt><dd>${format.ago(agent.last_event_ns)} <span class="soft">${format.at(agent.last_event_ns)}</span></dd>
       <dt>Backlog</dt><dd>${agent.backlog_batches ? `${format.bytes(agent.backlog_bytes)} in ${format.number(agent.backlog_batches)} ${agent.backlog_batches === 1 ? "batch" : "batches"}, oldest ${format.ago(agent.oldest_ns)}` : "nothing waits"}</dd>
-      <dt>Clock skew</dt><dd>${agent.skew_ms === null ? "unknown" : `${format.number(Math.round(agent.skew_ms * 10) / 10)} ms`}</dd>
+      <dt>Clock skew</dt><dd>${clockMark(agent)}</dd>
+      ${agent.quarantined ? html`<dt>Kept apart</dt><dd><span class="state busy" data-icon="!">${format.number(agent.quarantined)} ${agent.quarantined === 1 ? "batch" : "batches"}</span> <span class="soft">with times far ahead of the collector's clock; <code>telemetryx quarantine ls</code> lists them</span></dd>` : nothing}
       <dt>Readings/s</dt><dd>${format.number(agent.rate)}</dd>
     </dl>
     <h2>Loss ledger</h2>

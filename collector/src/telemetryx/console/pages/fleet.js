@@ -4,7 +4,7 @@ import { repeat } from "../vendor/lit-html-3.3.3/directives/repeat.js";
 import { get } from "../api.js";
 import * as format from "../format.js";
 import { Live } from "../live.js";
-import { choiceField, failure, filterField, pager, sortHeading, stateBadge } from "../parts.js";
+import { choiceField, clockMark, failure, filterField, pager, sortHeading, stateBadge } from "../parts.js";
 import { go, link, query, withQuery } from "../url.js";
 
 export const title = "Fleet";
@@ -103,7 +103,7 @@ function agentRow(row) {
     <td title=${format.at(row.last_seen_ns)}>${format.ago(row.last_seen_ns)}</td>
     <td title=${format.at(row.last_event_ns)}>${format.ago(row.last_event_ns)}</td>
     <td class="number">${row.backlog_batches ? `${format.bytes(row.backlog_bytes)}` : "–"}</td>
-    <td class="number">${row.skew_ms === null ? "–" : `${format.number(Math.round(row.skew_ms * 10) / 10)} ms`}</td>
+    <td class="number">${clockMark(row)}</td>
     <td class="number">${format.number(Math.round(row.rate * 10) / 10)}</td><td class="number">${row.series}</td><td>${row.version}</td></tr>`;
 }
 

@@ -32,12 +32,15 @@ def ranges(starts: I64, lengths: I64) -> I64:
 def samples(block: SampleBlock, ids: I64, correction: Correction) -> SampleBlock:
     """Give a block the store's ids and right times. Ids in another order than numbers put the block in their order.
 
-    Times that are right now are no longer marked as uncertain.
+    Times that are right now are no longer marked as uncertain; those that were moved by a guess are.
     """
     times, flags = block.times, block.flags
     if correction.offset_ns:
         times = times + correction.offset_ns
-        if flags is not None and not correction.uncertain:
+        if correction.uncertain:
+            flags = np.zeros(len(times), np.uint8) if flags is None else flags
+            flags = flags | np.uint8(Flag.CLOCK_UNCERTAIN)
+        elif flags is not None:
             flags = flags & np.uint8(CERTAIN)
     if len(ids) < 2 or bool((ids[1:] > ids[:-1]).all()):  # noqa: PLR2004 - one series is in order
         return SampleBlock(ids, block.offsets, times, block.values, flags)

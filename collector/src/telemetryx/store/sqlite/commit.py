@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 import orjson
 
-from telemetryx.store.sqlite import blocks, ledger, rollup
+from telemetryx.errors import QueryRefused
+from telemetryx.store.sqlite import blocks, ledger, quarantine, rollup
 from telemetryx.store.sqlite.blocks import Correction
 from telemetryx.store.sqlite.numbers import Numbers, define
 from telemetryx.types import (
@@ -143,12 +144,33 @@ class Committer:
         t0, t1 = _time_range(windows, batch)
         if t1 > group.latest:
             return _apart(connection, batch, group, (agent, epoch, now, t0, t1))
-        cursor = _insert(connection, batch, (agent, epoch, now, t0, t1))
-        events = _events(connection, batch, agent, cursor)
-        if windows is not None:
-            _insert_windows(connection, windows, cursor, epoch, batch.key.seq)
-        _note(group, batch, agent, samples, windows, t0, t1)
-        return Stored(cursor, Committed(cursor, batch.key, now, t0, t1, samples, windows, events))
+        committed = _put(connection, batch, group, (agent, epoch, now, t0, t1), samples, windows)
+        return Stored(committed.cursor, committed)
+
+    def release(self, connection: sqlite3.Connection, row_id: int, shift_ns: int) -> Committed | None:
+        """Let a quarantined batch in, its times moved by so much; the caller's transaction makes it durable.
+
+        None: there is no such batch. Raises QueryRefused when its times are still too far ahead, or can't be stored.
+        """
+        now = self._now_ns()
+        group = _Group(now, rollup.expiry(connection), now + self._future_limit_ns)
+        found = quarantine.readmitted(connection, self.numbers, row_id, shift_ns, now)
+        if found is None:
+            return None
+        agent, epoch, batch = found
+        try:
+            samples, windows = self._numbered(connection, batch, epoch)
+            t0, t1 = _time_range(windows, batch)
+        except _Undo as undo:
+            raise QueryRefused(f"batch {row_id} can't be let in: {undo.outcome}") from undo
+        if t1 > group.latest:
+            ahead = (t1 - now) / 1e9
+            raise QueryRefused(
+                f"the times of batch {row_id} are {ahead:,.0f} s ahead of now, and would be so with a shift of {shift_ns} ns"
+            )
+        committed = _put(connection, batch, group, (agent, epoch, now, t0, t1), samples, windows)
+        _finish(connection, group)
+        return committed
 
     def _numbered(
         self, connection: sqlite3.Connection, batch: Decoded, epoch: int
@@ -223,6 +245,24 @@ def _apart(
         if count:
             _add_loss(group.loss, (agent, cause), count, (now, now))
     return Stored(0)
+
+
+def _put(
+    connection: sqlite3.Connection,
+    batch: Decoded,
+    group: _Group,
+    about: tuple[int, int, int, int, int],
+    samples: SampleBlock,
+    windows: WindowBlock | None,
+) -> Committed:
+    """Write a batch where it is read."""
+    agent, epoch, now, t0, t1 = about
+    cursor = _insert(connection, batch, about)
+    events = _events(connection, batch, agent, cursor)
+    if windows is not None:
+        _insert_windows(connection, windows, cursor, epoch, batch.key.seq)
+    _note(group, batch, agent, samples, windows, t0, t1)
+    return Committed(cursor, batch.key, now, t0, t1, samples, windows, events)
 
 
 def _insert(connection: sqlite3.Connection, batch: Decoded, about: tuple[int, int, int, int, int]) -> int:

@@ -31,7 +31,8 @@ _STATE = (
 _COLUMNS = (
     f"name, {_STATE} AS state, version, {_CONNECTED} AS connected, last_seen_ns, last_event_ns, backlog_bytes, "
     f"backlog_batches, oldest_ns, skew_ms, CASE WHEN {_CONNECTED} THEN rate ELSE 0.0 END AS rate, "
-    "(SELECT count(*) FROM series WHERE series.agent_id = agent.id) AS series, stored, labels, status"
+    "(SELECT count(*) FROM series WHERE series.agent_id = agent.id) AS series, stored, "
+    "(SELECT count(*) FROM quarantine WHERE quarantine.agent_id = agent.id) AS quarantined, labels, status"
 )
 _SORT: Final = {
     "name": "name",

@@ -33,6 +33,7 @@ from telemetryx.store.sqlite import (
     events,
     fleet,
     ledger,
+    quarantine,
     ranges,
     reading,
     retention,
@@ -60,6 +61,8 @@ from telemetryx.types import (
     LossRow,
     Matcher,
     Outcome,
+    Quarantined,
+    QuarantinedBatch,
     RangeResult,
     SampleBlock,
     Series,
@@ -288,6 +291,26 @@ class SqliteStore:
     async def loss(self, agent: str | None = None) -> list[LossRow]:
         """Return the loss ledger."""
         return await self.read(lambda db: fleet.loss(db, agent))
+
+    # --- batches that are kept apart
+
+    async def quarantined(
+        self, agent: str | None = None, *, limit: int = 50, offset: int = 0
+    ) -> tuple[list[Quarantined], int]:
+        """Return batches that are kept apart, newest first, and how many there are."""
+        return await self.read(lambda db: quarantine.page(db, agent, limit, offset))
+
+    async def quarantined_batch(self, row_id: int) -> QuarantinedBatch | None:
+        """Return one of them with what is in it."""
+        return await self.read(lambda db: quarantine.show(db, self._numbers, row_id))
+
+    async def release_quarantined(self, row_id: int, shift_ns: int = 0) -> Committed | None:
+        """Store one of them, its times moved by so much; None when there is no such batch."""
+        return await self.write(lambda db: self._committer.release(db, row_id, shift_ns), Priority.INGEST)
+
+    async def drop_quarantined(self, row_id: int) -> bool:
+        """Delete one of them for good; False when there is no such batch."""
+        return await self.write(lambda db: quarantine.drop(db, row_id))
 
     async def gaps(self, agent: str | None = None, limit: int = 1_000) -> list[Gap]:
         """Return the dropped seqs with their time ranges."""

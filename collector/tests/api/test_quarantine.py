@@ -1,0 +1,61 @@
+"""Batches that are kept apart, over REST: listed, shown, let in, dropped."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from reference_agent import SECOND, decoded, defined, events, samples
+from running import T0, Running
+from telemetryx.types import BatchKey, Cause
+from telemetryx.wire.payload import Payload
+
+DAY = 86_400 * SECOND
+
+
+@pytest.fixture
+async def api(start: Callable[..., Awaitable[Running]]) -> Running:
+    """An API that keeps apart what is more than a day ahead, with one such batch of agent a1."""
+    running = await start(future_limit_ns=DAY)
+    content = Payload(
+        samples({1: [(T0 + 2 * DAY, 1.5)]}),
+        None,
+        events((T0 + 2 * DAY, 9, "app", "started", {})),
+        {Cause.RECEIVED: 2, Cause.SHIPPED: 2},
+    )
+    await running.world.store.commit([decoded(BatchKey("a1", b"e" * 16, 7), content, defined("temp"))])
+    return running
+
+
+async def test_a_batch_is_listed_and_shown_with_what_is_in_it(api: Running) -> None:
+    """The list says whose and how far ahead, the batch its series and events, the agent how many."""
+    answer = await api.get("/quarantine")
+    assert answer["total"] == 1
+    (row,) = answer["quarantine"]
+    assert (row["agent"], row["seq"], row["rows"], row["last_ns"]) == ("a1", 7, 2, T0 + 2 * DAY)
+    assert (await api.get("/quarantine", agent="b2"))["total"] == 0
+    shown = await api.get(f"/quarantine/{row['id']}")
+    assert [(one["name"], one["samples"], one["last"]) for one in shown["series"]] == [("temp", 1, 1.5)]
+    assert shown["events"] == [{"time_ns": T0 + 2 * DAY, "source": "app", "body": "started"}]
+    assert (await api.get("/agents/a1"))["quarantined"] == 1
+
+
+async def test_a_batch_is_let_in_with_a_shift_and_everybody_hears_of_it(api: Running) -> None:
+    """Without one it is refused with what to do; then it is a commit like any other."""
+    url = "/api/v1/quarantine/1/release"
+    refused = await api.client.post(url, json={})
+    assert refused.status == 400
+    assert "shift" in (await refused.json())["error"]["hint"]
+    answer = await api.client.post(url, json={"shift_ns": -2 * DAY})
+    assert answer.status == 200
+    assert (await answer.json())["last_ns"] == T0
+    assert [committed.key.agent for committed in api.announced] == ["a1"]
+    assert (await api.get("/quarantine"))["total"] == 0
+    assert (await api.client.post(url, json={"shift_ns": -2 * DAY})).status == 404
+
+
+async def test_a_batch_is_dropped_once(api: Running) -> None:
+    """Its readings stay counted as refused."""
+    assert (await api.client.delete("/api/v1/quarantine/1")).status == 200
+    assert (await api.client.delete("/api/v1/quarantine/1")).status == 404
+    loss = {row["cause"]: row["count"] for row in (await api.get("/loss"))["loss"]}
+    assert loss["refused"] == 2
