@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from telemetryx.errors import UnknownVersion, WireError
+from telemetryx.store.sqlite import blocks
 from telemetryx.types import EventBlock, SampleBlock, WindowBlock
-from telemetryx.wire import payload
+from telemetryx.wire import frame, payload
+from telemetryx.wire._pb2 import link_pb2 as pb
 
 VECTORS = Path(__file__).resolve().parents[3] / "proto/vectors"
 ALL = sorted(path.stem for path in VECTORS.glob("*.batch"))
@@ -126,7 +128,7 @@ def test_there_are_vectors_of_both_kinds_and_each_has_its_json() -> None:
     """A moved or empty folder fails here instead of testing nothing."""
     assert GOOD, f"no vectors in {VECTORS}: just vectors writes them"
     assert BAD, f"no refusals in {VECTORS}: just vectors writes them"
-    beside = {path.stem for path in VECTORS.glob("*.json")} - {"envelope"}
+    beside = {path.stem for path in VECTORS.glob("*.json")} - {"envelope", "frames"}
     assert sorted(beside) == ALL
 
 
@@ -153,3 +155,20 @@ def test_a_bad_vector_is_refused_for_its_reason(stem: str) -> None:
         payload.decode(raw)
     assert refused.value.cause == expected["refusal"]
     assert isinstance(refused.value, UnknownVersion) == (expected["refusal"] == "unknown_version")
+
+
+FRAMES = json.loads((VECTORS / "frames.json").read_text())["frames"]
+
+
+@pytest.mark.parametrize("expected", FRAMES, ids=[one["name"] for one in FRAMES])
+def test_a_frames_times_are_corrected_and_a_guess_leaves_its_mark(expected: dict[str, Any]) -> None:
+    """Offset and mark of the frame are read, and the rows come out as the store keeps them."""
+    decoded = frame.batch("a", pb.Batch.FromString(bytes.fromhex(expected["frame"])))
+    assert (decoded.key.epoch.hex(), str(decoded.key.seq)) == (expected["epoch"], expected["seq"])
+    assert str(decoded.clock_offset_ns) == expected["clock_offset_ns"]
+    assert decoded.clock_uncertain is expected["clock_uncertain"]
+    correction = blocks.Correction(decoded.clock_offset_ns, decoded.clock_uncertain)
+    stored = blocks.samples(decoded.samples, decoded.samples.series, correction)
+    assert whole(stored.times) == expected["times"]
+    assert stored.flags is not None
+    assert stored.flags.tolist() == expected["flags"]

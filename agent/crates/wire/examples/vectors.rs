@@ -1,6 +1,8 @@
 //! Writes `proto/vectors/`: payloads with the values that every reader must find in them, and payloads
 //! that every reader must refuse. `cargo run -p wire --example vectors -- DIR`.
 //!
+//! `frames.json` holds whole frames, with what becomes of their times.
+//!
 //! Payloads are partly written by the encoder and partly by hand, byte for byte as proto/README.md
 //! draws them: a reader must take forms that this encoder never chooses. The expected values of both
 //! kinds come from here and not from a decoder.
@@ -13,6 +15,8 @@ mod bad;
 mod byhand;
 #[path = "vectors/expect.rs"]
 mod expect;
+#[path = "vectors/frames.rs"]
+mod frames;
 #[path = "vectors/good.rs"]
 mod good;
 
@@ -46,6 +50,7 @@ fn main() -> Result<(), Error> {
         let text = format!("{{\n \"about\": {about},\n \"refusal\": \"{}\"\n}}\n", vector.refusal);
         std::fs::write(dir.join(format!("{stem}.json")), text)?;
     }
+    std::fs::write(dir.join("frames.json"), frames::json(&frames::frames()?))?;
     println!("{} payloads and {} refusals written to {}", good.len(), bad.len(), dir.display());
     Ok(())
 }

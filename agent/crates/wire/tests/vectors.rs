@@ -9,12 +9,15 @@ mod bad;
 mod byhand;
 #[path = "../examples/vectors/expect.rs"]
 mod expect;
+#[path = "../examples/vectors/frames.rs"]
+mod frames;
 #[path = "../examples/vectors/good.rs"]
 mod good;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use prost::Message;
 use serde_json::{Value, json};
 use telemetry::Attribute;
 use wire::payload::{Payload, decode};
@@ -121,6 +124,41 @@ fn every_bad_vector_is_refused_for_its_reason() {
         let error = decode(&payload).expect_err(&stem);
         assert_eq!(json!(error.cause()), expected["refusal"], "{stem}: {error}");
     }
+}
+
+#[test]
+fn every_frame_says_what_is_to_be_added_to_its_times_and_whether_that_is_a_guess() -> Result<(), Error> {
+    let text = std::fs::read_to_string(dir().join("frames.json"))?;
+    let expected: Value = serde_json::from_str(&text)?;
+    let all = expected["frames"].as_array().unwrap();
+    assert!(all.len() >= 5);
+    for one in all {
+        let hex = one["frame"].as_str().unwrap();
+        let bytes: Result<Vec<u8>, _> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16)).collect();
+        let batch = wire::v1::Batch::decode(&bytes?[..])?;
+        assert_eq!(json!(batch.seq.to_string()), one["seq"]);
+        assert_eq!(json!(batch.clock_offset_ns.to_string()), one["clock_offset_ns"], "{}", one["name"]);
+        assert_eq!(json!(batch.clock_uncertain), one["clock_uncertain"], "{}", one["name"]);
+        let checksum: wire::Checksum = batch.checksum[..].try_into()?;
+        assert!(wire::fits(&checksum, &batch.payload));
+        // As the collector does it: the offset is added, and what is certain now loses its mark.
+        let certain = batch.clock_offset_ns != 0 && !batch.clock_uncertain;
+        let cleared = if certain { telemetry::SampleFlags::CLOCK_UNCERTAIN } else { 0 };
+        let payload = decode(&batch.payload)?;
+        let samples = payload.samples();
+        let (times, flags): (Vec<String>, Vec<u8>) = samples
+            .map(|(_, time, _, flags)| ((time + batch.clock_offset_ns).to_string(), flags & !cleared))
+            .unzip();
+        assert_eq!(
+            (json!(times), json!(flags)),
+            (one["times"].clone(), one["flags"].clone()),
+            "{}",
+            one["name"]
+        );
+    }
+    assert_eq!(frames::json(&frames::frames()?), text, "proto/vectors is stale: run `just vectors`");
+    Ok(())
 }
 
 #[test]

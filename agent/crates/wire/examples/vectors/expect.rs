@@ -43,7 +43,7 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-fn whole(number: impl std::fmt::Display) -> String {
+pub fn whole(number: impl std::fmt::Display) -> String {
     format!("\"{number}\"")
 }
 
@@ -51,7 +51,7 @@ fn float(value: f64) -> String {
     format!("\"{:016x}\"", value.to_bits())
 }
 
-fn list<T>(items: &[T], each: impl Fn(&T) -> String) -> String {
+pub fn list<T>(items: &[T], each: impl Fn(&T) -> String) -> String {
     format!("[{}]", items.iter().map(each).collect::<Vec<_>>().join(", "))
 }
 
