@@ -56,8 +56,6 @@ pub struct Collector {
     pub counts: Counts,
     /// Rows stored.
     pub rows: u64,
-    /// Rows that lay in refused batches.
-    pub refused_rows: u64,
     queue: VecDeque<Waiting>,
     /// What each session was told to be held.
     sessions: BTreeMap<Conn, BTreeMap<Epoch, RangeSet>>,
@@ -201,7 +199,12 @@ impl Collector {
             for (_, _, value, _) in payload.samples() {
                 readings.all[value as usize].refused = true;
             }
-            self.refused_rows += (payload.samples.values.len() + payload.windows.len()) as u64;
+            // Of a series that it doesn't know yet the real one would ask first.
+            for row in &payload.windows {
+                if let Some(device) = self.device_in(batch, row.id) {
+                    add(&mut readings.refused, device, row.count, row.sum);
+                }
+            }
             return Outcome::Refused;
         }
         let ledger = self.ledger.entry(batch.epoch.clone()).or_default();
@@ -243,6 +246,14 @@ impl Collector {
         Outcome::Stored
     }
 
+    /// The same of a batch that isn't stored: its definitions come with it, or are known.
+    fn device_in(&self, batch: &v1::Batch, number: u32) -> Option<u32> {
+        let with = wire::definitions::decode(&batch.definitions).unwrap_or_default();
+        let with = with.into_iter().find(|(defined, _)| *defined == number).map(|(_, def)| def);
+        let def = with.or_else(|| self.definitions.get(&(batch.epoch.clone(), number)).cloned())?;
+        def.key.label("device")?[1..].parse().ok()
+    }
+
     fn device(&self, epoch: &[u8], number: u32) -> u32 {
         let def = &self.definitions[&(epoch.to_vec(), number)];
         def.key
@@ -260,9 +271,7 @@ impl Collector {
             reading.stored.get_or_insert(now);
         }
         for row in &payload.windows {
-            let windows = readings.windows.entry(self.device(epoch, row.id)).or_default();
-            windows.0 += row.count;
-            windows.1 += row.sum;
+            add(&mut readings.windows, self.device(epoch, row.id), row.count, row.sum);
         }
     }
 
@@ -284,6 +293,12 @@ impl Collector {
             .iter()
             .map(|(epoch, ledger)| (epoch.as_slice(), ledger.held.upto(), ledger.held.max().unwrap_or(0)))
     }
+}
+
+/// Adds a window to what its device has.
+fn add(windows: &mut BTreeMap<u32, (u64, f64)>, device: u32, count: u64, sum: f64) {
+    let of = windows.entry(device).or_default();
+    (of.0, of.1) = (of.0 + count, of.1 + sum);
 }
 
 fn holdings(epoch: &[u8], held: &RangeSet) -> v1::Holdings {

@@ -5,7 +5,6 @@ use wire::v1::{self, from_collector};
 use crate::clock::{MS, SECOND};
 use crate::host::Host;
 use crate::plan::Fault;
-use crate::rng::Rng;
 use crate::world::{Event, World};
 
 impl World {
@@ -21,6 +20,7 @@ impl World {
                 }
             }
             Fault::PowerDuring(calls) => self.hosts[host].disk.crash_after(calls),
+            Fault::PowerAt(point) => self.hosts[host].disk.crash_at(point),
             Fault::CollectorCrash => self.collector_falls(),
             Fault::CollectorCrashUntold => self.untold = true,
             Fault::Cut => self.cut(host),
@@ -52,6 +52,7 @@ impl World {
             Fault::NeedDefinitions => self.collector.forget += 1,
             Fault::Refuse => self.collector.refuse += 1,
             Fault::Rot => self.rot(host),
+            Fault::RotLast => self.rot_last(host),
         }
     }
 
@@ -108,26 +109,6 @@ impl World {
             self.answer(conn, from_collector::Frame::Credit(v1::Credit { bytes }));
             let slow = v1::SlowDown { after_ms: after_ms as u32, reason: "the store is away".into() };
             self.answer(conn, from_collector::Frame::SlowDown(slow));
-        }
-    }
-
-    /// One bit of one file.
-    fn rot(&mut self, host: usize) {
-        let disk = &self.hosts[host].disk;
-        let paths: Vec<_> = disk.paths().into_iter().filter(|path| !path.ends_with("lock")).collect();
-        if paths.is_empty() {
-            return;
-        }
-        let mut rng = Rng::new(self.rng.next(), 0);
-        let path = &paths[rng.range(0, paths.len() as u64 - 1) as usize];
-        let size = disk.read(path).map_or(0, |content| content.len());
-        if size > 0 {
-            let offset = rng.range(0, size as u64 - 1) as usize;
-            self.rotten |= disk.rot(path, offset, 1 << rng.range(0, 7));
-            self.note("rot", [offset as u64, size as u64, 0]);
-            if self.trace.told() {
-                self.trace.say(&format!("{}", path.display()));
-            }
         }
     }
 }

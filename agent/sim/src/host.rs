@@ -33,6 +33,10 @@ pub struct Host {
     pub booted: Time,
     /// The configuration in force.
     pub config: usize,
+    /// Batches that its starts found damaged.
+    pub damaged: u64,
+    /// Records that rotted at the end of their logs.
+    pub(crate) tails: Vec<crate::rot::Tail>,
     clock: Arc<HostClock>,
 }
 
@@ -89,7 +93,17 @@ impl Host {
             booted: AtomicU64::new(0),
             rng: Mutex::new(Rng::new(seed, 100 + number)),
         };
-        Self { disk, life: 0, agent: None, boots: 1, booted: 0, config: 0, clock: Arc::new(clock) }
+        Self {
+            disk,
+            life: 0,
+            agent: None,
+            boots: 1,
+            booted: 0,
+            config: 0,
+            damaged: 0,
+            tails: Vec::new(),
+            clock: Arc::new(clock),
+        }
     }
 
     /// What its clocks show.
@@ -126,7 +140,7 @@ impl Host {
             ..SpoolConfig::new("/data/spool")
         };
         let said = |error: &dyn std::fmt::Display| error.to_string();
-        let (spool, _) = Spool::open(config, Arc::clone(&storage), Arc::clone(&table), AGENT)
+        let (spool, found) = Spool::open(config, Arc::clone(&storage), Arc::clone(&table), AGENT)
             .map_err(|error| said(&error))?;
         let config = JournalConfig {
             segment_bytes: plan.journal.0,
@@ -154,6 +168,10 @@ impl Host {
             clock: Box::new(move |at| DeviceClock { at, boot: [boots; 16], synced: true }),
         };
         let driver = Driver::new(work, self.stamp(now));
+        // While the power goes all reading fails, and what can't be read is damage: to nobody, soon.
+        if !self.disk.is_off() {
+            self.damaged += found.damaged;
+        }
         let identity =
             Identity { agent: AGENT.into(), version: "sim".into(), boot: [boots; 16], labels: Vec::new() };
         let lanes = Lanes::new(&LanesConfig::default()).map_err(|error| said(&error))?;

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod readings;
 pub mod record;
 pub mod rng;
+pub mod rot;
 pub mod run;
 pub mod trace;
 pub mod world;

@@ -1,15 +1,19 @@
 //! `just sim`: runs seeds and says what they found.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::json;
 use sim::clock::SECOND;
-use sim::run::{Verdict, run, run_all};
+use sim::plan::{Aim, Plan};
+use sim::run::{Verdict, run_all, run_plan};
+
+/// How often a long run says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(15);
 
 /// Runs the agent's durable path on disks and networks that fail, and checks the promises P1 to P4.
 #[derive(Parser)]
@@ -29,19 +33,27 @@ struct Cli {
     /// The first of them.
     #[arg(long, default_value_t = 1)]
     from: u64,
+    /// Only seeds that have this aim; so many of them.
+    #[arg(long, value_enum)]
+    aim: Option<Aim>,
     /// Run this one alone.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
     /// Print everything that happens in it.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// The agent's disk says of files with this in their path too early that they are durable: the promises must
+    /// break, or the simulation would not see it if the agent didn't wait for them. As `journal`, `spool/log`,
+    /// `spool/cursor`, `fold.checkpoint`.
+    #[arg(long, value_name = "PATH")]
+    lie: Option<String>,
     /// How many run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
     /// Write what arrived at the collector into this folder, for `python -m tests.sim.replay`.
     #[arg(long)]
     record: Option<PathBuf>,
-    /// Of so many seeds.
+    /// Of so many seeds, the first ones.
     #[arg(long, default_value_t = u64::MAX)]
     record_most: u64,
     /// Print the figures as JSON.
@@ -60,6 +72,8 @@ struct Total {
     twice: u64,
     unexplained: u64,
     late: u64,
+    again: u64,
+    silent: u64,
     faults: BTreeMap<&'static str, u64>,
     failed: Vec<Verdict>,
 }
@@ -74,6 +88,8 @@ impl Total {
         self.twice += verdict.sums.twice;
         self.unexplained += verdict.sums.unexplained;
         self.late += verdict.sums.late;
+        self.again += verdict.sums.again;
+        self.silent += verdict.sums.silent;
         for (kind, n) in &verdict.faults {
             *self.faults.entry(kind).or_default() += n;
         }
@@ -90,23 +106,45 @@ fn main() -> ExitCode {
         std::panic::set_hook(Box::new(|_| {}));
     }
     let started = Instant::now();
-    let total = Mutex::new(Total::default());
-    let add = |verdict: Verdict| {
-        if let Ok(mut total) = total.lock() {
-            total.add(verdict);
-        }
-    };
+    let mut total = Total::default();
+    // It is told once, and is as long as the program runs.
+    let lie: Option<&'static str> = cli.lie.clone().map(|path| &*path.leak());
+    let run = |seed, record: Option<&Path>| run_plan(Plan { lie, ..Plan::draw(seed) }, cli.trace, record);
     match cli.seed {
-        Some(seed) => add(run(seed, cli.trace, cli.record.as_deref())),
+        Some(seed) => total.add(run(seed, cli.record.as_deref())),
         None => {
-            let record = |seed| cli.record.clone().filter(|_| seed - cli.from < cli.record_most);
-            run_all(cli.from..cli.from + cli.seeds, cli.jobs, record, add);
+            let record = |seed| cli.record.as_deref().filter(|_| seed - cli.from < cli.record_most);
+            let mut told = started;
+            let meant = |seed: &u64| cli.aim.is_none_or(|aim| Plan::draw(*seed).aim == aim);
+            let seeds: Vec<u64> = (cli.from..).filter(meant).take(cli.seeds as usize).collect();
+            run_all(
+                &seeds,
+                cli.jobs,
+                |seed| run(seed, record(seed)),
+                |verdict| {
+                    total.add(verdict);
+                    if told.elapsed() >= TELL_EVERY {
+                        told = Instant::now();
+                        progress(&total, cli.seeds, started.elapsed());
+                    }
+                },
+            );
         }
     }
-    let mut total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    total.failed.sort_by_key(|verdict| verdict.seed);
     print(&total, started.elapsed().as_secs_f64(), cli.json);
     if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// For who waits; not among the figures.
+fn progress(total: &Total, of: u64, took: Duration) {
+    let rate = total.seeds as f64 / took.as_secs_f64();
+    let left = (of - total.seeds) as f64 / rate;
+    _ = writeln!(
+        std::io::stderr(),
+        "{} of {of} seeds, {} failed, {rate:.0} a second, {left:.0} s left",
+        total.seeds,
+        total.failed.len()
+    );
 }
 
 #[allow(clippy::print_stdout, reason = "it is a command")]
@@ -120,7 +158,7 @@ fn print(total: &Total, took: f64, as_json: bool) {
         let figures = json!({
             "seeds": total.seeds, "seconds": took, "virtual_seconds": total.seconds, "acknowledged": total.acked,
             "stored": total.stored, "lost": total.lost, "twice": total.twice, "unexplained": total.unexplained,
-            "late": total.late, "faults": total.faults, "failed": failed,
+            "late": total.late, "stored_again_after_rot": total.again, "gone_with_rot": total.silent, "faults": total.faults, "failed": failed,
         });
         println!("{figures}");
         return;
@@ -137,6 +175,10 @@ fn print(total: &Total, took: f64, as_json: bool) {
     println!(
         "acknowledged {}, stored {}, lost {}, twice {}, unexplained {}, late {}",
         total.acked, total.stored, total.lost, total.twice, total.unexplained, total.late
+    );
+    println!(
+        "of the last record of a log, after it rotted: stored again {}, gone {}",
+        total.again, total.silent
     );
     for verdict in total.failed.iter().take(20) {
         println!("seed {} FAILED (trace {:016x})", verdict.seed, verdict.hash);

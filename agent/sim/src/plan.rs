@@ -3,6 +3,8 @@
 //! Each run has some kinds of fault and not others (swarm testing, Groce et al. 2012): a fault that
 //! happens all the time hides what only the absence of it shows.
 
+use seglog::sim::{Call, Point};
+
 use crate::clock::{MS, SECOND, Time};
 use crate::rng::Rng;
 
@@ -15,6 +17,8 @@ pub enum Fault {
     Power,
     /// The same during the n-th writing call from now.
     PowerDuring(u64),
+    /// The same during the n-th call from now of one kind on one part of the data.
+    PowerAt(Point),
     /// The collector's process is killed: what it had not committed is gone.
     CollectorCrash,
     /// The same right after a commit, before anybody was told.
@@ -43,6 +47,8 @@ pub enum Fault {
     Refuse,
     /// A byte on the agent's disk changes.
     Rot,
+    /// One of the last record of journal or spool.
+    RotLast,
 }
 
 impl Fault {
@@ -50,7 +56,7 @@ impl Fault {
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "agent killed",
-            Self::Power | Self::PowerDuring(_) => "power cut",
+            Self::Power | Self::PowerDuring(_) | Self::PowerAt(_) => "power cut",
             Self::CollectorCrash => "collector killed",
             Self::CollectorCrashUntold => "collector killed before its acks left",
             Self::Cut => "link cut",
@@ -64,16 +70,18 @@ impl Fault {
             Self::SlowDown(_) => "collector asked to wait",
             Self::NeedDefinitions => "definitions asked for",
             Self::Refuse => "batch refused",
-            Self::Rot => "byte on disk changed",
+            Self::Rot | Self::RotLast => "byte on disk changed",
         }
     }
 }
 
 /// What a run is for: which promises can be checked exactly depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Aim {
     /// Whatever fails, nothing is lost and nothing is stored twice.
     Faults,
+    /// The same with the power going inside the short steps: checkpoint, cursor, unlink. They come often here.
+    Steps,
     /// Two machines with copies of one disk.
     Clones,
     /// A spool that is too small: what is dropped is counted.
@@ -107,6 +115,8 @@ pub struct Plan {
     pub net: (Time, Time, u64),
     /// What the collector grants; frames in one commit; how long a commit takes.
     pub collector: (u64, usize, Time),
+    /// The agent's disk says too early of these files that they are durable: a run that must fail.
+    pub lie: Option<&'static str>,
     /// When what goes wrong.
     pub faults: Vec<(Time, Fault)>,
 }
@@ -127,6 +137,14 @@ pub struct Device {
 }
 
 const RAW: &str = "{}";
+/// Parts of the data folder, and the calls that change them.
+const STEPS: [(&str, &[Call]); 5] = [
+    ("/data/journal", &[Call::Create, Call::Write, Call::Sync, Call::SyncDir, Call::Unlink]),
+    ("/data/spool/log", &[Call::Create, Call::Write, Call::Sync, Call::SyncDir, Call::Unlink]),
+    ("/data/spool/cursor", &[Call::Write, Call::Sync]),
+    ("/data/spool/heads", &[Call::Create, Call::Write, Call::Unlink]),
+    ("/data/fold.checkpoint", &[Call::Write, Call::Sync]),
+];
 const CONFIGS: [&str; 5] = [
     RAW,
     r#"{"route":[{"match":"flow.*","to":"window","window":"1s"}]}"#,
@@ -140,7 +158,8 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed, 1);
         let aim = match rng.range(0, 99) {
-            0..=69 => Aim::Faults,
+            0..=11 => Aim::Steps,
+            12..=69 => Aim::Faults,
             70..=79 => Aim::Clones,
             80..=86 => Aim::Overflow,
             87..=92 => Aim::Rot,
@@ -159,6 +178,7 @@ impl Plan {
             disk: rng.scale(100_000, 30 * MS),
             net: (rng.scale(50_000, 150 * MS), rng.scale(1_000, 50 * MS), rng.scale(20_000, 100_000_000)),
             collector: (rng.scale(4 << 10, 1 << 20), rng.range(1, 64) as usize, rng.scale(100_000, 50 * MS)),
+            lie: None,
             faults: Vec::new(),
         };
         let first = rng.range(0, plan.configs.len() as u64 - 1) as usize;
@@ -166,10 +186,10 @@ impl Plan {
         if aim == Aim::Overflow {
             plan.spool.1 = plan.spool.0 * rng.range(4, 12);
         }
-        if aim == Aim::Outage {
-            plan.outage(&mut rng);
-        } else {
-            plan.faults(&mut rng);
+        match aim {
+            Aim::Outage => plan.outage(&mut rng),
+            Aim::Steps => plan.steps(&mut rng),
+            _ => plan.faults(&mut rng),
         }
         plan
     }
@@ -186,10 +206,44 @@ impl Plan {
         self.spool.2 = rng.range(1_000, 4_000) as usize;
         self.journal.1 = 1 << 20;
         self.disk = MS;
-        // What is fresh fits through twice over, and a first window of the backlog in a quarter of a second.
+        // What is fresh fits through several times over. And what is live when the session returns, ten seconds' worth,
+        // fits through in less than a second: it goes in the order it was cut, so what is fresh comes after it.
         let rate: u64 = self.devices.iter().map(|d| d.readings * 20 * SECOND / d.pause).sum();
-        self.net = (rng.range(1, 40) * MS, 5 * MS, (2 * rate + 8_000).max(128_000));
-        self.collector.2 = rng.range(1, 20) * MS;
+        self.net = (rng.range(1, 40) * MS, 5 * MS, (5 * rate + 16_000).max(80_000));
+        self.collector = (self.collector.0, self.collector.1.max(8), rng.range(1, 20) * MS);
+    }
+
+    /// Small files and a small journal: a checkpoint, and what it lets go, several times a second.
+    fn steps(&mut self, rng: &mut Rng) {
+        self.journal = (rng.scale(1 << 10, 8 << 10), rng.scale(24 << 10, 160 << 10));
+        self.spool = (rng.scale(1 << 10, 8 << 10), 1 << 30, rng.scale(100, 2 << 10) as usize);
+        self.disk = rng.scale(100_000, 5 * MS);
+        for device in &mut self.devices {
+            device.pause = rng.scale(10 * MS, 200 * MS);
+        }
+        // What is in windows is in no batch yet: losing it shows.
+        self.devices[0].windowed = true;
+        self.configs.rotate_left(rng.range(0, 4) as usize);
+        for _ in 0..rng.range(8, 24) {
+            let (path, calls) = rng.one(&STEPS);
+            let after = rng.scale(1, 30) - 1;
+            let point = Point { call: Some(rng.one(calls)), path, after };
+            self.faults.push((rng.range(0, self.until), Fault::PowerAt(point)));
+        }
+        for _ in 0..rng.range(0, 6) {
+            let span = rng.scale(100 * MS, self.until / 4);
+            let kinds = [
+                Fault::Down(span),
+                Fault::Cut,
+                Fault::Hole,
+                Fault::Kill,
+                Fault::CollectorCrash,
+                Fault::CollectorCrashUntold,
+                Fault::Config(rng.range(0, 4) as usize),
+            ];
+            self.faults.push((rng.range(0, self.until), rng.one(&kinds)));
+        }
+        self.faults.sort_unstable();
     }
 
     fn faults(&mut self, rng: &mut Rng) {
@@ -231,6 +285,12 @@ impl Plan {
                     self.faults.push((rng.range(0, until), Fault::Rot));
                     // Damage shows when something is read again.
                     self.faults.push((rng.range(0, until), rng.one(&[Fault::Kill, Fault::Power])));
+                }
+                for _ in 0..rng.range(0, 4) {
+                    // The last record is soon not the last: only while the agent is down it stays so.
+                    let at = rng.range(0, until);
+                    self.faults.push((at, rng.one(&[Fault::Kill, Fault::Power])));
+                    self.faults.push((at + MS / 2, Fault::RotLast));
                 }
             }
             _ => {}

@@ -37,6 +37,10 @@ pub struct Reading {
     pub times: u32,
     /// It was in a batch that the collector refused for good.
     pub refused: bool,
+    /// It was in the journal's last record when that rotted: it may be gone without a word.
+    pub silent: bool,
+    /// It was in the spool's last record when that rotted: it may be stored again.
+    pub again: bool,
 }
 
 /// All of them, by value.
@@ -46,14 +50,27 @@ pub struct Readings {
     pub all: Vec<Reading>,
     /// Of windows stored: readings and the sum of their values, by device.
     pub windows: BTreeMap<u32, (u64, f64)>,
+    /// The same of windows in batches that were refused for good.
+    pub refused: BTreeMap<u32, (u64, f64)>,
+    /// The same of windows that may be stored again, and readings that may be counted again.
+    pub again: BTreeMap<u32, (u64, f64)>,
+    pub received_again: u64,
 }
 
 impl Readings {
     /// A new one; gives its value.
     pub fn send(&mut self, device: u32, time: i64, ahead: bool) -> u64 {
-        let reading =
-            Reading { device, time, told: Told::Nothing, ahead, stored: None, times: 0, refused: false };
-        self.all.push(reading);
+        self.all.push(Reading {
+            device,
+            time,
+            told: Told::Nothing,
+            ahead,
+            stored: None,
+            times: 0,
+            refused: false,
+            silent: false,
+            again: false,
+        });
         self.all.len() as u64 - 1
     }
 

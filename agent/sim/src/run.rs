@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::check::{Sums, check};
 use crate::clock::Time;
@@ -27,6 +28,12 @@ pub struct Verdict {
 
 /// Runs one seed; `told` = everything that happens is printed.
 pub fn run(seed: u64, told: bool, record: Option<&Path>) -> Verdict {
+    run_plan(Plan::draw(seed), told, record)
+}
+
+/// Runs a plan.
+pub fn run_plan(plan: Plan, told: bool, record: Option<&Path>) -> Verdict {
+    let seed = plan.seed;
     let run = || {
         let recorder = record.map(|dir| Recorder::create(dir, seed)).transpose();
         let recorder = recorder.map_err(|error| format!("the trace can't be written: {error}"));
@@ -34,11 +41,10 @@ pub fn run(seed: u64, told: bool, record: Option<&Path>) -> Verdict {
             Ok(recorder) => recorder,
             Err(failure) => return Verdict { seed, failures: vec![failure], ..Verdict::default() },
         };
-        let plan = Plan::draw(seed);
         if told {
             crate::trace::say(&format!("{plan:?}"));
         }
-        let mut world = World::new(plan, told, recorder);
+        let mut world = World::new(plan.clone(), told, recorder);
         world.run();
         let (sums, mut failures) = check(&world);
         if let Some(stuck) = &world.stuck {
@@ -66,23 +72,29 @@ pub fn run(seed: u64, told: bool, record: Option<&Path>) -> Verdict {
     })
 }
 
-/// Runs seeds on some threads; `done` is called for each, in no order.
+/// Runs seeds on some threads; `done` is called for each, in the order of the seeds.
 pub fn run_all(
-    seeds: std::ops::Range<u64>,
+    seeds: &[u64],
     jobs: usize,
-    record: impl Fn(u64) -> Option<std::path::PathBuf> + Sync,
-    done: impl Fn(Verdict) + Sync,
+    run: impl Fn(u64) -> Verdict + Sync,
+    done: impl FnMut(Verdict) + Send,
 ) {
-    let next = AtomicU64::new(seeds.start);
+    let waiting = Mutex::new((0, BTreeMap::new(), done));
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(seed) = seeds.get(at) else { return };
+                    let verdict = run(*seed);
+                    let Ok(mut waiting) = waiting.lock() else { return };
+                    let (turn, early, done) = &mut *waiting;
+                    early.insert(at, verdict);
+                    while let Some(verdict) = early.remove(turn) {
+                        done(verdict);
+                        *turn += 1;
                     }
-                    done(run(seed, false, record(seed).as_deref()));
                 }
             });
         }

@@ -73,6 +73,8 @@ pub struct World {
     pub(crate) returned: Option<Time>,
     /// A byte of a disk was changed.
     pub(crate) rotten: bool,
+    /// One of the fold's checkpoint, or of the journal that it is made good from.
+    pub(crate) lost_state: bool,
     /// Faults and senders are done.
     pub(crate) over: bool,
     /// How many looks in a row found everything with the collector.
@@ -85,7 +87,11 @@ impl World {
     /// Before anything happened.
     pub fn new(plan: Plan, told: bool, recorder: Option<Recorder>) -> Self {
         let now = Arc::new(AtomicU64::new(0));
-        let host = Host::new(plan.seed, 0, SimDisk::new(plan.seed ^ 0x5eed), &now);
+        let disk = SimDisk::new(plan.seed ^ 0x5eed);
+        if let Some(path) = plan.lie {
+            disk.lie_about(path);
+        }
+        let host = Host::new(plan.seed, 0, disk, &now);
         let mut agenda = Agenda::default();
         agenda.after(0, Event::Start(0));
         agenda.after(SECOND, Event::Look);
@@ -114,6 +120,7 @@ impl World {
             faults: BTreeMap::new(),
             returned: None,
             rotten: false,
+            lost_state: false,
             over: false,
             calm: 0,
             stuck: None,
@@ -198,7 +205,7 @@ impl World {
             self.untold = false;
             (self.collector.forget, self.collector.refuse) = (0, 0);
             for host in &self.hosts {
-                host.disk.set_capacity(None);
+                host.disk.mend();
             }
         }
     }
@@ -211,6 +218,7 @@ impl World {
             return;
         }
         let plan = self.plan.clone();
+        self.hosts[host].fall_silent(&mut self.readings);
         if let Err(error) = self.hosts[host].start(&plan, now) {
             // Whoever supervises it tries again.
             self.note("start failed", [host as u64, 0, 0]);

@@ -122,6 +122,7 @@ impl Driver {
     pub fn new(work: Folding, now: Stamp) -> Self {
         let clock = (work.clock)(now);
         work.spool.clock(clock.boot, clock.at);
+        work.spool.replaying();
         Self {
             watch: Arc::new(Watch::new(work.applied)),
             reader: work.journal.reader(work.applied),
@@ -185,7 +186,7 @@ impl Driver {
                 }
                 Phase::Read => self.read(),
                 Phase::CutBefore => {
-                    self.work.spool.cut()?;
+                    self.work.spool.cut_before(self.held)?;
                     Phase::Append
                 }
                 Phase::Append => {
@@ -222,6 +223,7 @@ impl Driver {
         self.stopping = self.work.journal.ended();
         if self.recovering && self.work.applied >= self.recover_to {
             self.work.spool.cut()?;
+            self.work.spool.replayed()?;
             self.recovering = false;
             self.watch.progress.lock().recovering = false;
             tracing::info!(position = self.recover_to, "the journal of before the start is folded");
@@ -236,9 +238,12 @@ impl Driver {
                 ?gap,
                 "a part of the journal is damaged; what is intact before and after it goes on"
             );
-            // They were received, and are what a batch would have shipped.
-            for cause in [Cause::Received, Cause::Shipped, Cause::Damaged] {
-                self.damaged.add(cause, gap.readings.unwrap_or(0));
+            // They were received, and are what a batch would have shipped; unless one has, from before the damage:
+            // then they are counted and stored.
+            if gap.last > self.work.spool.position() {
+                for cause in [Cause::Received, Cause::Shipped, Cause::Damaged] {
+                    self.damaged.add(cause, gap.readings.unwrap_or(0));
+                }
             }
             self.watch.progress.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
         }
@@ -361,12 +366,17 @@ impl Driver {
         self.watch.applied.store(position, Ordering::Release);
     }
 
-    // DURABILITY: the spool has all rows up to `applied` on disk before the checkpoint names it, and
-    // the checkpoint is on disk before the journal lets go.
+    // DURABILITY: the spool has all rows up to `applied` on disk, and says so in its cursor, before the checkpoint
+    // names it; and the checkpoint is on disk before the journal lets go.
     fn checkpoint(&mut self) {
         let applied = self.work.applied;
-        if self.work.spool.durable_position() < applied {
-            return;
+        match self.work.spool.settled_position() {
+            Ok(position) if position >= applied => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the fold's checkpoint waits for the spool's cursor");
+                return;
+            }
         }
         match self.work.checkpoint.set(applied, &self.work.fold.checkpoint()) {
             Ok(()) => self.work.journal.release(Holder::Fold, applied),

@@ -39,6 +39,8 @@ pub struct Recovery {
     /// Bytes at the end that are no record and have none behind them: being written when the
     /// writer died, so never acknowledged.
     pub torn_bytes: u64,
+    /// The segment they are in, and where in it they would begin as a record.
+    pub torn_at: Option<(PathBuf, u64)>,
     /// Damage in the newest segment; a reader reports that of older ones when it comes by.
     pub damaged: Vec<Gap>,
     /// Copies that were made of what is damaged or torn.
@@ -123,6 +125,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     let damaged: u64 = scan.gaps.iter().map(Gap::records).sum();
     recovery.records = scan.next - segments[0].first - damaged;
     recovery.torn_bytes = scan.torn;
+    recovery.torn_at = (scan.torn > 0).then(|| (path.clone(), scan.end.max(HEADER as u64)));
     recovery.damaged = scan.gaps;
     let follows = match header {
         _ if scan.next > first => scan.next,

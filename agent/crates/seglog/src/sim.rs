@@ -6,6 +6,10 @@
 //! them may be lost; a failed fsync writes any part and forgets the rest, and the cache goes on
 //! showing what isn't there until it is dropped. Everything is decided by the seed.
 
+mod calls;
+mod content;
+mod point;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +18,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::storage::{File, Guard, Mode, Storage};
+use self::content::{Change, Inode};
+pub use self::point::{Call, Point};
+use crate::storage::Storage;
 
 const SECTOR: usize = 512;
 
@@ -40,79 +46,18 @@ struct State {
     locks: BTreeSet<PathBuf>,
     capacity: Option<u64>,
     power_off: bool,
-    crash_after: Option<u64>,
+    crash_at: Option<Point>,
     fail_sync: Option<u64>,
     fail_write: Option<u64>,
+    /// Files with this in their path are said to be synced when they aren't, and those that were.
+    lie: Option<&'static str>,
+    lied: BTreeSet<u64>,
     /// Sectors that can't be read.
     unreadable: BTreeSet<(u64, usize)>,
     hold: bool,
     held: usize,
     syncs: u64,
     calls: u64,
-}
-
-#[derive(Default)]
-struct Inode {
-    durable: Vec<u8>,
-    cache: Vec<u8>,
-    /// Sectors that the next fsync writes.
-    dirty: BTreeSet<usize>,
-}
-
-enum Change {
-    Set(PathBuf, u64),
-    Unset(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-impl Change {
-    fn dir(&self) -> Option<&Path> {
-        match self {
-            Self::Set(path, _) | Self::Unset(path) | Self::Rename(path, _) => path.parent(),
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            Self::Set(path, inode) => _ = names.insert(path.clone(), *inode),
-            Self::Unset(path) => _ = names.remove(path),
-            Self::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
-                }
-            }
-        }
-    }
-}
-
-impl Inode {
-    fn sector(content: &[u8], sector: usize) -> &[u8] {
-        let start = (sector * SECTOR).min(content.len());
-        &content[start..(start + SECTOR).min(content.len())]
-    }
-
-    /// Writes one sector of the cache to the disk.
-    fn flush(&mut self, sector: usize) {
-        let from = Self::sector(&self.cache, sector).to_vec();
-        let start = sector * SECTOR;
-        if self.durable.len() < start + from.len() {
-            self.durable.resize(start + from.len(), 0);
-        }
-        self.durable[start..start + from.len()].copy_from_slice(&from);
-    }
-
-    /// Makes the cache show the disk, but for sectors still to be written.
-    fn forget(&mut self) {
-        for sector in 0..self.cache.len().div_ceil(SECTOR) {
-            if !self.dirty.contains(&sector) {
-                let start = sector * SECTOR;
-                let end = (start + SECTOR).min(self.cache.len());
-                let mut content = Self::sector(&self.durable, sector).to_vec();
-                content.resize(end - start, 0);
-                self.cache[start..end].copy_from_slice(&content[..end - start]);
-            }
-        }
-    }
 }
 
 fn off() -> io::Error {
@@ -141,25 +86,35 @@ impl State {
     }
 
     /// Called by each writing call first; true when the power goes during this one.
-    fn power_goes(&mut self) -> io::Result<bool> {
+    fn power_goes(&mut self, call: Call, path: &Path) -> io::Result<bool> {
         self.alive()?;
         self.calls += 1;
-        if due(&mut self.crash_after) {
-            self.power_off = true;
-            return Ok(true);
+        self.power_off = self.crash_at.as_mut().is_some_and(|point| point.is(call, path));
+        if self.power_off {
+            self.crash_at = None;
         }
-        Ok(false)
+        Ok(self.power_off)
+    }
+
+    /// What fsync lied about reaches the disk.
+    fn make_good(&mut self) {
+        for number in std::mem::take(&mut self.lied) {
+            if let Some(inode) = self.inodes.get_mut(&number) {
+                inode.sync();
+            }
+        }
     }
 
     fn used(&self) -> u64 {
         self.names.values().filter_map(|inode| self.inodes.get(inode)).map(|i| i.cache.len() as u64).sum()
     }
 
-    fn inode(&mut self, file: &SimFile) -> io::Result<&mut Inode> {
-        if self.boot != file.boot {
+    /// An inode of a file that was opened in this boot.
+    fn inode(&mut self, inode: u64, boot: u64) -> io::Result<&mut Inode> {
+        if self.boot != boot {
             return Err(off());
         }
-        self.inodes.get_mut(&file.inode).ok_or_else(off)
+        self.inodes.get_mut(&inode).ok_or_else(off)
     }
 
     fn change(&mut self, change: Change) {
@@ -197,9 +152,11 @@ impl SimDisk {
             locks: BTreeSet::new(),
             capacity: None,
             power_off: false,
-            crash_after: None,
+            crash_at: None,
             fail_sync: None,
             fail_write: None,
+            lie: None,
+            lied: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             hold: false,
             held: 0,
@@ -223,6 +180,7 @@ impl SimDisk {
                 change.apply(&mut state.durable);
             }
         }
+        state.lied.clear();
         let mut inodes = std::mem::take(&mut state.inodes);
         for inode in inodes.values_mut() {
             for sector in std::mem::take(&mut inode.dirty) {
@@ -250,7 +208,7 @@ impl SimDisk {
         state.boot += 1;
         state.locks.clear();
         state.power_off = false;
-        state.crash_after = None;
+        state.crash_at = None;
         state.fail_sync = None;
         state.fail_write = None;
         state.hold = false;
@@ -260,7 +218,19 @@ impl SimDisk {
     /// The power goes during the n-th writing call from now (0: the next one). From then on every
     /// call fails, until [`SimDisk::crash`].
     pub fn crash_after(&self, calls: u64) {
-        self.0.state.lock().crash_after = Some(calls);
+        self.crash_at(Point { call: None, path: "", after: calls });
+    }
+
+    /// The same during a call of a kind on some files.
+    pub fn crash_at(&self, point: Point) {
+        self.0.state.lock().crash_at = Some(point);
+    }
+
+    /// From now on fsync says of files with this in their path that they are durable, when they are only at the
+    /// next successful fsync of any directory. So a test sees whether it would notice that a program does first
+    /// what may only be done after that fsync.
+    pub fn lie_about(&self, path: &'static str) {
+        self.0.state.lock().lie = Some(path);
     }
 
     /// Kills the process that uses it and nothing else: files that were open are dead and locks are free,
@@ -270,7 +240,7 @@ impl SimDisk {
         state.boot += 1;
         state.locks.clear();
         state.power_off = false;
-        state.crash_after = None;
+        state.crash_at = None;
         state.fail_sync = None;
         state.fail_write = None;
         state.hold = false;
@@ -286,7 +256,12 @@ impl SimDisk {
                 copy.put(&path, &content);
             }
         }
-        copy.set_capacity(self.0.state.lock().capacity);
+        let (capacity, lie) = {
+            let state = self.0.state.lock();
+            (state.capacity, state.lie)
+        };
+        copy.set_capacity(capacity);
+        copy.0.state.lock().lie = lie;
         copy
     }
 
@@ -323,6 +298,15 @@ impl SimDisk {
     /// How many bytes fit on the disk; `None` for any number.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.0.state.lock().capacity = bytes;
+    }
+
+    /// Faults that were set and have not come yet never come, and the disk has room.
+    pub fn mend(&self) {
+        let mut state = self.0.state.lock();
+        state.crash_at = None;
+        state.fail_sync = None;
+        state.fail_write = None;
+        state.capacity = None;
     }
 
     /// From now on the sector that holds this byte of a file can't be read, for good.
@@ -390,7 +374,7 @@ impl SimDisk {
     }
 
     /// Waits while syncs are held, then says whether this one works.
-    fn sync_gate(&self) -> io::Result<(MutexGuard<'_, State>, bool)> {
+    fn sync_gate(&self, call: Call, path: &Path) -> io::Result<(MutexGuard<'_, State>, bool)> {
         let mut state = self.0.state.lock();
         state.alive()?;
         let boot = state.boot;
@@ -398,216 +382,10 @@ impl SimDisk {
         self.0.changed.notify_all();
         self.0.changed.wait_while(&mut state, |state| state.hold && state.boot == boot);
         state.held -= 1;
-        if state.boot != boot || state.power_goes()? {
+        if state.boot != boot || state.power_goes(call, path)? {
             return Err(off());
         }
         let fails = due(&mut state.fail_sync);
         Ok((state, fails))
-    }
-}
-
-struct SimFile {
-    disk: SimDisk,
-    inode: u64,
-    boot: u64,
-}
-
-struct SimLock {
-    disk: SimDisk,
-    path: PathBuf,
-    boot: u64,
-}
-
-impl Guard for SimLock {}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut state = self.disk.0.state.lock();
-        if state.boot == self.boot {
-            state.locks.remove(&self.path);
-        }
-    }
-}
-
-impl Storage for SimDisk {
-    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
-        self.0.state.lock().alive()
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let state = self.0.state.lock();
-        state.alive()?;
-        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
-    }
-
-    fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn File>> {
-        let mut state = self.0.state.lock();
-        state.alive()?;
-        let known = state.names.get(path).copied();
-        let inode = match (known, mode) {
-            (Some(inode), Mode::Read | Mode::Write) => inode,
-            (None, Mode::Read | Mode::Write) => return Err(io::ErrorKind::NotFound.into()),
-            (Some(inode), Mode::Create) => {
-                if state.power_goes()? {
-                    return Err(off());
-                }
-                if let Some(inode) = state.inodes.get_mut(&inode) {
-                    inode.cache.clear();
-                    inode.dirty.clear();
-                }
-                inode
-            }
-            (None, Mode::Create) => {
-                let power_goes = state.power_goes()?;
-                let inode = state.next_inode;
-                state.next_inode += 1;
-                state.inodes.insert(inode, Inode::default());
-                state.change(Change::Set(path.to_owned(), inode));
-                if power_goes {
-                    return Err(off());
-                }
-                inode
-            }
-        };
-        Ok(Box::new(SimFile { disk: self.clone(), inode, boot: state.boot }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.0.state.lock();
-        let power_goes = state.power_goes()?;
-        if !state.names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.change(Change::Rename(from.to_owned(), to.to_owned()));
-        if power_goes { Err(off()) } else { Ok(()) }
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.0.state.lock();
-        let power_goes = state.power_goes()?;
-        if !state.names.contains_key(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.change(Change::Unset(path.to_owned()));
-        if power_goes { Err(off()) } else { Ok(()) }
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let (mut state, fails) = self.sync_gate()?;
-        if fails {
-            return Err(eio());
-        }
-        let (here, elsewhere) =
-            std::mem::take(&mut state.pending).into_iter().partition::<Vec<_>, _>(|c| c.dir() == Some(dir));
-        for change in here {
-            change.apply(&mut state.durable);
-        }
-        state.pending = elsewhere;
-        state.syncs += 1;
-        Ok(())
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
-        let mut state = self.0.state.lock();
-        state.alive()?;
-        if !state.locks.insert(path.to_owned()) {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(SimLock { disk: self.clone(), path: path.to_owned(), boot: state.boot })))
-    }
-
-    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        let state = self.0.state.lock();
-        state.alive()?;
-        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
-        let mut state = self.0.state.lock();
-        for part in bytes.chunks_mut(8) {
-            let random = state.random().to_le_bytes();
-            part.copy_from_slice(&random[..part.len()]);
-        }
-        Ok(())
-    }
-}
-
-impl File for SimFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.disk.0.state.lock();
-        state.alive()?;
-        let len = state.inode(self)?.cache.len();
-        let start = (offset as usize).min(len);
-        let n = buf.len().min(len - start);
-        let mut sectors = start / SECTOR..(start + n).div_ceil(SECTOR);
-        if n > 0 && sectors.any(|sector| state.unreadable.contains(&(self.inode, sector))) {
-            return Err(eio());
-        }
-        let content = &state.inode(self)?.cache;
-        buf[..n].copy_from_slice(&content[start..start + n]);
-        Ok(n)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.0.state.lock();
-        state.inode(self)?;
-        let power_goes = state.power_goes()?;
-        let fails = due(&mut state.fail_write);
-        let used = state.used();
-        let room = state.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used) as usize);
-        let part = if power_goes || fails {
-            (state.random() % (bytes.len() as u64 + 1)) as usize
-        } else {
-            bytes.len()
-        };
-        let inode = state.inode(self)?;
-        let fits = inode.cache.len().saturating_add(room).saturating_sub(offset as usize);
-        let full = fits < bytes.len();
-        let part = part.min(fits);
-        let end = offset as usize + part;
-        if part > 0 {
-            if inode.cache.len() < end {
-                inode.cache.resize(end, 0);
-            }
-            inode.cache[offset as usize..end].copy_from_slice(&bytes[..part]);
-            inode.dirty.extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
-        }
-        match () {
-            () if power_goes => Err(off()),
-            () if fails => Err(eio()),
-            () if full => Err(io::ErrorKind::StorageFull.into()),
-            () => Ok(()),
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let (mut state, fails) = self.disk.sync_gate()?;
-        let dirty = std::mem::take(&mut state.inode(self)?.dirty);
-        for sector in dirty {
-            if !fails || state.coin() {
-                state.inode(self)?.flush(sector);
-            }
-        }
-        if fails {
-            return Err(eio());
-        }
-        let inode = state.inode(self)?;
-        inode.durable.resize(inode.cache.len(), 0);
-        state.syncs += 1;
-        Ok(())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        let mut state = self.disk.0.state.lock();
-        state.alive()?;
-        Ok(state.inode(self)?.cache.len() as u64)
-    }
-
-    fn forget_cache(&self) {
-        let mut state = self.disk.0.state.lock();
-        if let Ok(inode) = state.inode(self) {
-            inode.forget();
-        }
     }
 }

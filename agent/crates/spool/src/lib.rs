@@ -38,6 +38,7 @@ mod losses;
 mod numbering;
 mod record;
 mod recover;
+mod recut;
 mod room;
 mod send;
 mod state;
@@ -378,8 +379,23 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]: nothing was lost; call again.
     pub fn cut(&self) -> Result<Option<BatchKey>, SpoolError> {
+        self.cutting(Writer::cut)
+    }
+
+    /// Cuts what there is before a record that isn't taken yet, unless a batch of before the start held both.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: nothing was lost; call again.
+    pub fn cut_before(&self, position: Position) -> Result<Option<BatchKey>, SpoolError> {
+        self.cutting(|writer| writer.cut_before(position))
+    }
+
+    fn cutting(
+        &self,
+        cut: impl FnOnce(&mut Writer) -> Result<Option<BatchKey>, SpoolError>,
+    ) -> Result<Option<BatchKey>, SpoolError> {
         let mut writer = self.0.writer.lock();
-        let cut = writer.cut();
+        let cut = cut(&mut writer);
         let (now, dirty) = {
             let state = self.0.state.lock();
             (state.now, state.dirty)
@@ -392,6 +408,36 @@ impl Spool {
         }
         self.tell(writer);
         cut
+    }
+
+    /// What is appended from now on was received before the start: it is cut as it was, or as a clone of this disk
+    /// cuts it. So seqs that the collector knows beyond ours are no proof of a clone until [`Spool::replayed`].
+    pub fn replaying(&self) {
+        self.0.state.lock().replaying = true;
+    }
+
+    /// All of that is cut: whoever cut seqs beyond it wasn't we, and what is cut from now on needs an epoch of its own.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: nothing was lost; call again.
+    pub fn replayed(&self) -> Result<(), SpoolError> {
+        let mut writer = self.0.writer.lock();
+        {
+            let mut state = self.0.state.lock();
+            let current = state.current().map(|(_, epoch)| (epoch.id, epoch.next_seq));
+            let theirs = state.beyond.zip(current);
+            if !theirs.is_some_and(|((of, newest), (id, next_seq))| of == id && newest >= next_seq) {
+                (state.replaying, state.beyond) = (false, None);
+                return Ok(());
+            }
+        }
+        let renamed = writer.settle().and_then(|()| send::rename(&mut writer, &self.0.state, &[], true));
+        if renamed.is_ok() {
+            let mut state = self.0.state.lock();
+            (state.replaying, state.beyond) = (false, None);
+        }
+        self.tell(writer);
+        renamed.map(drop)
     }
 
     /// Writes down the losses that opening found, and frees nothing: for a command that makes them durable before the
@@ -407,9 +453,26 @@ impl Spool {
         writer.save_cursor(now)
     }
 
-    /// Everything up to here is durable in the spool, or gave no rows: the checkpoint and the journal's release may follow.
+    /// Everything up to here is durable in the spool, or gave no rows.
     pub fn durable_position(&self) -> Position {
         self.0.writer.lock().durable_position()
+    }
+
+    /// The same, and the cursor names all that was cut: so the checkpoint and the journal's release may follow. Without
+    /// the cursor a record at the very end that rots would pass for a torn one, which the journal must have still.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: nothing was lost; call again.
+    pub fn settled_position(&self) -> Result<Position, SpoolError> {
+        let mut writer = self.0.writer.lock();
+        let (dirty, now) = {
+            let state = self.0.state.lock();
+            (state.dirty, state.now)
+        };
+        if dirty {
+            writer.save_cursor(now)?;
+        }
+        Ok(writer.durable_position())
     }
 
     /// What this host's clocks say: called at the start and whenever the clock is looked at. Batches of a boot whose

@@ -19,6 +19,7 @@ use crate::cut::Pending;
 use crate::heads::{HeadRecord, Heads};
 use crate::numbering::Numbering;
 use crate::record::{BadRecord, Head, Loss, Record};
+use crate::recut::Recut;
 use crate::state::{Entry, Order, State, kept};
 use crate::writer::{CURSOR_BYTES, FRAME, Writer};
 use crate::{OpenError, Recovery, SpoolConfig};
@@ -73,6 +74,7 @@ pub(crate) fn open(
     recovery.batches = state.entries().filter(|(_, entry)| !entry.loss).count() as u64;
     recovery.rows = state.entries().filter(|(_, entry)| !entry.loss).map(|(_, entry)| entry.rows).sum();
     let pending = Pending { last: state.position, ..Pending::default() };
+    let recut = found.torn_at.as_ref().and_then(|torn| Recut::read(&*storage, torn, state.position));
     let readers = Arc::new(Mutex::new(log.readers()));
     let mut writer = Writer {
         encoder: Encoder::new(config.level),
@@ -92,6 +94,7 @@ pub(crate) fn open(
         numbering,
         defined: HashSet::new(),
         pending,
+        recut,
         unsynced: Vec::new(),
         cursor_at: std::time::Duration::ZERO,
     };

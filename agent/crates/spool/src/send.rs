@@ -71,12 +71,14 @@ impl Inner {
                 }
             }
             state.connected = true;
-            // Seqs that were never cut here were cut by someone with the same disk.
-            state.current().is_some_and(|(_, epoch)| {
+            // Seqs that were never cut here were cut by someone with the same disk; or by us, and will be again.
+            let beyond = state.current().and_then(|(_, epoch)| {
                 let theirs = holdings.iter().filter(|held| held.epoch == epoch.id.0[..]);
-                let newest = theirs.filter_map(|held| RangeSet::from_holdings(held).max()).max();
-                newest.is_some_and(|newest| newest >= epoch.next_seq)
-            })
+                let newest = theirs.filter_map(|held| RangeSet::from_holdings(held).max()).max()?;
+                (newest >= epoch.next_seq).then_some((epoch.id, newest))
+            });
+            state.beyond = beyond.filter(|_| state.replaying);
+            beyond.is_some() && !state.replaying
         };
         if foreign || !conflicts.is_empty() {
             let mut writer = self.writer.lock();
@@ -338,7 +340,7 @@ fn holds(state: &State, holdings: &[v1::Holdings], order: Order) -> bool {
 ///
 /// Only they are renamed: what else waits under the old epoch may be a batch that a clone of this disk
 /// holds too, and its name is what tells the collector that both are the same.
-fn rename(
+pub(crate) fn rename(
     writer: &mut Writer,
     state: &parking_lot::Mutex<State>,
     moved: &[Order],

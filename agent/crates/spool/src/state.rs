@@ -169,6 +169,10 @@ pub(crate) struct State {
     pub(crate) named: Vec<Order>,
     /// A rename is being written: nothing is sent until it is durable.
     pub(crate) frozen: bool,
+    /// What is cut now a clone of this disk cuts as well: seqs that the collector has beyond ours may be those.
+    /// The newest of them, until it is known.
+    pub(crate) replaying: bool,
+    pub(crate) beyond: Option<(Epoch, u64)>,
     pub(crate) connected: bool,
     pub(crate) now: Duration,
     pub(crate) position: u64,
@@ -215,6 +219,8 @@ impl State {
             names: HashMap::new(),
             named: Vec::new(),
             frozen: false,
+            replaying: false,
+            beyond: None,
             connected: false,
             now: Duration::ZERO,
             position: 0,

@@ -24,6 +24,7 @@ use crate::group;
 use crate::heads::Heads;
 use crate::numbering::Numbering;
 use crate::record::{self, Head, Loss};
+use crate::recut::Recut;
 use crate::send::{Place, read_at};
 use crate::state::{Entry, Order, Recent, State, lost};
 use crate::{SpoolConfig, SpoolError};
@@ -85,6 +86,8 @@ pub(crate) struct Writer {
     /// Segments that begin with the rest of a cut: without them, what is before isn't whole.
     pub(crate) continued: BTreeSet<u64>,
     pub(crate) pending: Pending,
+    /// What was torn when it was opened, until the replay is past it.
+    pub(crate) recut: Option<Recut>,
     pub(crate) encoder: Encoder,
     pub(crate) classes: Classes,
     pub(crate) clocks: ClockFile,
@@ -114,6 +117,10 @@ impl Writer {
         }
         if self.classes.may_block() {
             self.wait_for_room(rows)?;
+        }
+        if self.recut.is_some_and(|recut| !recut.holds(position)) {
+            self.cut()?;
+            self.recut = None;
         }
         if !self.unsynced.is_empty() || self.pending.weight >= self.config.batch_bytes {
             self.settle()?;
@@ -146,6 +153,11 @@ impl Writer {
             return Ok(());
         }
         self.cut().map(drop)
+    }
+
+    /// Cuts what is pending before a record that isn't taken yet, unless both were in one batch.
+    pub(crate) fn cut_before(&mut self, position: Position) -> Result<Option<BatchKey>, SpoolError> {
+        if self.recut.is_some_and(|recut| recut.holds(position)) { Ok(None) } else { self.cut() }
     }
 
     /// Cuts what is pending. The key is that of the last batch.

@@ -471,6 +471,41 @@ fn a_cloned_disk_neither_loses_nor_doubles_a_reading_of_either() {
     assert_eq!(collector.values.len(), 40 * 20 + 2 * 20 * 20);
 }
 
+/// Seed 22407 of the simulation: a clone connected while it still cut what it shares with the other one. The
+/// collector had more of the epoch than it did, so it began a new one, and the rest was stored under both names.
+#[test]
+fn a_clone_that_connects_before_it_has_cut_what_it_shares_keeps_its_epoch_until_it_has() {
+    let disk = SimDisk::new(1);
+    drop(open(&disk, config()));
+    let image = copy(&disk);
+    let mut collector = Collector::default();
+    let (a, _, table) = open(&disk, config());
+    for position in 1..=40 {
+        a.append(position, &rows(&table, position, 20), true).unwrap();
+    }
+    a.cut().unwrap();
+    a.append(41, &rows(&table, 41, 20), false).unwrap();
+    a.cut().unwrap();
+    collector.drain(&a);
+    let (b, _, table) = open(&image, config());
+    b.replaying();
+    for position in 1..=40 {
+        b.append(position, &rows(&table, position, 20), true).unwrap();
+        if position == 20 {
+            collector.drain(&b);
+        }
+    }
+    b.cut().unwrap();
+    assert_eq!(a.usage().epoch, b.usage().epoch);
+    b.replayed().unwrap();
+    assert_ne!(a.usage().epoch, b.usage().epoch, "what comes now the other one may have named");
+    b.append(42, &rows(&table, 42, 20), false).unwrap();
+    b.cut().unwrap();
+    collector.drain(&b);
+    assert!(collector.values.values().all(|n| *n == 1), "stored twice");
+    assert_eq!(collector.values.len(), 42 * 20);
+}
+
 #[test]
 fn clones_that_give_one_number_to_two_series_lose_nothing_though_their_bytes_are_equal() {
     let one = SimDisk::new(1);

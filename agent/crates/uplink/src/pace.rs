@@ -13,8 +13,11 @@ const TARGET: Duration = Duration::from_millis(250);
 /// The fastest delay is measured anew this often.
 const MEASURE: Duration = Duration::from_secs(30);
 /// Nothing is known of the link yet. It doubles with each ack, and a slow link must not begin with a long queue.
-const FIRST: u64 = 32 << 10;
-const LEAST: u64 = 16 << 10;
+const FIRST: u64 = 8 << 10;
+const LEAST: u64 = 4 << 10;
+/// Doubling ends at this part of the target: what is on its way then doubles the queue once more before it is seen
+/// (as HyStart ends slow start).
+const DOUBLING: f64 = 0.25;
 const MOST: u64 = 1 << 30;
 
 /// The window of one session's backlog.
@@ -73,8 +76,9 @@ impl Pace {
         if delay < base + TARGET {
             // Only a window that was used is known to be too small.
             if beside * 2 >= self.window {
-                // Doubles in the time of an ack until it was too much once; from then on carefully, the nearer the slower.
+                // Doubles in the time of an ack until a queue shows; from then on carefully, the nearer the slower.
                 let near = delay.saturating_sub(base).as_secs_f64() / TARGET.as_secs_f64();
+                self.found |= near > DOUBLING;
                 let part = if self.found { (1.0 - near) / 8.0 } else { 1.0 };
                 self.window = (self.window + (bytes as f64 * part) as u64).min(MOST);
             }

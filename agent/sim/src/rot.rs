@@ -1,0 +1,192 @@
+//! Bytes that change on a disk, and what that may cost without anybody's knowing.
+//!
+//! Damage with an intact record behind it is found and counted. In the last record of a log it looks like a
+//! write that a power cut tore: of the journal's, acknowledged readings are gone; of the spool's, rows that the
+//! collector may have are cut again (docs/reliability.md). So what lay in such a record is remembered here, as
+//! long as it is the last: it is all that the checks let pass.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use seglog::Storage;
+use seglog::sim::SimDisk;
+use telemetry::{Cause, Record};
+
+use crate::host::Host;
+use crate::readings::Readings;
+use crate::rng::Rng;
+use crate::world::World;
+
+const JOURNAL: &str = "/data/journal";
+const SPOOL: &str = "/data/spool";
+/// Of a segment's header, and of a record's.
+const HEADER: usize = 64;
+const FRAME: usize = 16;
+
+/// The last record of a log, which rotted.
+pub struct Tail {
+    path: PathBuf,
+    /// The file's size then: when it has grown, it may not be the last.
+    size: usize,
+    content: Content,
+}
+
+enum Content {
+    /// Readings, in the journal.
+    Readings(Vec<u64>),
+    /// A batch, in the spool.
+    Batch { samples: Vec<u64>, windows: Vec<(u32, u64, f64)>, received: u64 },
+}
+
+impl World {
+    /// One bit of one file.
+    pub(crate) fn rot(&mut self, host: usize) {
+        let disk = &self.hosts[host].disk;
+        let paths: Vec<_> = disk.paths().into_iter().filter(|path| !path.ends_with("lock")).collect();
+        if paths.is_empty() {
+            return;
+        }
+        let mut rng = Rng::new(self.rng.next(), 0);
+        let path = paths[rng.range(0, paths.len() as u64 - 1) as usize].clone();
+        let size = disk.read(&path).map_or(0, |content| content.len());
+        if size > 0 {
+            let offset = rng.range(0, size as u64 - 1) as usize;
+            self.change(host, &path, offset, 1 << rng.range(0, 7));
+        }
+    }
+
+    /// The same in the last record of journal or spool.
+    pub(crate) fn rot_last(&mut self, host: usize) {
+        let mut rng = Rng::new(self.rng.next(), 0);
+        let dir = if rng.chance(1, 3) { JOURNAL.to_owned() } else { format!("{SPOOL}/log") };
+        let disk = &self.hosts[host].disk;
+        let Some(path) = newest(disk, Path::new(&dir)) else { return };
+        let content = disk.read(&path).unwrap_or_default();
+        if let Some(start) = records(&content).last().map(|(_, start)| *start) {
+            let offset = rng.range(start as u64, content.len() as u64 - 1) as usize;
+            self.change(host, &path, offset, 1 << rng.range(0, 7));
+        }
+    }
+
+    fn change(&mut self, host: usize, path: &Path, offset: usize, mask: u8) {
+        let this = &mut self.hosts[host];
+        this.tails.extend(Tail::of(&this.disk, path, offset));
+        if this.disk.rot(path, offset, mask) {
+            self.rotten = true;
+            self.lost_state |= path.starts_with("/data/fold.checkpoint") || path.starts_with(JOURNAL);
+        }
+        let used = this.disk.used();
+        self.note("rot", [offset as u64, used, 0]);
+        if self.trace.told() {
+            self.trace.say(&format!("{}", path.display()));
+        }
+    }
+}
+
+impl Host {
+    /// Before a start: which of the rotten records are still the last of their logs.
+    pub(crate) fn fall_silent(&mut self, readings: &mut Readings) {
+        for tail in std::mem::take(&mut self.tails) {
+            let dir = tail.path.parent().unwrap_or(Path::new("/"));
+            let last = newest(&self.disk, dir).is_some_and(|path| path == tail.path)
+                && self.disk.read(&tail.path).is_some_and(|content| content.len() == tail.size);
+            if !last {
+                continue;
+            }
+            match tail.content {
+                Content::Readings(values) => {
+                    values.iter().for_each(|value| readings.all[*value as usize].silent = true);
+                }
+                Content::Batch { samples, windows, received } => {
+                    samples.iter().for_each(|value| readings.all[*value as usize].again = true);
+                    for (device, count, sum) in windows {
+                        let again = readings.again.entry(device).or_default();
+                        (again.0, again.1) = (again.0 + count, again.1 + sum);
+                    }
+                    readings.received_again += received;
+                }
+            }
+        }
+    }
+}
+
+impl Tail {
+    /// What lies in the last record of a log's newest segment, if this byte is in it.
+    fn of(disk: &SimDisk, path: &Path, offset: usize) -> Option<Self> {
+        let dir = path.parent()?;
+        if newest(disk, dir).is_none_or(|newest| newest != path) {
+            return None;
+        }
+        let file = disk.read(path)?;
+        // A copy is looked at: looking must not move the disk's chance.
+        let storage = disk.image(1).storage();
+        let (number, content) =
+            if dir.starts_with(JOURNAL) { last_of_journal(storage)? } else { last_of_spool(storage)? };
+        let start = records(&file).into_iter().find(|(of, _)| *of == number)?.1;
+        (offset >= start).then(|| Self { path: path.to_owned(), size: file.len(), content })
+    }
+}
+
+fn last_of_journal(storage: Arc<dyn Storage>) -> Option<(u64, Content)> {
+    let mut last = None;
+    let inspection = journal::inspect::Inspection::open(storage, Path::new(JOURNAL)).ok()?;
+    let walked = inspection.walk(&mut |found| {
+        if let journal::inspect::Found::Record(position, record) = found {
+            let values = match *record {
+                Record::Intake(intake) => intake.values.iter().map(|value| *value as u64).collect(),
+                _ => Vec::new(),
+            };
+            last = Some((position, Content::Readings(values)));
+        }
+        ControlFlow::Continue(())
+    });
+    walked.ok().and(last)
+}
+
+fn last_of_spool(storage: Arc<dyn Storage>) -> Option<(u64, Content)> {
+    let mut last = None;
+    let inspection = spool::inspect::Inspection::open(storage, Path::new(SPOOL)).ok()?;
+    let summary = inspection.summary().ok()?;
+    let walked = inspection.walk(&mut |found| {
+        if let spool::inspect::Found::Batch(batch) = found {
+            let Ok(payload) = wire::payload::decode(batch.payload) else { return ControlFlow::Continue(()) };
+            let device = |number: &u32| {
+                summary.series.get(number)?.key.label("device")?.strip_prefix('d')?.parse::<u32>().ok()
+            };
+            let samples = payload.samples().map(|(_, _, value, _)| value as u64).collect();
+            let windows = payload.windows.iter();
+            let windows = windows.filter_map(|row| Some((device(&row.id)?, row.count, row.sum))).collect();
+            let received = batch.counts.get(Cause::Received);
+            last = Some((batch.record, Content::Batch { samples, windows, received }));
+        }
+        ControlFlow::Continue(())
+    });
+    walked.ok().and(last)
+}
+
+/// The segment that is written last.
+fn newest(disk: &SimDisk, dir: &Path) -> Option<PathBuf> {
+    let segment =
+        |path: &PathBuf| path.parent() == Some(dir) && path.extension().is_some_and(|is| is == "seg");
+    disk.paths().into_iter().filter(segment).next_back()
+}
+
+/// Numbers of a segment's records, intact or not, and where they begin: up to where no record can follow.
+fn records(content: &[u8]) -> Vec<(u64, usize)> {
+    let mut found: Vec<(u64, usize)> = Vec::new();
+    let mut at = HEADER;
+    while let Some(frame) = content.get(at..at + FRAME) {
+        let len = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+        let number = u64::from_le_bytes([
+            frame[8], frame[9], frame[10], frame[11], frame[12], frame[13], frame[14], frame[15],
+        ]);
+        let follows = found.last().is_none_or(|(last, _)| last + 1 == number);
+        if !follows || content.len() - at < FRAME + len {
+            break;
+        }
+        found.push((number, at));
+        at += FRAME + len;
+    }
+    found
+}
