@@ -83,11 +83,13 @@ class MqttAgent:
         except SessionLost as error:
             return str(error)
 
-    async def open(self) -> None:
-        """Say hello under a new session and wait for the greeting."""
+    async def open(self, *, probe: bool = False) -> None:
+        """Say hello under a new session and wait for the greeting; a probe wants no more than that."""
         self.sessions += 1
         self.session, self.up, self.down = os.urandom(16), Counter(), Counter()
-        await self.say(pb.FromAgent(hello=self.agent.hello()))
+        hello = self.agent.hello()
+        hello.probe = probe
+        await self.say(pb.FromAgent(hello=hello))
         first = await self.hear()
         if first.WhichOneof("frame") != "greeting":
             raise SessionLost("no greeting")

@@ -1,6 +1,8 @@
 """A site whose agents reach the collector through its broker alone: each reading is stored exactly once, whatever dies."""
 
+import json
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from telemetryx.wire._pb2 import link_pb2 as pb
 from tests.fault.proxy import Proxy
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.mosquitto import Mosquitto
+from tests.harness.stack import AGENT
 
 BEGIN = 1_790_000_000_000_000_000
 TOKEN = "the-token-of-this-site"  # noqa: S105 - made up
@@ -205,6 +208,58 @@ def test_a_forged_acknowledgement_removes_nothing(stack: Stack, broker: Mosquitt
         exactly_once(collector, 50)
     finally:
         spy.close()
+
+
+def doctor(agent: Agent) -> tuple[int, dict[str, dict[str, str]]]:
+    """Ask the agent's doctor; return the exit code and what it says of the ways to the collector."""
+    said = subprocess.run(
+        [AGENT, "doctor", "--json", "--config", agent.config],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    ways = ("name", "connection", "certificate", "tls", "session")
+    found = {one["check"]: one for one in json.loads(said.stdout)["findings"]}
+    return said.returncode, {
+        check: one for check, one in found.items() if check.removeprefix("fallback ") in ways
+    }
+
+
+def test_the_doctor_tries_a_session_over_the_broker_and_the_fallback_too(
+    stack: Stack, tls_broker: Mosquitto, tmp_path: Path
+) -> None:
+    """Beside a running agent, whose session goes on; then each thing that can be wrong is told from the others."""
+    token = token_file(tmp_path)
+    collector = collector_on(stack, tls_broker, token=token, ca=tls_broker.ca)
+    uplink = f'url = "{tls_broker.url}"\nca_file = "{tls_broker.ca}"\ntoken_file = "{token}"\n'
+    fallback = f'fallback_url = "http://127.0.0.1:{collector.grpc}"\n'
+    agent = agent_by(stack, collector, uplink + fallback)
+    link_is(agent, "mqtt")
+    code, found = doctor(agent)
+    assert found.pop("certificate")["level"] == "warning", "the broker's ends in two days"
+    assert (code, {one["level"] for one in found.values()}) == (0, {"ok"}), found
+    assert "greets over the broker" in found["session"]["found"]
+    assert "greets after" in found["fallback session"]["found"]
+    assert agent.status()["link"]["sessions"] == 1, "its own session was left alone"
+    send(agent, 1, 50)
+    agent.wait_drained()
+
+    text = agent.config.read_text()
+    agent.config.write_text(text.replace(f"127.0.0.1:{collector.grpc}", "127.0.0.1:1"))
+    code, found = doctor(agent)
+    assert (code, found["fallback connection"]["level"]) == (0, "warning"), found
+    assert "no second way now" in found["fallback connection"]["found"]
+
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other/token"
+    other.write_text("not-the-token-of-this-site\n")
+    other.chmod(0o600)
+    agent.config.write_text(text.replace(str(token), str(other)))
+    code, found = doctor(agent)
+    assert (code, found["session"]["level"], found["fallback session"]["level"]) == (1, "problem", "problem")
+    assert "no collector answered" in found["session"]["found"]
+    assert "token" in found["session"]["remedy"]
 
 
 def test_through_tls_and_back_from_the_fallback(stack: Stack, tls_broker: Mosquitto, tmp_path: Path) -> None:

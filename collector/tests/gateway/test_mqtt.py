@@ -198,6 +198,20 @@ async def test_a_newer_session_ends_the_older(tmp_path: Path) -> None:
     assert [row.reason for row in closed] == ["a newer session took its place"]
 
 
+async def test_a_probe_is_greeted_beside_the_agents_own_session_which_goes_on(tmp_path: Path) -> None:
+    """Whoever only tries the way over the broker ends nothing, and nothing of it is logged."""
+    async with site(tmp_path / "t.db") as there:
+        pump = there.agent()
+        await pump.open()
+        beside = there.agent()
+        await beside.open(probe=True)
+        there.inboxes["pump"] = pump.inbox
+        await pump.say(pb.FromAgent(status=pb.Status()))
+        assert (await pump.hear()).WhichOneof("frame") == "ack"
+        (row,) = await there.core.store.connections()
+        assert row.closed_ns == 0
+
+
 async def test_a_gap_ends_the_session_with_a_goodbye(tmp_path: Path) -> None:
     """An envelope that never came ends the session at the next one: nothing after the gap is taken, the agent hears why."""
     async with site(tmp_path / "t.db") as there:

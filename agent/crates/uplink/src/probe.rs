@@ -1,5 +1,6 @@
-//! One try of the way to the collector, step by step: name, connection, certificate, session. It changes nothing there: the
-//! hello says that it is a probe, so the collector greets and ends the session without a trace in its connection log.
+//! One try of a way to the collector, step by step: name, connection, certificate, session; over gRPC, or over a site's
+//! broker. It changes nothing there: the hello says that it is a probe, so the collector greets and ends the session without
+//! a trace in its connection log, beside the agent's own session.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,20 +21,30 @@ use tokio_rustls::rustls::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
+use wire::envelope::Key;
 use wire::v1::{self, from_agent, from_collector, link_client::LinkClient};
 
 use crate::WIRE;
 use crate::address::{Address, Carrier};
+use crate::broker::Broker;
 use crate::certificate::{Validity, validity};
 use crate::config::{Identity, UplinkConfig};
 use crate::endpoint::{self, Gateway};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, LinkError};
+use crate::mqtt::Mqtt;
+use crate::state::LinkState;
 
 const ANSWER: Duration = Duration::from_secs(15);
+/// Over a broker, who is sent away for so long is refused for good: somebody must change a configuration.
+const FOR_GOOD_MS: u32 = 60_000;
 
 /// How far it went; each step only when the one before it was passed.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeReport {
+    /// The config key of the address.
+    pub key: &'static str,
+    /// The address.
+    pub url: String,
     /// The settings and the files that they name; an error ends the probe.
     pub settings: Option<Result<(), String>>,
     /// What the host's name stands for.
@@ -46,7 +57,7 @@ pub struct ProbeReport {
     pub certificate: Option<Validity>,
     /// What the collector said.
     pub session: Option<Result<Greeted, SessionRefused>>,
-    /// True for a broker: only the way to it is tried, and no session.
+    /// True for a broker: name, connection and certificate are its own.
     pub broker: bool,
 }
 
@@ -73,16 +84,42 @@ pub enum SessionRefused {
     /// It is full, or shutting down.
     #[error("the collector takes no session now: {0}")]
     Later(String),
+    /// The broker itself.
+    #[error("the broker takes no session: {0}")]
+    Broker(String),
+    /// The broker does, and nobody behind it answers.
+    #[error("the broker took the hello, and no collector answered within {} s", .0.as_secs())]
+    Silent(Duration),
     /// It is no collector, or something between breaks the stream.
     #[error("no greeting came: {0}")]
     Broken(String),
 }
 
-/// Goes as far as it can. `wall` is this host's clock.
+/// Tries `url`, as far as it can. `wall` is this host's clock.
 pub async fn probe(config: &UplinkConfig, identity: &Identity, wall: impl Fn() -> i64) -> ProbeReport {
-    let mut report = ProbeReport::default();
+    over("url", &config.url, config, identity, wall).await
+}
+
+/// The same with `fallback_url`, where there is one.
+pub async fn probe_fallback(
+    config: &UplinkConfig,
+    identity: &Identity,
+    wall: impl Fn() -> i64,
+) -> Option<ProbeReport> {
+    let url = config.fallback_url.as_ref()?;
+    Some(over("fallback_url", url, config, identity, wall).await)
+}
+
+async fn over(
+    key: &'static str,
+    url: &str,
+    config: &UplinkConfig,
+    identity: &Identity,
+    wall: impl Fn() -> i64,
+) -> ProbeReport {
+    let mut report = ProbeReport { key, url: url.to_owned(), ..ProbeReport::default() };
     let patience = Duration::from_secs(config.connect_timeout);
-    let (address, gateway) = match settings(config) {
+    let (address, carrier) = match settings(config, key, url, &identity.agent) {
         Ok(settings) => settings,
         Err(error) => {
             report.settings = Some(Err(error.to_string()));
@@ -90,7 +127,7 @@ pub async fn probe(config: &UplinkConfig, identity: &Identity, wall: impl Fn() -
         }
     };
     report.settings = Some(Ok(()));
-    report.broker = gateway.is_none();
+    report.broker = matches!(carrier, Carried::Mqtt(_));
     let Address { host, port, tls, .. } = address;
 
     let looked_up = timeout(patience, tokio::net::lookup_host((host.as_str(), port))).await;
@@ -117,41 +154,66 @@ pub async fn probe(config: &UplinkConfig, identity: &Identity, wall: impl Fn() -
     report.connection = Some(Ok(begun.elapsed()));
     if tls {
         let name = config.server_name.as_deref().unwrap_or(&host);
-        let (trusted, certificate) = handshake(config, name, stream, patience).await;
+        let (trusted, certificate) = handshake(config, report.broker, name, stream, patience).await;
         report.tls = Some(trusted.clone());
         report.certificate = certificate;
         if trusted.is_err() {
             return report;
         }
     }
-    if let Some(gateway) = gateway {
-        let session = timeout(patience + ANSWER, greeting(&gateway, identity, &wall)).await;
-        let late = || Err(SessionRefused::Broken(format!("nothing within {:?}", patience + ANSWER)));
-        report.session = Some(session.unwrap_or_else(|_| late()));
-    }
+    report.session = Some(match carrier {
+        Carried::Grpc(gateway) => {
+            let session = timeout(patience + ANSWER, greeting(&gateway, identity, &wall)).await;
+            let late = || Err(SessionRefused::Broken(format!("nothing within {:?}", patience + ANSWER)));
+            session.unwrap_or_else(|_| late())
+        }
+        Carried::Mqtt(mut mqtt) => {
+            let session = greeting_over_broker(&mut mqtt, identity, &wall).await;
+            mqtt.leave().await;
+            session
+        }
+    });
     report
 }
 
-/// Where `url` leads, and the gateway unless it is a broker.
-fn settings(config: &UplinkConfig) -> Result<(Address, Option<Gateway>), ConfigError> {
+/// What would carry a session.
+enum Carried {
+    Grpc(Box<Gateway>),
+    Mqtt(Box<Mqtt>),
+}
+
+/// Where an address leads, and what carries frames there.
+fn settings(
+    config: &UplinkConfig,
+    key: &'static str,
+    url: &str,
+    agent: &str,
+) -> Result<(Address, Carried), ConfigError> {
     config.check()?;
-    let address = Address::parse("url", &config.url)?;
-    let gateway = match address.carrier {
-        Carrier::Grpc => Some(endpoint::gateway(config, &config.url, &address)?),
-        Carrier::Mqtt => None,
+    let address = Address::parse(key, url)?;
+    let carried = match address.carrier {
+        Carrier::Grpc => Carried::Grpc(Box::new(endpoint::gateway(config, url, &address)?)),
+        Carrier::Mqtt => {
+            let token = config.token_file.as_deref().map(endpoint::token).transpose()?;
+            let key = token.as_deref().map(Key::of_token);
+            let state = Arc::new(LinkState::new(&config.lanes));
+            let broker = Broker::new(config, &address, agent)?;
+            Carried::Mqtt(Box::new(Mqtt::new(broker, key, agent, state)))
+        }
     };
-    Ok((address, gateway))
+    Ok((address, carried))
 }
 
 /// Whether the certificate is trusted, and what it is.
 async fn handshake(
     config: &UplinkConfig,
+    broker: bool,
     name: &str,
     stream: TcpStream,
     patience: Duration,
 ) -> (Result<(), String>, Option<Validity>) {
     let shown = Arc::new(Mutex::new(None));
-    let tls = match client(config, Arc::clone(&shown)) {
+    let tls = match client(config, broker, Arc::clone(&shown)) {
         Ok(tls) => tls,
         Err(error) => return (Err(error), None),
     };
@@ -171,7 +233,11 @@ async fn handshake(
     (trusted, certificate)
 }
 
-fn client(config: &UplinkConfig, shown: Arc<Mutex<Option<Vec<u8>>>>) -> Result<ClientConfig, String> {
+fn client(
+    config: &UplinkConfig,
+    broker: bool,
+    shown: Arc<Mutex<Option<Vec<u8>>>>,
+) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match &config.ca_file {
         Some(path) => {
@@ -197,7 +263,9 @@ fn client(config: &UplinkConfig, shown: Arc<Mutex<Option<Vec<u8>>>>) -> Result<C
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Showing { verifier, shown }))
         .with_no_client_auth();
-    client.alpn_protocols = vec![b"h2".to_vec()];
+    if !broker {
+        client.alpn_protocols = vec![b"h2".to_vec()];
+    }
     Ok(client)
 }
 
@@ -268,20 +336,8 @@ async fn greeting(
         Ok::<_, Status>(request)
     });
     let (outbox, frames) = tokio::sync::mpsc::channel(1);
-    let hello = v1::Hello {
-        wire: WIRE,
-        agent: identity.agent.clone(),
-        version: identity.version.clone(),
-        epoch: Epoch([0; 16]).0.to_vec(),
-        next_seq: 1,
-        boot_id: identity.boot.to_vec(),
-        wall_ns: wall(),
-        probe: true,
-        ..v1::Hello::default()
-    };
     let begun = Instant::now();
-    let frame = v1::FromAgent { frame: Some(from_agent::Frame::Hello(hello)) };
-    outbox.send(frame).await.map_err(|error| broken(&error))?;
+    outbox.send(hello(identity, wall())).await.map_err(|error| broken(&error))?;
     let mut inbox = client.session(ReceiverStream::new(frames)).await.map_err(refused)?.into_inner();
     loop {
         let message = inbox.message().await.map_err(refused)?;
@@ -289,18 +345,64 @@ async fn greeting(
             return Err(SessionRefused::Broken("it closed the session".into()));
         };
         let Some(from_collector::Frame::Greeting(greeting)) = message.frame else { continue };
-        if greeting.wire != WIRE {
-            let text = format!("it speaks wire version {}, this agent {WIRE}", greeting.wire);
-            return Err(SessionRefused::Refused(text));
-        }
-        let round_trip = begun.elapsed();
-        let halfway = i64::try_from(round_trip.as_nanos() / 2).unwrap_or(0);
-        return Ok(Greeted {
-            collector: greeting.collector,
-            skew_ns: wall() - halfway - greeting.wall_ns,
-            round_trip,
-        });
+        return greeted(greeting, begun.elapsed(), wall());
     }
+}
+
+/// The same over a broker, which says nothing of who is behind it.
+async fn greeting_over_broker(
+    mqtt: &mut Mqtt,
+    identity: &Identity,
+    wall: &impl Fn() -> i64,
+) -> Result<Greeted, SessionRefused> {
+    let by_broker = |error: LinkError| match error {
+        LinkError::Broker(why) => SessionRefused::Broker(why),
+        other => SessionRefused::Broker(other.to_string()),
+    };
+    mqtt.connect().await.map_err(by_broker)?;
+    let begun = Instant::now();
+    let mut wires = mqtt.open(hello(identity, wall())).await.map_err(by_broker)?;
+    let answer = async {
+        loop {
+            match wires.inbox.receive().await.map_err(by_broker)?.frame {
+                Some(from_collector::Frame::Greeting(greeting)) => {
+                    return greeted(greeting, begun.elapsed(), wall());
+                }
+                Some(from_collector::Frame::SlowDown(slow)) if slow.after_ms >= FOR_GOOD_MS => {
+                    return Err(SessionRefused::Refused(slow.reason));
+                }
+                Some(from_collector::Frame::SlowDown(slow)) => {
+                    return Err(SessionRefused::Later(slow.reason));
+                }
+                _ => {}
+            }
+        }
+    };
+    timeout(ANSWER, answer).await.unwrap_or(Err(SessionRefused::Silent(ANSWER)))
+}
+
+fn hello(identity: &Identity, wall_ns: i64) -> v1::FromAgent {
+    let hello = v1::Hello {
+        wire: WIRE,
+        agent: identity.agent.clone(),
+        version: identity.version.clone(),
+        epoch: Epoch([0; 16]).0.to_vec(),
+        next_seq: 1,
+        boot_id: identity.boot.to_vec(),
+        wall_ns,
+        probe: true,
+        ..v1::Hello::default()
+    };
+    v1::FromAgent { frame: Some(from_agent::Frame::Hello(hello)) }
+}
+
+fn greeted(greeting: v1::Greeting, round_trip: Duration, wall: i64) -> Result<Greeted, SessionRefused> {
+    if greeting.wire != WIRE {
+        let text = format!("it speaks wire version {}, this agent {WIRE}", greeting.wire);
+        return Err(SessionRefused::Refused(text));
+    }
+    let halfway = i64::try_from(round_trip.as_nanos() / 2).unwrap_or(0);
+    Ok(Greeted { collector: greeting.collector, skew_ns: wall - halfway - greeting.wall_ns, round_trip })
 }
 
 fn refused(status: Status) -> SessionRefused {

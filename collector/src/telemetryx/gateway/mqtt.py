@@ -161,10 +161,13 @@ class Mqtt:
         elif opened.counter != 1:
             self._mailroom.free(agent, cost)
             self._drop("out_of_step", agent, "a hello is the first envelope of its session")
+        elif frame.hello.probe:
+            # Whoever only tries the way here leaves the agent's own session alone.
+            self._begin(agent, opened, frame, cost)
         else:
             if conversation is not None:
                 self._end(conversation, "a newer session took its place")
-            self._begin(agent, opened, frame, cost)
+            self._conversations[agent] = self._begin(agent, opened, frame, cost)
 
     def _continue(self, conversation: Conversation, opened: Opened, frame: pb.FromAgent, cost: int) -> None:
         step = conversation.came.take(opened.counter)
@@ -180,7 +183,7 @@ class Mqtt:
             self._end(conversation, "out of step")
             self._spawn(self._goodbye(conversation, 0, "out of step"))
 
-    def _begin(self, agent: str, opened: Opened, hello: pb.FromAgent, cost: int) -> None:
+    def _begin(self, agent: str, opened: Opened, hello: pb.FromAgent, cost: int) -> Conversation:
         conversation = Conversation(
             agent,
             opened,
@@ -188,9 +191,9 @@ class Mqtt:
             lambda payload: self._publish(agent, payload),
             lambda size: self._mailroom.free(agent, size),
         )
-        self._conversations[agent] = conversation
         self._continue(conversation, opened, hello, cost)
         self._spawn(self._serve(conversation))
+        return conversation
 
     async def _serve(self, conversation: Conversation) -> None:
         try:

@@ -1,13 +1,13 @@
-//! The way to the collector, as a real try shows it.
+//! The ways to the collector, as a real try of each shows them.
 
 use std::time::Duration;
 
 use anyhow::Context;
+use uplink::Identity;
 use uplink::certificate::Validity;
-use uplink::probe::{ProbeReport, SessionRefused};
-use uplink::{Identity, UplinkConfig};
+use uplink::probe::{Greeted, ProbeReport, SessionRefused};
 
-use super::{Finding, ok, problem, warning};
+use super::{Finding, Level, ok, problem, warning};
 use crate::config::Config;
 use crate::human::moment;
 use crate::identity;
@@ -17,17 +17,24 @@ const RENEW_DAYS: i64 = 14;
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
-/// What a try showed.
-pub struct Probe(ProbeReport);
+/// What a try of each way showed.
+pub struct Probe {
+    url: ProbeReport,
+    fallback: Option<ProbeReport>,
+}
 
 impl Probe {
     /// This host's clock minus the collector's, nanoseconds.
     pub fn skew(&self) -> Option<i64> {
-        Some(self.0.session.as_ref()?.as_ref().ok()?.skew_ns)
+        [Some(&self.url), self.fallback.as_ref()].into_iter().flatten().find_map(greeted).map(|it| it.skew_ns)
     }
 }
 
-/// Tries.
+fn greeted(report: &ProbeReport) -> Option<&Greeted> {
+    report.session.as_ref()?.as_ref().ok()
+}
+
+/// Tries both ways.
 ///
 /// # Errors
 /// When the system gives no runtime.
@@ -39,16 +46,65 @@ pub fn probe(config: &Config) -> anyhow::Result<Probe> {
         boot: identity::boot_id(),
         labels: Vec::new(),
     };
-    let report = runtime.block_on(uplink::probe::probe(&config.uplink, &identity, super::clock::now));
+    let (uplink, now) = (&config.uplink, super::clock::now);
+    let probe = runtime.block_on(async {
+        Probe {
+            url: uplink::probe::probe(uplink, &identity, now).await,
+            fallback: uplink::probe::probe_fallback(uplink, &identity, now).await,
+        }
+    });
     // A name service that doesn't answer must not hold the command up.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    Ok(Probe(report))
+    Ok(probe)
 }
 
 /// Says it; `now` is this host's clock in nanoseconds.
-pub fn judge(probe: &Probe, config: &UplinkConfig, now: i64) -> Vec<Finding> {
-    let Probe(report) = probe;
-    let url = &config.url;
+pub fn judge(probe: &Probe, now: i64) -> Vec<Finding> {
+    let mut findings = way(&probe.url, &CHECKS, now);
+    let Some(fallback) = &probe.fallback else { return findings };
+    if probe.url.settings.as_ref().is_some_and(Result::is_err) {
+        // What is wrong with the section was said.
+        return findings;
+    }
+    let works = greeted(&probe.url).is_some();
+    findings.extend(way(fallback, &FALLBACK, now).into_iter().map(|finding| match finding.level {
+        Level::Problem if works => Finding {
+            level: Level::Warning,
+            found: format!("{}; uplink.url works, and there is no second way now", finding.found),
+            ..finding
+        },
+        _ => finding,
+    }));
+    findings
+}
+
+/// What the steps of a way are called.
+struct Checks {
+    name: &'static str,
+    connection: &'static str,
+    certificate: &'static str,
+    tls: &'static str,
+    session: &'static str,
+}
+
+const CHECKS: Checks = Checks {
+    name: "name",
+    connection: "connection",
+    certificate: "certificate",
+    tls: "tls",
+    session: "session",
+};
+const FALLBACK: Checks = Checks {
+    name: "fallback name",
+    connection: "fallback connection",
+    certificate: "fallback certificate",
+    tls: "fallback tls",
+    session: "fallback session",
+};
+
+fn way(report: &ProbeReport, checks: &Checks, now: i64) -> Vec<Finding> {
+    let (url, key) = (&report.url, report.key);
+    let who = if report.broker { "broker" } else { "collector" };
     let mut findings = Vec::new();
     if let Some(Err(error)) = &report.settings {
         findings.push(problem("link", error, "mend [uplink] in the config file"));
@@ -57,79 +113,88 @@ pub fn judge(probe: &Probe, config: &UplinkConfig, now: i64) -> Vec<Finding> {
     match &report.addresses {
         Some(Ok(addresses)) if addresses.is_empty() => {
             let found = format!("the name in {url} has no address");
-            findings.push(problem("name", found, "check uplink.url and this site's name service"));
+            findings.push(problem(
+                checks.name,
+                found,
+                format!("check uplink.{key} and this site's name service"),
+            ));
         }
         Some(Ok(addresses)) => {
             let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-            findings.push(ok("name", format!("{url} is at {}", list.join(", "))));
+            findings.push(ok(checks.name, format!("{url} is at {}", list.join(", "))));
         }
         Some(Err(error)) => {
             let found = format!("the name in {url} isn't known: {error}");
-            findings.push(problem("name", found, "check uplink.url and /etc/resolv.conf"));
+            findings.push(problem(checks.name, found, format!("check uplink.{key} and /etc/resolv.conf")));
         }
         None => {}
     }
     match &report.connection {
-        Some(Ok(took)) => findings.push(ok("connection", format!("accepted after {:.1} ms", took.as_secs_f64() * 1e3))),
+        Some(Ok(took)) => {
+            findings.push(ok(checks.connection, format!("accepted after {:.1} ms", took.as_secs_f64() * 1e3)));
+        }
         Some(Err(error)) => findings.push(problem(
-            "connection",
+            checks.connection,
             format!("{url} doesn't accept connections: {error}"),
-            "is the collector running, is the port right, and does a firewall between let it through? Until then the agent keeps everything in its spool",
+            format!("is the {who} running, is the port right, and does a firewall between let it through? Until then the agent keeps everything in its spool"),
         )),
         None => {}
     }
     if let Some(validity) = report.certificate {
-        findings.push(certificate("certificate", "the collector's certificate", validity, now));
+        findings.push(certificate(checks.certificate, &format!("the {who}'s certificate"), validity, now));
     }
     if let Some(Err(error)) = &report.tls {
         findings.push(problem(
-            "tls",
+            checks.tls,
             format!("the certificate of {url} is refused: {error}"),
-            "set uplink.ca_file to the authority that signed it, and uplink.server_name where its name differs from the host in uplink.url",
+            format!("set uplink.ca_file to the authority that signed it, and uplink.server_name where its name differs from the host in uplink.{key}"),
         ));
     } else if report.tls.is_some() {
-        findings.push(ok("tls", "the certificate is trusted and bears the right name"));
+        findings.push(ok(checks.tls, "the certificate is trusted and bears the right name"));
     }
     match &report.session {
-        Some(Ok(greeted)) => findings.push(ok(
-            "session",
-            format!(
-                "collector {} greets after {:.1} ms",
-                greeted.collector,
-                greeted.round_trip.as_secs_f64() * 1e3
-            ),
-        )),
-        Some(Err(error)) => findings.push(refused(error)),
-        None if report.broker && report.connection.as_ref().is_some_and(Result::is_ok) => {
-            findings.push(ok(
-                "session",
-                "over a broker: whether the collector listens there, `status` tells once the agent runs",
-            ));
+        Some(Ok(greeted)) => {
+            let over = if report.broker { " over the broker" } else { "" };
+            let took = greeted.round_trip.as_secs_f64() * 1e3;
+            let found = format!("collector {} greets{over} after {took:.1} ms", greeted.collector);
+            findings.push(ok(checks.session, found));
         }
+        Some(Err(error)) => findings.push(refused(checks.session, key, error)),
         None => {}
     }
     findings
 }
 
-fn refused(error: &SessionRefused) -> Finding {
+fn refused(check: &'static str, key: &str, error: &SessionRefused) -> Finding {
+    let found = error.to_string();
     match error {
         SessionRefused::Token(_) => problem(
-            "session",
-            error.to_string(),
+            check,
+            found,
             "set uplink.token_file to a token that the collector knows: `telemetryx token new --out FILE` there makes one",
         ),
         SessionRefused::Refused(_) => {
-            problem("session", error.to_string(), "update the older of the two, or rename the agent")
+            problem(check, found, "update the older of the two, or rename the agent")
         }
-        SessionRefused::Later(_) => warning(
-            "session",
-            error.to_string(),
-            "wait: the agent tries again by itself, and keeps everything meanwhile",
+        SessionRefused::Later(_) => {
+            warning(check, found, "wait: the agent tries again by itself, and keeps everything meanwhile")
+        }
+        SessionRefused::Broker(_) => problem(
+            check,
+            found,
+            "check uplink.mqtt_user, mqtt_password_file and client_cert_file, and that the broker's rights let this agent publish to PREFIX/v1/up/NAME and read PREFIX/v1/down/NAME",
+        ),
+        SessionRefused::Silent(_) => problem(
+            check,
+            found,
+            "is the collector running with [gateway.mqtt] on this broker, is its prefix the same as uplink.mqtt_prefix, and does it know the token in uplink.token_file? An envelope with a wrong signature gets no answer",
         ),
         SessionRefused::Broken(_) => problem(
-            "session",
-            error.to_string(),
-            "is uplink.url the collector's [gateway] port, and not its web port? Does it want https? Does a proxy between take HTTP/2?",
+            check,
+            found,
+            format!(
+                "is uplink.{key} the collector's [gateway] port, and not its web port? Does it want https? Does a proxy between take HTTP/2?"
+            ),
         ),
     }
 }
@@ -156,7 +221,6 @@ pub fn certificate(check: &'static str, whose: &str, validity: Validity, now: i6
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
     use super::*;
 
     #[test]

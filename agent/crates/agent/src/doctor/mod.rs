@@ -107,7 +107,7 @@ fn examine(config: &Config, path: &Path) -> anyhow::Result<Vec<Finding>> {
     findings.extend(disk::examine(config));
     let probe = link::probe(config)?;
     findings.extend(clock::examine(probe.skew()));
-    findings.extend(link::judge(&probe, &config.uplink, clock::now()));
+    findings.extend(link::judge(&probe, clock::now()));
     findings.extend(inputs::examine(config, status.as_ref(), clock::now()));
     let pid = status.as_ref().and_then(|status| status["pid"].as_u64());
     findings.push(host::limits(config, pid));
@@ -117,15 +117,16 @@ fn examine(config: &Config, path: &Path) -> anyhow::Result<Vec<Finding>> {
 }
 
 fn show(out: &mut impl Write, findings: &[Finding]) -> std::io::Result<()> {
+    let wide = findings.iter().map(|finding| finding.check.len()).fold(12, usize::max);
     for finding in findings {
         let mark = match finding.level {
             Level::Ok => "ok      ",
             Level::Warning => "warning ",
             Level::Problem => "PROBLEM ",
         };
-        writeln!(out, "{mark} {:<12} {}", finding.check, printable(&finding.found))?;
+        writeln!(out, "{mark} {:<wide$} {}", finding.check, printable(&finding.found))?;
         if !finding.remedy.is_empty() {
-            writeln!(out, "         {:<12} → {}", "", printable(&finding.remedy))?;
+            writeln!(out, "         {:<wide$} → {}", "", printable(&finding.remedy))?;
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count() as u64;
