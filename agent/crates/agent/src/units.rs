@@ -2,20 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use telemetry::units;
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
-
-const UNITS: [(&str, u64); 7] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-    ("B", 1),
-];
 
 impl ByteSize {
     /// That many KiB.
@@ -32,20 +23,13 @@ impl ByteSize {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (number, factor) = UNITS
-            .iter()
-            .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))
-            .unwrap_or((text, 1));
-        number.trim().parse::<u64>().ok()?.checked_mul(factor).map(Self)
+        units::parse_bytes(text).map(Self)
     }
 }
 
 impl std::fmt::Display for ByteSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match UNITS.iter().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor)) {
-            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
-            None => f.write_str("0B"),
-        }
+        f.write_str(&units::show(self.0, &units::BYTES).unwrap_or_else(|| "0B".into()))
     }
 }
 

@@ -27,10 +27,12 @@ use telemetry::{BatchKey, Boot, Counts, Epoch, Lane, Position, Rows, SeriesTable
 use tokio::sync::Notify;
 use wire::v1;
 
+mod act;
 mod class;
 mod clocks;
 mod cursor;
 mod cut;
+mod freeing;
 mod group;
 mod heads;
 pub mod inspect;

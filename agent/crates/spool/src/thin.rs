@@ -69,7 +69,7 @@ impl Writer {
         }
         self.not_worth(&unreadable);
         let (kept, raw) =
-            (rows.series.len() as u64, open.values().map(|aggregate| aggregate.count).sum::<u64>());
+            (rows.series.len() as u64, open.values().map(|aggregate| aggregate.row().count).sum::<u64>());
         let fresh = open.len() as u64;
         rows.windows.extend(open.into_iter().map(|((series, start), aggregate)| {
             let (start, end) = telemetry::window_bounds(start, window);

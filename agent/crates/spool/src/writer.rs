@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use seglog::{AppendError, Cell, Log, Options, Readers, Storage, SyncError};
-use telemetry::{BatchKey, Cause, Counts, Epoch, Position, Rows, SeriesTable};
+use telemetry::{BatchKey, Cause, Counts, Position, Rows, SeriesTable};
 use wire::payload::Encoder;
 
+pub(crate) use crate::act::Act;
+use crate::act::{Placed, apply};
 use crate::class::{Classes, Overflow};
 use crate::clocks::ClockFile;
-use crate::cursor::{Cursor, EpochCursor};
 use crate::cut::{Cut, Cutter, Pending, Piece};
 use crate::group;
 use crate::heads::Heads;
@@ -26,14 +27,11 @@ use crate::numbering::Numbering;
 use crate::record::{self, Head, Loss};
 use crate::recut::Recut;
 use crate::send::{Place, read_at};
-use crate::state::{Entry, Order, Recent, State, lost};
+use crate::state::{Entry, Order, State, lost};
 use crate::{SpoolConfig, SpoolError};
 
 /// Room for the cursor: thousands of gaps between what is done.
 pub(crate) const CURSOR_BYTES: usize = 128 << 10;
-/// A cursor that says more than the one on disk is written at this interval, or when a segment goes.
-const CURSOR_EVERY: Duration = Duration::from_secs(5);
-
 /// So many further batches are marked with one that is about to be sent.
 const MARK_AHEAD: u64 = 255;
 /// What the log adds to a record.
@@ -41,32 +39,6 @@ pub(crate) const FRAME: usize = 16;
 
 /// Writes a batch's record: as it was cut, or moved.
 type PutBatch = fn(&mut Vec<u8>, &Head, &[u8], &[u8]);
-
-/// Something that is to be in the log before it is true.
-pub(crate) enum Act {
-    Cut(Cut),
-    /// A batch is written again, further on in the log, so that its segment can go.
-    Move {
-        order: Order,
-        head: Box<Head>,
-        payload: Bytes,
-    },
-    Rename {
-        epoch: Epoch,
-        moves: Vec<(Order, u64)>,
-    },
-    Lose {
-        order: Order,
-        loss: Loss,
-    },
-}
-
-/// Where an act's record is, and the room it takes there.
-#[derive(Clone, Copy)]
-pub(crate) struct Placed {
-    record: u64,
-    size: u32,
-}
 
 pub(crate) struct Writer {
     pub(crate) config: SpoolConfig,
@@ -436,133 +408,6 @@ impl Writer {
         Ok(())
     }
 
-    /// What the clock and acks ask for, without cutting: frees segments, keeps the caps.
-    pub(crate) fn maintain(&mut self, now: Duration) -> Result<(), SpoolError> {
-        self.settle()?;
-        let clocks = self.config.dir.join("clocks");
-        self.clocks.save(&self.storage, &clocks, &self.state);
-        self.save_losses()?;
-        self.keep_caps()?;
-        self.release(now)
-    }
-
-    /// Losses that recovery found, or that came with a batch, get records of their own.
-    pub(crate) fn save_losses(&mut self) -> Result<(), SpoolError> {
-        let unsaved: Vec<Act> = {
-            let state = self.state.lock();
-            if state.unsaved == 0 {
-                return Ok(());
-            }
-            let unsaved = state.entries().filter(|(_, entry)| entry.record == 0 && entry.loss);
-            unsaved
-                .filter_map(|(order, entry)| Some(Act::Lose { order, loss: loss_of(&state, order, entry)? }))
-                .collect()
-        };
-        if unsaved.is_empty() { Ok(()) } else { self.commit(unsaved) }
-    }
-
-    /// Writes the cursor when it is time to, and unlinks what every batch is done with.
-    fn release(&mut self, now: Duration) -> Result<(), SpoolError> {
-        let dirty = self.state.lock().dirty;
-        if self.releasable().is_some() {
-            self.release_done();
-        } else if dirty && now.saturating_sub(self.cursor_at) >= CURSOR_EVERY {
-            self.save_cursor(now)?;
-        }
-        Ok(())
-    }
-
-    /// The last record that nobody needs, if a whole segment ends at or before it.
-    fn releasable(&self) -> Option<u64> {
-        let log = self.log.as_ref()?;
-        let unsynced =
-            self.unsynced.iter().filter_map(|(_, placed)| placed.map(|placed| placed.record)).min();
-        let live = self.state.lock().records.first().copied();
-        let needed = [unsynced, live].into_iter().flatten().min().unwrap_or(self.next_record);
-        let upto = needed.checked_sub(1)?;
-        (log.first() <= upto && log.readers().segment_first(needed) > log.first()).then_some(upto)
-    }
-
-    /// True when something was unlinked.
-    pub(crate) fn release_done(&mut self) -> bool {
-        let Some(upto) = self.releasable() else { return false };
-        let now = self.state.lock().now;
-        // DURABILITY: the cursor says that these are done before the log forgets them.
-        if let Err(error) = self.save_cursor(now) {
-            tracing::warn!(%error, "nothing of the spool is freed until its cursor can be written");
-            return false;
-        }
-        let Some(log) = &mut self.log else { return false };
-        let freed = log.release(upto);
-        let first = log.first();
-        self.heads.release(first);
-        self.continued = self.continued.split_off(&first);
-        self.state.lock().forget_epochs(first);
-        match freed {
-            Ok(freed) => freed > 0,
-            Err(error) => {
-                tracing::warn!(%error, "a segment of the spool that is no longer needed can't be removed; it is tried again");
-                false
-            }
-        }
-    }
-
-    /// Unlinks a segment of which everything needed was written again further on. False when it is still there.
-    pub(crate) fn release_segment(&mut self, first: u64) -> Result<bool, SpoolError> {
-        let now = self.state.lock().now;
-        // DURABILITY: the copies are synced, and the cursor says where counting stands, before it goes.
-        self.save_cursor(now)?;
-        let Some(log) = &mut self.log else { return Err(closed()) };
-        let freed = log.release_segment(first).map_err(|error| SpoolError::Broken(error.to_string()))?;
-        self.heads.remove(first);
-        self.continued.remove(&first);
-        *self.place.lock() = None;
-        Ok(freed > 0)
-    }
-
-    pub(crate) fn save_cursor(&mut self, now: Duration) -> Result<(), SpoolError> {
-        let cursor = {
-            let state = self.state.lock();
-            Cursor {
-                position: state.position,
-                next_number: self.numbering.next(),
-                next_record: self.next_record,
-                before: state.before.clone(),
-                settled: Some(state.settled.clone()),
-                losses: state.lost.clone(),
-                epochs: state
-                    .epochs
-                    .values()
-                    .map(|epoch| EpochCursor {
-                        id: epoch.id,
-                        next_seq: epoch.next_seq,
-                        last_record: epoch.last_record,
-                        offered: epoch.offered,
-                        done: epoch.done.clone(),
-                    })
-                    .collect(),
-            }
-        };
-        let broken =
-            |error: &dyn std::fmt::Display| SpoolError::Broken(format!("the spool's cursor: {error}"));
-        if self.cell.is_none() {
-            let path = self.config.dir.join("cursor");
-            let cell =
-                Cell::open(Arc::clone(&self.storage), &path, CURSOR_BYTES).map_err(|error| broken(&error))?;
-            self.cell = Some(cell);
-        }
-        let Some(cell) = &mut self.cell else { return Ok(()) };
-        if let Err(error) = cell.set(&cursor.encode()) {
-            if matches!(error, seglog::CellError::Poisoned { .. }) {
-                self.cell = None;
-            }
-            return Err(broken(&error));
-        }
-        self.cursor_at = now;
-        self.state.lock().dirty = false;
-        Ok(())
-    }
-
     /// The batch in its record; `None` when it isn't there as it was.
     pub(crate) fn read(&self, entry: &Entry) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
         let mut reader = self.readers.lock().reader(entry.record);
@@ -612,7 +457,7 @@ pub(crate) fn unwritten(error: AppendError) -> SpoolError {
     }
 }
 
-fn closed() -> SpoolError {
+pub(crate) fn closed() -> SpoolError {
     SpoolError::Broken("its log is closed".into())
 }
 
@@ -630,39 +475,4 @@ fn exchanged(sum: &Counts, old: &Counts, new: &Counts) -> Counts {
         result.add(cause, n.saturating_sub(old.get(cause)));
     }
     result
-}
-
-/// What became true with a record.
-fn apply(state: &mut State, act: Act, placed: Placed) {
-    let Placed { record, size } = placed;
-    match act {
-        Act::Cut(cut) => {
-            let head = &cut.head;
-            let Some(number) = state.number_of(head.key.epoch) else { return };
-            let order = (number, head.key.seq);
-            let bytes = cut.payload.len();
-            state.insert(order, Entry::of_batch(record, head, bytes, size as usize, cut.cut_at, false));
-            state.before.clone_from(&head.before);
-            state.before.merge(&head.counts);
-            state.lost.note(&head.counts, head.t0, head.t1);
-            if head.part == head.parts {
-                state.position = state.position.max(head.last_position);
-            }
-            state.dirty = true;
-            for loss in &head.replaces {
-                let Some(number) = state.number_of(loss.key.epoch) else { continue };
-                state.lose((number, loss.key.seq), loss, 0, 0);
-            }
-            if head.replaces.is_empty() {
-                state.remember(Recent { order, payload: cut.payload, head: cut.head });
-            }
-        }
-        Act::Move { order, .. } => state.moved(order, record, size),
-        Act::Rename { epoch, moves } => {
-            let known = state.number_of(epoch);
-            let to = known.unwrap_or_else(|| state.begin(epoch));
-            state.relabel(&moves, to, record);
-        }
-        Act::Lose { order, loss } => state.lose(order, &loss, record, size),
-    }
 }

@@ -3,30 +3,21 @@
 
 use crate::{Bins, SeriesRef, WindowRow, sketch};
 
-/// An aggregate that still takes samples.
+/// A window's row that still takes samples. Whose it is and where it begins are said at its end; before the first
+/// sample its extremes are infinite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
-    /// How many samples.
-    pub count: u64,
-    /// Their sum, in the order in which they were added.
-    pub sum: f64,
-    /// Smallest; infinite before the first.
-    pub min: f64,
-    /// Largest; infinite before the first.
-    pub max: f64,
-    /// Time and value of the earliest.
-    pub first: (i64, f64),
-    /// Time and value of the latest.
-    pub last: (i64, f64),
-    /// Quantile sketch.
-    pub bins: Bins,
+    row: WindowRow,
     /// Where the sketch counted last. It steers a search and never changes a result.
-    pub hint: u32,
+    hint: u32,
 }
 
 impl Default for Aggregate {
     fn default() -> Self {
-        Self {
+        Self::of(WindowRow {
+            series: SeriesRef(0),
+            start: 0,
+            length: 0,
             count: 0,
             sum: 0.0,
             min: f64::INFINITY,
@@ -34,48 +25,47 @@ impl Default for Aggregate {
             first: (i64::MAX, 0.0),
             last: (i64::MIN, 0.0),
             bins: Bins::default(),
-            hint: 0,
-        }
+        })
     }
 }
 
 impl Aggregate {
+    /// Goes on with a row that was written down.
+    pub fn of(row: WindowRow) -> Self {
+        Self { row, hint: 0 }
+    }
+
+    /// What it adds up to so far.
+    pub fn row(&self) -> &WindowRow {
+        &self.row
+    }
+
     /// Takes a finite value. Of equal times the earlier arrival is first and the later one last.
     #[inline]
     pub fn add(&mut self, time: i64, value: f64) {
-        if self.count == 0 {
-            (self.first, self.last) = ((time, value), (time, value));
-        } else if time < self.first.0 {
-            self.first = (time, value);
-        } else if time >= self.last.0 {
-            self.last = (time, value);
+        let Self { row, hint } = self;
+        if row.count == 0 {
+            (row.first, row.last) = ((time, value), (time, value));
+        } else if time < row.first.0 {
+            row.first = (time, value);
+        } else if time >= row.last.0 {
+            row.last = (time, value);
         }
-        self.count += 1;
-        self.sum += value;
+        row.count += 1;
+        row.sum += value;
         // Not f64::min: of 0.0 and -0.0 it may give either one.
-        if value < self.min {
-            self.min = value;
+        if value < row.min {
+            row.min = value;
         }
-        if value > self.max {
-            self.max = value;
+        if value > row.max {
+            row.max = value;
         }
-        sketch::add(&mut self.bins, value, &mut self.hint);
+        sketch::add(&mut row.bins, value, hint);
     }
 
     /// As the row of a window.
     pub fn into_row(self, series: SeriesRef, start: i64, length: i64) -> WindowRow {
-        WindowRow {
-            series,
-            start,
-            length,
-            count: self.count,
-            sum: self.sum,
-            min: self.min,
-            max: self.max,
-            first: self.first,
-            last: self.last,
-            bins: self.bins,
-        }
+        WindowRow { series, start, length, ..self.row }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod record;
 pub mod rows;
 pub mod series;
 pub mod sketch;
+pub mod units;
 
 pub use aggregate::{Aggregate, window_bounds};
 pub use batch::{BatchKey, Epoch, Lane};

@@ -4,50 +4,22 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use telemetry::units;
 
 /// Bytes per second; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate(pub u64);
 
-const BYTES: [(&str, u64); 7] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-    ("B", 1),
-];
-const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-
-/// A whole number and one of these units.
-fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let (number, factor) =
-        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))?;
-    let number = number.trim_end();
-    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| number.parse::<u64>().ok()?.checked_mul(factor))?
-}
-
-/// The largest unit that shows it whole.
-fn show(value: u64, units: &[(&str, u64)]) -> Option<String> {
-    let (unit, factor) = units
-        .iter()
-        .filter(|(_, factor)| value != 0 && value.is_multiple_of(*factor))
-        .max_by_key(|(_, f)| *f)?;
-    Some(format!("{}{unit}", value / factor))
-}
-
 impl Rate {
     fn parse(text: &str) -> Option<Self> {
         let size = text.strip_suffix("/s").unwrap_or(text).trim_end();
-        parse(size, &BYTES).or_else(|| parse(size, &[("", 1)])).map(Self)
+        units::parse_bytes(size).map(Self)
     }
 }
 
 impl std::fmt::Display for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match show(self.0, &BYTES) {
+        match units::show(self.0, &units::BYTES) {
             Some(text) => write!(f, "{text}/s"),
             None => f.write_str("0"),
         }
@@ -100,14 +72,14 @@ pub struct Pause(pub Duration);
 
 impl Pause {
     fn parse(text: &str) -> Option<Self> {
-        parse(text, &TIMES).map(|ms| Self(Duration::from_millis(ms)))
+        units::parse(text, &units::TIMES).map(|ms| Self(Duration::from_millis(ms)))
     }
 }
 
 impl std::fmt::Display for Pause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        f.write_str(&show(ms, &TIMES).unwrap_or_else(|| "0s".into()))
+        f.write_str(&units::show(ms, &units::TIMES).unwrap_or_else(|| "0s".into()))
     }
 }
 
