@@ -21,7 +21,7 @@ Examples:
   telemetryx-agent spool ls --all --json | jq -s 'map(select(.kind == \"batch\").rows) | add'
 
 class: which goes first when there isn't room (low, normal, high), and how where that isn't oldest first.
-lane: live for readings of the last ten seconds, which go beside the backlog. offered: whether it may have been sent already.
+lane: live for what happened just now, which goes beside the backlog. offered: whether it may have been sent already.
 held for clock: taken before the host's clock was set, and sent once it is known when that was; its times count from the boot.
 What the collector acknowledged in the last five seconds may still be listed as waiting.
 With --json each line is an object: kind batch, loss, damage or, last, total.
