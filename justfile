@@ -103,7 +103,7 @@ fault *ARGS: build native
 compat SUITE *ARGS: build native
     {{ python }} -m tests.compat.{{ SUITE }}_suite {{ ARGS }}
 
-# runs of the agent on one thread, on a disk and a network that fail; the first 100 traces against the real collector too
+# runs of the agent on one thread, on a disk and a network that fail: `just sim --seeds 20000 --traces 1000` replays the first 1000 against the real collector
 [positional-arguments]
 sim *ARGS: native
     #!/usr/bin/env bash
@@ -112,7 +112,7 @@ sim *ARGS: native
     case " $* " in
         *" --seed "* | *" --seed="* | *" --help "*) exec cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- "$@" ;;
     esac
-    cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- --record .cache/sim --record-most 100 "$@"
+    cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- --record .cache/sim "$@"
     PYTHONPATH=collector/src {{ python }} -m tests.sim.replay .cache/sim
 
 # benchmarks as a table; --json FILE for scripts

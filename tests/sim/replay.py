@@ -1,6 +1,6 @@
 """Replays what the simulation recorded against the real ingest with the real SQLite store.
 
-    cd agent && cargo run -p sim -- --seeds 1000 --record ../.cache/sim
+    cd agent && cargo run -p sim -- --seeds 1000 --traces 1000 --record ../.cache/sim
     python -m tests.sim.replay .cache/sim
 
 Each trace (agent/sim/src/record.rs draws the lines) holds the sessions and frames that reached the simulated collector, in the
@@ -12,11 +12,13 @@ import argparse
 import asyncio
 import base64
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,10 @@ from telemetryx.wire._pb2 import link_pb2 as pb
 
 AGENT = "edge"
 FOREVER = 1 << 62
+# How often a long run says how far it is, in seconds.
+TELL_EVERY = 15.0
+# What is stored is asked, not whether a disk keeps it: in memory, where there is a folder that is.
+MEMORY = Path("/dev/shm")  # noqa: S108 (folders in it have names that nobody can foresee)
 NAMES: dict[type, str] = {
     Stored: "stored",
     Duplicate: "duplicate",
@@ -95,7 +101,7 @@ async def _commit(collector: Collector, commit: list[list[str]]) -> list[str]:
         pairs = list(run)
         outcomes = await collector.submit([frame for frame, _ in pairs])
         for (frame, expected), outcome in zip(pairs, outcomes, strict=True):
-            name = NAMES.get(type(outcome), repr(outcome))
+            name = NAMES.get(type(outcome)) or repr(outcome)
             if name != expected:
                 different.append(f"seq {frame.seq}: {name}, expected {expected}")
     return different
@@ -162,21 +168,32 @@ async def replay(lines: Sequence[str], folder: Path) -> list[str]:
     return different
 
 
+def _replay_file(path: Path) -> list[str]:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        return asyncio.run(replay(path.read_text().splitlines(), Path(folder)))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Replay all traces of a folder."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim.replay", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="what `sim --record` wrote")
+    parser.add_argument("--jobs", type=int, default=4, help="how many are replayed at once")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     traces = sorted(options.folder.glob("*.jsonl"))
     failed = {}
-    for path in traces:
-        with tempfile.TemporaryDirectory() as folder:
-            different = asyncio.run(replay(path.read_text().splitlines(), Path(folder)))
-        if different:
-            failed[path.stem] = different
-            print(f"seed {path.stem} DIFFERS", *different[:5], sep="\n  ", file=sys.stderr)
+    told = started
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as processes:
+        for done, (path, different) in enumerate(
+            zip(traces, processes.map(_replay_file, traces), strict=True)
+        ):
+            if time.monotonic() - told >= TELL_EVERY:
+                told = time.monotonic()
+                print(f"{done} of {len(traces)} traces, {len(failed)} differ", file=sys.stderr)
+            if different:
+                failed[path.stem] = different
+                print(f"seed {path.stem} DIFFERS", *different[:5], sep="\n  ", file=sys.stderr)
     took = time.monotonic() - started
     if options.json:
         print(json.dumps({"traces": len(traces), "seconds": took, "failed": failed}))

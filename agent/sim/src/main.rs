@@ -54,8 +54,8 @@ struct Cli {
     #[arg(long)]
     record: Option<PathBuf>,
     /// Of so many seeds, the first ones.
-    #[arg(long, default_value_t = u64::MAX)]
-    record_most: u64,
+    #[arg(long, default_value_t = 100, value_name = "SEEDS")]
+    traces: usize,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -113,10 +113,11 @@ fn main() -> ExitCode {
     match cli.seed {
         Some(seed) => total.add(run(seed, cli.record.as_deref())),
         None => {
-            let record = |seed| cli.record.as_deref().filter(|_| seed - cli.from < cli.record_most);
             let mut told = started;
             let meant = |seed: &u64| cli.aim.is_none_or(|aim| Plan::draw(*seed).aim == aim);
             let seeds: Vec<u64> = (cli.from..).filter(meant).take(cli.seeds as usize).collect();
+            let recorded = seeds.get(cli.traces).copied().unwrap_or(u64::MAX);
+            let record = |seed| cli.record.as_deref().filter(|_| seed < recorded);
             run_all(
                 &seeds,
                 cli.jobs,

@@ -81,8 +81,9 @@ impl Recorder {
     /// # Errors
     /// Anything that could not be written.
     pub fn finish(mut self, collector: &Collector, readings: &Readings) -> std::io::Result<()> {
-        let stored: Vec<u64> =
-            (0..readings.all.len() as u64).filter(|value| readings.all[*value as usize].times > 0).collect();
+        // As often as it is there: what rotted may be stored again.
+        let times = |value: u64| std::iter::repeat_n(value, readings.all[value as usize].times as usize);
+        let stored: Vec<u64> = (0..readings.all.len() as u64).flat_map(times).collect();
         let windows = readings.windows.values().fold((0, 0.0), |sum, row| (sum.0 + row.0, sum.1 + row.1));
         let counts: serde_json::Map<String, Value> =
             collector.counts.iter().map(|(cause, n)| ((cause as u8).to_string(), n.into())).collect();

@@ -169,7 +169,7 @@ fn last_of_spool(storage: Arc<dyn Storage>) -> Option<(u64, Content)> {
 fn newest(disk: &SimDisk, dir: &Path) -> Option<PathBuf> {
     let segment =
         |path: &PathBuf| path.parent() == Some(dir) && path.extension().is_some_and(|is| is == "seg");
-    disk.paths().into_iter().filter(segment).next_back()
+    disk.paths().into_iter().rfind(segment)
 }
 
 /// Numbers of a segment's records, intact or not, and where they begin: up to where no record can follow.

@@ -71,6 +71,11 @@
 //!   are, and a copy goes to quarantine, for it may be that the last record rotted. For the same reason
 //!   each number that they can hold is skipped.
 //!
+//! NOTE: a write that was torn and a confirmed last record whose bytes rotted are the same bytes. So rot of the
+//! last record, as long as it is the last, is the one damage that is not told. What it costs is the owner's
+//! matter: the spool cuts the rows again, by what the bytes still say ([`Recovery::torn_at`]), and has in its
+//! cursor what the journal has let go of; of the journal, readings are gone that were acknowledged and not yet folded.
+//!
 //! Older segments are checked by whoever reads them: at the end of one, the next one's `follows` tells
 //! whether records are missing or the tail was torn. Damage in the newest is so reported twice, by
 //! [`Recovery`] for the operator's log and by the reader, which is the one to count.

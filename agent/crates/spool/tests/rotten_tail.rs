@@ -3,6 +3,8 @@
 //! collector had it already and stored one reading twice. Now it is cut where it was, which its head mostly
 //! still tells, and what the checkpoint covers is known to the cursor, so that it is damage with an exact count.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
+
 mod common;
 
 use std::time::Duration;
