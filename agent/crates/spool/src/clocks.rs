@@ -157,6 +157,9 @@ impl State {
     /// Boots that batches wait in the log for, in order, each with the last time since it.
     fn boots(&self) -> Vec<(Boot, i64)> {
         let mut boots: Vec<(u64, Boot, i64)> = Vec::new();
+        if self.unset.is_empty() {
+            return Vec::new();
+        }
         for (_, entry) in self.entries().filter(|(_, entry)| !entry.loss) {
             let Some(boot) = entry.group.clock else { continue };
             match boots.iter_mut().find(|(_, known, _)| *known == boot) {
@@ -171,6 +174,7 @@ impl State {
     /// What this host's clocks say now: batches may be set free by it.
     pub(crate) fn look_at_clock(&mut self, boot: Boot, at: Stamp) {
         if self.clocks.look(boot, at) {
+            self.clocks_changed = true;
             self.set_free();
         }
     }
@@ -178,6 +182,7 @@ impl State {
     /// What the collector's clock says now.
     pub(crate) fn told_time(&mut self, boot: Boot, at: Stamp, collector: i64, round_trip: Duration) {
         if self.clocks.told(boot, at, collector, round_trip) {
+            self.clocks_changed = true;
             self.set_free();
         }
     }
@@ -189,7 +194,8 @@ impl State {
         }
         let boots = self.boots();
         self.clocks.guess(&boots);
-        for order in std::mem::take(&mut self.held) {
+        self.clocks_changed = true;
+        for order in self.held.take() {
             self.wait(order, false);
         }
         self.news = true;
@@ -245,8 +251,12 @@ impl ClockFile {
         state: &parking_lot::Mutex<State>,
     ) {
         let bytes = {
-            let state = state.lock();
-            if state.unset == 0 && self.saved.is_empty() {
+            let mut state = state.lock();
+            // Looking which boots there are takes a while where a long backlog is of them.
+            if !std::mem::take(&mut state.clocks_changed) {
+                return;
+            }
+            if state.unset.is_empty() && self.saved.is_empty() {
                 return;
             }
             state.clocks.encode(&state.boots())
@@ -264,6 +274,7 @@ impl ClockFile {
             failed => {
                 tracing::debug!(?failed, "the spool's clocks can't be written yet");
                 self.cell = None;
+                state.lock().clocks_changed = true;
             }
         }
     }

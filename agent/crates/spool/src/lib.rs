@@ -35,6 +35,7 @@ mod cut;
 mod freeing;
 mod group;
 mod heads;
+mod held;
 pub mod inspect;
 mod losses;
 mod numbering;
@@ -44,6 +45,7 @@ mod recut;
 mod room;
 mod send;
 mod state;
+mod tally;
 mod thin;
 mod writer;
 
@@ -55,6 +57,12 @@ use writer::Writer;
 
 /// What was merely counted (a reading that went into a window) is shipped at this age, with the next rows or alone.
 const COUNTS_LINGER: Duration = Duration::from_secs(1);
+
+/// What is collected offline is cut at this age, if it weighs at least so much. Less than that is quickly sent on any link.
+const SOON: Duration = Duration::from_millis(500);
+const SOON_WEIGHT: usize = 4 << 10;
+/// With so many batches waiting only large ones are cut: each takes its place in memory.
+const MANY: u64 = 50_000;
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -69,7 +77,7 @@ pub struct SpoolConfig {
     pub batch_bytes: usize,
     /// A batch is cut at this age while a collector is connected.
     pub linger: Duration,
-    /// The same while none is.
+    /// The same while none is; half a second where that is enough for a batch of some kilobytes.
     pub linger_offline: Duration,
     /// Batches whose newest reading is older are dropped as expired.
     pub max_age: Option<Duration>,
@@ -174,7 +182,7 @@ pub struct Greeted {
 /// Which lanes have a batch to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// One that was cut, or happened, within ten seconds.
+    /// One that was cut, or happened, within a second.
     pub live: bool,
     /// An older one.
     pub backlog: bool,
@@ -241,18 +249,6 @@ pub struct ClockHeld {
     pub bytes: u64,
     /// Of how many boots.
     pub boots: u64,
-}
-
-fn held(state: &State) -> ClockHeld {
-    let mut boots = std::collections::BTreeSet::new();
-    let mut held = ClockHeld::default();
-    for entry in state.held.iter().filter_map(|order| state.entry(*order)) {
-        held.batches += 1;
-        held.bytes += u64::from(entry.bytes);
-        boots.extend(entry.group.clock);
-    }
-    held.boots = boots.len() as u64;
-    held
 }
 
 /// The spool; a cheap handle.
@@ -353,8 +349,16 @@ impl Spool {
     /// When what is pending since `since` is to be cut; `None` = at once.
     fn cut_at(&self, writer: &Writer, state: &State, since: Duration) -> Option<Duration> {
         let config = &self.0.config;
-        // Offline nobody waits for a batch: larger ones compress better and wear the disk less.
-        let linger = if state.connected { config.linger } else { config.linger_offline };
+        // Offline nobody waits for a batch: larger ones compress better and wear the disk less. But what comes at once
+        // stands before a fresh reading for as long as the link takes for it: one that has room for twice what is
+        // measured takes a quarter of a second for half a second of it.
+        let linger = if state.connected {
+            config.linger
+        } else if writer.pending.weight >= SOON_WEIGHT && state.batches() < MANY {
+            config.linger_offline.min(SOON)
+        } else {
+            config.linger_offline
+        };
         if writer.pending.without_rows() {
             return Some(since + linger.max(COUNTS_LINGER));
         }
@@ -522,7 +526,7 @@ impl Spool {
     }
 
     /// The next batch to send on a lane, ready to go but for the trace; it is in
-    /// flight from here on. Live is what was cut, or happened, within ten seconds of now.
+    /// flight from here on. Live is what was cut, or happened, within a second of now.
     ///
     /// # Errors
     /// [`SpoolError`] when it can't be read now.
@@ -584,27 +588,20 @@ impl Spool {
     /// How full it is and what it did.
     pub fn usage(&self) -> Usage {
         let state = self.0.state.lock();
-        let all: usize = state.epochs.values().map(|epoch| epoch.entries.len()).sum();
         let (epoch, next_seq) =
             state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
-        let mut by_priority = [Share::default(); 3];
-        for (_, entry) in state.entries().filter(|(_, entry)| !entry.loss) {
-            let share = &mut by_priority[entry.group.class.priority as usize];
-            share.batches += 1;
-            share.bytes += u64::from(entry.bytes);
-        }
         let blocked = || SpoolError::Blocked.to_string();
         Usage {
-            by_priority,
+            by_priority: state.shares,
             lost: state.lost.list(),
             bytes: state.bytes,
             disk_bytes: state.disk_bytes,
             max_bytes: self.0.config.max_bytes,
-            batches: all as u64 - state.loss_count,
+            batches: state.batches(),
             losses: state.loss_count,
             in_flight: state.flight.len() as u64,
             oldest_ns: state.oldest().and_then(|entry| state.times(entry)).map(|times| times.0),
-            clock_held: held(&state),
+            clock_held: state.held.sums(),
             pending_rows: state.pending_rows,
             pending: state.pending,
             epoch,

@@ -71,8 +71,9 @@ pub(crate) fn open(
     let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
     state.clocks = clocks;
     state.set_free();
-    recovery.batches = state.entries().filter(|(_, entry)| !entry.loss).count() as u64;
-    recovery.rows = state.entries().filter(|(_, entry)| !entry.loss).map(|(_, entry)| entry.rows).sum();
+    recovery.batches = state.batches();
+    recovery.rows =
+        state.entries().filter(|(_, entry)| !entry.loss).map(|(_, entry)| u64::from(entry.rows)).sum();
     let pending = Pending { last: state.position, ..Pending::default() };
     let recut = found.torn_at.as_ref().and_then(|torn| Recut::read(&*storage, torn, state.position));
     let readers = Arc::new(Mutex::new(log.readers()));
@@ -443,7 +444,7 @@ impl<'a> Replay<'a> {
         }
         let held = |state: &State| {
             let mut held = Counts::new();
-            state.entries().for_each(|(_, entry)| held.merge(&kept(&entry.counts)));
+            state.entries().for_each(|(_, entry)| held.merge(&kept(&entry.counts.counts())));
             held
         };
         if settled {
@@ -470,7 +471,7 @@ impl<'a> Replay<'a> {
                 .filter(|seq| !epoch.done.contains(*seq) && !epoch.entries.contains_key(seq))
                 .collect();
             for seq in missing {
-                let near = |entry: Option<(&u64, &Entry)>| {
+                let near = |entry: Option<(&u64, &Box<Entry>)>| {
                     entry
                         .filter(|(_, entry)| entry.group.clock.is_none())
                         .map(|(_, entry)| (entry.t0, entry.t1))

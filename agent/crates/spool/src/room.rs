@@ -9,6 +9,8 @@
 //!
 //! DURABILITY: a copy is synced, and the cursor written, before the segment that held it goes.
 
+use std::sync::Arc;
+
 use telemetry::Cause;
 
 use crate::SpoolError;
@@ -50,6 +52,10 @@ impl Writer {
     /// Drops what is too old, and makes room while the log is over its cap.
     pub(crate) fn keep_caps(&mut self) -> Result<(), SpoolError> {
         self.expire()?;
+        if self.excess() == 0 {
+            self.state.lock().blocked = false;
+            return Ok(());
+        }
         let mut rounds = 2 + 2 * self.log.as_ref().map_or(0, |log| log.readers().segments().len());
         let mut dropped = 0;
         let mut blocked = false;
@@ -156,7 +162,7 @@ impl Writer {
             let (t0, t1) = (entry.t0, entry.t1);
             let loss = |counts| Act::Lose { order, loss: Loss { key, t0, t1, counts } };
             acts.push(if entry.loss {
-                loss(entry.counts)
+                loss(entry.counts.counts())
             } else if let Some((head, payload)) = self.read(&entry)? {
                 let mut head = (*head).clone();
                 head.key = key;
@@ -165,7 +171,7 @@ impl Writer {
                 Act::Move { order, head: Box::new(head), payload }
             } else {
                 tracing::error!(seq = key.seq, epoch = %key.epoch, "a batch in the spool is damaged and is reported as lost");
-                loss(lost(&entry.counts, entry.rows, Cause::Damaged))
+                loss(lost(entry.counts.counts(), entry.rows.into(), Cause::Damaged))
             });
         }
         if !acts.is_empty() {
@@ -205,10 +211,10 @@ impl Writer {
             for order in orders {
                 let (Some(entry), Some(key)) = (state.entry(order), state.key_of(order)) else { continue };
                 let counts = if entry.loss {
-                    entry.counts.clone()
+                    entry.counts.counts()
                 } else {
                     batches += 1;
-                    lost(&entry.counts, entry.rows, cause)
+                    lost(entry.counts.counts(), entry.rows.into(), cause)
                 };
                 acts.push(Act::Lose { order, loss: Loss { key, t0: entry.t0, t1: entry.t1, counts } });
             }
@@ -224,11 +230,7 @@ impl Writer {
         let bytes_after = self.log.as_ref().map_or(0, seglog::Log::bytes) + bytes as u64;
         overflow == Overflow::DropNewest
             && bytes_after > self.config.max_bytes
-            && !self
-                .state
-                .lock()
-                .entries()
-                .any(|(_, entry)| !entry.loss && entry.group.class.priority < priority)
+            && self.state.lock().shares[..priority as usize].iter().all(|share| share.batches == 0)
     }
 
     fn way(&self, wanted: u64) -> Way {
@@ -253,7 +255,7 @@ fn way(state: &State, wanted: u64, open: u64) -> Way {
         let mut chosen = Vec::new();
         let mut bytes = 0;
         // Groups of which nothing is left to be thinned.
-        let mut thin: Vec<Group> = Vec::new();
+        let mut thin: Vec<Arc<Group>> = Vec::new();
         for (policy, offered) in [(false, false), (false, true), (true, false), (true, true)] {
             let mut orders: Vec<(Order, &Entry)> = of()
                 .filter(|(_, entry)| entry.offered == offered)
@@ -282,7 +284,7 @@ fn way(state: &State, wanted: u64, open: u64) -> Way {
                     if !orders.is_empty() {
                         return Way::Thin(window, orders);
                     }
-                    thin.push(entry.group);
+                    thin.push(Arc::clone(&entry.group));
                 }
                 bytes += u64::from(entry.size);
                 chosen.push(order);

@@ -205,7 +205,7 @@ impl Inner {
             return Ok(());
         }
         tracing::error!(seq = key.seq, epoch = %key.epoch, rows = entry.rows, "a batch in the spool is damaged and is reported as lost");
-        let counts = lost(&entry.counts, entry.rows, Cause::Damaged);
+        let counts = lost(entry.counts.counts(), entry.rows.into(), Cause::Damaged);
         writer.commit(vec![Act::Lose { order, loss: Loss { key, t0: entry.t0, t1: entry.t1, counts } }])
     }
 
@@ -223,7 +223,8 @@ impl Inner {
     pub(crate) fn loss_frames(&self) -> Vec<v1::Loss> {
         let state = self.state.lock();
         let losses = state.entries().filter_map(|(order, entry)| loss_of(&state, order, entry));
-        losses.take(NAMED).map(|loss| loss_frame(&loss)).collect()
+        // All are found before the end of a long backlog.
+        losses.take(NAMED.min(state.loss_count as usize)).map(|loss| loss_frame(&loss)).collect()
     }
 
     pub(crate) fn acked(&self, holdings: &[v1::Holdings]) -> usize {
@@ -286,7 +287,7 @@ impl Inner {
         {
             tracing::warn!(%error, "a refused batch can't be copied to quarantine");
         }
-        let counts = lost(&entry.counts, entry.rows, Cause::Refused);
+        let counts = lost(entry.counts.counts(), entry.rows.into(), Cause::Refused);
         let loss = Loss { key, t0: entry.t0, t1: entry.t1, counts };
         writer.commit(vec![Act::Lose { order, loss }])?;
         self.state.lock().quarantined += 1;

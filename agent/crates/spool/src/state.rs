@@ -9,23 +9,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use telemetry::{BatchKey, Cause, Counts, Epoch, Lane, SeriesDef};
+use telemetry::{BatchKey, Boot, Cause, Counts, Epoch, Lane, SeriesDef};
 use wire::{Checksum, RangeSet};
 
+use crate::Share;
 use crate::clocks::Clocks;
 use crate::group::Group;
+use crate::held::{Held, less};
 use crate::losses::Losses;
 use crate::record::{Head, Loss};
+use crate::tally::Tally;
 
-/// Younger than this is live.
-pub(crate) const LIVE: Duration = Duration::from_secs(10);
+/// Younger than this is live. What waited longer than fresh readings may is not: on a slow link it would stand before them.
+pub(crate) const LIVE: Duration = Duration::from_secs(1);
 /// Payloads of batches that were just cut are kept up to here, so that sending them reads no disk.
 const RECENT_BYTES: usize = 4 << 20;
 
 /// (number of the epoch in this process, seq): the order in which batches were named, oldest first.
 pub(crate) type Order = (u32, u64);
 
-/// A batch, or the loss that stands for one.
+/// A batch, or the loss that stands for one. Some 10 GB of backlog are 160,000 of them, and all are in memory: what
+/// many share is shared, and the rest is packed.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// The log's number of the record that holds it; 0 for a loss that isn't in the log yet.
@@ -34,14 +38,14 @@ pub(crate) struct Entry {
     pub(crate) bytes: u32,
     /// Of its record in the log, as it takes room there.
     pub(crate) size: u32,
-    pub(crate) rows: u64,
+    pub(crate) rows: u32,
     pub(crate) t0: i64,
     pub(crate) t1: i64,
     pub(crate) checksum: Checksum,
     /// What it is worth, and by which clock its times are.
-    pub(crate) group: Group,
+    pub(crate) group: Arc<Group>,
     /// Raw samples among its rows.
-    pub(crate) samples: u64,
+    pub(crate) samples: u32,
     /// When it was cut, if that was in this process and of fresh records.
     pub(crate) cut_at: Option<Duration>,
     /// The collector may have it: it was sent, or may have been before the start, and no greeting denied it since.
@@ -49,7 +53,7 @@ pub(crate) struct Entry {
     /// The log or the cursor says that it may have been sent: it needs no mark before it is.
     pub(crate) marked: bool,
     /// What was counted in it; in a loss, with what became of its rows.
-    pub(crate) counts: Counts,
+    pub(crate) counts: Tally,
     /// A loss frame is sent in place of a batch.
     pub(crate) loss: bool,
 }
@@ -67,16 +71,16 @@ impl Entry {
             record,
             bytes: bytes as u32,
             size: size as u32,
-            rows: head.rows,
+            rows: fewer(head.rows),
             t0: head.t0,
             t1: head.t1,
             checksum: head.checksum,
-            group: head.group,
-            samples: head.samples,
+            group: Arc::new(head.group),
+            samples: fewer(head.samples),
             cut_at,
             offered,
             marked: offered || head.offered,
-            counts: head.counts.clone(),
+            counts: Tally::from(&head.counts),
             loss: false,
         }
     }
@@ -92,12 +96,12 @@ impl Entry {
             t1: loss.t1,
             checksum: batch.map_or([0; 16], |batch| batch.checksum),
             // A loss says real times, or 0.
-            group: Group { clock: None, ..batch.map(|batch| batch.group).unwrap_or_default() },
+            group: Arc::new(Group { clock: None, ..batch.map(|batch| *batch.group).unwrap_or_default() }),
             samples: 0,
             cut_at: None,
             offered: true,
             marked: true,
-            counts: loss.counts.clone(),
+            counts: Tally::from(&loss.counts),
             loss: true,
         }
     }
@@ -118,7 +122,7 @@ pub(crate) struct EpochState {
     pub(crate) last_record: u64,
     /// Seqs up to here may have been sent, as the cursor on disk says.
     pub(crate) offered: u64,
-    pub(crate) entries: BTreeMap<u64, Entry>,
+    pub(crate) entries: BTreeMap<u64, Box<Entry>>,
     /// Seqs that need no further care.
     pub(crate) done: RangeSet,
     /// Series numbers whose definitions the collector has under this epoch.
@@ -151,9 +155,11 @@ pub(crate) struct State {
     /// Batches neither in flight nor done.
     pub(crate) waiting: BTreeSet<Order>,
     /// Batches of a boot of which nobody knows yet when it was: not to be sent until then.
-    pub(crate) held: BTreeSet<Order>,
-    /// Batches among the entries whose times are since a boot.
-    pub(crate) unset: u64,
+    pub(crate) held: Held,
+    /// Boots whose clock gives the times of batches among the entries, and of how many.
+    pub(crate) unset: BTreeMap<Boot, u64>,
+    /// The file of clocks may say something else than is known.
+    pub(crate) clocks_changed: bool,
     pub(crate) clocks: Clocks,
     /// Losses that are neither in flight nor done.
     pub(crate) losses: BTreeSet<Order>,
@@ -184,6 +190,10 @@ pub(crate) struct State {
     /// Over a cap with nothing left that may be dropped.
     pub(crate) blocked: bool,
     pub(crate) bytes: u64,
+    /// Batches by priority.
+    pub(crate) shares: [Share; 3],
+    /// Groups of entries, each once.
+    pub(crate) groups: BTreeSet<Arc<Group>>,
     /// Losses among the entries.
     pub(crate) loss_count: u64,
     /// Those that have no record of their own yet.
@@ -208,8 +218,9 @@ impl State {
         Self {
             epochs: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            held: BTreeSet::new(),
-            unset: 0,
+            held: Held::default(),
+            unset: BTreeMap::new(),
+            clocks_changed: true,
             clocks: Clocks::default(),
             losses: BTreeSet::new(),
             flight: BTreeMap::new(),
@@ -229,6 +240,8 @@ impl State {
             lost: Losses::default(),
             blocked: false,
             bytes: 0,
+            shares: [Share::default(); 3],
+            groups: BTreeSet::new(),
             loss_count: 0,
             unsaved: 0,
             newest_t1: i64::MIN,
@@ -270,23 +283,35 @@ impl State {
     }
 
     pub(crate) fn entry(&self, order: Order) -> Option<&Entry> {
-        self.epochs.get(&order.0)?.entries.get(&order.1)
+        self.epochs.get(&order.0)?.entries.get(&order.1).map(|entry| &**entry)
     }
 
     pub(crate) fn entry_mut(&mut self, order: Order) -> Option<&mut Entry> {
-        self.epochs.get_mut(&order.0)?.entries.get_mut(&order.1)
+        self.epochs.get_mut(&order.0)?.entries.get_mut(&order.1).map(|entry| &mut **entry)
     }
 
     /// All entries, oldest first.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (Order, &Entry)> {
         self.epochs.iter().flat_map(|(number, epoch)| {
-            epoch.entries.iter().map(move |(seq, entry)| ((*number, *seq), entry))
+            epoch.entries.iter().map(move |(seq, entry)| ((*number, *seq), &**entry))
         })
     }
 
+    /// Batches among the entries.
+    pub(crate) fn batches(&self) -> u64 {
+        self.shares.iter().map(|share| share.batches).sum()
+    }
+
     /// Puts an entry under its name; what had the name before is replaced.
-    pub(crate) fn insert(&mut self, order: Order, entry: Entry) {
+    pub(crate) fn insert(&mut self, order: Order, mut entry: Entry) {
         self.take(order);
+        if !self.epochs.contains_key(&order.0) {
+            return;
+        }
+        match self.groups.get(&entry.group) {
+            Some(known) => entry.group = Arc::clone(known),
+            None => _ = self.groups.insert(Arc::clone(&entry.group)),
+        }
         if entry.record > 0 {
             self.records.insert(entry.record);
         }
@@ -294,17 +319,26 @@ impl State {
         self.loss_count += u64::from(entry.loss);
         self.unsaved += u64::from(entry.loss && entry.record == 0);
         self.newest_t1 = self.newest_t1.max(self.times(&entry).map_or(i64::MIN, |times| times.1));
-        self.unset += u64::from(!entry.loss && entry.group.clock.is_some());
+        if !entry.loss {
+            let share = &mut self.shares[entry.group.class.priority as usize];
+            share.batches += 1;
+            share.bytes += u64::from(entry.bytes);
+        }
+        if let Some(boot) = entry.group.clock.filter(|_| !entry.loss) {
+            let count = self.unset.entry(boot).or_default();
+            self.clocks_changed |= *count == 0;
+            *count += 1;
+        }
         self.news = true;
         if self.is_held(&entry) {
-            self.held.insert(order);
+            self.held.insert(order, &entry);
         } else {
             self.wait(order, entry.loss);
         }
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
             epoch.last_record = epoch.last_record.max(entry.record);
             epoch.next_seq = epoch.next_seq.max(order.1 + 1);
-            epoch.entries.insert(order.1, entry);
+            epoch.entries.insert(order.1, Box::new(entry));
         }
     }
 
@@ -312,12 +346,14 @@ impl State {
     pub(crate) fn wait(&mut self, order: Order, loss: bool) {
         self.flight.remove(&order);
         if loss {
-            self.losses.insert(order)
-        } else if self.entry(order).is_some_and(|entry| self.is_held(entry)) {
-            self.held.insert(order)
-        } else {
-            self.waiting.insert(order)
-        };
+            self.losses.insert(order);
+            return;
+        }
+        let entry = self.epochs.get(&order.0).and_then(|epoch| epoch.entries.get(&order.1));
+        match entry.filter(|entry| self.is_held(entry)) {
+            Some(entry) => self.held.insert(order, entry),
+            None => _ = self.waiting.insert(order),
+        }
     }
 
     /// It is on its way, with these definitions.
@@ -332,12 +368,19 @@ impl State {
 
     /// Takes an entry out without marking it done.
     pub(crate) fn take(&mut self, order: Order) -> Option<Entry> {
-        let entry = self.epochs.get_mut(&order.0)?.entries.remove(&order.1)?;
+        let entry = *self.epochs.get_mut(&order.0)?.entries.remove(&order.1)?;
         self.waiting.remove(&order);
-        self.held.remove(&order);
+        self.held.remove(order, &entry);
         self.losses.remove(&order);
         self.flight.remove(&order);
-        self.unset -= u64::from(!entry.loss && entry.group.clock.is_some());
+        if !entry.loss {
+            let share = &mut self.shares[entry.group.class.priority as usize];
+            share.batches -= 1;
+            share.bytes -= u64::from(entry.bytes);
+        }
+        if let Some(boot) = entry.group.clock.filter(|_| !entry.loss) {
+            self.clocks_changed |= less(&mut self.unset, boot);
+        }
         self.records.remove(&entry.record);
         self.bytes -= u64::from(entry.bytes);
         self.loss_count -= u64::from(entry.loss);
@@ -378,7 +421,7 @@ impl State {
     pub(crate) fn done(&mut self, order: Order) -> bool {
         let defined = self.flight.remove(&order).unwrap_or_default();
         let Some(entry) = self.take(order) else { return false };
-        self.settled.merge(&kept(&entry.counts));
+        self.settled.merge(&kept(&entry.counts.counts()));
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
             epoch.done.insert(order.1);
             epoch.defined.extend(defined.into_iter().map(|number| (u64::from(number), u64::from(number))));
@@ -443,7 +486,7 @@ impl State {
         if self.frozen {
             return None;
         }
-        // How much is live is bounded by what is cut in ten seconds.
+        // How much is live is bounded by what is cut in that time.
         let is_live = |order: &&Order| self.entry(**order).is_some_and(|entry| self.is_live(entry, now_wall));
         let live = self.waiting.iter().rev().take_while(is_live).last().copied();
         match lane {
@@ -467,9 +510,17 @@ impl State {
     }
 }
 
+fn fewer(n: u64) -> u32 {
+    // A batch is cut at some hundred thousand rows at most.
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
 /// What a dropped batch's loss frame says: the batch's own counts, and what became of its rows.
-pub(crate) fn lost(counts: &Counts, rows: u64, cause: Cause) -> Counts {
-    let mut counts = counts.clone();
+pub(crate) fn lost(mut counts: Counts, rows: u64, cause: Cause) -> Counts {
     counts.add(cause, rows);
     counts
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

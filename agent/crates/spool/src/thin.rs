@@ -126,13 +126,13 @@ impl Writer {
 /// which are taken from the first batches that have as many.
 fn settle(losses: Vec<(Loss, Entry)>, mut kept: u64) -> Vec<(Loss, Entry)> {
     let one = |(mut loss, entry): (Loss, Entry)| {
-        let stays = kept.min(entry.samples);
+        let stays = kept.min(entry.samples.into());
         kept -= stays;
-        for (cause, n) in entry.counts.iter() {
-            let moved = if cause == Cause::Shipped { entry.rows } else { 0 };
+        for (cause, n) in entry.counts.counts().iter() {
+            let moved = if cause == Cause::Shipped { u64::from(entry.rows) } else { 0 };
             loss.counts.add(cause, n.saturating_sub(moved));
         }
-        loss.counts.add(Cause::ReducedWindow, entry.samples - stays);
+        loss.counts.add(Cause::ReducedWindow, u64::from(entry.samples) - stays);
         (loss, entry)
     };
     losses.into_iter().map(one).collect()

@@ -178,7 +178,7 @@ impl Writer {
             (epoch.id, epoch.next_seq, state.before.clone(), state.connected)
         };
         for (loss, batch) in replaced {
-            before = exchanged(&before, &batch.counts, &loss.counts);
+            before = exchanged(&before, &batch.counts.counts(), &loss.counts);
         }
         let parts = pieces.len() as u64;
         let mut acts = Vec::new();
@@ -204,7 +204,7 @@ impl Writer {
                 replaces: Vec::new(),
             };
             if self.turns_away(class.priority, class.overflow, payload.len()) {
-                let counts = lost(&head.counts, head.rows, Cause::Overflowed);
+                let counts = lost(head.counts.clone(), head.rows, Cause::Overflowed);
                 head.replaces.push(Loss { key: head.key, t0: head.t0, t1: head.t1, counts });
                 (payload, head.series) = (Bytes::new(), Vec::new());
             }
@@ -463,7 +463,7 @@ pub(crate) fn closed() -> SpoolError {
 
 pub(crate) fn loss_of(state: &State, order: Order, entry: &Entry) -> Option<Loss> {
     let key = state.key_of(order).filter(|_| entry.loss)?;
-    Some(Loss { key, t0: entry.t0, t1: entry.t1, counts: entry.counts.clone() })
+    Some(Loss { key, t0: entry.t0, t1: entry.t1, counts: entry.counts.counts() })
 }
 
 /// A sum of counts in which some are replaced by others.

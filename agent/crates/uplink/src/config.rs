@@ -25,7 +25,7 @@ pub struct UplinkConfig {
     pub fallback_return: Pause,
     /// File that holds this agent's token, one line, readable by the agent's user only. Over a broker every frame is signed with it.
     pub token_file: Option<PathBuf>,
-    /// File with the PEM certificate of the authority that signed the collector's, or the broker's. Without it the system's authorities are trusted.
+    /// File with the PEM certificates of the authorities that may have signed the collector's, or the broker's: these are trusted and no others. Without it the system's are (in Debian the package ca-certificates; `SSL_CERT_FILE` names another bundle).
     pub ca_file: Option<PathBuf>,
     /// Name in the collector's certificate, where it differs from the host in `url`.
     pub server_name: Option<String>,

@@ -1,11 +1,13 @@
 //! From the configuration to a gRPC connection: address, TLS, token, keep-alive.
 
+use std::error::Error as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use crate::address::Address;
 use crate::config::UplinkConfig;
@@ -23,7 +25,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Opens the connection.
     pub(crate) async fn connect(&mut self) -> Result<(), LinkError> {
-        self.channel = Some(self.endpoint.connect().await.map_err(LinkError::Connect)?);
+        self.channel = Some(self.endpoint.connect().await.map_err(unreached)?);
         Ok(())
     }
 }
@@ -40,11 +42,7 @@ pub(crate) fn gateway(config: &UplinkConfig, url: &str, address: &Address) -> Re
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true);
     if address.tls {
-        let mut tls = ClientTlsConfig::new();
-        tls = match &config.ca_file {
-            Some(path) => tls.ca_certificate(Certificate::from_pem(read("ca_file", path)?)),
-            None => tls.with_enabled_roots(),
-        };
+        let mut tls = ClientTlsConfig::new().trust_anchors(crate::tls::roots(config)?.roots);
         if let Some(name) = &config.server_name {
             tls = tls.domain_name(name);
         }
@@ -52,6 +50,41 @@ pub(crate) fn gateway(config: &UplinkConfig, url: &str, address: &Address) -> Re
     }
     let bearer = config.token_file.as_deref().map(bearer).transpose()?;
     Ok(Gateway { endpoint, bearer, channel: None })
+}
+
+/// Why there is no connection: what the library wrapped, and for a certificate what to do about it.
+fn unreached(error: tonic::transport::Error) -> LinkError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(TlsError::InvalidCertificate(why)) = wrapped.and_then(|inner| inner.downcast_ref()) {
+            return LinkError::Untrusted(certificate(why));
+        }
+        let further = inner.to_string();
+        if !text.ends_with(&further) {
+            text = format!("{text}: {further}");
+        }
+        cause = inner.source();
+    }
+    LinkError::Connect(text)
+}
+
+/// What is wrong with the collector's certificate, and what to do.
+fn certificate(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => "its certificate is signed by no authority that this agent trusts: set uplink.ca_file to the certificate of the authority that signed it (without ca_file the system's authorities are trusted)".into(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: renew it on the collector, and check this host's clock".into()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: check this host's clock".into()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name than the one in uplink.url: use that name, or set uplink.server_name".into()
+        }
+        other => format!("its certificate can't be used ({other:?})"),
+    }
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {

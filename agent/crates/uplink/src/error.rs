@@ -137,7 +137,10 @@ pub enum ConfigError {
 pub enum LinkError {
     /// No connection.
     #[error("can't reach the collector: {0}")]
-    Connect(#[source] tonic::transport::Error),
+    Connect(String),
+    /// Its certificate is not to be trusted.
+    #[error("can't trust the collector: {0}")]
+    Untrusted(String),
     /// The collector, or something between, ended the stream.
     #[error("the collector ended the session: {} ({})", .0.message(), .0.code())]
     Status(#[from] Box<tonic::Status>),

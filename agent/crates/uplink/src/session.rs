@@ -322,17 +322,19 @@ impl Session {
         let in_hours = self.lanes.open_hours(hour);
         self.state.hours(in_hours);
         let mut waiting = self.spool.waiting(wall);
-        let (live, backlog) = (open.flights.bytes(Lane::Live), open.flights.bytes(Lane::Backlog));
         waiting.live &= open.credit.allows(Lane::Live);
-        waiting.backlog &= in_hours
-            && open.credit.allows(Lane::Backlog)
-            && open.pace.allows(backlog, live, self.lanes.backlog_per_live());
+        waiting.backlog &= in_hours && open.credit.allows(Lane::Backlog);
+        if waiting.backlog && !open.pace.allows(open.flights.under_way(), self.lanes.backlog_per_live(), now)
+        {
+            waiting.backlog = false;
+            open.limited_until = Some(open.pace.ask_again(now));
+        }
         // The lane that was chosen may be empty by now; the other one has its turn then.
         for _ in 0..2 {
             let lane = match self.lanes.choose(now, waiting) {
                 Choice::Send(lane) => lane,
                 Choice::At(at) => {
-                    open.limited_until = Some(at);
+                    open.limited_until = Some(open.limited_until.map_or(at, |until| until.min(at)));
                     return Ok(None);
                 }
                 Choice::Nothing => return Ok(None),
@@ -348,6 +350,9 @@ impl Session {
                 }
                 if let Some(key) = key(&batch.epoch, batch.seq) {
                     open.flights.sent(key, lane, on_the_link, now);
+                }
+                if lane == Lane::Backlog {
+                    open.pace.sent(on_the_link, now);
                 }
                 self.state.sent(bytes);
                 return Ok(Some(from_agent::Frame::Batch(batch)));
@@ -372,8 +377,10 @@ impl Session {
                 let mut bytes = 0;
                 for flight in ack.holdings.iter().flat_map(|held| open.flights.acked(held)) {
                     bytes += flight.bytes;
-                    if flight.lane == Lane::Backlog {
-                        open.pace.acked(flight.bytes, flight.beside, flight.sent, now);
+                    match flight.lane {
+                        Lane::Backlog => open.pace.acked(flight.bytes, flight.beside, flight.sent, now),
+                        Lane::Live if flight.bytes > 0 => open.pace.live_acked(flight.sent, now),
+                        Lane::Live => {}
                     }
                 }
                 let acked = spool.acked(&ack.holdings).map_err(spool_error)?;

@@ -147,7 +147,7 @@ fn slow_down(after_ms: u32, reason: &str) -> from_collector::Frame {
 #[test]
 fn a_session_begins_with_a_hello_and_says_nothing_more_before_the_greeting() {
     let mut agent = Agent::new(LanesConfig::default());
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     agent.session.opened(agent.now);
     let frames = agent.frames();
     assert!(matches!(frames.as_slice(), [from_agent::Frame::Hello(hello)] if hello.unacked.len() == 1));
@@ -205,7 +205,7 @@ fn another_frame_than_a_greeting_or_another_version_ends_the_session() {
 fn acks_that_stay_away_end_the_session_and_what_was_under_way_is_sent_again() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     let sent = agent.batches();
     assert_eq!(sent.len(), 1);
     // The link ate them: nothing comes, only our own status goes out.
@@ -235,8 +235,8 @@ fn acks_that_stay_away_end_the_session_and_what_was_under_way_is_sent_again() {
 fn what_the_collector_got_before_the_link_died_is_settled_by_its_greeting() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND);
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
+    agent.batch(SECOND / 2);
     let sent = agent.batches();
     assert_eq!(sent.len(), 2);
     agent.session.closed(agent.now, "the link broke");
@@ -250,7 +250,7 @@ fn what_the_collector_got_before_the_link_died_is_settled_by_its_greeting() {
 fn a_collector_that_asks_to_wait_gets_nothing_but_the_status_until_then() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     let sent = agent.batches();
     agent.take(slow_down(60_000, "the store is busy")).unwrap();
     let (mut status, mut again) = (0, Vec::new());
@@ -306,7 +306,7 @@ fn a_fresh_batch_leaves_before_the_backlog() {
     for _ in 0..5 {
         agent.batch(3600 * SECOND);
     }
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     agent.open(Vec::new());
     let seqs: Vec<u64> = agent.batches().iter().map(|batch| batch.seq).collect();
     assert_eq!(seqs, [6, 1, 2, 3, 4, 5]);
@@ -324,7 +324,7 @@ fn a_limit_holds_the_backlog_back_and_lets_a_fresh_batch_pass() {
     let bytes: usize = first.iter().map(Message::encoded_len).sum();
     assert!(bytes >= 900, "{bytes}");
     assert!(agent.session.wake_at().unwrap() > agent.now);
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     let fresh = agent.batches();
     assert_eq!(fresh.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [31]);
 }
@@ -335,7 +335,7 @@ fn outside_its_hours_the_backlog_stays_and_fresh_batches_leave() {
     let hours = Some("22:00-06:00 UTC".to_owned());
     let mut agent = Agent::new(LanesConfig { backlog_hours: hours, ..LanesConfig::default() });
     agent.batch(3600 * SECOND);
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     agent.open(Vec::new());
     let sent = agent.batches();
     assert_eq!(sent.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [2]);
@@ -363,7 +363,7 @@ fn a_host_whose_clock_was_never_set_goes_by_the_collectors_hour() {
 fn the_end_waits_for_acks_but_not_for_ever() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     let sent = agent.batches();
     agent.session.finish(Finish::Drain, agent.now);
     assert!(!agent.session.finished(agent.now));
@@ -372,9 +372,9 @@ fn the_end_waits_for_acks_but_not_for_ever() {
 
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     agent.batches();
-    agent.batch(SECOND);
+    agent.batch(SECOND / 2);
     agent.session.finish(Finish::Settle, agent.now);
     assert!(agent.batches().is_empty(), "another link takes over: nothing new is sent");
     agent.pass(FINISH_TIMEOUT);
@@ -404,10 +404,10 @@ proptest! {
         let (mut made, mut up) = (0, false);
         let epoch = agent.spool.usage().epoch.unwrap().0;
         let holdings = |held: &RangeSet| vec![held.to_holdings(&epoch)];
-        for step in steps.into_iter().chain([6, 7, 7, 7, 7]) {
+        for step in steps.into_iter().chain([6, 7, 5, 7, 5, 7, 5, 7]) {
             match step {
                 0 | 1 => {
-                    agent.batch(if step == 0 { SECOND } else { 600 * SECOND });
+                    agent.batch(if step == 0 { SECOND / 2 } else { 600 * SECOND });
                     made += 1;
                 }
                 2 if up => {

@@ -13,6 +13,22 @@ use crate::error::ConfigError;
 
 /// The client's side of TLS, as the section says.
 pub(crate) fn client(config: &UplinkConfig) -> Result<ClientConfig, ConfigError> {
+    let roots = roots(config)?;
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?
+        .with_root_certificates(roots);
+    let (Some(cert), Some(key)) = (&config.client_cert_file, &config.client_key_file) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates("client_cert_file", cert)?;
+    let key =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("client_key_file", key, &error))?;
+    builder.with_client_auth_cert(chain, key).map_err(refused)
+}
+
+/// Whom to trust: the authorities of `ca_file` and nobody else, or without it the system's.
+pub(crate) fn roots(config: &UplinkConfig) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     match &config.ca_file {
         Some(path) => {
@@ -25,19 +41,16 @@ pub(crate) fn client(config: &UplinkConfig) -> Result<ClientConfig, ConfigError>
         }
     }
     if roots.is_empty() {
-        return Err(ConfigError::NoRoots);
+        return Err(match &config.ca_file {
+            Some(path) => ConfigError::Pem {
+                key: "ca_file",
+                path: path.clone(),
+                reason: "it holds no certificate".into(),
+            },
+            None => ConfigError::NoRoots,
+        });
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(refused)?
-        .with_root_certificates(roots);
-    let (Some(cert), Some(key)) = (&config.client_cert_file, &config.client_key_file) else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let chain = certificates("client_cert_file", cert)?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("client_key_file", key, &error))?;
-    builder.with_client_auth_cert(chain, key).map_err(refused)
+    Ok(roots)
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
