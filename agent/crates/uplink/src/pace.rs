@@ -98,7 +98,8 @@ impl Pace {
     pub(crate) fn allows(&self, way: UnderWay, share: f64, now: Duration) -> bool {
         let shared = way.live as f64 * share;
         if self.queued(way, now) {
-            return ((way.backlog + self.batch) as f64) < shared;
+            // How large the next one is nobody knows before the first has left.
+            return self.batch > 0 && ((way.backlog + self.batch) as f64) < shared;
         }
         way.backlog == 0
             || (!self.measuring && (way.backlog + self.batch <= self.window || (way.backlog as f64) < shared))
