@@ -298,7 +298,7 @@ def test_verify_finds_nothing_in_a_sound_spool_and_names_exactly_what_is_damaged
     assert report["journal"]["damage"] == []
     kinds = report["journal"]["kinds"]
     assert sum(kinds.values()) == report["journal"]["records"]
-    assert kinds["intake"] >= 32
+    assert kinds["intake"] > 0, "the journal keeps its newest segment"
     assert report["journal"]["counts"]["received"] == report["journal"]["readings"]
     said = ask("spool", "verify", "--config", agent.config)
     assert said.returncode == 1
