@@ -219,10 +219,12 @@ class Link:
         self._agent.settle(first.greeting.holdings)
         self._reading = asyncio.create_task(self._read())
 
-    async def send(self, *items: pb.Batch | pb.Loss | pb.Status) -> None:
+    async def send(self, *items: pb.Batch | pb.Loss | pb.Status | pb.Part) -> None:
         """Send frames."""
         for item in items:
-            if isinstance(item, pb.Batch):
+            if isinstance(item, pb.Part):
+                await self._call.write(pb.FromAgent(part=item))
+            elif isinstance(item, pb.Batch):
                 await self._call.write(pb.FromAgent(batch=item))
             elif isinstance(item, pb.Loss):
                 await self._call.write(pb.FromAgent(loss=item))

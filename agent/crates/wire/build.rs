@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // A payload is handed from the spool to the socket without a copy.
         .bytes(".telemetryx.v1.Batch.payload")
         .bytes(".telemetryx.v1.Batch.definitions")
+        .bytes(".telemetryx.v1.Part.data")
         .compile_fds(descriptors)?;
     Ok(())
 }

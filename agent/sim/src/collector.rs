@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use prost::Message;
 use telemetry::{Cause, Counts, SeriesDef};
 use wire::v1::{self, from_agent, from_collector};
 use wire::{Checksum, RangeSet};
@@ -57,6 +58,8 @@ pub struct Collector {
     /// Rows stored.
     pub rows: u64,
     queue: VecDeque<Waiting>,
+    /// Of each session: bytes of all parts that came, and what came of the batch that is on its way in parts.
+    parts: BTreeMap<Conn, (u64, Vec<u8>)>,
     /// What each session was told to be held.
     sessions: BTreeMap<Conn, BTreeMap<Epoch, RangeSet>>,
     /// Ask for definitions of this many batches though they are known.
@@ -70,11 +73,27 @@ impl Collector {
     pub fn crash(&mut self) {
         self.queue.clear();
         self.sessions.clear();
+        self.parts.clear();
     }
 
     /// A session ended.
     pub fn hang_up(&mut self, conn: Conn) {
         self.sessions.remove(&conn);
+        self.parts.remove(&conn);
+    }
+
+    /// A part came: gives the bytes of all parts so far, and the batch when it is whole.
+    pub fn part(&mut self, conn: Conn, part: &v1::Part) -> (u64, Option<v1::Batch>) {
+        let (taken, batch) = self.parts.entry(conn).or_default();
+        *taken += part.data.len() as u64;
+        if part.offset == 0 {
+            batch.clear();
+        }
+        assert_eq!(part.offset as usize, batch.len(), "parts come in order");
+        batch.extend_from_slice(&part.data);
+        let whole = batch.len() == part.size as usize;
+        let batch = whole.then(|| v1::Batch::decode(batch.as_slice()).expect("the parts of a batch are one"));
+        (*taken, batch)
     }
 
     /// Drops what waits for a commit; gives each session's payload bytes of it.
@@ -92,7 +111,14 @@ impl Collector {
     }
 
     /// The first frame of a session.
-    pub fn greet(&mut self, conn: Conn, hello: &v1::Hello, credit: u64, now: Time) -> v1::Greeting {
+    pub fn greet(
+        &mut self,
+        conn: Conn,
+        hello: &v1::Hello,
+        credit: u64,
+        parts: bool,
+        now: Time,
+    ) -> v1::Greeting {
         let mut epochs = vec![hello.epoch.clone()];
         for held in &hello.unacked {
             if !epochs.contains(&held.epoch) {
@@ -115,6 +141,7 @@ impl Collector {
             holdings,
             conflicts: conflicts.collect(),
             credit_bytes: credit,
+            parts,
             max_batch_bytes: 1 << 20,
             wall_ns: WALL + now as i64,
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use serde_json::json;
 use sim::clock::SECOND;
+use sim::outage::Outage;
 use sim::plan::{Aim, Plan};
 use sim::run::{Verdict, run_all, run_plan};
 
@@ -47,6 +48,15 @@ struct Cli {
     /// `spool/cursor`, `fold.checkpoint`.
     #[arg(long, value_name = "PATH")]
     lie: Option<String>,
+    /// One run alone: the link is down for so many seconds under a steady load, then as wide as --room says.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["seeds", "seed", "record"])]
+    outage: Option<u64>,
+    /// Readings a second in that run.
+    #[arg(long, requires = "outage", default_value_t = 5_000)]
+    rate: u64,
+    /// The link's room after it, in live loads; more than 1.
+    #[arg(long, requires = "outage", default_value_t = 2.0)]
+    room: f64,
     /// How many run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -101,6 +111,10 @@ impl Total {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(seconds) = cli.outage {
+        let outage = Outage { seconds, rate: cli.rate, room: cli.room, seed: cli.from };
+        return outage_alone(outage, cli.json);
+    }
     // A panic is a finding; it is told with its seed.
     if cli.seed.is_none() {
         std::panic::set_hook(Box::new(|_| {}));
@@ -146,6 +160,50 @@ fn progress(total: &Total, of: u64, took: Duration) {
         total.seeds,
         total.failed.len()
     );
+}
+
+#[allow(clippy::print_stdout, reason = "it is a command")]
+fn outage_alone(outage: Outage, as_json: bool) -> ExitCode {
+    let started = Instant::now();
+    let drain = sim::outage::run(outage);
+    let took = started.elapsed().as_secs_f64();
+    if as_json {
+        let figures = json!({
+            "seconds": took, "virtual_seconds": drain.seconds, "live_bytes_per_second": drain.live,
+            "acknowledged": drain.sums.acked, "stored": drain.sums.stored, "lost": drain.sums.lost,
+            "twice": drain.sums.twice, "unexplained": drain.sums.unexplained, "late": drain.sums.late,
+            "backlog": drain.backlog, "fresh": drain.fresh, "drain_s": drain.drain,
+            "fresh_median_s": drain.fresh_median, "fresh_p99_s": drain.fresh_p99, "fresh_max_s": drain.fresh_max,
+            "backlog_share_of_bytes": drain.share, "failed": drain.failures,
+        });
+        println!("{figures}");
+    } else {
+        println!(
+            "outage of {} s at {} readings/s, then a link of {:.1} x {:.1} kB/s: {:.2} h of virtual time in {took:.0} s",
+            outage.seconds,
+            outage.rate,
+            outage.room,
+            drain.live as f64 / 1e3,
+            drain.seconds / 3600.0
+        );
+        let sums = &drain.sums;
+        println!(
+            "acknowledged {}, stored {}, lost {}, twice {}, unexplained {}",
+            sums.acked, sums.stored, sums.lost, sums.twice, sums.unexplained
+        );
+        println!(
+            "the backlog of {} drained in {:.1} s with {:.0} % of the bytes",
+            drain.backlog,
+            drain.drain,
+            drain.share * 100.0
+        );
+        println!(
+            "meanwhile {} fresh ones were stored after {:.3} s (median), {:.3} s (p99), {:.3} s (longest)",
+            drain.fresh, drain.fresh_median, drain.fresh_p99, drain.fresh_max
+        );
+        drain.failures.iter().for_each(|why| println!("FAILED {why}"));
+    }
+    if drain.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[allow(clippy::print_stdout, reason = "it is a command")]

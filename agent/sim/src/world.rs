@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prost::Message;
 use seglog::sim::SimDisk;
-use wire::v1::{FromAgent, FromCollector, from_agent, from_collector};
+use wire::v1::{self, FromAgent, FromCollector, LaneKind, from_agent, from_collector};
 
 use crate::clock::{Agenda, MS, SECOND, Time, US, WALL};
 use crate::collector::{Collector, Conn, Outcome};
@@ -23,8 +23,8 @@ use crate::trace::Trace;
 const DRAIN: Time = 900 * SECOND;
 /// What the fold says of itself is a moment old: so many looks must find nothing left.
 const CALM: u32 = 3;
-/// More events than any run has: one that never ends.
-const MOST_EVENTS: u64 = 20_000_000;
+/// More events than any run of a minute has, and in each further second: one that never ends.
+const MOST_EVENTS: (u64, u64) = (20_000_000, 20_000);
 
 /// What happens next.
 pub(crate) enum Event {
@@ -79,6 +79,8 @@ pub struct World {
     pub(crate) over: bool,
     /// How many looks in a row found everything with the collector.
     pub(crate) calm: u32,
+    /// Bytes of batches that went up, live and backlog, by the time of their sending.
+    pub(crate) carried: BTreeMap<Time, [u64; 2]>,
     /// Why it didn't end as it should.
     pub(crate) stuck: Option<String>,
 }
@@ -123,6 +125,7 @@ impl World {
             lost_state: false,
             over: false,
             calm: 0,
+            carried: BTreeMap::new(),
             stuck: None,
             plan,
             agenda,
@@ -131,7 +134,7 @@ impl World {
 
     /// Runs to the end.
     pub fn run(&mut self) {
-        for _ in 0..MOST_EVENTS {
+        for _ in 0..MOST_EVENTS.0 + self.plan.until / SECOND * MOST_EVENTS.1 {
             let Some(event) = self.agenda.take() else { break };
             let now = self.agenda.now();
             self.now.store(now, Ordering::Relaxed);
@@ -405,7 +408,35 @@ impl World {
             match agent.session.next_frame(time) {
                 Ok(Some(frame)) => {
                     let bytes = frame.encoded_len() as u64;
+                    match &frame.frame {
+                        Some(from_agent::Frame::Batch(batch)) => {
+                            let lane = usize::from(batch.lane() == LaneKind::LaneBacklog);
+                            self.carried.entry(now).or_default()[lane] += bytes;
+                        }
+                        Some(from_agent::Frame::Part(_)) => self.carried.entry(now).or_default()[1] += bytes,
+                        _ => {}
+                    }
                     let at = self.conns[conn].send(Way::Up, bytes, self.plan.net, &mut self.rng, now);
+                    if std::env::var("SIMDBG").is_ok() {
+                        match &frame.frame {
+                            Some(from_agent::Frame::Batch(b)) => eprintln!(
+                                "{:.3} {} {} arrives +{:.3}",
+                                now as f64 / 1e9,
+                                b.lane().as_str_name(),
+                                bytes,
+                                (at - now) as f64 / 1e9
+                            ),
+                            Some(from_agent::Frame::Part(p)) => eprintln!(
+                                "{:.3} PART {} {} {} arrives +{:.3}",
+                                now as f64 / 1e9,
+                                bytes,
+                                p.offset,
+                                p.size,
+                                (at - now) as f64 / 1e9
+                            ),
+                            _ => (),
+                        }
+                    }
                     self.note("sent", [conn as u64, bytes, at]);
                     self.agenda.at(at, Event::Up(conn, Box::new(frame)));
                 }
@@ -477,7 +508,9 @@ impl World {
         }
         let Some(frame) = frame.frame else { return };
         if let from_agent::Frame::Hello(hello) = &frame {
-            let greeting = self.collector.greet(conn, hello, self.plan.collector.0, now);
+            // A quarter of the runs has a collector of before there were parts.
+            let parts = self.plan.seed % 4 != 0;
+            let greeting = self.collector.greet(conn, hello, self.plan.collector.0, parts, now);
             self.note("greeted", [conn as u64, hello.unacked.len() as u64, greeting.conflicts.len() as u64]);
             if let Some(recorder) = &mut self.recorder {
                 recorder.greeting(conn, hello, &greeting);
@@ -485,6 +518,16 @@ impl World {
             self.answer(conn, from_collector::Frame::Greeting(greeting));
             return;
         }
+        let frame = match frame {
+            from_agent::Frame::Part(part) => {
+                let (bytes, whole) = self.collector.part(conn, &part);
+                self.note("part arrived", [conn as u64, bytes, 0]);
+                self.answer(conn, from_collector::Frame::Taken(v1::Taken { bytes }));
+                let Some(batch) = whole else { return };
+                from_agent::Frame::Batch(batch)
+            }
+            frame => frame,
+        };
         self.note("arrived", [conn as u64, u64::from(seq(&frame)), 0]);
         self.collector.take(conn, frame);
         self.plan_store();

@@ -58,12 +58,6 @@ use writer::Writer;
 /// What was merely counted (a reading that went into a window) is shipped at this age, with the next rows or alone.
 const COUNTS_LINGER: Duration = Duration::from_secs(1);
 
-/// What is collected offline is cut at this age, if it weighs at least so much. Less than that is quickly sent on any link.
-const SOON: Duration = Duration::from_millis(500);
-const SOON_WEIGHT: usize = 4 << 10;
-/// With so many batches waiting only large ones are cut: each takes its place in memory.
-const MANY: u64 = 50_000;
-
 /// Where and how.
 #[derive(Clone, Debug)]
 pub struct SpoolConfig {
@@ -77,7 +71,7 @@ pub struct SpoolConfig {
     pub batch_bytes: usize,
     /// A batch is cut at this age while a collector is connected.
     pub linger: Duration,
-    /// The same while none is; half a second where that is enough for a batch of some kilobytes.
+    /// The same while none is.
     pub linger_offline: Duration,
     /// Batches whose newest reading is older are dropped as expired.
     pub max_age: Option<Duration>,
@@ -182,10 +176,12 @@ pub struct Greeted {
 /// Which lanes have a batch to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// One that was cut, or happened, within a second.
+    /// One of this session that was cut, or happened, within ten seconds.
     pub live: bool,
-    /// An older one.
+    /// An older one, or one of before this session.
     pub backlog: bool,
+    /// The next of those is no older than what goes as live: hours that keep a backlog don't keep it.
+    pub young: bool,
 }
 
 /// How full it is and what it did.
@@ -349,16 +345,8 @@ impl Spool {
     /// When what is pending since `since` is to be cut; `None` = at once.
     fn cut_at(&self, writer: &Writer, state: &State, since: Duration) -> Option<Duration> {
         let config = &self.0.config;
-        // Offline nobody waits for a batch: larger ones compress better and wear the disk less. But what comes at once
-        // stands before a fresh reading for as long as the link takes for it: one that has room for twice what is
-        // measured takes a quarter of a second for half a second of it.
-        let linger = if state.connected {
-            config.linger
-        } else if writer.pending.weight >= SOON_WEIGHT && state.batches() < MANY {
-            config.linger_offline.min(SOON)
-        } else {
-            config.linger_offline
-        };
+        // Offline nobody waits for a batch: larger ones compress better and wear the disk less.
+        let linger = if state.connected { config.linger } else { config.linger_offline };
         if writer.pending.without_rows() {
             return Some(since + linger.max(COUNTS_LINGER));
         }
@@ -514,8 +502,14 @@ impl Spool {
     /// Which lanes have something that [`Spool::next`] would give.
     pub fn waiting(&self, now_wall: i64) -> Waiting {
         let state = self.0.state.lock();
-        let has = |lane| state.pick(lane, now_wall).is_some();
-        Waiting { live: has(Lane::Live), backlog: has(Lane::Backlog) }
+        let backlog = state.pick(Lane::Backlog, now_wall);
+        Waiting {
+            live: state.pick(Lane::Live, now_wall).is_some(),
+            backlog: backlog.is_some(),
+            young: backlog
+                .and_then(|order| state.entry(order))
+                .is_some_and(|entry| state.is_live(entry, now_wall)),
+        }
     }
 
     /// What the collector's greeting says of the time, and how long it took from the hello on: where this host's clock
@@ -526,7 +520,8 @@ impl Spool {
     }
 
     /// The next batch to send on a lane, ready to go but for the trace; it is in
-    /// flight from here on. Live is what was cut, or happened, within a second of now.
+    /// flight from here on. Live is what was cut in this session and is, or happened, within ten seconds of now; of the
+    /// backlog what is as young goes first.
     ///
     /// # Errors
     /// [`SpoolError`] when it can't be read now.

@@ -42,12 +42,26 @@ impl Inner {
         Held { epoch, next_seq, unacked }
     }
 
+    /// What gathered while nobody could be told is cut, and what is cut from here on is fresh: it waits for nothing older.
+    fn begin_fresh(&self) {
+        let mut writer = self.writer.lock();
+        // Rows of before the start are cut as they were before: never by the moment of a greeting.
+        if writer.pending.fresh
+            && let Err(error) = writer.cut()
+        {
+            tracing::debug!(%error, "what gathered while the link was down is cut later");
+        }
+        let mut state = self.state.lock();
+        state.fresh_from = state.current().map_or((0, 0), |(number, epoch)| (number, epoch.next_seq));
+    }
+
     pub(crate) fn greet(
         &self,
         holdings: &[v1::Holdings],
         conflicts: &[v1::Held],
     ) -> Result<Greeted, SpoolError> {
         let mut greeted = Greeted::default();
+        self.begin_fresh();
         let foreign = {
             let mut state = self.state.lock();
             let state = &mut *state;

@@ -20,8 +20,8 @@ use crate::losses::Losses;
 use crate::record::{Head, Loss};
 use crate::tally::Tally;
 
-/// Younger than this is live. What waited longer than fresh readings may is not: on a slow link it would stand before them.
-pub(crate) const LIVE: Duration = Duration::from_secs(1);
+/// Younger than this is live.
+pub(crate) const LIVE: Duration = Duration::from_secs(10);
 /// Payloads of batches that were just cut are kept up to here, so that sending them reads no disk.
 const RECENT_BYTES: usize = 4 << 20;
 
@@ -180,6 +180,8 @@ pub(crate) struct State {
     pub(crate) replaying: bool,
     pub(crate) beyond: Option<(Epoch, u64)>,
     pub(crate) connected: bool,
+    /// What was cut in this session begins here.
+    pub(crate) fresh_from: Order,
     pub(crate) now: Duration,
     pub(crate) position: u64,
     pub(crate) before: Counts,
@@ -233,6 +235,7 @@ impl State {
             replaying: false,
             beyond: None,
             connected: false,
+            fresh_from: (0, 0),
             now: Duration::ZERO,
             position: 0,
             before: Counts::new(),
@@ -475,23 +478,32 @@ impl State {
         });
     }
 
-    fn is_live(&self, entry: &Entry, now_wall: i64) -> bool {
+    pub(crate) fn is_live(&self, entry: &Entry, now_wall: i64) -> bool {
         let cut = entry.cut_at.is_some_and(|cut| self.now.saturating_sub(cut) < LIVE);
         let newest = self.times(entry).map(|times| times.1);
         cut || newest.is_some_and(|newest| now_wall.abs_diff(newest) < LIVE.as_nanos() as u64)
     }
 
-    /// The next batch to send on a lane: of each lane the oldest. Live is what lies behind the last one that isn't.
+    /// The next batch to send on a lane. Live is what is young and was cut in this session, oldest first; of the others, what
+    /// is young goes before what isn't: it gathered in a short outage, as one large batch perhaps, and fresh ones pass by it.
     pub(crate) fn pick(&self, lane: Lane, now_wall: i64) -> Option<Order> {
         if self.frozen {
             return None;
         }
-        // How much is live is bounded by what is cut in that time.
-        let is_live = |order: &&Order| self.entry(**order).is_some_and(|entry| self.is_live(entry, now_wall));
-        let live = self.waiting.iter().rev().take_while(is_live).last().copied();
+        // How much is young is bounded by what is cut in ten seconds.
+        let is_young =
+            |order: &&Order| self.entry(**order).is_some_and(|entry| self.is_live(entry, now_wall));
+        let oldest_young = |orders: std::collections::btree_set::Range<'_, Order>| {
+            orders.rev().take_while(is_young).last().copied()
+        };
         match lane {
-            Lane::Live => live,
-            Lane::Backlog => self.waiting.first().copied().filter(|oldest| Some(*oldest) != live),
+            Lane::Live => oldest_young(self.waiting.range(self.fresh_from..)),
+            Lane::Backlog => {
+                let before = self.waiting.range(..self.fresh_from);
+                let live = self.pick(Lane::Live, now_wall);
+                oldest_young(before)
+                    .or_else(|| self.waiting.first().copied().filter(|oldest| Some(*oldest) != live))
+            }
         }
     }
 

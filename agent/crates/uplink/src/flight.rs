@@ -1,12 +1,10 @@
 //! What is under way in this session: how much of which lane, and since when each batch.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use telemetry::{BatchKey, Lane};
 use wire::v1;
-
-use crate::pace::UnderWay;
 
 /// One frame that waits for an ack.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +23,6 @@ pub(crate) struct Flights {
     all: BTreeMap<([u8; 16], u64), Flight>,
     live: u64,
     backlog: u64,
-    /// Fresh batches in the order in which they left, some of them answered by now.
-    order: VecDeque<(Duration, ([u8; 16], u64))>,
 }
 
 impl Flights {
@@ -34,11 +30,12 @@ impl Flights {
         self.all.is_empty()
     }
 
-    /// What is under way, lane by lane.
-    pub(crate) fn under_way(&mut self) -> UnderWay {
-        self.forget_answered();
-        let live_since = self.order.front().map(|(sent, _)| *sent);
-        UnderWay { backlog: self.backlog, live: self.live, live_since }
+    /// Payload bytes of a lane that are under way.
+    pub(crate) fn bytes(&self, lane: Lane) -> u64 {
+        match lane {
+            Lane::Live => self.live,
+            Lane::Backlog => self.backlog,
+        }
     }
 
     pub(crate) fn sent(&mut self, key: BatchKey, lane: Lane, bytes: u64, now: Duration) {
@@ -46,10 +43,6 @@ impl Flights {
         *self.sum(lane) += bytes;
         let flight = Flight { bytes, lane, sent: now, beside: self.backlog };
         self.all.insert((key.epoch.0, key.seq), flight);
-        if lane == Lane::Live && bytes > 0 {
-            self.forget_answered();
-            self.order.push_back((now, (key.epoch.0, key.seq)));
-        }
     }
 
     /// It is answered otherwise than by an ack.
@@ -66,14 +59,6 @@ impl Flights {
             .flat_map(|(first, last)| self.all.range((epoch, first)..=(epoch, last)).map(|(key, _)| *key))
             .collect();
         named.into_iter().filter_map(|key| self.take(key)).collect()
-    }
-
-    fn forget_answered(&mut self) {
-        let waits =
-            |(sent, key): &(Duration, _)| self.all.get(key).is_some_and(|flight| flight.sent == *sent);
-        while self.order.front().is_some_and(|first| !waits(first)) {
-            self.order.pop_front();
-        }
     }
 
     fn take(&mut self, key: ([u8; 16], u64)) -> Option<Flight> {
@@ -109,12 +94,9 @@ mod tests {
         let holdings =
             v1::Holdings { epoch: vec![7; 16], upto: 2, ranges: vec![v1::Range { first: 4, last: 4 }] };
         assert_eq!(flights.acked(&holdings).len(), 3);
-        let way = flights.under_way();
-        assert_eq!((way.backlog, way.live, way.live_since), (20, 10, Some(Duration::ZERO)));
+        assert_eq!((flights.bytes(Lane::Backlog), flights.bytes(Lane::Live)), (20, 10));
         assert!(flights.acked(&v1::Holdings { epoch: vec![8; 16], upto: 9, ranges: vec![] }).is_empty());
         flights.gone(key(3));
-        assert_eq!(flights.under_way().backlog, 10);
-        flights.gone(key(6));
-        assert_eq!(flights.under_way().live_since, None);
+        assert_eq!(flights.bytes(Lane::Backlog), 10);
     }
 }

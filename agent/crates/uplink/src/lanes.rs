@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::units::Rate;
 
-    const BOTH: Waiting = Waiting { live: true, backlog: true };
+    const BOTH: Waiting = Waiting { live: true, backlog: true, young: false };
 
     fn lanes(config: LanesConfig) -> Lanes {
         Lanes::new(&config).unwrap()
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_lane_that_is_alone_takes_it_all() {
         let mut lanes = lanes(LanesConfig { limit: Rate(10_000), ..LanesConfig::default() });
-        let alone = Waiting { live: false, backlog: true };
+        let alone = Waiting { live: false, backlog: true, young: false };
         let (_, backlog) = drive(&mut lanes, 100, (1000, 1000), |_| alone);
         assert!(backlog > 990_000, "{backlog}");
     }
@@ -212,7 +212,7 @@ mod tests {
         let mut now = Duration::ZERO;
         // The last old batch overdrew the limit by more than a second.
         for _ in 0..50 {
-            match lanes.choose(now, Waiting { live: false, backlog: true }) {
+            match lanes.choose(now, Waiting { live: false, backlog: true, young: false }) {
                 Choice::Send(lane) => lanes.sent(lane, 15_000, now),
                 Choice::At(at) => now = at,
                 Choice::Nothing => panic!("there is a backlog"),
@@ -228,7 +228,7 @@ mod tests {
         for _ in 0..1000 {
             lanes.sent(Lane::Live, 1000, Duration::ZERO);
             assert_eq!(
-                lanes.choose(Duration::ZERO, Waiting { live: true, backlog: false }),
+                lanes.choose(Duration::ZERO, Waiting { live: true, backlog: false, young: false }),
                 Choice::Send(Lane::Live)
             );
         }
@@ -262,6 +262,7 @@ mod tests {
         let mut lanes = lanes(LanesConfig { limit: Rate(10_000), ..LanesConfig::default() });
         // Fresh batches come and go, so that the live lane is always within its share.
         let (live, backlog) = drive(&mut lanes, 200, (3_000, 9_000), |now| Waiting {
+            young: false,
             live: now.as_millis() % 1000 < 300,
             backlog: true,
         });

@@ -24,6 +24,7 @@ mod link;
 mod mqtt;
 mod network;
 mod pace;
+mod parts;
 pub mod probe;
 mod pump;
 mod retry_info;

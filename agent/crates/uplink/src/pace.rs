@@ -5,23 +5,19 @@
 //! as LEDBAT does (RFC 6817): while a batch takes hardly longer than the fastest one did, more is sent at
 //! once; when it takes a [`TARGET`] longer, it stood in a queue of our own making, and less is. From time to
 //! time the queue is let run dry, so that the fastest delay is known anew (as BBR does).
-//!
-//! One batch is always under way, and on a slow link that alone is a queue: while fresh batches stand in it, the next one
-//! of the backlog waits until they are through.
 
 use std::time::Duration;
 
 /// The delay beyond the fastest that the backlog may cause.
-const TARGET: Duration = Duration::from_millis(250);
+const TARGET: Duration = Duration::from_millis(150);
 /// The fastest delay is measured anew this often.
 const MEASURE: Duration = Duration::from_secs(30);
-/// A fresh batch that is under way for so much longer than the fastest was stands in a queue.
-const QUEUED: Duration = Duration::from_millis(150);
-/// For no longer than this the backlog waits until it is through: what is slow may be the collector, or the way is another one now.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// With hardly any backlog under way the delay is this much beyond the fastest, for so long: live batches fill the link by
+/// themselves.
+const FILLED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// Nothing is known of the link yet. It doubles with each ack, and a slow link must not begin with a long queue.
-const FIRST: u64 = 8 << 10;
-const LEAST: u64 = 4 << 10;
+const FIRST: u64 = 4 << 10;
+const LEAST: u64 = 2 << 10;
 /// Doubling ends at this part of the target: what is on its way then doubles the queue once more before it is seen
 /// (as HyStart ends slow start).
 const DOUBLING: f64 = 0.25;
@@ -37,45 +33,11 @@ pub(crate) struct Pace {
     measuring: bool,
     /// The window was too large once.
     found: bool,
+    /// Since when live batches alone seem to fill the link, and whether that is sure.
+    filled_since: Option<Duration>,
+    filled: bool,
     /// What was sent before this time says nothing of the window as it is now.
     since: Duration,
-    fresh: Fastest,
-    /// The last batch of the backlog: how large, and when it left.
-    batch: u64,
-    left: Duration,
-}
-
-/// The fastest ack of the live lane, in this half minute and the one before.
-#[derive(Debug, Default)]
-struct Fastest {
-    now: Option<Duration>,
-    before: Option<Duration>,
-    until: Duration,
-}
-
-impl Fastest {
-    fn heard(&mut self, delay: Duration, now: Duration) {
-        if now >= self.until {
-            self.before = self.now.take();
-            self.until = now + MEASURE;
-        }
-        self.now = Some(self.now.map_or(delay, |fastest| fastest.min(delay)));
-    }
-
-    fn get(&self) -> Option<Duration> {
-        [self.now, self.before].into_iter().flatten().min()
-    }
-}
-
-/// What is under way.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct UnderWay {
-    /// Bytes of the backlog.
-    pub(crate) backlog: u64,
-    /// Bytes of fresh batches.
-    pub(crate) live: u64,
-    /// When the oldest fresh batch left, if there is one.
-    pub(crate) live_since: Option<Duration>,
 }
 
 impl Pace {
@@ -86,44 +48,22 @@ impl Pace {
             measure_at: now + MEASURE,
             measuring: false,
             found: false,
+            filled_since: None,
+            filled: false,
             since: now,
-            fresh: Fastest::default(),
-            batch: 0,
-            left: now,
         }
     }
 
-    /// May more of the backlog leave, with that under way? One batch may unless fresh ones stand in a queue, and so may what the
+    /// A batch that is larger goes in parts of at most so many bytes: two keep the link busy, and a fresh batch waits for one.
+    pub(crate) fn part(&self) -> u64 {
+        self.window / 2
+    }
+
+    /// May more of the backlog leave, with that much of it under way? One batch always may, and so may what the
     /// backlog's `share` of the whole allows: a link that live batches fill is theirs to share, not to yield.
-    pub(crate) fn allows(&self, way: UnderWay, share: f64, now: Duration) -> bool {
-        let shared = way.live as f64 * share;
-        if self.queued(way, now) {
-            // How large the next one is nobody knows before the first has left.
-            return self.batch > 0 && ((way.backlog + self.batch) as f64) < shared;
-        }
-        way.backlog == 0
-            || (!self.measuring && (way.backlog + self.batch <= self.window || (way.backlog as f64) < shared))
-    }
-
-    /// When to ask again though nothing came: what it waits for may never be acknowledged.
-    pub(crate) fn ask_again(&self, now: Duration) -> Duration {
-        (self.left + PATIENCE).max(now + QUEUED)
-    }
-
-    fn queued(&self, way: UnderWay, now: Duration) -> bool {
-        // Until the first fresh one is through nothing is known of the link.
-        let allowed = self.fresh.get().map_or(Duration::ZERO, |fastest| fastest + QUEUED);
-        way.live_since.is_some_and(|since| now.saturating_sub(since) > allowed) && now < self.left + PATIENCE
-    }
-
-    /// A batch of the backlog leaves.
-    pub(crate) fn sent(&mut self, bytes: u64, now: Duration) {
-        (self.batch, self.left) = (bytes, now);
-    }
-
-    /// A fresh batch was acknowledged.
-    pub(crate) fn live_acked(&mut self, sent: Duration, now: Duration) {
-        self.fresh.heard(now.saturating_sub(sent), now);
+    pub(crate) fn allows(&self, backlog: u64, live: u64, share: f64) -> bool {
+        let shared = self.filled && (backlog as f64) < live as f64 * share;
+        backlog == 0 || (!self.measuring && (backlog < self.window || shared))
     }
 
     /// A batch of the backlog was acknowledged; `beside` bytes of it were under way when it was sent, at `sent`.
@@ -147,6 +87,9 @@ impl Pace {
         }
         let base = self.base.map_or(delay, |base| base.min(delay));
         self.base = Some(base);
+        self.filled_since =
+            (self.window == LEAST && delay > base + FILLED.0).then(|| self.filled_since.unwrap_or(now));
+        self.filled = self.filled_since.is_some_and(|since| now >= since + FILLED.1);
         if delay < base + TARGET {
             // Only a window that was used is known to be too small.
             if beside * 2 >= self.window {
@@ -178,9 +121,7 @@ mod tests {
         let mut flying: VecDeque<(Duration, Duration, u64)> = VecDeque::new();
         let (mut backlog, mut worst, mut carried) = (0, 0.0_f64, 0);
         while now < end {
-            let way = |backlog| UnderWay { backlog, ..UnderWay::default() };
-            while pace.allows(way(backlog), 0.0, now) {
-                pace.sent(batch, now);
+            while pace.allows(backlog, 0, 0.0) {
                 backlog += batch;
                 free_at = free_at.max(now) + Duration::from_secs_f64(batch as f64 / rate);
                 flying.push_back((free_at + Duration::from_secs_f64(delay), now, backlog));
@@ -218,33 +159,27 @@ mod tests {
     }
 
     #[test]
-    fn one_batch_may_always_leave_and_a_share_beside_live_ones() {
+    fn one_batch_may_always_leave_and_a_share_beside_live_ones_that_fill_the_link() {
         let mut pace = Pace::new(Duration::ZERO);
-        for second in 1..40 {
+        // The first ack was quick, and each since took three seconds though next to nothing of the backlog is under way.
+        for second in 1..30 {
             let now = Duration::from_secs(second);
-            pace.acked(1 << 20, 1 << 20, now - Duration::from_millis(if second == 1 { 1 } else { 900 }), now);
+            let delay = Duration::from_millis(if second == 1 { 1 } else { 3_000 });
+            pace.acked(1 << 10, 1 << 10, now.saturating_sub(delay), now);
         }
-        let now = Duration::from_secs(40);
-        let way = |backlog, live| UnderWay { backlog, live, live_since: None };
-        assert!(pace.allows(way(0, 0), 0.4, now));
-        let small = Pace { window: LEAST, measuring: false, ..pace };
-        assert!(!small.allows(way(100_000, 0), 0.4, now));
-        assert!(small.allows(way(100_000, 1_000_000), 0.4, now));
+        let pace = Pace { measuring: false, ..pace };
+        assert!(pace.allows(0, 0, 0.4));
+        assert!(!pace.allows(100_000, 0, 0.4));
+        assert!(pace.allows(100_000, 1_000_000, 0.4));
     }
 
     #[test]
-    fn the_backlog_waits_while_fresh_batches_stand_in_a_queue_but_not_for_ever() {
-        let ms = Duration::from_millis;
+    fn live_batches_that_stand_behind_the_backlog_are_no_reason_for_more_of_it() {
         let mut pace = Pace::new(Duration::ZERO);
-        let first = UnderWay { backlog: 0, live: 2_000, live_since: Some(ms(0)) };
-        assert!(!pace.allows(first, 0.4, ms(1)), "nothing is known of the link");
-        pace.live_acked(ms(100), ms(140));
-        pace.sent(20_000, ms(1_000));
-        let queue = |live| UnderWay { backlog: 0, live, live_since: Some(ms(1_000)) };
-        assert!(pace.allows(queue(2_000), 0.4, ms(1_180)));
-        assert!(!pace.allows(queue(2_000), 0.4, ms(1_200)));
-        assert!(pace.allows(queue(60_000), 0.4, ms(1_200)), "a link that is full of fresh ones is shared");
-        assert!(pace.allows(queue(2_000), 0.4, ms(2_501)));
-        assert_eq!(pace.ask_again(ms(1_200)), ms(2_500));
+        for second in 1..9 {
+            let now = Duration::from_secs(second);
+            pace.acked(1 << 10, 1 << 10, now.saturating_sub(Duration::from_millis(900)), now);
+        }
+        assert!(!pace.allows(100_000, 1_000_000, 0.4));
     }
 }

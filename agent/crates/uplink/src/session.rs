@@ -37,6 +37,7 @@ use crate::error::LinkError;
 use crate::flight::Flights;
 use crate::lanes::{Choice, Lanes};
 use crate::pace::Pace;
+use crate::parts::Parts;
 use crate::state::{LinkState, SlowDown};
 use crate::{Host, Identity, WIRE};
 
@@ -82,6 +83,8 @@ struct Open {
     credit: Credit,
     flights: Flights,
     pace: Pace,
+    /// The batch that goes in parts; `None` when the collector takes none.
+    parts: Option<Parts>,
     /// This host's clock minus the collector's.
     skew_ns: i64,
     held_until: Option<Duration>,
@@ -275,6 +278,7 @@ impl Session {
             credit: Credit::new(greeting.credit_bytes),
             flights: Flights::default(),
             pace: Pace::new(now),
+            parts: greeting.parts.then(Parts::default),
             skew_ns,
             held_until: None,
             limited_until: None,
@@ -303,13 +307,17 @@ impl Session {
     fn next_of_spool(&mut self, now: Duration) -> Result<Option<from_agent::Frame>, LinkError> {
         let Phase::Open(open) = &mut self.phase else { return Ok(None) };
         open.limited_until = None;
-        if open.held_until.is_some_and(|until| now < until)
-            || matches!(open.finish, Some((Finish::Settle, _)))
-        {
+        if open.held_until.is_some_and(|until| now < until) {
             return Ok(None);
         }
         open.held_until = None;
-        if let Some(loss) = self.spool.next_loss() {
+        // A batch of which a part was sent is under way: it goes on, with the credit that it has, whatever begins no more.
+        let begun = open.parts.as_ref().is_some_and(Parts::unsent);
+        let settling = matches!(open.finish, Some((Finish::Settle, _)));
+        if settling && !begun {
+            return Ok(None);
+        }
+        if !settling && let Some(loss) = self.spool.next_loss() {
             self.lanes.aside(loss.encoded_len() as u64, now);
             if let Some(key) = key(&loss.epoch, loss.seq) {
                 open.flights.sent(key, Lane::Live, 0, now);
@@ -322,40 +330,56 @@ impl Session {
         let in_hours = self.lanes.open_hours(hour);
         self.state.hours(in_hours);
         let mut waiting = self.spool.waiting(wall);
-        waiting.live &= open.credit.allows(Lane::Live);
-        waiting.backlog &= in_hours && open.credit.allows(Lane::Backlog);
-        if waiting.backlog && !open.pace.allows(open.flights.under_way(), self.lanes.backlog_per_live(), now)
-        {
-            waiting.backlog = false;
-            open.limited_until = Some(open.pace.ask_again(now));
-        }
+        let (live, whole) = (open.flights.bytes(Lane::Live), open.flights.bytes(Lane::Backlog));
+        let backlog = whole + open.parts.as_ref().map_or(0, Parts::bytes);
+        waiting.live &= !settling && open.credit.allows(Lane::Live);
+        waiting.backlog = (begun
+            || (waiting.backlog && (in_hours || waiting.young) && open.credit.allows(Lane::Backlog)))
+            && open.pace.allows(backlog, live, self.lanes.backlog_per_live());
         // The lane that was chosen may be empty by now; the other one has its turn then.
         for _ in 0..2 {
             let lane = match self.lanes.choose(now, waiting) {
                 Choice::Send(lane) => lane,
                 Choice::At(at) => {
-                    open.limited_until = Some(open.limited_until.map_or(at, |until| until.min(at)));
+                    open.limited_until = Some(at);
                     return Ok(None);
                 }
                 Choice::Nothing => return Ok(None),
             };
+            let most = open.pace.part();
+            if let Some(parts) = open.parts.as_mut().filter(|parts| lane == Lane::Backlog && parts.unsent())
+                && let Some(part) = parts.next(most as usize, whole, now)
+            {
+                self.lanes.sent(lane, part.data.len() as u64, now);
+                return Ok(Some(from_agent::Frame::Part(part)));
+            }
             if let Some(batch) = self.spool.next(lane, wall).map_err(spool_error)? {
                 let bytes = batch.payload.len() as u64;
                 // A small payload weighs less than what is around it, and both stand in the link's queue.
                 let on_the_link = batch.encoded_len() as u64;
                 open.credit.spend(bytes);
-                self.lanes.sent(lane, on_the_link, now);
                 if open.flights.is_empty() {
                     open.last_ack = now;
                 }
+                let parts = open.parts.as_mut().filter(|parts| on_the_link > 2 * most && !parts.unsent());
                 if let Some(key) = key(&batch.epoch, batch.seq) {
-                    open.flights.sent(key, lane, on_the_link, now);
-                }
-                if lane == Lane::Backlog {
-                    open.pace.sent(on_the_link, now);
+                    // Parts are counted one by one.
+                    open.flights.sent(key, lane, if parts.is_some() { 0 } else { on_the_link }, now);
                 }
                 self.state.sent(bytes);
-                return Ok(Some(from_agent::Frame::Batch(batch)));
+                let frame = match parts {
+                    Some(parts) => {
+                        parts.begin(&batch);
+                        parts.next(most as usize, whole, now).map(from_agent::Frame::Part)
+                    }
+                    None => Some(from_agent::Frame::Batch(batch)),
+                };
+                let weight = match &frame {
+                    Some(from_agent::Frame::Part(part)) => part.data.len() as u64,
+                    _ => on_the_link,
+                };
+                self.lanes.sent(lane, weight, now);
+                return Ok(frame);
             }
             match lane {
                 Lane::Live => waiting.live = false,
@@ -377,14 +401,20 @@ impl Session {
                 let mut bytes = 0;
                 for flight in ack.holdings.iter().flat_map(|held| open.flights.acked(held)) {
                     bytes += flight.bytes;
-                    match flight.lane {
-                        Lane::Backlog => open.pace.acked(flight.bytes, flight.beside, flight.sent, now),
-                        Lane::Live if flight.bytes > 0 => open.pace.live_acked(flight.sent, now),
-                        Lane::Live => {}
+                    // What came in parts was measured by them.
+                    if flight.lane == Lane::Backlog && flight.bytes > 0 {
+                        open.pace.acked(flight.bytes, flight.beside, flight.sent, now);
                     }
                 }
                 let acked = spool.acked(&ack.holdings).map_err(spool_error)?;
                 self.state.acked(acked as u64, bytes);
+            }
+            Frame::Taken(taken) => {
+                open.last_ack = now;
+                for part in open.parts.iter_mut().flat_map(|parts| parts.taken(taken.bytes)) {
+                    open.pace.acked(part.bytes, part.beside, part.sent, now);
+                    self.state.acked(0, part.bytes);
+                }
             }
             Frame::Credit(credit) => open.credit.add(credit.bytes),
             Frame::NeedDefinitions(need) => {
@@ -422,6 +452,9 @@ impl Session {
                 open.held_until = Some(now + pause);
                 // What it had not committed it has forgotten.
                 open.flights = Flights::default();
+                if let Some(parts) = &mut open.parts {
+                    parts.give_up();
+                }
                 spool.session_lost();
                 self.state.slowed(SlowDown::new(self.host.wall(), pause, slow.reason));
             }

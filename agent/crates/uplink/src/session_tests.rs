@@ -128,6 +128,7 @@ fn greeting(holdings: Vec<v1::Holdings>, wall_ns: i64) -> v1::Greeting {
         credit_bytes: 4 << 20,
         max_batch_bytes: 4 << 20,
         wall_ns,
+        parts: true,
     }
 }
 
@@ -147,7 +148,7 @@ fn slow_down(after_ms: u32, reason: &str) -> from_collector::Frame {
 #[test]
 fn a_session_begins_with_a_hello_and_says_nothing_more_before_the_greeting() {
     let mut agent = Agent::new(LanesConfig::default());
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     agent.session.opened(agent.now);
     let frames = agent.frames();
     assert!(matches!(frames.as_slice(), [from_agent::Frame::Hello(hello)] if hello.unacked.len() == 1));
@@ -205,7 +206,7 @@ fn another_frame_than_a_greeting_or_another_version_ends_the_session() {
 fn acks_that_stay_away_end_the_session_and_what_was_under_way_is_sent_again() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     let sent = agent.batches();
     assert_eq!(sent.len(), 1);
     // The link ate them: nothing comes, only our own status goes out.
@@ -235,8 +236,8 @@ fn acks_that_stay_away_end_the_session_and_what_was_under_way_is_sent_again() {
 fn what_the_collector_got_before_the_link_died_is_settled_by_its_greeting() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND / 2);
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
+    agent.batch(SECOND);
     let sent = agent.batches();
     assert_eq!(sent.len(), 2);
     agent.session.closed(agent.now, "the link broke");
@@ -250,7 +251,7 @@ fn what_the_collector_got_before_the_link_died_is_settled_by_its_greeting() {
 fn a_collector_that_asks_to_wait_gets_nothing_but_the_status_until_then() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     let sent = agent.batches();
     agent.take(slow_down(60_000, "the store is busy")).unwrap();
     let (mut status, mut again) = (0, Vec::new());
@@ -306,7 +307,7 @@ fn a_fresh_batch_leaves_before_the_backlog() {
     for _ in 0..5 {
         agent.batch(3600 * SECOND);
     }
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     agent.open(Vec::new());
     let seqs: Vec<u64> = agent.batches().iter().map(|batch| batch.seq).collect();
     assert_eq!(seqs, [6, 1, 2, 3, 4, 5]);
@@ -324,7 +325,7 @@ fn a_limit_holds_the_backlog_back_and_lets_a_fresh_batch_pass() {
     let bytes: usize = first.iter().map(Message::encoded_len).sum();
     assert!(bytes >= 900, "{bytes}");
     assert!(agent.session.wake_at().unwrap() > agent.now);
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     let fresh = agent.batches();
     assert_eq!(fresh.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [31]);
 }
@@ -335,7 +336,7 @@ fn outside_its_hours_the_backlog_stays_and_fresh_batches_leave() {
     let hours = Some("22:00-06:00 UTC".to_owned());
     let mut agent = Agent::new(LanesConfig { backlog_hours: hours, ..LanesConfig::default() });
     agent.batch(3600 * SECOND);
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     agent.open(Vec::new());
     let sent = agent.batches();
     assert_eq!(sent.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [2]);
@@ -363,7 +364,7 @@ fn a_host_whose_clock_was_never_set_goes_by_the_collectors_hour() {
 fn the_end_waits_for_acks_but_not_for_ever() {
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     let sent = agent.batches();
     agent.session.finish(Finish::Drain, agent.now);
     assert!(!agent.session.finished(agent.now));
@@ -372,9 +373,9 @@ fn the_end_waits_for_acks_but_not_for_ever() {
 
     let mut agent = Agent::new(LanesConfig::default());
     agent.open(Vec::new());
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     agent.batches();
-    agent.batch(SECOND / 2);
+    agent.batch(SECOND);
     agent.session.finish(Finish::Settle, agent.now);
     assert!(agent.batches().is_empty(), "another link takes over: nothing new is sent");
     agent.pass(FINISH_TIMEOUT);
@@ -404,10 +405,10 @@ proptest! {
         let (mut made, mut up) = (0, false);
         let epoch = agent.spool.usage().epoch.unwrap().0;
         let holdings = |held: &RangeSet| vec![held.to_holdings(&epoch)];
-        for step in steps.into_iter().chain([6, 7, 5, 7, 5, 7, 5, 7]) {
+        for step in steps.into_iter().chain([6]).chain([7, 5].repeat(40)) {
             match step {
                 0 | 1 => {
-                    agent.batch(if step == 0 { SECOND / 2 } else { 600 * SECOND });
+                    agent.batch(if step == 0 { SECOND } else { 600 * SECOND });
                     made += 1;
                 }
                 2 if up => {
@@ -436,4 +437,120 @@ proptest! {
         agent.take(from_collector::Frame::Ack(v1::Ack { holdings: holdings(&held) })).unwrap();
         prop_assert_eq!(agent.spool.usage().batches, 0);
     }
+}
+
+/// One large batch of the backlog.
+fn large(agent: &mut Agent) -> usize {
+    let series =
+        agent.table.intern(SeriesDef::bare(SeriesKey::new("noise", [("device", "d")]).unwrap())).unwrap();
+    agent.position += 1;
+    let mut rows = Rows::default();
+    let mut value = 1_u64;
+    for n in 0..5_000_i64 {
+        value = value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        rows.push_sample(series, START - 3_600_000_000_000 + n, f64::from_bits(value >> 2), 0);
+    }
+    rows.count(Cause::Received, 5_000);
+    agent.spool.append(agent.position, &rows, false).unwrap();
+    agent.spool.cut_if_due(Duration::from_secs(1000 * agent.position)).unwrap();
+    agent.spool.cut().unwrap();
+    agent.spool.cut_if_due(Duration::from_secs(1000 * agent.position + 500)).unwrap();
+    agent.spool.usage().bytes as usize
+}
+
+fn parts(frames: &[from_agent::Frame]) -> Vec<&v1::Part> {
+    frames
+        .iter()
+        .filter_map(|frame| match frame {
+            from_agent::Frame::Part(part) => Some(part),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_large_batch_goes_in_parts_and_a_fresh_one_passes_between_them() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let size = large(&mut agent);
+    agent.open(Vec::new());
+    let (mut bytes, mut taken, mut fresh) = (Vec::new(), 0, None);
+    while bytes.len() < size {
+        let frames = agent.frames();
+        let now = parts(&frames);
+        let batches = frames.iter().filter_map(|frame| match frame {
+            from_agent::Frame::Batch(batch) => Some(batch),
+            _ => None,
+        });
+        for batch in batches {
+            assert_eq!(batch.seq, 2);
+            fresh = Some((bytes.len(), batch.clone()));
+        }
+        assert!(!now.is_empty(), "stuck at {} of {size}", bytes.len());
+        assert!(now.iter().map(|part| part.data.len()).sum::<usize>() < size / 2, "not all of it at once");
+        for part in now {
+            assert_eq!(part.offset as usize, bytes.len());
+            bytes.extend_from_slice(&part.data);
+            taken += part.data.len() as u64;
+        }
+        if fresh.is_none() {
+            agent.batch(SECOND);
+        }
+        agent.pass(SECOND / 10);
+        agent.take(from_collector::Frame::Taken(v1::Taken { bytes: taken })).unwrap();
+    }
+    let old = v1::Batch::decode(bytes.as_slice()).unwrap();
+    assert_eq!(old.seq, 1);
+    let (at, fresh) = fresh.unwrap();
+    assert!(at > 0 && at < bytes.len(), "it went at {at} of {}", bytes.len());
+    assert_eq!(agent.spool.usage().batches, 2, "arrived is not stored");
+    agent.take(ack(&[old, fresh])).unwrap();
+    assert_eq!(agent.spool.usage().batches, 0);
+}
+
+#[test]
+fn a_batch_in_parts_begins_anew_after_its_session_or_a_pause() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let size = large(&mut agent);
+    agent.open(Vec::new());
+    assert_eq!(parts(&agent.frames())[0].offset, 0);
+    agent.session.closed(agent.now, "the link broke");
+    agent.open(Vec::new());
+    assert_eq!(parts(&agent.frames())[0].offset, 0);
+    agent.take(slow_down(1_000, "busy")).unwrap();
+    agent.take(from_collector::Frame::Taken(v1::Taken { bytes: 1 << 20 })).unwrap();
+    agent.pass(60 * SECOND);
+    let frames = agent.frames();
+    let again = parts(&frames);
+    assert_eq!((again[0].offset, again[0].size as usize > size), (0, true));
+}
+
+#[test]
+fn a_link_that_is_to_end_ends_the_batch_in_parts_first() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let size = large(&mut agent);
+    agent.open(Vec::new());
+    agent.batch(3600 * SECOND);
+    let mut sent: usize = parts(&agent.frames()).iter().map(|part| part.data.len()).sum();
+    agent.session.finish(Finish::Settle, agent.now);
+    while sent < size {
+        agent.take(from_collector::Frame::Taken(v1::Taken { bytes: sent as u64 })).unwrap();
+        let frames = agent.frames();
+        assert!(
+            !frames.iter().any(|frame| matches!(frame, from_agent::Frame::Batch(_))),
+            "nothing new begins"
+        );
+        sent += parts(&frames).iter().map(|part| part.data.len()).sum::<usize>();
+    }
+    assert!(!agent.session.finished(agent.now), "its ack is waited for");
+}
+
+#[test]
+fn a_collector_that_knows_no_parts_gets_the_batch_whole() {
+    let mut agent = Agent::new(LanesConfig::default());
+    large(&mut agent);
+    agent.session.opened(agent.now);
+    agent.frames();
+    let older = v1::Greeting { parts: false, ..greeting(Vec::new(), START) };
+    agent.take(from_collector::Frame::Greeting(older)).unwrap();
+    assert_eq!(agent.batches().iter().map(|batch| batch.seq).collect::<Vec<_>>(), [1]);
 }

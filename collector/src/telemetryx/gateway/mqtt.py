@@ -27,15 +27,13 @@ from telemetryx.gateway.envelope import Direction, EnvelopeRefused, Opened, Step
 from telemetryx.gateway.mailroom import Bounds, Mailroom
 from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.gateway.tokens import Tokens
-from telemetryx.gateway.transport import LinkBroken
+from telemetryx.gateway.transport import FRAME_ROOM, LinkBroken
 from telemetryx.wire._pb2 import link_pb2 as pb
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 log = structlog.get_logger(__name__)
 
-FRAME_ROOM: Final = 2 << 20
-"""Of an envelope beside the payload: definitions, the rest of the frame, the seal."""
 GONE_S: Final = 5.0
 """After the hint that an agent is gone, how long another frame of it is waited for."""
 UNKNOWN_MS: Final = 1_000

@@ -19,12 +19,11 @@ from telemetryx.gateway.address import loopback
 from telemetryx.gateway.call import Call
 from telemetryx.gateway.door import Door, Limits
 from telemetryx.gateway.refusal import TurnedAway
+from telemetryx.gateway.transport import FRAME_ROOM
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.interface import Store
 from telemetryx.wire._pb2 import link_pb2_grpc as pb_grpc
 
-FRAME_ROOM: Final = 2 << 20
-"""Of a message beside the payload: definitions and the rest of the frame."""
 MAX_STREAMS: Final = 100
 """Calls that one connection may have open: an agent has one, a proxy in front of us those of many."""
 METADATA: Final = 16 << 10

@@ -1,7 +1,8 @@
 """One session of one agent: hello, greeting, then batches in and acknowledgements out until one side ends it.
 
-    reading   frame by frame; a batch goes to ingest, which answers after the commit. When more than the credit is on its
-              way, nothing more is read: the transport pushes back, and memory stays bounded whatever an agent does
+    reading   frame by frame, large batches in parts; a batch goes to ingest, which answers after the commit. When more than
+              the credit is on its way, nothing more is read: the transport pushes back, and memory stays bounded whatever an
+              agent does
     writing   answers gather while a write is under way and leave together: one Ack for many batches
 
 It serves every transport (transport.py): what an acknowledgement means doesn't depend on what carries it.
@@ -20,6 +21,7 @@ from telemetryx.clock import Clock
 from telemetryx.errors import IngestClosed, QueueFull, StoreError, WireError
 from telemetryx.gateway.credit import Pool
 from telemetryx.gateway.held import RangeSet
+from telemetryx.gateway.parts import Parts
 from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.gateway.status import StatusBoard
 from telemetryx.gateway.transport import LinkBroken, Transport
@@ -90,6 +92,8 @@ class Session:
         self._writing = asyncio.Lock()
         self._eased = asyncio.Event()
         self._alive = False
+        self._parts = Parts(world.max_batch)
+        self._taken = 0
         self._skew_ms = 0.0
 
     async def greet(self, hello: pb.Hello) -> None:
@@ -113,6 +117,7 @@ class Session:
             credit_bytes=self._allowed,
             max_batch_bytes=self._world.max_batch,
             wall_ns=self._world.clock.now_ns(),
+            parts=True,
         )
         await self._link.write(pb.FromCollector(greeting=greeting))
 
@@ -165,6 +170,14 @@ class Session:
             match message.WhichOneof("frame"):
                 case "batch":
                     await self._batch(message.batch)
+                case "part":
+                    try:
+                        whole = self._parts.add(message.part)
+                    except WireError as error:
+                        return str(error)
+                    self._wake.set()
+                    if whole is not None:
+                        await self._batch(whole)
                 case "loss":
                     await self._submit(message.loss, 0)
                 case "status":
@@ -297,6 +310,9 @@ class Session:
         if fresh or alive:
             acked = [wire.holdings(self._held[epoch].about(seqs)) for epoch, seqs in fresh.items()]
             await self._link.write(pb.FromCollector(ack=pb.Ack(holdings=acked)))
+        if self._parts.taken > self._taken:
+            self._taken = self._parts.taken
+            await self._link.write(pb.FromCollector(taken=pb.Taken(bytes=self._taken)))
         for answer in answers:
             await self._link.write(answer)
         if credit:

@@ -4,9 +4,12 @@ Credit, acknowledgements, refusals and holdings are session.py's and know nothin
 and goes, and how the other side is told that it can't stay.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from telemetryx.wire._pb2 import link_pb2 as pb
+
+FRAME_ROOM: Final = 2 << 20
+"""Of a frame beside its payload, in bytes: definitions, the rest of it, the seal of an envelope."""
 
 
 class LinkBroken(Exception):  # noqa: N818 - named after what happened

@@ -47,6 +47,7 @@ class FromAgent(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -55,6 +56,8 @@ class FromAgent(_message.Message):
     def loss(self) -> Global___Loss: ...
     @_builtins.property
     def status(self) -> Global___Status: ...
+    @_builtins.property
+    def part(self) -> Global___Part: ...
     def __init__(
         self,
         *,
@@ -62,12 +65,13 @@ class FromAgent(_message.Message):
         batch: Global___Batch | None = ...,
         loss: Global___Loss | None = ...,
         status: Global___Status | None = ...,
+        part: Global___Part | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "hello", b"hello", "loss", b"loss", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "hello", b"hello", "loss", b"loss", "part", b"part", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "hello", b"hello", "loss", b"loss", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "hello", b"hello", "loss", b"loss", "part", b"part", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "batch", "loss", "status"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "batch", "loss", "status", "part"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -84,6 +88,7 @@ class FromCollector(_message.Message):
     CONFLICT_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     SLOW_DOWN_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def greeting(self) -> Global___Greeting: ...
     @_builtins.property
@@ -98,6 +103,8 @@ class FromCollector(_message.Message):
     def refusal(self) -> Global___Refusal: ...
     @_builtins.property
     def slow_down(self) -> Global___SlowDown: ...
+    @_builtins.property
+    def taken(self) -> Global___Taken: ...
     def __init__(
         self,
         *,
@@ -108,12 +115,13 @@ class FromCollector(_message.Message):
         conflict: Global___Conflict | None = ...,
         refusal: Global___Refusal | None = ...,
         slow_down: Global___SlowDown | None = ...,
+        taken: Global___Taken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "slow_down", b"slow_down"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "slow_down", b"slow_down", "taken", b"taken"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "slow_down", b"slow_down"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "slow_down", b"slow_down", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["greeting", "ack", "credit", "need_definitions", "conflict", "refusal", "slow_down"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["greeting", "ack", "credit", "need_definitions", "conflict", "refusal", "slow_down", "taken"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -335,6 +343,7 @@ class Greeting(_message.Message):
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     WALL_NS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     wire: _builtins.int
     """1"""
     collector: _builtins.str
@@ -345,6 +354,8 @@ class Greeting(_message.Message):
     """largest payload it takes"""
     wall_ns: _builtins.int
     """its clock"""
+    parts: _builtins.bool
+    """it takes a Batch in parts"""
     @_builtins.property
     def holdings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Holdings]:
         """for every epoch that Hello named"""
@@ -363,10 +374,11 @@ class Greeting(_message.Message):
         credit_bytes: _builtins.int = ...,
         max_batch_bytes: _builtins.int = ...,
         wall_ns: _builtins.int = ...,
+        parts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collector", b"collector", "conflicts", b"conflicts", "credit_bytes", b"credit_bytes", "holdings", b"holdings", "max_batch_bytes", b"max_batch_bytes", "wall_ns", b"wall_ns", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collector", b"collector", "conflicts", b"conflicts", "credit_bytes", b"credit_bytes", "holdings", b"holdings", "max_batch_bytes", b"max_batch_bytes", "parts", b"parts", "wall_ns", b"wall_ns", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,6 +454,37 @@ class Batch(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Batch: _TypeAlias = Batch  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    """A part of a Batch that is large for its link: its bytes in order, one Batch after the other, so that fresh batches go in
+    between. Offset 0 begins one, whatever came of the one before; the last part makes it a Batch like any other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """bytes of the Batch that came before"""
+    size: _builtins.int
+    """bytes of the whole Batch"""
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        size: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
 class Loss(_message.Message):
@@ -668,6 +711,27 @@ class Refusal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class Taken(_message.Message):
+    """Parts have arrived: so many bytes of them in this session. Nothing of it is stored yet; it tells how fast the link is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_FIELD_NUMBER: _builtins.int
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Taken: _TypeAlias = Taken  # noqa: Y015
 
 @_typing.final
 class SlowDown(_message.Message):
