@@ -110,7 +110,7 @@ sim *ARGS: native
     set -euo pipefail
     rm -rf .cache/sim
     case " $* " in
-        *" --seed "* | *" --seed="* | *" --help "*) exec cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- "$@" ;;
+        *" --seed "* | *" --seed="* | *" --outage "* | *" --outage="* | *" --help "*) exec cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- "$@" ;;
     esac
     cargo run --quiet --locked --manifest-path agent/Cargo.toml -p sim -- --record .cache/sim "$@"
     PYTHONPATH=collector/src {{ python }} -m tests.sim.replay .cache/sim

@@ -127,6 +127,7 @@ fn plan(outage: Outage, until: Time, rate: u64, faults: Vec<(Time, Fault)>) -> P
         net: (20 * MS, 5 * MS, rate),
         collector: (1 << 20, 64, 5 * MS),
         faults,
+        lie: None,
     }
 }
 

@@ -417,26 +417,6 @@ impl World {
                         _ => {}
                     }
                     let at = self.conns[conn].send(Way::Up, bytes, self.plan.net, &mut self.rng, now);
-                    if std::env::var("SIMDBG").is_ok() {
-                        match &frame.frame {
-                            Some(from_agent::Frame::Batch(b)) => eprintln!(
-                                "{:.3} {} {} arrives +{:.3}",
-                                now as f64 / 1e9,
-                                b.lane().as_str_name(),
-                                bytes,
-                                (at - now) as f64 / 1e9
-                            ),
-                            Some(from_agent::Frame::Part(p)) => eprintln!(
-                                "{:.3} PART {} {} {} arrives +{:.3}",
-                                now as f64 / 1e9,
-                                bytes,
-                                p.offset,
-                                p.size,
-                                (at - now) as f64 / 1e9
-                            ),
-                            _ => (),
-                        }
-                    }
                     self.note("sent", [conn as u64, bytes, at]);
                     self.agenda.at(at, Event::Up(conn, Box::new(frame)));
                 }
@@ -509,7 +489,7 @@ impl World {
         let Some(frame) = frame.frame else { return };
         if let from_agent::Frame::Hello(hello) = &frame {
             // A quarter of the runs has a collector of before there were parts.
-            let parts = self.plan.seed % 4 != 0;
+            let parts = !self.plan.seed.is_multiple_of(4);
             let greeting = self.collector.greet(conn, hello, self.plan.collector.0, parts, now);
             self.note("greeted", [conn as u64, hello.unacked.len() as u64, greeting.conflicts.len() as u64]);
             if let Some(recorder) = &mut self.recorder {
