@@ -194,6 +194,11 @@ impl Plan {
         plan
     }
 
+    /// Whether the collector takes batches in parts; a quarter of the runs has one of before there were any.
+    pub fn parts(&self) -> bool {
+        !self.seed.is_multiple_of(4)
+    }
+
     fn outage(&mut self, rng: &mut Rng) {
         self.until = rng.range(40, 60) * SECOND;
         let down = rng.range(15, 25) * SECOND;
@@ -206,10 +211,15 @@ impl Plan {
         self.spool.2 = rng.range(1_000, 4_000) as usize;
         self.journal.1 = 1 << 20;
         self.disk = MS;
-        // What is fresh fits through several times over. And what is live when the session returns, ten seconds' worth,
-        // fits through in less than a second: it goes in the order it was cut, so what is fresh comes after it.
         let rate: u64 = self.devices.iter().map(|d| d.readings * 20 * SECOND / d.pause).sum();
-        self.net = (rng.range(1, 40) * MS, 5 * MS, (5 * rate + 16_000).max(80_000));
+        // What is fresh fits through twice over. A collector of before parts gets whole batches, which nothing overtakes: of
+        // these a second's worth must fit through several times over.
+        let room =
+            if self.parts() { (2 * rate + 8_000).max(24_000) } else { (5 * rate + 16_000).max(80_000) };
+        self.net = (rng.range(1, 40) * MS, 5 * MS, room);
+        if self.parts() {
+            self.spool.2 = rng.range(1_000, 64_000) as usize;
+        }
         self.collector = (self.collector.0, self.collector.1.max(8), rng.range(1, 20) * MS);
     }
 

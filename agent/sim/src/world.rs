@@ -488,9 +488,8 @@ impl World {
         }
         let Some(frame) = frame.frame else { return };
         if let from_agent::Frame::Hello(hello) = &frame {
-            // A quarter of the runs has a collector of before there were parts.
-            let parts = !self.plan.seed.is_multiple_of(4);
-            let greeting = self.collector.greet(conn, hello, self.plan.collector.0, parts, now);
+            let (credit, parts) = (self.plan.collector.0, self.plan.parts());
+            let greeting = self.collector.greet(conn, hello, credit, parts, now);
             self.note("greeted", [conn as u64, hello.unacked.len() as u64, greeting.conflicts.len() as u64]);
             if let Some(recorder) = &mut self.recorder {
                 recorder.greeting(conn, hello, &greeting);
