@@ -39,6 +39,8 @@ impl Inner {
         let (epoch, next_seq) =
             state.current().map_or((Epoch([0; 16]), 1), |(_, epoch)| (epoch.id, epoch.next_seq));
         state.named = named;
+        // What is replayed is cut again as it was: seqs of before the start, though they are not there yet.
+        state.asked = if state.replaying { u64::MAX } else { next_seq };
         Held { epoch, next_seq, unacked }
     }
 
@@ -61,7 +63,6 @@ impl Inner {
         conflicts: &[v1::Held],
     ) -> Result<Greeted, SpoolError> {
         let mut greeted = Greeted::default();
-        self.begin_fresh();
         let foreign = {
             let mut state = self.state.lock();
             let state = &mut *state;
@@ -85,11 +86,13 @@ impl Inner {
                 }
             }
             state.connected = true;
-            // Seqs that were never cut here were cut by someone with the same disk; or by us, and will be again.
+            // Seqs that were never cut here were cut by someone with the same disk; or by us, and will be again. What was cut
+            // since the hello can't be what the collector speaks of.
+            let asked = state.asked;
             let beyond = state.current().and_then(|(_, epoch)| {
                 let theirs = holdings.iter().filter(|held| held.epoch == epoch.id.0[..]);
                 let newest = theirs.filter_map(|held| RangeSet::from_holdings(held).max()).max()?;
-                (newest >= epoch.next_seq).then_some((epoch.id, newest))
+                (newest >= epoch.next_seq.min(asked)).then_some((epoch.id, newest))
             });
             state.beyond = beyond.filter(|_| state.replaying);
             beyond.is_some() && !state.replaying
@@ -99,15 +102,22 @@ impl Inner {
             writer.settle()?;
             let moved: Vec<Order> = {
                 let state = self.state.lock();
+                let current = state.current().map_or(0, |(number, _)| number);
+                // Of the same name as another's, and not in the hello: an ack of that one would be taken for its own.
+                let unasked = |order: Order| order.0 == current && order.1 >= state.asked;
                 state
                     .entries()
                     .map(|(order, _)| order)
-                    .filter(|order| conflicting(&state, conflicts, *order))
+                    .filter(|order| {
+                        conflicting(&state, conflicts, *order)
+                            || (unasked(*order) && holds(&state, holdings, *order))
+                    })
                     .collect()
             };
             greeted.relabelled = moved.len();
             greeted.new_epoch = rename(&mut writer, &self.state, &moved, foreign)?;
         }
+        self.begin_fresh();
         self.changed.notify_waiters();
         Ok(greeted)
     }

@@ -173,6 +173,8 @@ pub(crate) struct State {
     pub(crate) names: HashMap<u32, Arc<SeriesDef>>,
     /// What the last hello named.
     pub(crate) named: Vec<Order>,
+    /// The next seq, as it said.
+    pub(crate) asked: u64,
     /// A rename is being written: nothing is sent until it is durable.
     pub(crate) frozen: bool,
     /// What is cut now a clone of this disk cuts as well: seqs that the collector has beyond ours may be those.
@@ -231,6 +233,7 @@ impl State {
             recent_bytes: 0,
             names: HashMap::new(),
             named: Vec::new(),
+            asked: u64::MAX,
             frozen: false,
             replaying: false,
             beyond: None,

@@ -595,3 +595,42 @@ fn a_conflict_renames_the_batch_alone_and_later_ones_join_it_in_the_new_epoch() 
     drop(spool);
     assert_eq!(open(&disk, config()).0.hello(), before, "names survive a restart");
 }
+
+/// The collector speaks of what it holds while the agent goes on cutting: a clone's batch was taken for the one that was cut
+/// between the hello and the greeting, under the same name, and its readings were let go.
+#[test]
+fn a_batch_cut_between_hello_and_greeting_is_not_what_the_collector_speaks_of() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    spool.append(1, &rows(&table, 1, 7), false).unwrap();
+    spool.cut().unwrap();
+    let hello = spool.hello();
+    assert_eq!(hello.next_seq, 2);
+    spool.append(2, &rows(&table, 2, 7), false).unwrap();
+    spool.cut().unwrap();
+    // A clone has the first batch in common, and cut a second one of its own.
+    let epoch = hello.epoch.0.to_vec();
+    let greeted =
+        spool.greet(&[v1::Holdings { epoch: epoch.clone(), upto: 2, ranges: Vec::new() }], &[]).unwrap();
+    assert_eq!((greeted.confirmed, greeted.relabelled), (1, 1));
+    assert!(greeted.new_epoch.is_some());
+    let left: Vec<_> = std::iter::from_fn(|| any(&spool)).collect();
+    assert_eq!(left.len(), 1, "what was cut meanwhile is still to be sent");
+    assert_ne!(left[0].epoch, epoch);
+}
+
+/// What gathered while the link was down is cut once the collector has spoken, so that it isn't taken for another's either.
+#[test]
+fn what_gathered_before_a_greeting_is_cut_after_it() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    let hello = spool.hello();
+    spool.append(1, &rows(&table, 1, 7), false).unwrap();
+    let epoch = hello.epoch.0.to_vec();
+    let greeted =
+        spool.greet(&[v1::Holdings { epoch: epoch.clone(), upto: 1, ranges: Vec::new() }], &[]).unwrap();
+    assert!(greeted.new_epoch.is_some());
+    let left: Vec<_> = std::iter::from_fn(|| any(&spool)).collect();
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0].epoch, epoch);
+}
