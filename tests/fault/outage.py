@@ -137,7 +137,8 @@ def drain(collector: Collector, returned: int) -> dict[str, float]:
         )
     came, first, last, samples, size = rows.T
     session = int(came[0])
-    old = last < returned
+    # What gathered while there was no session is backlog, also what did so between the link's return and the session's.
+    old = last < session
     end = int(came[old].max()) if old.any() else session
     within = came <= end
     # Also what was measured during the drain and came after it.
