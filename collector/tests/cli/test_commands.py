@@ -252,7 +252,8 @@ def test_the_store_is_verified_and_measured_while_it_is_used(run: Run, collector
     """Without closing the sessions of the collector that runs on it."""
     where = ("--config", str(collector.config))
     assert "is sound" in run("store", "verify", *where).stdout
-    assert json.loads(run("store", "stats", *where, "--json").stdout)["series"] == 2
+    listed = len(json.loads(run("series", "--json").stdout)["series"])
+    assert json.loads(run("store", "stats", *where, "--json").stdout)["series"] == listed >= 2
     assert "samples" in run("store", "stats", *where).stdout
 
 

@@ -195,7 +195,9 @@ class MemoryStore:
 
     def seen(self, name: str, at_ns: int, **labels: str) -> None:
         """Let an agent be heard."""
-        self.fleet[name] = Agent(name, AgentState.LIVE, "1", True, at_ns, 0, 0, 0, 0, 0.0, 0.0, 0, 0, labels)
+        self.fleet[name] = Agent(
+            name, AgentState.LIVE, "1", True, at_ns, 0, 0, 0, 0, 0.0, 0.0, 0, 0, 0, labels
+        )
 
     # --- what the rules keep
 
