@@ -10,7 +10,6 @@ and stored twice; exit code 1 unless lost = twice = 0.
 
 import argparse
 import asyncio
-import json
 import random
 import tempfile
 import time
@@ -22,6 +21,7 @@ import grpc
 
 from telemetryx.wire._pb2 import link_pb2 as pb
 from telemetryx.wire.payload import Payload
+from tests.fault.figures import show
 from tests.harness import Stack
 from tests.harness.reference import ReferenceAgent, defined, retry_after_s, samples
 
@@ -133,12 +133,7 @@ def main() -> int:
             report = asyncio.run(run(stack, options.count, options.seed))
         finally:
             stack.close()
-    if options.json:
-        print(json.dumps({"seed": options.seed, **asdict(report)}))
-    else:
-        print(f"seed {options.seed}")
-        for name, value in asdict(report).items():
-            print(f"{name.replace('_', ' '):24} {value:>14,}")
+    show({"seed": options.seed, **asdict(report)}, as_json=options.json)
     return 1 if report.lost or report.twice else 0
 
 

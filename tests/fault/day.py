@@ -10,7 +10,6 @@ fast the backlog drained, and the time to the end that `status` forecast first, 
 """
 
 import argparse
-import json
 import random
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.fault.figures import show
 from tests.fault.link import through
 from tests.fault.outage import DEVICES, Steady
 from tests.harness import Collector, Stack, until
@@ -161,12 +161,7 @@ def main() -> int:
             found = day(stack, given.rate, given.hours, given.kills, given.link, given.seed)
         finally:
             stack.close()
-    if given.json:
-        print(json.dumps(found))
-    else:
-        for name, value in found.items():
-            shown = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
-            print(f"{name.replace('_', ' '):32} {shown}")
+    show(found, as_json=given.json)
     must_be_zero = ("acknowledged_and_lost", "stored_twice", "windowed_and_lost", "dropped_for_age_or_time")
     missed = [name for name in must_be_zero if found[name]]
     for name in missed:

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.fault.figures import show
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness import stack as harness
 from tests.load.usage import resident_mb
@@ -152,15 +153,7 @@ def main() -> int:
             found = recover(stack, given.gib)
         finally:
             stack.close()
-    if given.json:
-        print(json.dumps(found))
-    else:
-        for name, value in found.items():
-            print(
-                f"{name.replace('_', ' '):32} {value:,.2f}"
-                if isinstance(value, float)
-                else f"{name.replace('_', ' '):32} {value:,}"
-            )
+    show(found, as_json=given.json)
     return verdict(found)
 
 

@@ -10,7 +10,6 @@ waited for their turn, the slowest live reading and the collector's peak memory;
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import grpc
 
 from telemetryx.wire._pb2 import link_pb2 as pb
 from telemetryx.wire.payload import Payload
+from tests.fault.figures import show
 from tests.harness import Stack
 from tests.harness.reference import Link, ReferenceAgent, defined, retry_after_s, samples
 
@@ -206,15 +206,7 @@ def main() -> int:
             report = asyncio.run(run(stack, options.agents, options.batches, options.samples))
         finally:
             stack.close()
-    if options.json:
-        print(json.dumps(asdict(report)))
-    else:
-        for name, value in asdict(report).items():
-            print(
-                f"{name.replace('_', ' '):24} {value:>14,.2f}"
-                if isinstance(value, float)
-                else f"{name.replace('_', ' '):24} {value:>14,}"
-            )
+    show(asdict(report), as_json=options.json)
     return 1 if report.lost or report.twice else 0
 
 

@@ -1,40 +1,10 @@
 """The way to the collector over gRPC: whom the agent trusts, and a link that dies without a word."""
 
-import subprocess
 from pathlib import Path
 
 from tests.fault.link import through
 from tests.harness import Agent, Collector, Stack, until
-
-EC = (
-    "openssl",
-    "req",
-    "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:prime256v1",
-    "-nodes",
-    "-days",
-    "2",
-)
-
-
-def authority(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make an authority; return its certificate and its key."""
-    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-    words = ("-subj", f"/CN={name}", "-keyout", key, "-out", cert)
-    subprocess.run([*EC, *map(str, words)], check=True, capture_output=True, timeout=60)
-    return cert, key
-
-
-def signed(folder: Path, by: tuple[Path, Path]) -> tuple[Path, Path]:
-    """Make a certificate for localhost that an authority signed; return it and its key."""
-    cert, key = folder / "server.pem", folder / "server.key"
-    words = ("-CA", by[0], "-CAkey", by[1], "-subj", "/CN=localhost", "-keyout", key, "-out", cert)
-    extensions = ("-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE")
-    subprocess.run([*EC, *map(str, words), *extensions], check=True, capture_output=True, timeout=60)
-    return cert, key
+from tests.harness.certificates import authority, signed
 
 
 def restarted(agent: Agent, trusted: Path) -> None:
