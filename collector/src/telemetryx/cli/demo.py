@@ -22,6 +22,7 @@ from types import FrameType
 from typing import IO, Any, Final
 
 from telemetryx.cli.books import Books, Intake, Kept
+from telemetryx.cli.ports import reserved
 from telemetryx.cli.store import opened
 from telemetryx.cli.text import printable
 from telemetryx.store.sqlite.store import measure
@@ -121,14 +122,14 @@ def run(*, agent: Path, folder: Path, seconds: float | None, fresh: bool, as_jso
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ports = {name: _port(port) for name, port in PORTS.items()}
-    demo = _Demo(agent, folder.resolve(), ports, quiet=as_json)
-    try:
-        demo.start()
-        demo.watch(seconds)
-        summary = demo.finish()
-    finally:
-        demo.kill()
+    with reserved(PORTS) as ports:
+        demo = _Demo(agent, folder.resolve(), ports, quiet=as_json)
+        try:
+            demo.start()
+            demo.watch(seconds)
+            summary = demo.finish()
+        finally:
+            demo.kill()
     if as_json:
         print(json.dumps(asdict(summary)))
     else:
@@ -411,16 +412,6 @@ class _Demo:
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._interrupted = True
-
-
-def _port(wanted: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _show(summary: Summary) -> None:
