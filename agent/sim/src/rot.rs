@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use seglog::Storage;
 use seglog::sim::SimDisk;
-use telemetry::{Cause, Record};
+use telemetry::record::Numbering;
+use telemetry::{Cause, Record, SeriesDef, SeriesRef};
 
 use crate::host::Host;
 use crate::readings::Readings;
@@ -23,6 +24,8 @@ const SPOOL: &str = "/data/spool";
 /// Of a segment's header, and of a record's.
 const HEADER: usize = 64;
 const FRAME: usize = 16;
+/// What the journal says before a record.
+const TALLY: usize = 17;
 
 /// The last record of a log, which rotted.
 pub struct Tail {
@@ -119,29 +122,33 @@ impl Tail {
             return None;
         }
         let file = disk.read(path)?;
-        // A copy is looked at: looking must not move the disk's chance.
-        let storage = disk.image(1).storage();
-        let (number, content) =
-            if dir.starts_with(JOURNAL) { last_of_journal(storage)? } else { last_of_spool(storage)? };
-        let start = records(&file).into_iter().find(|(of, _)| *of == number)?.1;
+        let (number, start) = records(&file).pop()?;
+        let content = if dir.starts_with(JOURNAL) {
+            readings(&file[start + FRAME..])?
+        } else {
+            // A copy is looked at: looking must not move the disk's chance.
+            let (last, content) = last_of_spool(disk.image(1).storage())?;
+            (last == number).then_some(content)?
+        };
         (offset >= start).then(|| Self { path: path.to_owned(), size: file.len(), content })
     }
 }
 
-fn last_of_journal(storage: Arc<dyn Storage>) -> Option<(u64, Content)> {
-    let mut last = None;
-    let inspection = journal::inspect::Inspection::open(storage, Path::new(JOURNAL)).ok()?;
-    let walked = inspection.walk(&mut |found| {
-        if let journal::inspect::Found::Record(position, record) = found {
-            let values = match *record {
-                Record::Intake(intake) => intake.values.iter().map(|value| *value as u64).collect(),
-                _ => Vec::new(),
-            };
-            last = Some((position, Content::Readings(values)));
+/// The readings of a record of the journal, also of one whose definitions are gone.
+fn readings(entry: &[u8]) -> Option<Content> {
+    struct Any;
+    impl Numbering for Any {
+        fn define(&mut self, _number: u32, _def: SeriesDef) {}
+
+        fn resolve(&self, _number: u32) -> Option<SeriesRef> {
+            Some(SeriesRef(0))
         }
-        ControlFlow::Continue(())
-    });
-    walked.ok().and(last)
+    }
+    let record = Record::decode(entry.get(TALLY..)?, &mut Any).ok()?;
+    Some(Content::Readings(match record {
+        Record::Intake(intake) => intake.values.iter().map(|value| *value as u64).collect(),
+        _ => Vec::new(),
+    }))
 }
 
 fn last_of_spool(storage: Arc<dyn Storage>) -> Option<(u64, Content)> {
@@ -172,21 +179,38 @@ fn newest(disk: &SimDisk, dir: &Path) -> Option<PathBuf> {
     disk.paths().into_iter().rfind(segment)
 }
 
-/// Numbers of a segment's records, intact or not, and where they begin: up to where no record can follow.
+/// Numbers of a segment's records, and where they begin. Behind one whose length or number rotted it goes on with the
+/// next that another one follows, or the end.
 fn records(content: &[u8]) -> Vec<(u64, usize)> {
     let mut found: Vec<(u64, usize)> = Vec::new();
     let mut at = HEADER;
-    while let Some(frame) = content.get(at..at + FRAME) {
-        let len = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
-        let number = u64::from_le_bytes([
-            frame[8], frame[9], frame[10], frame[11], frame[12], frame[13], frame[14], frame[15],
-        ]);
-        let follows = found.last().is_none_or(|(last, _)| last + 1 == number);
-        if !follows || content.len() - at < FRAME + len {
-            break;
-        }
+    while at < content.len() {
+        let expected = found.last().map(|(number, _)| number + 1);
+        let here = frame(content, at).filter(|(number, _)| expected.is_none_or(|is| is == *number));
+        let next = here.or_else(|| {
+            at = (at + 1..content.len()).find(|at| {
+                frame(content, *at).is_some_and(|(number, end)| {
+                    let numbers = expected.unwrap_or(1)..expected.map_or(u64::MAX, |is| is + 256);
+                    let follows = frame(content, end).is_some_and(|(next, _)| next == number + 1);
+                    numbers.contains(&number) && (end == content.len() || follows)
+                })
+            })?;
+            frame(content, at)
+        });
+        let Some((number, end)) = next else { break };
         found.push((number, at));
-        at += FRAME + len;
+        at = end;
     }
     found
+}
+
+/// Number and end of the record that would begin here.
+fn frame(content: &[u8], at: usize) -> Option<(u64, usize)> {
+    let bytes = content.get(at..at + FRAME)?;
+    let len = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+    let number = u64::from_le_bytes([
+        bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15],
+    ]);
+    let end = at + FRAME + len;
+    (end <= content.len()).then_some((number, end))
 }

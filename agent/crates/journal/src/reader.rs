@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seglog::Reader;
+use seglog::{Gap, Reader};
 use telemetry::record::Numbering;
 use telemetry::{DecodeError, Position, Record, SeriesDef, SeriesRef, SeriesTable};
 
@@ -63,6 +63,8 @@ pub struct JournalReader {
     /// Readings received up to the last record that was read.
     received: Option<u64>,
     gaps: Vec<JournalGap>,
+    /// Damage with no record behind it yet: reported once what was received in it is known.
+    held: Vec<Gap>,
 }
 
 impl JournalReader {
@@ -84,6 +86,7 @@ impl JournalReader {
             numbers: Numbers { table, segment: 0, known: HashMap::new() },
             received,
             gaps: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -160,6 +163,8 @@ impl JournalReader {
             self.reader = state.readers.reader(state.readers.segment_first(self.passed.saturating_add(1)));
             self.numbers.segment = 0;
             self.early = None;
+            // Met again by the new reader, which begins behind what was passed.
+            self.held.clear();
         }
         let moved = state.mark > self.mark;
         self.mark = state.mark;
@@ -189,16 +194,10 @@ impl JournalReader {
                     }
                     None => None,
                 };
-                for gap in self.reader.take_gaps() {
-                    self.gap(JournalGap {
-                        first: gap.first,
-                        last: gap.last,
-                        bytes: gap.bytes,
-                        readings: before
-                            .zip(self.received)
-                            .and_then(|(tally, received)| tally.before.checked_sub(received)),
-                    });
-                    self.received = before.map(|tally| tally.before);
+                let behind = decoded.is_some() || self.early.is_some();
+                self.held.append(&mut self.reader.take_gaps());
+                if !self.held.is_empty() && !self.report(behind.then_some(before)) {
+                    return Ok(None);
                 }
                 match decoded {
                     Some(decoded) => decoded,
@@ -222,6 +221,25 @@ impl JournalReader {
                 }
             }
         }
+    }
+
+    /// Reports the damage that is held: the tally behind it says what was received in it. Where no record is behind it
+    /// the journal's own count does, if nothing is on its way; else a record will come, and false is returned.
+    fn report(&mut self, behind: Option<Option<Tally>>) -> bool {
+        let Some(last) = self.held.last().map(|gap| gap.last) else { return true };
+        let upto = match behind {
+            Some(tally) => tally.map(|tally| tally.before),
+            None => match self.shared.state.lock().received_up_to(last) {
+                Some(received) => received,
+                None => return false,
+            },
+        };
+        for gap in std::mem::take(&mut self.held) {
+            let readings = upto.zip(self.received).and_then(|(upto, received)| upto.checked_sub(received));
+            self.gap(JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings });
+            self.received = upto;
+        }
+        true
     }
 
     fn gap(&mut self, gap: JournalGap) {

@@ -234,6 +234,13 @@ impl State {
         }
     }
 
+    /// How many readings came up to the record at `position`, if no record is behind it nor on its way; within, `None`
+    /// where damage or another version keeps that unknown.
+    pub(crate) fn received_up_to(&self, position: Position) -> Option<Option<u64>> {
+        let last = self.queue.records.is_empty() && self.in_flight == 0 && self.next == position + 1;
+        last.then(|| self.counter.received())
+    }
+
     /// Up to where every holder has passed, as far as it is durable.
     pub(crate) fn releasable(&self) -> Position {
         self.passed.iter().copied().min().unwrap_or(0).min(self.mark)

@@ -94,6 +94,11 @@ impl Counter {
         }
     }
 
+    /// Readings up to the end; `None` where that isn't known.
+    pub(crate) fn received(&self) -> Option<u64> {
+        self.sure.then_some(self.received)
+    }
+
     /// The tally of the next record.
     pub(crate) fn next(&mut self, record: &Record) -> Tally {
         let tally = Tally { sure: self.sure, before: self.received, readings: readings(record) };

@@ -6,9 +6,11 @@ mod support;
 
 use std::path::PathBuf;
 
-use journal::JournalGap;
+use std::time::Duration;
+
+use journal::{Holder, JournalGap};
 use seglog::sim::SimDisk;
-use support::{Bench, Said, open};
+use support::{Bench, Said, open, open_stepped};
 
 const RECORDS: u64 = 40;
 
@@ -106,4 +108,53 @@ fn what_a_damaged_end_held_is_not_guessed_and_counting_goes_on_behind_it() {
     let (records, gaps) = bench.read(0);
     assert!(gaps.iter().all(|gap| gap.readings.is_none()), "{gaps:?}");
     assert_eq!(records.len() as u64, RECORDS - 1 + 3);
+}
+
+/// Changes a byte of what was written last.
+fn rot_the_last_record(sim: &SimDisk) {
+    let path = sim.paths().into_iter().rfind(|path| path.extension().is_some()).unwrap();
+    let size = sim.read(&path).unwrap().len();
+    assert!(sim.rot(&path, size - 4, 1));
+}
+
+#[test]
+fn the_newest_record_that_rots_before_it_is_read_is_counted_at_once() {
+    let sim = SimDisk::new(1);
+    let bench = open_stepped(&sim);
+    bench.append(1, &[1, 2]);
+    bench.journal.step();
+    let mut reader = bench.journal.reader(0);
+    assert_eq!(reader.try_next().unwrap().unwrap().0, 1);
+    bench.append(2, &[1, 2, 3]);
+    bench.journal.step();
+    rot_the_last_record(&sim);
+    assert_eq!(reader.try_next().unwrap(), None);
+    let gaps = reader.take_gaps();
+    assert_eq!((gaps.len(), gaps[0].first, gaps[0].last, gaps[0].readings), (1, 2, 2, Some(3)));
+    assert_eq!(reader.position(), 2);
+    bench.append(3, &[1]);
+    bench.journal.step();
+    assert_eq!(reader.try_next().unwrap().unwrap().0, 3);
+    assert_eq!(reader.take_gaps(), []);
+}
+
+#[test]
+fn damage_at_the_mark_is_counted_by_the_record_that_is_on_its_way() {
+    let sim = SimDisk::new(1);
+    let bench = open_stepped(&sim);
+    bench.append(1, &[1, 2]);
+    bench.journal.step();
+    let mut reader = bench.journal.reader(0);
+    assert_eq!(reader.try_next().unwrap().unwrap().0, 1);
+    bench.append(2, &[1, 2, 3]);
+    bench.journal.step();
+    rot_the_last_record(&sim);
+    bench.append(3, &[1]);
+    assert_eq!(reader.try_next().unwrap(), None);
+    assert_eq!((reader.take_gaps(), reader.position()), (vec![], 1), "nobody can tell yet");
+    bench.journal.release(Holder::Fold, reader.position());
+    bench.journal.step();
+    assert_eq!(reader.next(Duration::ZERO).unwrap().unwrap().0, 3);
+    let gaps = reader.take_gaps();
+    assert_eq!((gaps.len(), gaps[0].first, gaps[0].last, gaps[0].readings), (1, 2, 2, Some(3)));
 }

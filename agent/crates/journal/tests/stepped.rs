@@ -3,23 +3,15 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use journal::{Holder, Journal, Step};
+use journal::{Holder, Step};
 use seglog::sim::SimDisk;
-use support::{Bench, config};
-use telemetry::{Position, SeriesTable};
-
-fn open(sim: &SimDisk) -> Bench {
-    let table = SeriesTable::new(100);
-    let (journal, recovery) = Journal::open_stepped(config(), sim.storage(), Arc::clone(&table)).unwrap();
-    Bench { journal, table, recovery }
-}
+use support::open_stepped;
+use telemetry::Position;
 
 #[test]
 fn one_step_commits_all_that_is_queued_and_nothing_is_durable_before() {
     let sim = SimDisk::new(1);
-    let bench = open(&sim);
+    let bench = open_stepped(&sim);
     bench.append(1, &[1]);
     let last = bench.append(2, &[1]);
     assert_eq!(bench.journal.settled(last), None);
@@ -33,7 +25,7 @@ fn one_step_commits_all_that_is_queued_and_nothing_is_durable_before() {
 #[test]
 fn a_full_disk_stalls_steps_until_there_is_room() {
     let sim = SimDisk::new(1);
-    let bench = open(&sim);
+    let bench = open_stepped(&sim);
     let first = bench.append(1, &[1]);
     assert_eq!(bench.journal.step(), Step::Progress);
     sim.set_capacity(Some(sim.used()));
@@ -51,7 +43,7 @@ fn a_full_disk_stalls_steps_until_there_is_room() {
 #[test]
 fn after_a_failed_fsync_steps_have_ended_until_it_is_reopened() {
     let sim = SimDisk::new(1);
-    let bench = open(&sim);
+    let bench = open_stepped(&sim);
     bench.append(1, &[1]);
     assert_eq!(bench.journal.step(), Step::Progress);
     let lost = bench.append(2, &[1]);
@@ -68,7 +60,7 @@ fn after_a_failed_fsync_steps_have_ended_until_it_is_reopened() {
 #[test]
 fn closing_commits_what_is_queued() {
     let sim = SimDisk::new(1);
-    let bench = open(&sim);
+    let bench = open_stepped(&sim);
     let last = bench.append(1, &[1]);
     bench.journal.close();
     assert_eq!(bench.journal.settled(last), Some(Ok(())));

@@ -33,6 +33,13 @@ pub fn open(sim: &SimDisk) -> Bench {
     open_with(sim, config())
 }
 
+/// One whose commits the test makes.
+pub fn open_stepped(sim: &SimDisk) -> Bench {
+    let table = SeriesTable::new(100);
+    let (journal, recovery) = Journal::open_stepped(config(), sim.storage(), Arc::clone(&table)).unwrap();
+    Bench { journal, table, recovery }
+}
+
 /// What a record says, without numbers that mean something in one process only.
 pub type Said = (i64, Vec<(String, i64, f64)>);
 
