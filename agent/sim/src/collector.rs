@@ -33,6 +33,9 @@ pub enum Outcome {
 struct Ledger {
     held: RangeSet,
     checksums: BTreeMap<u64, Checksum>,
+    /// Refused because a number of theirs names another series here. Nothing is held then: the agent leaves the
+    /// epoch, and what was in them comes under another.
+    clashed: Vec<u64>,
 }
 
 /// A frame that waits for its commit.
@@ -250,6 +253,9 @@ impl Collector {
         let known = |number: u32| self.definitions.get(&(batch.epoch.clone(), number));
         if definitions.iter().any(|(number, def)| known(*number).is_some_and(|known| known != def)) {
             // Two clones gave one number to two series.
+            if let Some(ledger) = self.ledger.get_mut(&batch.epoch) {
+                ledger.clashed.push(batch.seq);
+            }
             return Outcome::Conflict(vec![0; 16]);
         }
         let mut defined: BTreeMap<u32, SeriesDef> = definitions.into_iter().collect();
@@ -314,11 +320,13 @@ impl Collector {
         Outcome::Stored
     }
 
-    /// Of each epoch: up to where it is held without a hole, and the newest seq there is.
+    /// Of each epoch: up to where it has no other hole than batches that clashed, and the newest seq there is.
     pub fn numberings(&self) -> impl Iterator<Item = (&[u8], u64, u64)> {
-        self.ledger
-            .iter()
-            .map(|(epoch, ledger)| (epoch.as_slice(), ledger.held.upto(), ledger.held.max().unwrap_or(0)))
+        self.ledger.iter().map(|(epoch, ledger)| {
+            let mut settled = ledger.held.clone();
+            ledger.clashed.iter().for_each(|seq| _ = settled.insert(*seq));
+            (epoch.as_slice(), settled.upto(), ledger.held.max().unwrap_or(0))
+        })
     }
 }
 
