@@ -11,7 +11,8 @@
 //!                                size of the segment u64, n v * (record v, payload bytes v, n v bytes of record)
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -117,10 +118,9 @@ impl Heads {
     /// Removes what belongs to no segment any more.
     pub(crate) fn clean(&self) {
         let Ok(names) = self.storage.list(&self.dir) else { return };
-        for path in names.iter().map(|name| self.dir.join(name)) {
-            if !self.files.values().any(|known| *known == path) {
-                drop(self.storage.remove(&path));
-            }
+        let known: HashSet<&OsStr> = self.files.values().filter_map(|path| path.file_name()).collect();
+        for name in names.iter().filter(|name| !known.contains(OsStr::new(name))) {
+            drop(self.storage.remove(&self.dir.join(name)));
         }
     }
 }

@@ -39,6 +39,7 @@ mod held;
 pub mod inspect;
 mod losses;
 mod numbering;
+mod proof;
 mod record;
 mod recover;
 mod recut;
@@ -302,7 +303,7 @@ impl Spool {
     /// [`SpoolError`]: not taken. Call again with the same until it works.
     pub fn append(&self, position: Position, rows: &Rows, recovering: bool) -> Result<(), SpoolError> {
         let mut writer = self.0.writer.lock();
-        let result = writer.append(position, rows, recovering);
+        let result = writer.prove().and_then(|_| writer.append(position, rows, recovering));
         self.tell(writer);
         result
     }
@@ -314,6 +315,7 @@ impl Spool {
     /// [`SpoolError`]: nothing was lost; call again.
     pub fn cut_if_due(&self, now_mono: Duration) -> Result<Option<BatchKey>, SpoolError> {
         let mut writer = self.0.writer.lock();
+        writer.prove()?;
         let due = {
             let mut state = self.0.state.lock();
             state.now = now_mono;
@@ -389,7 +391,7 @@ impl Spool {
         cut: impl FnOnce(&mut Writer) -> Result<Option<BatchKey>, SpoolError>,
     ) -> Result<Option<BatchKey>, SpoolError> {
         let mut writer = self.0.writer.lock();
-        let cut = cut(&mut writer);
+        let cut = writer.prove().and_then(|_| cut(&mut writer));
         let (now, dirty) = {
             let state = self.0.state.lock();
             (state.now, state.dirty)
@@ -416,6 +418,7 @@ impl Spool {
     /// [`SpoolError`]: nothing was lost; call again.
     pub fn replayed(&self) -> Result<(), SpoolError> {
         let mut writer = self.0.writer.lock();
+        writer.prove()?;
         {
             let mut state = self.0.state.lock();
             let current = state.current().map(|(_, epoch)| (epoch.id, epoch.next_seq));
@@ -441,6 +444,7 @@ impl Spool {
     /// [`SpoolError`]: nothing was lost; call again.
     pub fn write_losses(&self) -> Result<(), SpoolError> {
         let mut writer = self.0.writer.lock();
+        writer.prove()?;
         let now = self.0.state.lock().now;
         writer.settle()?;
         writer.save_losses()?;
@@ -459,6 +463,7 @@ impl Spool {
     /// [`SpoolError`]: nothing was lost; call again.
     pub fn settled_position(&self) -> Result<Position, SpoolError> {
         let mut writer = self.0.writer.lock();
+        writer.prove()?;
         let (dirty, now) = {
             let state = self.0.state.lock();
             (state.dirty, state.now)

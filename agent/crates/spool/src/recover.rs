@@ -70,6 +70,7 @@ pub(crate) fn open(
     }
     let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
     state.clocks = clocks;
+    state.frozen = found.unverified.is_some();
     state.set_free();
     recovery.batches = state.batches();
     recovery.rows =
@@ -88,6 +89,7 @@ pub(crate) fn open(
         table,
         state: Arc::new(Mutex::new(state)),
         log: Some(log),
+        unproven: found.unverified,
         cell,
         readers,
         place: Arc::new(Mutex::new(None)),
@@ -99,7 +101,7 @@ pub(crate) fn open(
         unsynced: Vec::new(),
         cursor_at: std::time::Duration::ZERO,
     };
-    if recovery.new_epoch {
+    if recovery.new_epoch && writer.proven() {
         // DURABILITY: the epoch's id is known before a batch of it exists, so that clones of this disk share it.
         if let Err(error) = writer.save_cursor(std::time::Duration::ZERO) {
             tracing::warn!(%error, "the spool's first cursor can't be written yet");

@@ -62,6 +62,9 @@ impl Inner {
         holdings: &[v1::Holdings],
         conflicts: &[v1::Held],
     ) -> Result<Greeted, SpoolError> {
+        if self.writer.lock().prove()? {
+            return Err(SpoolError::Broken("the spool was read again since the hello".into()));
+        }
         let mut greeted = Greeted::default();
         let foreign = {
             let mut state = self.state.lock();

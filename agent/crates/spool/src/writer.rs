@@ -47,6 +47,8 @@ pub(crate) struct Writer {
     pub(crate) state: Arc<Mutex<State>>,
     /// `None` between a failure and the opening that repairs it.
     pub(crate) log: Option<Log>,
+    /// Why nobody knows whether what was opened is durable.
+    pub(crate) unproven: Option<String>,
     pub(crate) cell: Option<Cell>,
     pub(crate) readers: Arc<Mutex<Readers>>,
     pub(crate) place: Arc<Mutex<Place>>,
@@ -217,6 +219,9 @@ impl Writer {
 
     /// Rows up to here are durable in batches, or there were none.
     pub(crate) fn durable_position(&self) -> Position {
+        if !self.proven() {
+            return 0;
+        }
         let unsynced = self.unsynced.iter().find_map(|(act, _)| match act {
             Act::Cut(cut) => Some(cut.head.first_position.saturating_sub(1)),
             _ => None,

@@ -409,3 +409,21 @@ proptest! {
         prop_assert_eq!(collector.counts.get(Cause::Received), shared + own);
     }
 }
+
+/// Two batches whose fsync failed were found at a start that could not sync them either. The cursor named them then, so
+/// after a power cut they counted as damaged, and the journal's rows as taken.
+#[test]
+fn what_a_start_could_not_sync_is_cut_again_after_a_power_cut() {
+    let rules = vec![class("d0", Priority::Low, Overflow::DropOldest)];
+    let config = SpoolConfig { max_bytes: 9_000, classes: rules, ..config() };
+    let mut agent = Agent::with(5_936_099_875_540_386_175, config);
+    let mut collector = Collector::default();
+    for step in
+        [Step::FailSync(0), Step::Fold(7), Step::Tick(0), Step::FailSync(0), Step::Restart, Step::Fold(0)]
+    {
+        agent.take(&step, &mut collector);
+    }
+    agent.finish(&mut collector);
+    assert_eq!(collector.values.len(), 7);
+    assert_eq!(collector.counts.get(Cause::Damaged), 0);
+}
