@@ -63,7 +63,7 @@ pub struct Collector {
     queue: VecDeque<Waiting>,
     /// Of each session: bytes of all parts that came, and what came of the batch that is on its way in parts.
     parts: BTreeMap<Conn, (u64, Vec<u8>)>,
-    /// What each session was told to be held.
+    /// What each session has answered as stored.
     sessions: BTreeMap<Conn, BTreeMap<Epoch, RangeSet>>,
     /// Ask for definitions of this many batches though they are known.
     pub forget: u32,
@@ -130,9 +130,7 @@ impl Collector {
         }
         let held =
             |epoch: &Epoch| self.ledger.get(epoch).map(|ledger| ledger.held.clone()).unwrap_or_default();
-        let session: BTreeMap<Epoch, RangeSet> =
-            epochs.iter().map(|epoch| (epoch.clone(), held(epoch))).collect();
-        let holdings = epochs.iter().map(|epoch| holdings(epoch, &session[epoch])).collect();
+        let holdings = epochs.iter().map(|epoch| holdings(epoch, &held(epoch))).collect();
         let conflicts = hello.unacked.iter().filter_map(|held| {
             let known = self.ledger.get(&held.epoch)?.checksums.get(&held.seq)?;
             let theirs = v1::Held { checksum: known.to_vec(), ..held.clone() };
@@ -148,7 +146,7 @@ impl Collector {
             max_batch_bytes: 1 << 20,
             wall_ns: WALL + now as i64,
         };
-        self.sessions.insert(conn, session);
+        self.sessions.insert(conn, BTreeMap::new());
         greeting
     }
 

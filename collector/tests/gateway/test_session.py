@@ -89,6 +89,24 @@ async def test_another_batch_of_the_same_name_is_a_conflict(core: Core) -> None:
     assert await stored(core) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
+async def test_an_acknowledgement_does_not_cover_what_a_clone_stored_under_a_name_that_is_on_its_way(
+    core: Core,
+) -> None:
+    """A clone sends a shared batch and one of its own: the first is acknowledged alone, the second is in conflict."""
+    agent = ReferenceAgent()
+    shared = agent.cut(content(), defined("temp"))
+    async with agent.session(core.gateway.port) as link:
+        await link.send(shared, agent.cut(content(5)), agent.cut(content(10)))
+        await link.acked()
+    clone = ReferenceAgent(name=agent.name, epoch=agent.epoch)
+    async with clone.session(core.gateway.port) as link:
+        await link.send(clone.cut(content(), defined("temp")), clone.cut(content(100)))
+        assert (await link.answer("conflict")).seq == 2
+        await link.answer("ack")
+    (told,) = [held for m in clone.received if m.WhichOneof("frame") == "ack" for held in m.ack.holdings]
+    assert (told.upto, list(told.ranges)) == (1, [])
+
+
 async def test_equal_bytes_of_other_series_are_a_conflict(core: Core) -> None:
     """Two clones give one number to two series and send equal values: the checksum's word for the series tells them apart."""
     agent = ReferenceAgent()

@@ -422,6 +422,8 @@ impl Spool {
         {
             let mut state = self.0.state.lock();
             let current = state.current().map(|(_, epoch)| (epoch.id, epoch.next_seq));
+            // A hello of meanwhile asked for all that the replay would cut, and for nothing beyond.
+            state.asked = state.asked.min(current.map_or(u64::MAX, |(_, next_seq)| next_seq));
             let theirs = state.beyond.zip(current);
             if !theirs.is_some_and(|((of, newest), (id, next_seq))| of == id && newest >= next_seq) {
                 (state.replaying, state.beyond) = (false, None);

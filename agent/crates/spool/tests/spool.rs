@@ -619,6 +619,29 @@ fn a_batch_cut_between_hello_and_greeting_is_not_what_the_collector_speaks_of() 
     assert_ne!(left[0].epoch, epoch);
 }
 
+/// The hello came while the start still replayed the journal, the greeting after something new was cut: the collector speaks
+/// of a clone's batch under its name (simulation, seed 112945: 54 acknowledged readings were let go).
+#[test]
+fn a_batch_cut_between_replay_and_greeting_is_not_what_the_collector_speaks_of() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    spool.replaying();
+    let hello = spool.hello();
+    spool.append(1, &rows(&table, 1, 7), true).unwrap();
+    spool.cut().unwrap();
+    spool.replayed().unwrap();
+    spool.append(2, &rows(&table, 2, 7), false).unwrap();
+    spool.cut().unwrap();
+    let epoch = hello.epoch.0.to_vec();
+    let holdings = v1::Holdings { epoch: epoch.clone(), upto: 9, ranges: Vec::new() };
+    let greeted = spool.greet(std::slice::from_ref(&holdings), &[]).unwrap();
+    assert_eq!((greeted.confirmed, greeted.relabelled), (0, 1));
+    let sent: Vec<_> = std::iter::from_fn(|| any(&spool)).collect();
+    assert_eq!(sent.iter().filter(|batch| batch.epoch == epoch).count(), 1, "the shared one keeps its name");
+    spool.acked(&[holdings]).unwrap();
+    assert_eq!(spool.usage().batches, 1, "the new one isn't what is acknowledged");
+}
+
 /// What gathered while the link was down is cut once the collector has spoken, so that it isn't taken for another's either.
 #[test]
 fn what_gathered_before_a_greeting_is_cut_after_it() {

@@ -1,7 +1,8 @@
-"""What a session knows to be stored, as ranges: what its acknowledgements are written from.
+"""What a session has answered as stored, as ranges: what its acknowledgements are written from.
 
-It begins with what the store held at the greeting and grows by what was committed since; so it may know less than the
-ledger (another session of the same agent), never more.
+It begins empty: of what the store held before, only those batches are this agent's whose checksums were compared, at the
+greeting or when they came. A clone of its disk may have stored another batch under a name that is on its way here, and an
+acknowledgement that covered that name would let the agent forget what nobody has.
 """
 
 from bisect import bisect_right
@@ -14,7 +15,7 @@ class RangeSet:
     """Seqs as inclusive ranges that never touch or overlap."""
 
     def __init__(self, held: Holding) -> None:
-        """Begin with what the store has."""
+        """Begin with these."""
         self._epoch = held.epoch
         ranges = ([(1, held.upto)] if held.upto else []) + list(held.ranges)
         self._first = [first for first, _ in ranges]

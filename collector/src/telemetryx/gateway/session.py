@@ -80,7 +80,7 @@ class Session:
         self._world = world
         self._link = link
         self._agent = agent
-        self._held: dict[bytes, RangeSet] = {}
+        self._answered: dict[bytes, RangeSet] = {}
         self._fresh: dict[bytes, list[int]] = {}
         self._answers: list[pb.FromCollector] = []
         self._allowed = 0
@@ -107,7 +107,6 @@ class Session:
             for held in unacked
             if (theirs := known.get((held.epoch, held.seq))) is not None and theirs != held.checksum
         ]
-        self._held = {epoch: RangeSet(holding) for epoch, holding in holdings.items()}
         self._allowed = self._world.pool.share()
         greeting = pb.Greeting(
             wire=WIRE,
@@ -247,10 +246,10 @@ class Session:
         self._give_back(size)
         match outcome:
             case Stored() | Duplicate():
-                held = self._held.get(frame.epoch)
-                if held is None:
-                    held = self._held[frame.epoch] = RangeSet(Holding(frame.epoch, 0))
-                held.insert(frame.seq)
+                answered = self._answered.get(frame.epoch)
+                if answered is None:
+                    answered = self._answered[frame.epoch] = RangeSet(Holding(frame.epoch, 0))
+                answered.insert(frame.seq)
                 self._fresh.setdefault(frame.epoch, []).append(frame.seq)
             case NeedDefinitions(numbers):
                 need = pb.NeedDefinitions(epoch=frame.epoch, seq=frame.seq, series=numbers)
@@ -308,7 +307,7 @@ class Session:
         slow, self._slow = self._slow, None
         alive, self._alive = self._alive, False
         if fresh or alive:
-            acked = [wire.holdings(self._held[epoch].about(seqs)) for epoch, seqs in fresh.items()]
+            acked = [wire.holdings(self._answered[epoch].about(seqs)) for epoch, seqs in fresh.items()]
             await self._link.write(pb.FromCollector(ack=pb.Ack(holdings=acked)))
         if self._parts.taken > self._taken:
             self._taken = self._parts.taken

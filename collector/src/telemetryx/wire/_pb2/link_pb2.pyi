@@ -583,7 +583,9 @@ Global___Status: _TypeAlias = Status  # noqa: Y015
 
 @_typing.final
 class Ack(_message.Message):
-    """Sent after the commit. Everything named is stored (or was before) and need not be kept."""
+    """Sent after the commit. Everything named came in this session, is stored (or was before, with the same checksum) and need
+    not be kept. A name that a clone of the agent's disk filled isn't there: its batch gets a Conflict.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
