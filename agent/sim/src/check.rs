@@ -172,7 +172,7 @@ fn received(readings: &Readings) -> (u64, u64) {
     let (silent, acked) = acked.partition::<Vec<&Reading>, _>(|reading| reading.silent);
     let unknown = readings.all.iter().filter(|reading| reading.told == Told::Unknown).count();
     let (low, high) = (acked.len() as u64, (acked.len() + silent.len() + unknown) as u64);
-    (low, high + readings.received_again)
+    (low.saturating_sub(readings.received_gone), high + readings.received_again)
 }
 
 /// Seqs of an epoch have no gaps.

@@ -35,8 +35,10 @@ pub struct Host {
     pub config: usize,
     /// Batches that its starts found damaged.
     pub damaged: u64,
-    /// Records that rotted at the end of their logs.
+    /// Records that rotted in the newest segments of their logs.
     pub(crate) tails: Vec<crate::rot::Tail>,
+    /// Bytes of the spool's cursor have.
+    pub(crate) cursor_rotten: bool,
     clock: Arc<HostClock>,
 }
 
@@ -102,6 +104,7 @@ impl Host {
             config: 0,
             damaged: 0,
             tails: Vec::new(),
+            cursor_rotten: false,
             clock: Arc::new(clock),
         }
     }

@@ -37,7 +37,8 @@ pub struct Reading {
     pub times: u32,
     /// It was in a batch that the collector refused for good.
     pub refused: bool,
-    /// It was in the journal's last record when that rotted: it may be gone without a word.
+    /// It was in a rotten record at the end of the journal, or in one of the spool that the cursor can't name any more: it
+    /// may be gone without a word.
     pub silent: bool,
     /// It was in the spool's last record when that rotted: it may be stored again.
     pub again: bool,
@@ -55,6 +56,8 @@ pub struct Readings {
     /// The same of windows that may be stored again, and readings that may be counted again.
     pub again: BTreeMap<u32, (u64, f64)>,
     pub received_again: u64,
+    /// Readings of windows that may be gone without a word, with their batch.
+    pub received_gone: u64,
 }
 
 impl Readings {

@@ -1,9 +1,10 @@
 //! Bytes that change on a disk, and what that may cost without anybody's knowing.
 //!
 //! Damage with an intact record behind it is found and counted. In the last record of a log it looks like a
-//! write that a power cut tore: of the journal's, acknowledged readings are gone; of the spool's, rows that the
-//! collector may have are cut again (docs/reliability.md). So what lay in such a record is remembered here, as
-//! long as it is the last: it is all that the checks let pass.
+//! write that a power cut tore, and so do the records before it when they rot as well: of the journal's, acknowledged
+//! readings are gone; of the spool's, rows that the collector may have are cut again, and where the cursor rotted too
+//! nobody knows any more that they were there (docs/reliability.md). So what lay in rotten records of a newest segment is
+//! remembered here, as long as no intact one is behind them: it is all that the checks let pass.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -27,11 +28,10 @@ const FRAME: usize = 16;
 /// What the journal says before a record.
 const TALLY: usize = 17;
 
-/// The last record of a log, which rotted.
+/// A record of a log's newest segment, which rotted.
 pub struct Tail {
     path: PathBuf,
-    /// The file's size then: when it has grown, it may not be the last.
-    size: usize,
+    number: u64,
     content: Content,
 }
 
@@ -78,6 +78,7 @@ impl World {
         if this.disk.rot(path, offset, mask) {
             self.rotten = true;
             self.lost_state |= path.starts_with("/data/fold.checkpoint") || path.starts_with(JOURNAL);
+            this.cursor_rotten |= path.ends_with("spool/cursor");
         }
         let used = this.disk.used();
         self.note("rot", [offset as u64, used, 0]);
@@ -88,49 +89,61 @@ impl World {
 }
 
 impl Host {
-    /// Before a start: which of the rotten records are still the last of their logs.
-    pub(crate) fn fall_silent(&mut self, readings: &mut Readings) {
-        for tail in std::mem::take(&mut self.tails) {
+    /// Before a start: which of the rotten records have no intact one behind them. True when windows may be gone with
+    /// them.
+    pub(crate) fn fall_silent(&mut self, readings: &mut Readings) -> bool {
+        let tails = std::mem::take(&mut self.tails);
+        let rotten =
+            |path: &Path, number: u64| tails.iter().any(|tail| tail.path == path && tail.number == number);
+        let mut windows_gone = false;
+        for tail in &tails {
             let dir = tail.path.parent().unwrap_or(Path::new("/"));
-            let last = newest(&self.disk, dir).is_some_and(|path| path == tail.path)
-                && self.disk.read(&tail.path).is_some_and(|content| content.len() == tail.size);
-            if !last {
+            let Some(file) = newest(&self.disk, dir).filter(|newest| *newest == tail.path) else { continue };
+            let content = self.disk.read(&file).unwrap_or_default();
+            if records(&content).iter().any(|(number, _)| *number > tail.number && !rotten(&file, *number)) {
                 continue;
             }
-            match tail.content {
+            match &tail.content {
                 Content::Readings(values) => {
                     values.iter().for_each(|value| readings.all[*value as usize].silent = true);
                 }
                 Content::Batch { samples, windows, received } => {
-                    samples.iter().for_each(|value| readings.all[*value as usize].again = true);
+                    for value in samples {
+                        let reading = &mut readings.all[*value as usize];
+                        (reading.again, reading.silent) = (true, reading.silent || self.cursor_rotten);
+                    }
                     for (device, count, sum) in windows {
-                        let again = readings.again.entry(device).or_default();
+                        let again = readings.again.entry(*device).or_default();
                         (again.0, again.1) = (again.0 + count, again.1 + sum);
                     }
                     readings.received_again += received;
+                    if self.cursor_rotten {
+                        readings.received_gone += received.saturating_sub(samples.len() as u64);
+                        windows_gone |= !windows.is_empty();
+                    }
                 }
             }
         }
+        windows_gone
     }
 }
 
 impl Tail {
-    /// What lies in the last record of a log's newest segment, if this byte is in it.
+    /// What lies in the record of a log's newest segment that has this byte.
     fn of(disk: &SimDisk, path: &Path, offset: usize) -> Option<Self> {
         let dir = path.parent()?;
         if newest(disk, dir).is_none_or(|newest| newest != path) {
             return None;
         }
         let file = disk.read(path)?;
-        let (number, start) = records(&file).pop()?;
+        let (number, start) = records(&file).into_iter().rfind(|(_, start)| *start <= offset)?;
         let content = if dir.starts_with(JOURNAL) {
             readings(&file[start + FRAME..])?
         } else {
             // A copy is looked at: looking must not move the disk's chance.
-            let (last, content) = last_of_spool(disk.image(1).storage())?;
-            (last == number).then_some(content)?
+            batch(disk.image(1).storage(), number)?
         };
-        (offset >= start).then(|| Self { path: path.to_owned(), size: file.len(), content })
+        Some(Self { path: path.to_owned(), number, content })
     }
 }
 
@@ -151,12 +164,15 @@ fn readings(entry: &[u8]) -> Option<Content> {
     }))
 }
 
-fn last_of_spool(storage: Arc<dyn Storage>) -> Option<(u64, Content)> {
-    let mut last = None;
+/// What is in a batch of the spool, by the number of its record.
+fn batch(storage: Arc<dyn Storage>, number: u64) -> Option<Content> {
+    let mut content = None;
     let inspection = spool::inspect::Inspection::open(storage, Path::new(SPOOL)).ok()?;
     let summary = inspection.summary().ok()?;
     let walked = inspection.walk(&mut |found| {
-        if let spool::inspect::Found::Batch(batch) = found {
+        if let spool::inspect::Found::Batch(batch) = found
+            && batch.record == number
+        {
             let Ok(payload) = wire::payload::decode(batch.payload) else { return ControlFlow::Continue(()) };
             let device = |number: &u32| {
                 summary.series.get(number)?.key.label("device")?.strip_prefix('d')?.parse::<u32>().ok()
@@ -165,11 +181,11 @@ fn last_of_spool(storage: Arc<dyn Storage>) -> Option<(u64, Content)> {
             let windows = payload.windows.iter();
             let windows = windows.filter_map(|row| Some((device(&row.id)?, row.count, row.sum))).collect();
             let received = batch.counts.get(Cause::Received);
-            last = Some((batch.record, Content::Batch { samples, windows, received }));
+            content = Some(Content::Batch { samples, windows, received });
         }
         ControlFlow::Continue(())
     });
-    walked.ok().and(last)
+    walked.ok().and(content)
 }
 
 /// The segment that is written last.

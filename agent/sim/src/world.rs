@@ -221,7 +221,7 @@ impl World {
             return;
         }
         let plan = self.plan.clone();
-        self.hosts[host].fall_silent(&mut self.readings);
+        self.lost_state |= self.hosts[host].fall_silent(&mut self.readings);
         if let Err(error) = self.hosts[host].start(&plan, now) {
             // Whoever supervises it tries again.
             self.note("start failed", [host as u64, 0, 0]);

@@ -4,7 +4,8 @@
 //! holds nor the cursor calls done was damaged: a loss frame fills its hole. A batch found here may
 //! have been offered before the restart, so it counts as such until a greeting says otherwise.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -131,8 +132,9 @@ pub(crate) struct Replay<'a> {
     parts: Vec<Part>,
     /// Those of the last cut, of which some are missing.
     doubtful: Vec<Part>,
-    /// Counts of what damaged stretches held.
+    /// Counts of what damaged stretches held, and the same by the batch behind each.
     gone: Counts,
+    gaps: BTreeMap<Order, Counts>,
     /// True when the last thing read was damage.
     gap: bool,
     /// The number that the next record has when none is missing.
@@ -174,6 +176,7 @@ impl<'a> Replay<'a> {
             parts: Vec::new(),
             doubtful: Vec::new(),
             gone: Counts::new(),
+            gaps: BTreeMap::new(),
             gap: false,
             expected: 0,
             chained: 0,
@@ -275,7 +278,10 @@ impl<'a> Replay<'a> {
                 self.define(&definitions);
                 head.series.iter().for_each(|number| self.numbering.used(*number));
                 if std::mem::take(&mut self.gap) && self.counted {
-                    self.gone.merge(&difference(&head.before, &self.state.before));
+                    let counts = difference(&head.before, &self.state.before);
+                    self.gone.merge(&counts);
+                    let epoch = self.epoch(head.key.epoch);
+                    self.gaps.entry((epoch, head.key.seq)).or_default().merge(&counts);
                 }
                 if head.part == 1 {
                     self.parts.clear();
@@ -455,10 +461,8 @@ impl<'a> Replay<'a> {
             there.merge(&self.state.settled);
             gone = difference(&kept(&self.state.before), &there);
         }
-        let mut damaged = 0;
-        let epochs: Vec<u32> = self.state.epochs.keys().copied().collect();
-        for number in epochs {
-            let Some(epoch) = self.state.epochs.get_mut(&number) else { continue };
+        let mut runs: Vec<(u32, RangeInclusive<u64>)> = Vec::new();
+        for (&number, epoch) in &mut self.state.epochs {
             // Without a cursor nobody knows what was released: the log begins with the first that is there.
             let known = cursor.is_some();
             let first = match (known, epoch.entries.first_key_value()) {
@@ -469,28 +473,27 @@ impl<'a> Replay<'a> {
             if !known && first > 1 {
                 epoch.done.insert_range(1, first - 1);
             }
-            let missing: Vec<u64> = (first..epoch.next_seq)
-                .filter(|seq| !epoch.done.contains(*seq) && !epoch.entries.contains_key(seq))
-                .collect();
-            for seq in missing {
-                let near = |entry: Option<(&u64, &Box<Entry>)>| {
-                    entry
-                        .filter(|(_, entry)| entry.group.clock.is_none())
-                        .map(|(_, entry)| (entry.t0, entry.t1))
-                };
-                let Some(epoch) = self.state.epochs.get(&number) else { continue };
-                let before = near(epoch.entries.range(..seq).next_back()).map(|times| times.1);
-                let after = near(epoch.entries.range(seq..).next()).map(|times| times.0);
-                let mut counts = std::mem::take(&mut gone);
-                // Some of it may have been lost before, and be counted as such.
-                let lost: u64 = counts.iter().filter(|(cause, _)| cause.is_lost()).map(|(_, n)| n).sum();
-                counts.add(Cause::Damaged, counts.get(Cause::Shipped).saturating_sub(lost));
-                let (t0, t1) = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
-                let loss = Loss { key: BatchKey { epoch: epoch.id, seq }, t0, t1, counts };
-                self.state.lost.note(&loss.counts, t0, t1);
-                self.state.insert((number, seq), Entry::of_loss(0, 0, &loss, None));
-                damaged += 1;
-            }
+            let missing = (first..epoch.next_seq)
+                .filter(|seq| !epoch.done.contains(*seq) && !epoch.entries.contains_key(seq));
+            missing.for_each(|seq| match runs.last_mut() {
+                Some((of, run)) if *of == number && *run.end() + 1 == seq => *run = *run.start()..=seq,
+                _ => runs.push((number, seq..=seq)),
+            });
+        }
+        let damaged = runs.iter().map(|(_, run)| run.end() - run.start() + 1).sum::<u64>();
+        // What a batch behind a run says was in it. The rest was in one with none behind it.
+        let mut known: Vec<Counts> = Vec::new();
+        for (number, run) in &runs {
+            let said = self.gaps.get(&(*number, run.end() + 1));
+            let counts = said.map_or_else(Counts::new, |said| least(said, &gone));
+            gone = difference(&gone, &counts);
+            known.push(counts);
+        }
+        if let Some(last) = known.last_mut() {
+            last.merge(&gone);
+        }
+        for ((number, run), counts) in runs.into_iter().zip(known) {
+            self.lose_run(number, run, counts);
         }
         if !settled {
             // From here on it is known.
@@ -499,6 +502,37 @@ impl<'a> Replay<'a> {
         self.state.dirty = true;
         (self.state, self.numbering, damaged + self.unreadable)
     }
+
+    /// Batches one after the other that are gone: losses with their names. The counts go with the last: where the
+    /// collector has some of them, those are the first, and then it needn't be told of them.
+    fn lose_run(&mut self, number: u32, run: RangeInclusive<u64>, mut counts: Counts) {
+        let Some(epoch) = self.state.epochs.get(&number) else { return };
+        let (id, newest) = (epoch.id, *run.end());
+        let near = |entry: Option<(&u64, &Box<Entry>)>| {
+            entry.filter(|(_, entry)| entry.group.clock.is_none()).map(|(_, entry)| (entry.t0, entry.t1))
+        };
+        let before = near(epoch.entries.range(..*run.start()).next_back()).map(|times| times.1);
+        let after = near(epoch.entries.range(newest..).next()).map(|times| times.0);
+        let (t0, t1) = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
+        // Some of it may have been lost before, and be counted as such.
+        let lost: u64 = counts.iter().filter(|(cause, _)| cause.is_lost()).map(|(_, n)| n).sum();
+        counts.add(Cause::Damaged, counts.get(Cause::Shipped).saturating_sub(lost));
+        for seq in run {
+            let counts = if seq == newest { std::mem::take(&mut counts) } else { Counts::new() };
+            let loss = Loss { key: BatchKey { epoch: id, seq }, t0, t1, counts };
+            self.state.lost.note(&loss.counts, t0, t1);
+            self.state.insert((number, seq), Entry::of_loss(0, 0, &loss, None));
+        }
+    }
+}
+
+/// Of each cause what both have.
+fn least(one: &Counts, other: &Counts) -> Counts {
+    let mut counts = Counts::new();
+    for (cause, n) in one.iter() {
+        counts.add(cause, n.min(other.get(cause)));
+    }
+    counts
 }
 
 /// What `later` has more than `earlier`.
