@@ -137,6 +137,9 @@ fn main() -> ExitCode {
                 cli.jobs,
                 |seed| run(seed, record(seed)),
                 |verdict| {
+                    if let Some(why) = verdict.failures.first() {
+                        _ = writeln!(std::io::stderr(), "seed {} FAILED: {why}", verdict.seed);
+                    }
                     total.add(verdict);
                     if told.elapsed() >= TELL_EVERY {
                         told = Instant::now();
@@ -235,10 +238,7 @@ fn print(total: &Total, took: f64, as_json: bool) {
         "acknowledged {}, stored {}, lost {}, twice {}, unexplained {}, late {}",
         total.acked, total.stored, total.lost, total.twice, total.unexplained, total.late
     );
-    println!(
-        "of the last record of a log, after it rotted: stored again {}, gone {}",
-        total.again, total.silent
-    );
+    println!("of rotten records at the end of a log: stored again {}, gone {}", total.again, total.silent);
     for verdict in total.failed.iter().take(20) {
         println!("seed {} FAILED (trace {:016x})", verdict.seed, verdict.hash);
         verdict.failures.iter().take(5).for_each(|why| println!("  {why}"));

@@ -77,6 +77,10 @@ impl Storage for Disk {
         }
     }
 
+    fn concurrent(&self) -> bool {
+        true
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(dir)?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

@@ -67,6 +67,12 @@ pub trait Storage: Send + Sync + 'static {
     /// What the disk says.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 
+    /// Whether several threads may read at once without changing what happens: a simulated disk draws its faults in
+    /// the order of the calls.
+    fn concurrent(&self) -> bool {
+        false
+    }
+
     /// Fills `bytes` with randomness that nobody can foresee: salts and epochs are drawn here. A simulated
     /// disk draws from its seed, so that a run can be repeated.
     ///

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ use crate::record::{Cursor, put_number};
 const VERSION: u8 = 1;
 /// Smaller segments are as quickly read themselves; so are those under half of what a segment may be.
 const WORTH: u64 = 64 << 10;
+/// So many segments' heads are read at once, by so many threads.
+const AHEAD: usize = 256;
+const READERS: usize = 3;
 /// No segment's heads are larger; a file that is was not written here.
 const MAX: u64 = 64 << 20;
 
@@ -32,6 +36,20 @@ pub(crate) struct HeadRecord {
     pub(crate) number: u64,
     pub(crate) payload: u64,
     pub(crate) bytes: Vec<u8>,
+}
+
+/// The heads of a segment as they were read: the file's bytes, and where in them each record stands.
+pub(crate) struct Kept {
+    bytes: Vec<u8>,
+    records: Vec<(u64, u64, Range<u32>)>,
+}
+
+impl Kept {
+    /// Number, payload bytes and the bytes before the payload of each record, in order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, u64, &[u8])> {
+        let all = self.records.iter();
+        all.map(|(number, payload, at)| (*number, *payload, &self.bytes[at.start as usize..at.end as usize]))
+    }
 }
 
 pub(crate) struct Heads {
@@ -63,12 +81,51 @@ impl Heads {
         Some(self.dir.join(segment.file_name()?))
     }
 
-    /// The heads of a segment, if they are there and belong to it.
-    pub(crate) fn read(&mut self, segment: &(PathBuf, u64, u64)) -> Option<Vec<HeadRecord>> {
-        let path = self.path(&segment.0)?;
-        let file = self.storage.open(&path, Mode::Read).ok()?;
-        self.files.insert(segment.1, path);
-        content(&*file, segment.2)
+    /// The heads of each segment in turn, `None` where there are none that belong to it. On a real disk threads read
+    /// ahead of who takes them: a cold disk answers several at once, and checking keeps the other cores busy.
+    pub(crate) fn read_all(
+        &mut self,
+        segments: &[(PathBuf, u64, u64)],
+        mut take: impl FnMut(&mut Self, usize, Option<Kept>),
+    ) {
+        let (storage, dir) = (Arc::clone(&self.storage), self.dir.clone());
+        let look = |segment: &(PathBuf, u64, u64)| look(&*storage, &dir, segment);
+        let mut took = |heads: &mut Self, at: usize, kept: Option<Kept>| {
+            if let Some(path) = heads.path(&segments[at].0).filter(|_| kept.is_some()) {
+                heads.files.insert(segments[at].1, path);
+            }
+            take(heads, at, kept);
+        };
+        if !storage.concurrent() || segments.len() <= AHEAD {
+            segments.iter().enumerate().for_each(|(at, segment)| took(self, at, look(segment)));
+            return;
+        }
+        std::thread::scope(|scope| {
+            let begin = |group: usize| {
+                let group = segments.chunks(AHEAD).nth(group).unwrap_or_default();
+                let part = |part: usize| {
+                    move || group.iter().skip(part).step_by(READERS).map(look).collect::<Vec<_>>()
+                };
+                let spawn = |n| std::thread::Builder::new().name("heads".into()).spawn_scoped(scope, part(n));
+                (0..READERS).map(spawn).collect::<Vec<_>>()
+            };
+            let groups = segments.len().div_ceil(AHEAD);
+            let mut coming = begin(0);
+            for group in 0..groups {
+                let reading = std::mem::replace(&mut coming, begin(group + 1));
+                // A thread that can't be had leaves its part to be read here.
+                let mut parts: Vec<_> =
+                    reading.into_iter().map(|thread| thread.ok()?.join().ok().map(Vec::into_iter)).collect();
+                let first = group * AHEAD;
+                for at in first..segments.len().min(first + AHEAD) {
+                    let kept = match &mut parts[(at - first) % READERS] {
+                        Some(part) => part.next().flatten(),
+                        None => look(&segments[at]),
+                    };
+                    took(self, at, kept);
+                }
+            }
+        });
     }
 
     /// Keeps the heads of a complete segment.
@@ -125,21 +182,14 @@ impl Heads {
     }
 }
 
-/// The heads of a segment that is only looked at, from the folder that they are kept in.
-pub(crate) fn look(
-    storage: &dyn Storage,
-    dir: &Path,
-    segment: &(PathBuf, u64, u64),
-) -> Option<Vec<HeadRecord>> {
+/// The heads of a segment, from the folder that they are kept in, if they are there and belong to it.
+pub(crate) fn look(storage: &dyn Storage, dir: &Path, segment: &(PathBuf, u64, u64)) -> Option<Kept> {
     let file = storage.open(&dir.join(segment.0.file_name()?), Mode::Read).ok()?;
-    content(&*file, segment.2)
-}
-
-fn content(file: &dyn seglog::File, segment: u64) -> Option<Vec<HeadRecord>> {
     let size = file.size().ok().filter(|size| *size <= MAX)?;
     let mut bytes = vec![0; size as usize];
     let n = file.read_at(&mut bytes, 0).ok()?;
-    decode(&bytes[..n], segment)
+    bytes.truncate(n);
+    decode(bytes, segment.2)
 }
 
 fn encode(segment: u64, records: &[HeadRecord]) -> Vec<u8> {
@@ -158,7 +208,7 @@ fn encode(segment: u64, records: &[HeadRecord]) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8], segment: u64) -> Option<Vec<HeadRecord>> {
+fn decode(bytes: Vec<u8>, segment: u64) -> Option<Kept> {
     let (checksum, rest) = bytes.split_at_checked(16)?;
     if wire::half_sha256(rest) != checksum {
         return None;
@@ -168,19 +218,23 @@ fn decode(bytes: &[u8], segment: u64) -> Option<Vec<HeadRecord>> {
         return None;
     }
     let n = cursor.count(3).ok()?;
-    let record = |_| {
+    let mut records = Vec::with_capacity(n);
+    for _ in 0..n {
         let (number, payload) = (cursor.number().ok()?, cursor.number().ok()?);
         let len = cursor.count(1).ok()?;
-        Some(HeadRecord { number, payload, bytes: cursor.take(len).ok()?.to_vec() })
-    };
-    (0..n).map(record).collect()
+        // No file is larger than 64 MiB.
+        let start = (bytes.len() - cursor.0.len()) as u32;
+        cursor.take(len).ok()?;
+        records.push((number, payload, start..start + len as u32));
+    }
+    Some(Kept { bytes, records })
 }
 
 /// Any bytes behind a checksum that fits.
 #[cfg(feature = "fuzz")]
 pub(crate) fn decode_any(bytes: &[u8]) {
     let sealed = [&wire::half_sha256(bytes)[..], bytes].concat();
-    drop(decode(&sealed, 1));
+    drop(decode(sealed, 1));
 }
 
 #[cfg(test)]
@@ -198,12 +252,14 @@ mod tests {
             let records: Vec<HeadRecord> =
                 records.into_iter().map(|(number, payload, bytes)| HeadRecord { number, payload, bytes }).collect();
             let mut bytes = encode(size, &records);
-            prop_assert_eq!(decode(&bytes, size), Some(records));
-            prop_assert_eq!(decode(&bytes, size ^ 1), None);
-            prop_assert_eq!(decode(&bytes[..at.index(bytes.len())], size), None);
+            let owned = |(number, payload, bytes): (u64, u64, &[u8])| HeadRecord { number, payload, bytes: bytes.to_vec() };
+            let kept = decode(bytes.clone(), size).unwrap();
+            prop_assert_eq!(kept.records().map(owned).collect::<Vec<_>>(), records);
+            prop_assert!(decode(bytes.clone(), size ^ 1).is_none());
+            prop_assert!(decode(bytes[..at.index(bytes.len())].to_vec(), size).is_none());
             let at = at.index(bytes.len());
             bytes[at] ^= 1;
-            prop_assert_eq!(decode(&bytes, size), None);
+            prop_assert!(decode(bytes, size).is_none());
         }
     }
 }

@@ -18,7 +18,7 @@ use wire::{Checksum, RangeSet};
 use crate::clocks::Clocks;
 use crate::cursor::Cursor;
 use crate::group::Group;
-use crate::heads::{self, HeadRecord};
+use crate::heads::{self, Kept};
 use crate::record::{Head, Record};
 use crate::recover::Replay;
 use crate::state::LIVE;
@@ -347,10 +347,10 @@ impl Inspection {
         let segments = self.readers.segments();
         for (at, segment) in segments.iter().enumerate() {
             let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
-            if let Some(records) = self.heads(segment) {
-                for record in &records {
-                    if let Ok(decoded) = Record::decode(&record.bytes) {
-                        visit((record.number, segment.1), decoded);
+            if let Some(kept) = self.heads(segment) {
+                for (number, _, bytes) in kept.records() {
+                    if let Ok(decoded) = Record::decode(bytes) {
+                        visit((number, segment.1), decoded);
                     }
                 }
                 continue;
@@ -382,7 +382,7 @@ impl Inspection {
             let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
             let kept = if whole { None } else { self.heads(segment) };
             match kept {
-                Some(records) => records.into_iter().for_each(|record| replay.head(record)),
+                Some(kept) => kept.records().for_each(|record| replay.head(record)),
                 None => drop(replay.segment(&self.readers, segment.1, until)),
             }
         }
@@ -406,9 +406,8 @@ impl Inspection {
             }
             let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
             let ended = match self.heads(segment) {
-                Some(records) => records.iter().any(|record| {
-                    let at = (record.number, segment.1);
-                    visit(found(at, &record.bytes, Some(record.payload))).is_break()
+                Some(kept) => kept.records().any(|(number, payload, bytes)| {
+                    visit(found((number, segment.1), bytes, Some(payload))).is_break()
                 }),
                 None => self.read(segment.1, until, visit)?.is_break(),
             };
@@ -445,7 +444,7 @@ impl Inspection {
         Ok(torn)
     }
 
-    fn heads(&self, segment: &(PathBuf, u64, u64)) -> Option<Vec<HeadRecord>> {
+    fn heads(&self, segment: &(PathBuf, u64, u64)) -> Option<Kept> {
         heads::look(&*self.storage, &self.dir.join("heads"), segment)
     }
 

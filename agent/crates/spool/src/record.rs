@@ -243,12 +243,13 @@ fn head(cursor: &mut Cursor<'_>, version: u8) -> Result<Head, BadRecord> {
         head.group = cursor.group()?;
         head.replaces = (0..cursor.count(41)?).map(|_| cursor.loss()).collect::<Result<_, _>>()?;
     }
+    let n = cursor.count(1)?;
     let mut last = 0u32;
-    let numbers = (0..cursor.count(1)?).map(|_| {
+    head.series.reserve_exact(n);
+    for _ in 0..n {
         last = last.wrapping_add(cursor.number()? as u32);
-        Ok(last)
-    });
-    head.series = numbers.collect::<Result<_, _>>()?;
+        head.series.push(last);
+    }
     Ok(head)
 }
 
@@ -291,10 +292,10 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn number(&mut self) -> Result<u64, BadRecord> {
         let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.array::<1>()?[0];
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
+        for (at, byte) in self.0.iter().take(10).enumerate() {
+            number |= u64::from(byte & 0x7f) << (7 * at);
+            if *byte < 0x80 {
+                self.0 = &self.0[at + 1..];
                 return Ok(number);
             }
         }

@@ -190,17 +190,18 @@ impl<'a> Replay<'a> {
     /// Reads all segments: by their heads where those are kept, else whole, keeping the heads.
     fn read(&mut self, readers: &Readers, heads: &mut Heads) {
         let segments = readers.segments();
-        for (at, segment) in segments.iter().enumerate() {
+        heads.read_all(&segments, |heads, at, kept| {
+            let segment = &segments[at];
             let until = segments.get(at + 1).map_or(u64::MAX, |next| next.1);
             self.segment = segment.1;
-            match heads.read(segment) {
-                Some(records) => records.into_iter().for_each(|record| self.head(record)),
+            match kept {
+                Some(kept) => kept.records().for_each(|record| self.head(record)),
                 None => {
                     let records = self.segment(readers, segment.1, until);
                     heads.write(segment, &records);
                 }
             }
-        }
+        });
         heads.clean();
     }
 
@@ -238,15 +239,16 @@ impl<'a> Replay<'a> {
         if damaged { Vec::new() } else { records }
     }
 
-    pub(crate) fn head(&mut self, record: HeadRecord) {
-        let payload = record.payload as usize;
-        let size = record.bytes.len() + payload;
-        let decoded = Record::decode(&record.bytes).map(|decoded| match owned(decoded) {
+    /// Takes a record without its payload: number, length of the payload, bytes before it.
+    pub(crate) fn head(&mut self, (number, payload, bytes): (u64, u64, &[u8])) {
+        let payload = payload as usize;
+        let size = bytes.len() + payload;
+        let decoded = Record::decode(bytes).map(|decoded| match owned(decoded) {
             Owned::Batch { head, definitions, .. } => Owned::Batch { head, definitions, bytes: payload },
             Owned::Moved { head, definitions, .. } => Owned::Moved { head, definitions, bytes: payload },
             other => other,
         });
-        self.found(record.number, size, decoded);
+        self.found(number, size, decoded);
     }
 
     fn found(&mut self, number: u64, size: usize, record: Result<Owned, BadRecord>) {
@@ -328,7 +330,7 @@ impl<'a> Replay<'a> {
     /// A cut has ended. Where parts are missing that this segment must have had, either the write that had
     /// not been confirmed was torn, or what had been is damaged: what comes after tells which.
     fn whole(&mut self) {
-        let parts = std::mem::take(&mut self.parts);
+        let mut parts = std::mem::take(&mut self.parts);
         let Some(last) = parts.last() else { return };
         let first = (last.record + 1).saturating_sub(last.head.parts).max(self.segment);
         if (parts.iter().filter(|part| part.record >= self.segment).count() as u64) < last.record + 1 - first
@@ -344,6 +346,8 @@ impl<'a> Replay<'a> {
             doubtful.iter().for_each(|part| self.batch(part));
         }
         parts.iter().for_each(|part| self.batch(part));
+        parts.clear();
+        self.parts = parts;
     }
 
     fn lose(&mut self, number: u64, size: usize, loss: &Loss) {
@@ -375,9 +379,8 @@ impl<'a> Replay<'a> {
         let epoch = self.epoch(head.key.epoch);
         let order = (epoch, head.key.seq);
         self.noted(epoch, head.key.seq, *record);
-        let mut upto = head.before.clone();
-        upto.merge(&head.counts);
-        self.state.before = upto;
+        self.state.before.clone_from(&head.before);
+        self.state.before.merge(&head.counts);
         self.state.position = self.state.position.max(head.last_position);
         (self.counted, self.chained) = (true, *record);
         let offered = self.offered(epoch, head);

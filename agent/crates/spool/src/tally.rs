@@ -30,17 +30,37 @@ impl Tally {
 
 impl From<&Counts> for Tally {
     fn from(counts: &Counts) -> Self {
-        let mut bytes = Vec::with_capacity(SHORT);
-        put_counts(&mut bytes, counts);
         let mut short = [0; SHORT];
-        match short.get_mut(..bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(&bytes);
-                Self::Short(bytes.len() as u8, short)
-            }
-            None => Self::Long(bytes.into_boxed_slice()),
+        let mut left = &mut short[..];
+        if put_short(&mut left, counts).is_some() {
+            return Self::Short((SHORT - left.len()) as u8, short);
         }
+        let mut bytes = Vec::new();
+        put_counts(&mut bytes, counts);
+        Self::Long(bytes.into_boxed_slice())
     }
+}
+
+/// What [`put_counts`] writes, if there is room for it: without an allocation, a hundred thousand times at a start.
+fn put_short(out: &mut &mut [u8], counts: &Counts) -> Option<()> {
+    let mut number = |mut number: u64| {
+        loop {
+            let byte = number as u8 & 0x7f;
+            number >>= 7;
+            let (first, rest) = std::mem::take(out).split_first_mut()?;
+            (*first, *out) = (byte | u8::from(number > 0) << 7, rest);
+            if number == 0 {
+                return Some(());
+            }
+        }
+    };
+    number(counts.iter().count() as u64)?;
+    for (cause, count) in counts.iter() {
+        // As a byte: codes are below 128.
+        number(u64::from(cause as u8))?;
+        number(count)?;
+    }
+    Some(())
 }
 
 #[cfg(test)]
