@@ -137,8 +137,10 @@ impl Tail {
         }
         let file = disk.read(path)?;
         let (number, start) = records(&file).into_iter().rfind(|(_, start)| *start <= offset)?;
+        // Behind the last record may be bytes of one that a power cut tore.
+        let end = frame(&file, start).map(|(_, end)| end).filter(|end| offset < *end)?;
         let content = if dir.starts_with(JOURNAL) {
-            readings(&file[start + FRAME..])?
+            readings(&file[start + FRAME..end])?
         } else {
             // A copy is looked at: looking must not move the disk's chance.
             batch(disk.image(1).storage(), number)?
