@@ -108,3 +108,25 @@ fn what_the_checkpoint_may_cover_is_damage_with_an_exact_count_when_it_rots_at_t
     assert_eq!(collector.counts.get(Cause::Received), 64);
     assert_eq!((collector.counts.get(Cause::Damaged), collector.values.len()), (4, 60));
 }
+
+/// Seed 115096 of the simulation: a batch in the middle, which the collector has, and the last, which it hasn't. What both
+/// had held was said with the first, which needed no telling.
+#[test]
+fn what_the_end_held_is_told_though_a_damaged_batch_before_it_needs_no_telling() {
+    let disk = SimDisk::new(1);
+    let mut collector = Collector::default();
+    let (spool, table) = sent(&disk, &mut collector);
+    spool.append(21, &rows(&table, 21, 4), false).unwrap();
+    cut(&spool, 21);
+    assert_eq!(spool.settled_position().unwrap(), 21);
+    drop(spool);
+    disk.crash();
+    rot(&disk, 1..2);
+    let (_, whole, _) = open(&disk.image(1), config());
+    rot(&disk, 900..901);
+    let (spool, recovery, _) = open(&disk, config());
+    assert_eq!((whole.damaged, recovery.damaged, spool.position()), (1, 2, 21));
+    collector.drain(&spool);
+    assert_eq!(collector.counts.get(Cause::Received), 64);
+    assert_eq!((collector.counts.get(Cause::Damaged), collector.values.len()), (4, 60));
+}
