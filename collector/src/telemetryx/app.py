@@ -45,8 +45,8 @@ from telemetryx.registry.versions import ModelRegistry
 from telemetryx.rules.load import RulesError, RuleSet, load_rules
 from telemetryx.rules.service import RulesService
 from telemetryx.store.interface import Retention
-from telemetryx.store.sqlite.rules import SqliteRules
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.rules import StoredRules
 from telemetryx.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
         stack.push_async_callback(tasks.join)
         _upkeep(tasks, store, settings, clock)
 
-        alerts = SqliteRules(store)
+        alerts = StoredRules(store)
         sender = Sender(alerts, clock, await _receivers(stack, settings))
         if sender.names:
             tasks.spawn("notify", sender.run)

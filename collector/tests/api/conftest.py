@@ -16,8 +16,8 @@ from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Registry
 from telemetryx.api.world import Limits, PartState, World
 from telemetryx.clock import ManualClock
-from telemetryx.store.sqlite.commit import MAX_TIME
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.commit import MAX_TIME
 from telemetryx.types import Committed
 
 Start = Callable[..., Awaitable[Running]]

@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestServer
 from telemetryx.clock import ManualClock
 from telemetryx.notify import Sender, Webhook, WebhookTarget
 from telemetryx.store.alerts import Alert, AlertChange, AlertState, ChangeKind, RulesCommit
-from telemetryx.store.sqlite.rules import SqliteRules
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.rules import StoredRules
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -24,7 +24,7 @@ class Desk:
     def __init__(self, store: SqliteStore, clock: ManualClock) -> None:
         """Begin with answers of 200."""
         self.store = store
-        self.kept = SqliteRules(store)
+        self.kept = StoredRules(store)
         self.clock = clock
         self.got: list[dict[str, Any]] = []
         self.heads: list[dict[str, str]] = []

@@ -161,7 +161,7 @@ async def test_a_receiver_that_is_away_for_a_day_costs_its_messages_and_nothing_
 
 async def test_the_outbox_is_bounded(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first, and are counted."""
-    monkeypatch.setattr("telemetryx.store.sqlite.rules.MAX_WAITING", 10)
+    monkeypatch.setattr("telemetryx.store.tables.rules.MAX_WAITING", 10)
     for number in range(14):
         await desk.change(AlertState.FIRING, f"d{number}")
     usage = await desk.kept.outbox_usage(desk.hook.name)

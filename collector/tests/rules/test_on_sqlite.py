@@ -11,8 +11,8 @@ import pytest
 from telemetryx.clock import ManualClock
 from telemetryx.rules import RuleSet, RulesService, check_text
 from telemetryx.store.alerts import AlertQuery, AlertState
-from telemetryx.store.sqlite.rules import SqliteRules
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.rules import StoredRules
 from telemetryx.types import BatchKey, Decoded, Definition, SampleBlock, Stored
 from telemetryx.wire import frame, payload
 
@@ -70,7 +70,7 @@ class Collector:
     async def open(self) -> "Collector":
         """Open the file and start the rules."""
         self.store = await SqliteStore.open(self.path, clock=self.clock)
-        self.kept = SqliteRules(self.store)
+        self.kept = StoredRules(self.store)
         await self.begin()
         return self
 
@@ -180,10 +180,10 @@ async def test_a_kill_between_any_two_transactions_repeats_work_and_changes_noth
         await whole.judge()
     expected = await whole.standing()
     broken = await collectors()
-    real = SqliteRules.rules_commit
+    real = StoredRules.rules_commit
     budget = 0
 
-    async def dying(self: SqliteRules, commit: Any) -> Any:
+    async def dying(self: StoredRules, commit: Any) -> Any:
         nonlocal budget
         budget -= 1
         if budget < 0:
@@ -195,7 +195,7 @@ async def test_a_kill_between_any_two_transactions_repeats_work_and_changes_noth
         await broken.add(one)
         budget = index % 4
         with monkeypatch.context() as patch:
-            patch.setattr(SqliteRules, "rules_commit", dying)
+            patch.setattr(StoredRules, "rules_commit", dying)
             try:
                 await broken.judge()
             except KeyboardInterrupt:

@@ -8,8 +8,8 @@ import pytest
 
 from reference_agent import T0, decoded, defined, events, samples
 from telemetryx.errors import SchemaTooNew, StoreDamaged, StoreUnavailable
-from telemetryx.store.sqlite import ledger
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables import ledger
 from telemetryx.types import BatchKey, Conflict, Decoded, Duplicate, Stored
 from telemetryx.wire.payload import Payload
 

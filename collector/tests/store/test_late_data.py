@@ -9,8 +9,8 @@ import pytest
 from reference_agent import SECOND, T0, decoded, defined, samples, window
 from telemetryx.clock import ManualClock
 from telemetryx.store.interface import Retention, Store
-from telemetryx.store.sqlite import compaction, rollup
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables import compaction, rollup
 from telemetryx.types import Aggregate, BatchKey, LossRow, Stored
 from telemetryx.wire.payload import Payload
 

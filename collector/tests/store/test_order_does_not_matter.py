@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_agent import decoded, defined, samples
-from telemetryx.store.sqlite import chunks
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables import chunks
 from telemetryx.types import BatchKey, Decoded, Stored
 from telemetryx.wire.payload import Payload
 

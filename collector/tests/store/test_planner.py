@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, samples
-from telemetryx.store.sqlite import planner
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables import planner
 from telemetryx.types import BatchKey
 from telemetryx.wire.payload import Payload
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from telemetryx.errors import UnknownVersion, WireError
-from telemetryx.store.sqlite import blocks
+from telemetryx.store.tables import blocks
 from telemetryx.types import EventBlock, SampleBlock, WindowBlock
 from telemetryx.wire import frame, payload
 from telemetryx.wire._pb2 import link_pb2 as pb

@@ -25,7 +25,7 @@ from telemetryx.cli.books import Books, Intake, Kept
 from telemetryx.cli.ports import reserved
 from telemetryx.cli.store import opened
 from telemetryx.cli.text import printable
-from telemetryx.store.sqlite.store import measure
+from telemetryx.store.tables.store import measure
 
 READY_TIMEOUT: Final = 60.0
 #: How long the end waits for a moment in which everything taken is stored.
@@ -395,7 +395,7 @@ class _Demo:
         """Look at the collector's side: its ledgers, and the rows of its store, counted in the file."""
         with opened(self._folder / "collector/telemetry.db") as file:
             (stored,) = file.execute("SELECT coalesce(sum(stored), 0) FROM agent").fetchone()
-            usage = measure(file, self._folder / "collector/telemetry.db")
+            usage = measure(file)
         ledgers: dict[str, dict[str, int]] = {}
         for row in self._get("/api/v1/loss")["loss"]:
             ledgers.setdefault(row["agent"], {})[row["cause"]] = int(row["count"])

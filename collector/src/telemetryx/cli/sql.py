@@ -62,8 +62,8 @@ def _load(path: Path, question: Question) -> dict[str, Any]:
     from telemetryx.api.times import TimeError, parse_time
     from telemetryx.errors import QueryRefused, SelectorError
     from telemetryx.store.selector import parse
-    from telemetryx.store.sqlite import catalog, reading
-    from telemetryx.store.sqlite.numbers import Numbers
+    from telemetryx.store.tables import catalog, reading
+    from telemetryx.store.tables.numbers import Numbers
 
     now = time.time_ns()
     try:

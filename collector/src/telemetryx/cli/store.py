@@ -1,21 +1,24 @@
 """`telemetryx store verify|stats`: looks into the store's file without writing to it, also while a collector runs on it."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.run import settings_of
 from telemetryx.cli.text import printable
 
+if TYPE_CHECKING:
+    from telemetryx.store.sqlite.database import SqliteDatabase
+
 
 def verify(config: Path | None, *, as_json: bool) -> None:
     """Check the file; exit code 1 when something is wrong."""
-    from telemetryx.store.sqlite.numbers import Numbers
-    from telemetryx.store.sqlite.verify import verify as check
+    from telemetryx.store.tables.numbers import Numbers
+    from telemetryx.store.tables.verify import verify as check
 
     path = store_path(config)
     with opened(path) as connection:
@@ -36,11 +39,11 @@ def verify(config: Path | None, *, as_json: bool) -> None:
 
 def stats(config: Path | None, *, as_json: bool) -> None:
     """Show the store's sizes."""
-    from telemetryx.store.sqlite.store import measure
+    from telemetryx.store.tables.store import measure
 
     path = store_path(config)
     with opened(path) as connection:
-        usage = measure(connection, path)
+        usage = measure(connection)
     if as_json:
         output.write_json({"path": str(path), **asdict(usage)})
         return
@@ -73,17 +76,15 @@ def store_path(config: Path | None) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path) -> Iterator["SqliteDatabase"]:
     """Open the file for reading, on one snapshot."""
     from telemetryx.errors import StoreError
-    from telemetryx.store.sqlite import catalog
     from telemetryx.store.sqlite.connection import open_reader, translated
 
     try:
         connection = open_reader(path)
         try:
             with translated():
-                catalog.prepare(connection)
                 connection.execute("BEGIN")
                 yield connection
         finally:

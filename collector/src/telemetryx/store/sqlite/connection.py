@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from telemetryx.errors import StoreDamaged, StoreError, StoreUnavailable
+from telemetryx.store.sqlite.database import SqliteDatabase
 
 APPLICATION_ID: Final = 0x54454C58
 """`TELX`, in the file's header: we never write into somebody else's database."""
@@ -63,12 +64,17 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path) -> SqliteDatabase:
     """Open the one connection that writes; creates the file."""
     with translated():
         connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, cached_statements=256
+            path,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            factory=SqliteDatabase,
         )
+        connection.file = path
         try:
             _claim(connection, path)
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
@@ -100,12 +106,18 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path) -> SqliteDatabase:
     """Open a connection that only reads."""
     with translated():
         connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=SqliteDatabase,
         )
+        connection.file = path
+        connection.add_functions()
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA cache_size = -4096")

@@ -8,16 +8,16 @@ So an answer is complete at once, whatever compaction has done so far. Before th
 came late and waits as shipped is added to them (rollup.py).
 """
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from telemetryx.errors import QueryRefused
-from telemetryx.store.sqlite import reading, rollup, spans
-from telemetryx.store.sqlite.numbers import Numbers
-from telemetryx.store.sqlite.rollup import HOUR, MINUTE, Parts
+from telemetryx.store.tables import reading, rollup, spans
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.numbers import Numbers
+from telemetryx.store.tables.rollup import HOUR, MINUTE, Parts
 from telemetryx.types import Aggregate, Level, RangeResult, RangeSeries
 
 MAX_STEPS: Final = 1_000_000
@@ -26,7 +26,7 @@ MAX_RAW: Final = 20_000_000
 
 
 def query(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     ids: Sequence[int],
     span: spans.Span,
@@ -71,7 +71,7 @@ def query(
 
 
 def _raw(
-    connection: sqlite3.Connection, numbers: Numbers, wanted: Sequence[int], span: spans.Span, max_points: int
+    connection: Database, numbers: Numbers, wanted: Sequence[int], span: spans.Span, max_points: int
 ) -> RangeResult:
     out: list[RangeSeries] = []
     left = max_points
@@ -113,7 +113,7 @@ def _series(
 
 
 def _parts(
-    connection: sqlite3.Connection, numbers: Numbers, ids: Sequence[int], span: spans.Span, level: Level
+    connection: Database, numbers: Numbers, ids: Sequence[int], span: spans.Span, level: Level
 ) -> dict[int, Parts]:
     if level == "raw":
         return _raw_parts(connection, numbers, ids, [span])
@@ -127,7 +127,7 @@ def _parts(
 
 
 def _late(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     of: tuple[int, list[int]],
     span: spans.Span,
@@ -148,7 +148,7 @@ def _late(
 
 
 def _level(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     ids: Sequence[int],
     span: spans.Span,
@@ -171,9 +171,7 @@ def _level(
     return out
 
 
-def _fresh(
-    connection: sqlite3.Connection, agent: int, ids: Sequence[int], span: spans.Span
-) -> list[spans.Span]:
+def _fresh(connection: Database, agent: int, ids: Sequence[int], span: spans.Span) -> list[spans.Span]:
     """Return the spans that the rollups of these series may not show: batches as shipped, and dirty entries."""
     start, end = span
     horizon = rollup.raw_horizon(connection)
@@ -190,7 +188,7 @@ def _fresh(
 
 
 def _raw_parts(
-    connection: sqlite3.Connection, numbers: Numbers, ids: Sequence[int], parts: Sequence[spans.Span]
+    connection: Database, numbers: Numbers, ids: Sequence[int], parts: Sequence[spans.Span]
 ) -> dict[int, Parts]:
     found: dict[int, list[Parts]] = {series: [] for series in ids}
     for start, end in parts:

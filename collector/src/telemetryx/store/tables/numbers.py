@@ -5,13 +5,13 @@ and looks again when a number is missing. The writer forgets everything after a 
 """
 
 import json
-import sqlite3
 import threading
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
+from telemetryx.store.tables.database import Database
 from telemetryx.types import DEVICE, I64, SITE, Definition
 
 _KEPT: Final = 512
@@ -34,7 +34,7 @@ class Numbers:
         """Drop one epoch: a savepoint was undone, or it got new numbers."""
         self._epochs.pop(epoch, None)
 
-    def ids(self, connection: sqlite3.Connection, epoch: int, numbers: I64) -> tuple[I64, I64]:
+    def ids(self, connection: Database, epoch: int, numbers: I64) -> tuple[I64, I64]:
         """Return (ids of these numbers, numbers that nobody defined)."""
         known = self._epochs.get(epoch)
         if known is not None:
@@ -44,7 +44,7 @@ class Numbers:
         known = self._load(connection, epoch)
         return _look_up(known, numbers)
 
-    def _load(self, connection: sqlite3.Connection, epoch: int) -> tuple[I64, I64]:
+    def _load(self, connection: Database, epoch: int) -> tuple[I64, I64]:
         rows = connection.execute(
             "SELECT number, series_id FROM series_number WHERE epoch_id = ? ORDER BY number", (epoch,)
         ).fetchall()
@@ -72,13 +72,14 @@ def canonical(labels: Sequence[tuple[str, str]] | dict[str, str]) -> str:
 
 
 def define(
-    connection: sqlite3.Connection, agent: int, epoch: int, definitions: Sequence[Definition], now_ns: int
+    connection: Database, agent: int, epoch: int, definitions: Sequence[Definition], now_ns: int
 ) -> Definition | None:
     """Enter definitions; return one whose number already stands for another series, having entered some or all."""
     for definition in definitions:
         series = _series(connection, agent, definition, now_ns)
         row = connection.execute(
-            "INSERT INTO series_number VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET series_id = series_id RETURNING series_id",
+            "INSERT INTO series_number VALUES (?, ?, ?) ON CONFLICT (epoch_id, number) DO UPDATE "
+            "SET series_id = series_number.series_id RETURNING series_id",
             (epoch, definition.number, series),
         ).fetchone()
         if row[0] != series:
@@ -86,7 +87,7 @@ def define(
     return None
 
 
-def _series(connection: sqlite3.Connection, agent: int, definition: Definition, now_ns: int) -> int:
+def _series(connection: Database, agent: int, definition: Definition, now_ns: int) -> int:
     labels = {key: value for key, value in definition.labels.items() if value}
     identity = canonical(labels)
     row = connection.execute(

@@ -1,34 +1,20 @@
 """Series, devices and latest values: what there is to ask about."""
 
 import json
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from telemetryx.store import selector
 from telemetryx.store.interface import DeviceQuery
-from telemetryx.store.sqlite.reading import portions
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.reading import portions
 from telemetryx.types import Device, Latest, Matcher, Series
 
 _SERIES = "series.id, agent.name, series.name, series.labels, series.unit"
 _FROM = "FROM series JOIN agent ON agent.id = series.agent_id"
 
 
-def prepare(connection: sqlite3.Connection) -> None:
-    """Give a reading connection the function that regular expressions in matchers need."""
-    compiled: dict[str, Callable[[str], Any]] = {}
-
-    def full_match(pattern: str, value: str | None) -> bool:
-        if pattern not in compiled:
-            if len(compiled) > 256:  # noqa: PLR2004 - a few queries' worth
-                compiled.clear()
-            compiled[pattern] = selector.regex(pattern).fullmatch
-        return compiled[pattern](value or "") is not None
-
-    connection.create_function("full_match", 2, full_match, deterministic=True)
-
-
-def conditions(matchers: Sequence[Matcher], agent: str | None) -> tuple[str, list[Any]]:
+def conditions(connection: Database, matchers: Sequence[Matcher], agent: str | None) -> tuple[str, list[Any]]:
     """Turn matchers into SQL. A label that is missing counts as empty."""
     parts: list[str] = []
     values: list[Any] = []
@@ -36,48 +22,50 @@ def conditions(matchers: Sequence[Matcher], agent: str | None) -> tuple[str, lis
         parts.append("agent.name = ?")
         values.append(agent)
     for matcher in matchers:
-        part, more = _condition(matcher)
+        part, more = _condition(connection, matcher)
         parts.append(part)
         values += more
     return (" WHERE " + " AND ".join(parts) if parts else ""), values
 
 
-def _condition(matcher: Matcher) -> tuple[str, list[Any]]:
+def _condition(connection: Database, matcher: Matcher) -> tuple[str, list[Any]]:
     column = {selector.NAME: "series.name", selector.AGENT: "agent.name"}.get(matcher.name)
     negated = matcher.op in {"!=", "!~"}
     if column is not None:
         plain = {"=": f"{column} = ?", "!=": f"{column} != ?"}
         if matcher.op in plain:
             return plain[matcher.op], [matcher.value]
-        return f"{'NOT ' if negated else ''}full_match(?, {column})", [matcher.value]
+        test, wanted = connection.matching(matcher.value, column.partition(".")[0], column)
+        return f"{'NOT ' if negated else ''}({test})", [wanted]
     having = "SELECT series_id FROM series_label WHERE name = ?"
     if matcher.op in {"=", "!="}:
-        empty, test = matcher.value == "", "value = ?"
+        empty, test, wanted = matcher.value == "", "value = ?", matcher.value
     else:
-        empty, test = selector.regex(matcher.value).fullmatch("") is not None, "full_match(?, value)"
+        empty = selector.regex(matcher.value).fullmatch("") is not None
+        test, wanted = connection.matching(matcher.value, "series_label", "value", matcher.name)
     # Met by an empty value: everything but those that have the label with a value that doesn't meet it.
     inside = f"series.id NOT IN ({having} AND NOT {test})" if empty else f"series.id IN ({having} AND {test})"
-    return (f"NOT ({inside})" if negated else inside), [matcher.name, matcher.value]
+    return (f"NOT ({inside})" if negated else inside), [matcher.name, wanted]
 
 
 def series(
-    connection: sqlite3.Connection, matchers: Sequence[Matcher], agent: str | None, limit: int, offset: int
+    connection: Database, matchers: Sequence[Matcher], agent: str | None, limit: int, offset: int
 ) -> list[Series]:
     """Return series that meet all matchers, by id."""
-    where, values = conditions(matchers, agent)
+    where, values = conditions(connection, matchers, agent)
     rows = connection.execute(
         f"SELECT {_SERIES} {_FROM}{where} ORDER BY series.id LIMIT ? OFFSET ?", (*values, limit, offset)
     )
     return [_series(row) for row in rows]
 
 
-def count_series(connection: sqlite3.Connection, matchers: Sequence[Matcher], agent: str | None) -> int:
+def count_series(connection: Database, matchers: Sequence[Matcher], agent: str | None) -> int:
     """Count series that meet all matchers."""
-    where, values = conditions(matchers, agent)
+    where, values = conditions(connection, matchers, agent)
     return int(connection.execute(f"SELECT count(*) {_FROM}{where}", values).fetchone()[0])
 
 
-def series_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Series]:
+def series_by_id(connection: Database, ids: Sequence[int]) -> dict[int, Series]:
     """Return series by id."""
     out: dict[int, Series] = {}
     for marks, part in portions(list(dict.fromkeys(ids))):
@@ -90,7 +78,7 @@ def _series(row: tuple[Any, ...]) -> Series:
     return Series(row[0], row[1], row[2], json.loads(row[3]), row[4])
 
 
-def latest(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Latest]:
+def latest(connection: Database, ids: Sequence[int]) -> dict[int, Latest]:
     """Return the newest values by event time."""
     out: dict[int, Latest] = {}
     for marks, part in portions(list(dict.fromkeys(ids))):
@@ -101,7 +89,7 @@ def latest(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Late
     return out
 
 
-def devices(connection: sqlite3.Connection, query: DeviceQuery) -> tuple[list[Device], int]:
+def devices(connection: Database, query: DeviceQuery) -> tuple[list[Device], int]:
     """Return one page of devices."""
     parts, values = ["series.device != ''"], []
     for column, wanted in (("agent.name", query.agent), ("series.site", query.site)):
@@ -109,15 +97,15 @@ def devices(connection: sqlite3.Connection, query: DeviceQuery) -> tuple[list[De
             parts.append(f"{column} = ?")
             values.append(wanted)
     if query.filter:
-        parts.append("(instr(lower(series.device), lower(?)) OR instr(lower(series.site), lower(?)))")
+        parts.append("(instr(lower(series.device), lower(?)) > 0 OR instr(lower(series.site), lower(?)) > 0)")
         values += [query.filter, query.filter]
     where = " AND ".join(parts)
-    group = f"{_FROM} WHERE {where} GROUP BY series.agent_id, series.site, series.device"
-    (total,) = connection.execute(f"SELECT count(*) FROM (SELECT 1 {group})", values).fetchone()
+    group = f"{_FROM} WHERE {where} GROUP BY agent.name, series.site, series.device"
+    (total,) = connection.execute(f"SELECT count(*) FROM (SELECT 1 {group}) AS found", values).fetchone()
     rows = connection.execute(
         "SELECT agent.name, series.site, series.device, count(*), coalesce(max(latest.time_ns), 0) FROM series "
         "JOIN agent ON agent.id = series.agent_id LEFT JOIN latest ON latest.series_id = series.id "
-        f"WHERE {where} GROUP BY series.agent_id, series.site, series.device "
+        f"WHERE {where} GROUP BY agent.name, series.site, series.device "
         "ORDER BY agent.name, series.site, series.device LIMIT ? OFFSET ?",
         (*values, query.limit, query.offset),
     ).fetchall()

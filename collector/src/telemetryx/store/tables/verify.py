@@ -1,27 +1,22 @@
-"""Does the file hold together? SQLite's own check, then that ledger, batches and chunks agree."""
-
-import sqlite3
+"""Does the store hold together? The engine's own check, then that ledger, batches and chunks agree."""
 
 from telemetryx.errors import StoreError
-from telemetryx.store.sqlite import chunks, reading
-from telemetryx.store.sqlite.blocks import Correction
-from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.store.tables import chunks, reading
+from telemetryx.store.tables.blocks import Correction
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.numbers import Numbers
 
 
-def verify(connection: sqlite3.Connection, numbers: Numbers) -> list[str]:
+def verify(connection: Database, numbers: Numbers) -> list[str]:
     """Return the problems found, as sentences."""
-    problems = [f"SQLite: {row[0]}" for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    problems += [
-        f"foreign key: a row of {row[0]} points to nothing in {row[2]}"
-        for row in connection.execute("PRAGMA foreign_key_check")
-    ]
+    problems = connection.faults()
     problems += _ledger(connection)
     problems += _batches(connection, numbers)
     problems += _chunks(connection)
     return problems
 
 
-def _ledger(connection: sqlite3.Connection) -> list[str]:
+def _ledger(connection: Database) -> list[str]:
     problems = []
     before: tuple[int, int] | None = None
     for epoch, first, last in connection.execute(
@@ -57,9 +52,9 @@ def _ledger(connection: sqlite3.Connection) -> list[str]:
     return problems
 
 
-def _batches(connection: sqlite3.Connection, numbers: Numbers) -> list[str]:
+def _batches(connection: Database, numbers: Numbers) -> list[str]:
     problems = []
-    for row_id, epoch, offset, uncertain, samples, payload in connection.execute(
+    for row_id, epoch, offset, uncertain, samples, payload in connection.stream(
         "SELECT id, epoch_id, clock_offset_ns, clock_uncertain, samples, payload FROM batch"
     ):
         try:
@@ -79,9 +74,9 @@ def _batches(connection: sqlite3.Connection, numbers: Numbers) -> list[str]:
     return problems
 
 
-def _chunks(connection: sqlite3.Connection) -> list[str]:
+def _chunks(connection: Database) -> list[str]:
     problems = []
-    for row_id, t0, t1, count, times, values, flags in connection.execute(
+    for row_id, t0, t1, count, times, values, flags in connection.stream(
         'SELECT id, t0_ns, t1_ns, count, times, "values", flags FROM chunk'
     ):
         try:

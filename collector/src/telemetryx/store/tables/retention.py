@@ -4,13 +4,13 @@ Chunks go when their newest sample is past; so at a chunk's edge data lives up t
 only up to the raw horizon: up to there the rollups show everything, and what comes later is added to them.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from telemetryx.store.interface import Retention
-from telemetryx.store.sqlite import rollup
+from telemetryx.store.tables import rollup
+from telemetryx.store.tables.database import Database, greater
 
 PIECE: Final = 500
 """Rows a transaction: a few milliseconds."""
@@ -29,10 +29,10 @@ def rules(retention: Retention, now_ns: int, horizon_ns: int) -> Iterator[Rule]:
     """List what has a limit. Raw data at or after the horizon stays: rollups may yet be computed from it."""
     compacted = 'NOT EXISTS (SELECT 1 FROM batch WHERE batch.id = "window".batch_id)'
     raw: tuple[tuple[str, str, int | None], ...] = (
-        ("chunk", "SELECT rowid FROM chunk WHERE t1_ns < ?", retention.raw_ns),
+        ("chunk", "SELECT id FROM chunk WHERE t1_ns < ?", retention.raw_ns),
         (
             '"window"',
-            f'SELECT rowid FROM "window" WHERE start_ns < ? AND {compacted}',
+            f'SELECT id FROM "window" WHERE start_ns < ? AND {compacted}',
             retention.windows_ns,
         ),
     )
@@ -40,10 +40,10 @@ def rules(retention: Retention, now_ns: int, horizon_ns: int) -> Iterator[Rule]:
         if kept is not None:
             yield Rule(table, rows, min(now_ns - kept, horizon_ns))
     limits: tuple[tuple[str, str, int | None], ...] = (
-        ("event", "SELECT rowid FROM event WHERE time_ns < ?", retention.events_ns),
+        ("event", "SELECT id FROM event WHERE time_ns < ?", retention.events_ns),
         (
             "connection",
-            "SELECT rowid FROM connection WHERE closed_ns != 0 AND closed_ns < ?",
+            "SELECT id FROM connection WHERE closed_ns != 0 AND closed_ns < ?",
             retention.connections_ns,
         ),
     )
@@ -59,7 +59,7 @@ def rollup_rules(retention: Retention, now_ns: int) -> Iterator[Rule]:
             yield Rule(table, "t0_ns < ?", now_ns - kept)
 
 
-def delete(connection: sqlite3.Connection, rule: Rule) -> int:
+def delete(connection: Database, rule: Rule) -> int:
     """Delete one piece of a table; fewer than PIECE rows means it is done."""
     if rule.table.startswith("rollup"):
         return connection.execute(
@@ -70,25 +70,22 @@ def delete(connection: sqlite3.Connection, rule: Rule) -> int:
     if rule.table == "event":
         return _events(connection, rule)
     return connection.execute(
-        f"DELETE FROM {rule.table} WHERE rowid IN ({rule.rows} LIMIT {PIECE})", (rule.before_ns,)
+        f"DELETE FROM {rule.table} WHERE id IN ({rule.rows} LIMIT {PIECE})", (rule.before_ns,)
     ).rowcount
 
 
-def _events(connection: sqlite3.Connection, rule: Rule) -> int:
+def _events(connection: Database, rule: Rule) -> int:
     """Delete events and, first, their words (an external-content index needs the old text)."""
-    rows: list[tuple[Any, ...]] = connection.execute(
+    rows: list[tuple[int, str, str, str]] = connection.execute(
         f"SELECT id, source, body, attributes FROM event WHERE id IN ({rule.rows} LIMIT {PIECE})",
         (rule.before_ns,),
     ).fetchall()
-    connection.executemany(
-        "INSERT INTO event_text (event_text, rowid, source, body, attributes) VALUES ('delete', ?, ?, ?, ?)",
-        rows,
-    )
+    connection.forget_events(rows)
     connection.executemany("DELETE FROM event WHERE id = ?", [(row[0],) for row in rows])
     return len(rows)
 
 
-def note_horizons(connection: sqlite3.Connection, retention: Retention, now_ns: int) -> int:
+def note_horizons(connection: Database, retention: Retention, now_ns: int) -> int:
     """Remember from when on raw data is kept, and from when on anything is; return the raw horizon.
 
     It doesn't pass what no rollup shows yet (an entry of `dirty`): that raw data is needed, and waits for the next time.
@@ -109,9 +106,9 @@ def note_horizons(connection: sqlite3.Connection, retention: Retention, now_ns: 
     return rollup.raw_horizon(connection)
 
 
-def _note(connection: sqlite3.Connection, key: str, time_ns: int, unit: int) -> None:
+def _note(connection: Database, key: str, time_ns: int, unit: int) -> None:
     """Move a horizon forward, never back, to a whole unit."""
     connection.execute(
-        "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+        f"INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = {greater('meta.value', 'excluded.value')}",
         (key, time_ns // unit * unit),
     )

@@ -5,10 +5,10 @@ never overlap: rows of `ledger` are the shortest form of the set. Nothing here i
 and a rolled back transaction leaves nothing behind.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from telemetryx.store.tables.database import Database
 from telemetryx.types import Holding
 
 CHECKSUMS: Final = 10_000
@@ -17,7 +17,7 @@ _SLACK: Final = 1_000
 """They are cut in steps of this size."""
 
 
-def agent_id(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
+def agent_id(connection: Database, name: str, now_ns: int) -> int:
     """Return the agent's id, entering it when it is new."""
     row = connection.execute("SELECT id FROM agent WHERE name = ?", (name,)).fetchone()
     if row is None:
@@ -28,7 +28,7 @@ def agent_id(connection: sqlite3.Connection, name: str, now_ns: int) -> int:
     return int(row[0])
 
 
-def epoch_id(connection: sqlite3.Connection, agent: int, epoch: bytes, now_ns: int) -> int:
+def epoch_id(connection: Database, agent: int, epoch: bytes, now_ns: int) -> int:
     """Return the epoch's id, entering it when it is new."""
     row = connection.execute(
         "SELECT id FROM epoch WHERE agent_id = ? AND epoch = ?", (agent, epoch)
@@ -41,7 +41,7 @@ def epoch_id(connection: sqlite3.Connection, agent: int, epoch: bytes, now_ns: i
     return int(row[0])
 
 
-def enter(connection: sqlite3.Connection, epoch: int, seq: int) -> bool:
+def enter(connection: Database, epoch: int, seq: int) -> bool:
     """Enter a seq; False when it is there already."""
     before = connection.execute(
         "SELECT first, last FROM ledger WHERE epoch_id = ? AND first <= ? ORDER BY first DESC LIMIT 1",
@@ -65,7 +65,7 @@ def enter(connection: sqlite3.Connection, epoch: int, seq: int) -> bool:
     return True
 
 
-def remember(connection: sqlite3.Connection, epoch: int, seq: int, checksum: bytes) -> None:
+def remember(connection: Database, epoch: int, seq: int, checksum: bytes) -> None:
     """Keep a batch's checksum, and let go of the oldest beyond the newest 10,000."""
     connection.execute(
         "INSERT INTO ledger_checksum (epoch_id, seq, checksum) VALUES (?, ?, ?)", (epoch, seq, checksum)
@@ -82,7 +82,7 @@ def remember(connection: sqlite3.Connection, epoch: int, seq: int, checksum: byt
         connection.execute("UPDATE epoch SET checksums = ? WHERE id = ?", (CHECKSUMS, epoch))
 
 
-def checksum(connection: sqlite3.Connection, epoch: int, seq: int) -> bytes | None:
+def checksum(connection: Database, epoch: int, seq: int) -> bytes | None:
     """Return the checksum that is known of a seq."""
     row = connection.execute(
         "SELECT checksum FROM ledger_checksum WHERE epoch_id = ? AND seq = ?", (epoch, seq)
@@ -90,7 +90,7 @@ def checksum(connection: sqlite3.Connection, epoch: int, seq: int) -> bytes | No
     return None if row is None else bytes(row[0])
 
 
-def holding(connection: sqlite3.Connection, agent: str, epoch: bytes) -> Holding:
+def holding(connection: Database, agent: str, epoch: bytes) -> Holding:
     """Return what is stored of an epoch."""
     rows = connection.execute(
         "SELECT first, last FROM ledger WHERE epoch_id = "
@@ -104,7 +104,7 @@ def holding(connection: sqlite3.Connection, agent: str, epoch: bytes) -> Holding
 
 
 def checksums(
-    connection: sqlite3.Connection, agent: str, keys: Sequence[tuple[bytes, int]]
+    connection: Database, agent: str, keys: Sequence[tuple[bytes, int]]
 ) -> dict[tuple[bytes, int], bytes]:
     """Return the checksums that are known of these (epoch, seq)."""
     ids = dict(

@@ -13,7 +13,6 @@ index), go behind the series' last chunk of that epoch when that one isn't full 
 What wins: dense runs first; anything that waits for five minutes; nothing younger than ten seconds (live resume reads it).
 """
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,9 +20,10 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.errors import StoreError
-from telemetryx.store.sqlite import blocks, chunks, reading, rollup
-from telemetryx.store.sqlite.blocks import Correction
-from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.store.tables import blocks, chunks, reading, rollup
+from telemetryx.store.tables.blocks import Correction
+from telemetryx.store.tables.database import Database, greater
+from telemetryx.store.tables.numbers import Numbers
 from telemetryx.types import F64, I64, U8, SampleBlock, WindowBlock
 
 MIN_AGE_NS: Final = 10_000_000_000
@@ -79,7 +79,7 @@ class Swap:
 
 
 def plan(
-    connection: sqlite3.Connection, numbers: Numbers, now_ns: int, limit: int, *, everything: bool = False
+    connection: Database, numbers: Numbers, now_ns: int, limit: int, *, everything: bool = False
 ) -> Swap | None:
     """Choose the best run, read and encode it. `everything` takes young and sparse ones too."""
     runs = _runs(connection, now_ns, limit, everything=everything)
@@ -92,12 +92,12 @@ def plan(
     return swap
 
 
-def _runs(connection: sqlite3.Connection, now_ns: int, limit: int, *, everything: bool) -> list[Run]:
+def _runs(connection: Database, now_ns: int, limit: int, *, everything: bool) -> list[Run]:
     (hold,) = connection.execute("SELECT min(cursor) FROM consumer").fetchone()
     young = now_ns if everything else now_ns - MIN_AGE_NS
     rows = connection.execute(
         "SELECT epoch_id, seq, received_ns, samples, series FROM batch INDEXED BY batch_work "
-        "WHERE received_ns <= ? AND (? IS NULL OR id <= ?) ORDER BY epoch_id, seq",
+        "WHERE received_ns <= ? AND (CAST(? AS BIGINT) IS NULL OR id <= ?) ORDER BY epoch_id, seq",
         (young, hold, hold),
     )
     runs: list[Run] = []
@@ -111,14 +111,14 @@ def _runs(connection: sqlite3.Connection, now_ns: int, limit: int, *, everything
     return runs
 
 
-def _encode(connection: sqlite3.Connection, numbers: Numbers, run: Run) -> Swap:
+def _encode(connection: Database, numbers: Numbers, run: Run) -> Swap:
     first, last = run.seqs[0], run.seqs[-1]
     horizon, expiry = rollup.raw_horizon(connection), rollup.expiry(connection)
     ids: list[int] = []
     loaded: list[SampleBlock] = []
     windowed: list[WindowBlock] = []
     buckets = 0
-    for row_id, offset, uncertain, payload in connection.execute(
+    for row_id, offset, uncertain, payload in connection.stream(
         "SELECT id, clock_offset_ns, clock_uncertain, payload FROM batch WHERE epoch_id = ? AND seq BETWEEN ? AND ? ORDER BY seq",
         (run.epoch, first, last),
     ):
@@ -208,7 +208,7 @@ def _changes(
     return late, dirty
 
 
-def _reach(connection: sqlite3.Connection, epoch: int, first: int) -> int:
+def _reach(connection: Database, epoch: int, first: int) -> int:
     """Return the smallest seq from which on, up to the run, everything has come and is compacted (or lost)."""
     (start,) = connection.execute(
         "SELECT first FROM ledger WHERE epoch_id = ? AND first <= ? ORDER BY first DESC LIMIT 1",
@@ -221,7 +221,7 @@ def _reach(connection: sqlite3.Connection, epoch: int, first: int) -> int:
 
 
 def _append(
-    connection: sqlite3.Connection,
+    connection: Database,
     swap: Swap,
     series: int,
     fresh: chunks.Piece,
@@ -262,7 +262,7 @@ def _append(
         part += 1
 
 
-def apply(connection: sqlite3.Connection, swap: Swap) -> None:
+def apply(connection: Database, swap: Swap) -> None:
     """Swap a run for its chunks. A row that is gone means that somebody else was here: nothing is done then."""
     if rollup.raw_horizon(connection) != swap.horizon:
         raise StoreError("retention has moved on meanwhile; the compaction is planned again")
@@ -270,6 +270,8 @@ def apply(connection: sqlite3.Connection, swap: Swap) -> None:
         connection, "chunk", swap.tails
     ) != len(swap.tails):
         raise StoreError("what was to be compacted has changed meanwhile; it is planned again")
+    for reach in {chunk[2] for chunk in swap.chunks}:
+        connection.place("chunk", reach)
     connection.executemany(
         "INSERT INTO chunk (series_id, t0_ns, t1_ns, count, min, max, sum, first, last, epoch_id, seq_first, seq_last, part, "
         'times, "values", flags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
@@ -278,12 +280,13 @@ def apply(connection: sqlite3.Connection, swap: Swap) -> None:
     connection.executemany("INSERT INTO dirty (series_id, t0_ns, t1_ns) VALUES (?, ?, ?)", swap.dirty)
     rollup.merge(connection, swap.late)
     connection.execute(
-        "INSERT INTO meta VALUES ('compacted', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+        "INSERT INTO meta VALUES ('compacted', ?) ON CONFLICT (key) DO UPDATE "
+        f"SET value = {greater('meta.value', 'excluded.value')}",
         (max(swap.batches),),
     )
 
 
-def _delete(connection: sqlite3.Connection, table: str, ids: Sequence[int]) -> int:
+def _delete(connection: Database, table: str, ids: Sequence[int]) -> int:
     return sum(
         connection.execute(f"DELETE FROM {table} WHERE id IN ({marks})", part).rowcount
         for marks, part in reading.portions(ids)

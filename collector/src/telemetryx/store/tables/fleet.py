@@ -1,14 +1,14 @@
 """Agents, their sessions and what they lost: what the fleet page and the rules about the link read."""
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
 from telemetryx.store.interface import AgentQuery
-from telemetryx.store.sqlite.ledger import agent_id
+from telemetryx.store.tables.database import Database, greater
+from telemetryx.store.tables.ledger import agent_id
 from telemetryx.types import (
     Agent,
     AgentPage,
@@ -44,17 +44,20 @@ _SORT: Final = {
 }
 
 
-def agents(connection: sqlite3.Connection, query: AgentQuery, now_ns: int) -> AgentPage:
+def agents(connection: Database, query: AgentQuery, now_ns: int) -> AgentPage:
     """Return one page of agents."""
-    parts, values = ["1"], {"now": now_ns, "filter": query.filter, "site": query.site, "state": query.state}
+    parts, values = (
+        ["1 = 1"],
+        {"now": now_ns, "filter": query.filter, "site": query.site, "state": query.state},
+    )
     if query.filter:
         parts.append(
-            "(instr(lower(name), lower(:filter)) OR EXISTS "
-            "(SELECT 1 FROM json_each(agent.labels) WHERE instr(lower(value), lower(:filter))))"
+            "(instr(lower(name), lower(:filter)) > 0 OR EXISTS "
+            f"(SELECT 1 FROM {connection.values_of_labels} WHERE instr(lower(value), lower(:filter)) > 0))"
         )
     if query.site is not None:
         parts.append(
-            "(json_extract(labels, '$.site') = :site OR EXISTS "
+            f"({connection.site_of_labels} = :site OR EXISTS "
             "(SELECT 1 FROM series WHERE series.agent_id = agent.id AND series.site = :site))"
         )
     where = " AND ".join(parts)
@@ -76,7 +79,7 @@ def agents(connection: sqlite3.Connection, query: AgentQuery, now_ns: int) -> Ag
     return AgentPage([_agent(row) for row in rows], total, counts)
 
 
-def agent(connection: sqlite3.Connection, name: str, now_ns: int) -> Agent | None:
+def agent(connection: Database, name: str, now_ns: int) -> Agent | None:
     """Return one agent."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM agent WHERE name = :name", {"now": now_ns, "name": name}
@@ -103,7 +106,7 @@ def _agent(row: tuple[Any, ...]) -> Agent:
 
 
 def opened(
-    connection: sqlite3.Connection,
+    connection: Database,
     agent: str,
     peer: str,
     version: str,
@@ -114,7 +117,8 @@ def opened(
     """Log the start of a session."""
     known = agent_id(connection, agent, now_ns)
     connection.execute(
-        "UPDATE agent SET version = ?, labels = ?, skew_ms = ?, last_seen_ns = max(last_seen_ns, ?) WHERE id = ?",
+        "UPDATE agent SET version = ?1, labels = ?2, skew_ms = ?3, "
+        f"last_seen_ns = {greater('last_seen_ns', '?4')} WHERE id = ?5",
         (version, orjson.dumps(dict(labels), option=orjson.OPT_SORT_KEYS).decode(), skew_ms, now_ns, known),
     )
     (session,) = connection.execute(
@@ -124,15 +128,17 @@ def opened(
     return int(session)
 
 
-def seen(connection: sqlite3.Connection, session: int, status: AgentStatus | None, now_ns: int) -> None:
+def seen(connection: Database, session: int, status: AgentStatus | None, now_ns: int) -> None:
     """Note that a session is alive."""
     row = connection.execute(
-        "UPDATE connection SET last_seen_ns = max(last_seen_ns, ?) WHERE id = ? RETURNING agent_id",
+        f"UPDATE connection SET last_seen_ns = {greater('last_seen_ns', '?1')} WHERE id = ?2 RETURNING agent_id",
         (now_ns, session),
     ).fetchone()
     if row is None:
         return
-    connection.execute("UPDATE agent SET last_seen_ns = max(last_seen_ns, ?) WHERE id = ?", (now_ns, row[0]))
+    connection.execute(
+        f"UPDATE agent SET last_seen_ns = {greater('last_seen_ns', '?1')} WHERE id = ?2", (now_ns, row[0])
+    )
     if status is not None:
         connection.execute(
             "UPDATE agent SET backlog_bytes = ?, backlog_batches = ?, oldest_ns = ?, skew_ms = ?, rate = ?, status = ? "
@@ -149,29 +155,28 @@ def seen(connection: sqlite3.Connection, session: int, status: AgentStatus | Non
         )
 
 
-def closed(connection: sqlite3.Connection, session: int, reason: str, now_ns: int) -> None:
+def closed(connection: Database, session: int, reason: str, now_ns: int) -> None:
     """Log the end of a session."""
     connection.execute(
-        "UPDATE connection SET closed_ns = ?, last_seen_ns = max(last_seen_ns, ?), reason = ? WHERE id = ? AND closed_ns = 0",
-        (now_ns, now_ns, reason, session),
+        f"UPDATE connection SET closed_ns = ?1, last_seen_ns = {greater('last_seen_ns', '?1')}, reason = ?2 "
+        "WHERE id = ?3 AND closed_ns = 0",
+        (now_ns, reason, session),
     )
 
 
-def close_all(connection: sqlite3.Connection) -> int:
+def close_all(connection: Database) -> int:
     """End the sessions that a killed collector left open, at the time it last heard of them."""
     return connection.execute(
-        "UPDATE connection SET closed_ns = max(last_seen_ns, 1), reason = 'the collector was restarted' WHERE closed_ns = 0"
+        f"UPDATE connection SET closed_ns = {greater('last_seen_ns', '1')}, reason = 'the collector was restarted' WHERE closed_ns = 0"
     ).rowcount
 
 
-def connections(
-    connection: sqlite3.Connection, agent: str | None, since_ns: int, limit: int
-) -> list[Connection]:
+def connections(connection: Database, agent: str | None, since_ns: int, limit: int) -> list[Connection]:
     """Return sessions that were open at or after a time, newest first."""
     rows = connection.execute(
         "SELECT connection.id, agent.name, peer, opened_ns, closed_ns, connection.last_seen_ns, reason "
         "FROM connection JOIN agent ON agent.id = agent_id WHERE (closed_ns = 0 OR closed_ns >= ?) "
-        "AND (? IS NULL OR agent.name = ?) ORDER BY connection.id DESC LIMIT ?",
+        "AND (CAST(? AS TEXT) IS NULL OR agent.name = ?) ORDER BY connection.id DESC LIMIT ?",
         (since_ns, agent, agent, limit),
     )
     return [Connection(*row) for row in rows]
@@ -180,27 +185,27 @@ def connections(
 # --- the loss ledger
 
 
-def loss(connection: sqlite3.Connection, agent: str | None) -> list[LossRow]:
+def loss(connection: Database, agent: str | None) -> list[LossRow]:
     """Return what became of readings, by agent and cause, and what was stored."""
     rows = connection.execute(
         "SELECT agent.name, cause, count, first_ns, last_ns FROM loss JOIN agent ON agent.id = agent_id "
-        "WHERE ? IS NULL OR agent.name = ? ORDER BY agent.name, cause",
+        "WHERE CAST(? AS TEXT) IS NULL OR agent.name = ? ORDER BY agent.name, cause",
         (agent, agent),
     ).fetchall()
     out = [LossRow(name, cause_name(cause), count, first, last) for name, cause, count, first, last in rows]
     stored = connection.execute(
-        "SELECT name, stored, first_event_ns, last_event_ns FROM agent WHERE stored > 0 AND (? IS NULL OR name = ?) ORDER BY name",
+        "SELECT name, stored, first_event_ns, last_event_ns FROM agent WHERE stored > 0 AND (CAST(? AS TEXT) IS NULL OR name = ?) ORDER BY name",
         (agent, agent),
     ).fetchall()
     return out + [LossRow(name, "stored", *row) for name, *row in stored]
 
 
-def gaps(connection: sqlite3.Connection, agent: str | None, limit: int) -> list[Gap]:
+def gaps(connection: Database, agent: str | None, limit: int) -> list[Gap]:
     """Return dropped seqs, newest first."""
     rows = connection.execute(
         "SELECT agent.name, epoch.epoch, first_seq, last_seq, cause, count, t0_ns, t1_ns FROM gap "
         "JOIN epoch ON epoch.id = epoch_id JOIN agent ON agent.id = agent_id "
-        "WHERE ? IS NULL OR agent.name = ? ORDER BY gap.id DESC LIMIT ?",
+        "WHERE CAST(? AS TEXT) IS NULL OR agent.name = ? ORDER BY gap.id DESC LIMIT ?",
         (agent, agent, limit),
     )
     return [

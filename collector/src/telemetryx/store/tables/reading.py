@@ -3,16 +3,16 @@
 A batch is here as shipped until compaction moves it into chunks in one transaction, so a snapshot sees each sample once.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from telemetryx.errors import CursorGone, QueryRefused, StoreDamaged, WireError
-from telemetryx.store.sqlite import blocks, chunks
-from telemetryx.store.sqlite.blocks import Correction
-from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.store.tables import blocks, chunks
+from telemetryx.store.tables.blocks import Correction
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.numbers import Numbers
 from telemetryx.types import I64, BatchKey, Committed, EventBlock, SampleBlock, WindowBlock
 from telemetryx.wire import payload as wire
 
@@ -27,7 +27,7 @@ def portions(ids: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
         yield ",".join("?" * len(part)), part
 
 
-def agents_of(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, list[int]]:
+def agents_of(connection: Database, ids: Sequence[int]) -> dict[int, list[int]]:
     """Group series ids by their agent's id; unknown ids are left out."""
     out: dict[int, list[int]] = {}
     for marks, part in portions(ids):
@@ -51,7 +51,7 @@ def decoded(row_id: int, payload: bytes) -> wire.Payload:
 class Epochs:
     """Epoch ids to their bytes, within one query."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Database) -> None:
         """Look up on this connection."""
         self._connection = connection
         self._known: dict[int, bytes] = {}
@@ -85,7 +85,7 @@ class Cache:
 
 
 def samples(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     ids: Sequence[int],
     start_ns: int,
@@ -110,7 +110,7 @@ def samples(
 
 
 def waiting_samples(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     agent: int,
     ids: Sequence[int],
@@ -147,7 +147,7 @@ def assemble(parts: Iterable[tuple[int, tuple[I64, Any, Any]]]) -> SampleBlock:
 
 
 def _from_chunks(
-    connection: sqlite3.Connection,
+    connection: Database,
     epochs: Epochs,
     series: int,
     span: tuple[int, int],
@@ -156,7 +156,7 @@ def _from_chunks(
 ) -> int:
     start, end = span
     total = 0
-    rows = connection.execute(
+    rows = connection.stream(
         'SELECT t0_ns, t1_ns, count, epoch_id, seq_first, part, times, "values", flags FROM chunk '
         "WHERE series_id = ? AND t1_ns >= ? AND t0_ns < ?",
         (series, start, end),
@@ -173,7 +173,7 @@ def _from_chunks(
 
 
 def _from_batches(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     epochs: Epochs,
     of: tuple[int, list[int]],
@@ -222,7 +222,7 @@ def _too_many() -> QueryRefused:
 
 
 def _identified(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     epoch: int,
     row_id: int,
@@ -235,7 +235,7 @@ def _identified(
     return blocks.samples(payload.samples, ids, correction)
 
 
-def read_after(connection: sqlite3.Connection, numbers: Numbers, cursor: int, limit: int) -> list[Committed]:
+def read_after(connection: Database, numbers: Numbers, cursor: int, limit: int) -> list[Committed]:
     """Return commits after a cursor, in order."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'compacted'").fetchone()
     if row is not None and cursor < row[0]:
@@ -244,13 +244,13 @@ def read_after(connection: sqlite3.Connection, numbers: Numbers, cursor: int, li
         "SELECT batch.id, agent.name, epoch.epoch, epoch_id, seq, received_ns, t0_ns, t1_ns, clock_offset_ns, "
         "clock_uncertain, payload "
         "FROM batch JOIN agent ON agent.id = batch.agent_id JOIN epoch ON epoch.id = epoch_id "
-        "WHERE batch.id > ? ORDER BY batch.id LIMIT ?",
+        f"WHERE batch.id > ?{connection.settled()} ORDER BY batch.id LIMIT ?",
         (cursor, limit),
     ).fetchall()
     return [_committed(connection, numbers, row) for row in rows]
 
 
-def _committed(connection: sqlite3.Connection, numbers: Numbers, row: Sequence[Any]) -> Committed:
+def _committed(connection: Database, numbers: Numbers, row: Sequence[Any]) -> Committed:
     row_id, agent, epoch_bytes, epoch, seq, received, t0, t1, offset, uncertain, data = row
     payload = decoded(row_id, data)
     return Committed(
@@ -266,7 +266,7 @@ def _committed(connection: sqlite3.Connection, numbers: Numbers, row: Sequence[A
 
 
 def batch_windows(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     epoch: int,
     row_id: int,
@@ -283,7 +283,7 @@ def batch_windows(
 
 
 def batch_samples(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     epoch: int,
     row_id: int,
@@ -294,9 +294,7 @@ def batch_samples(
     return _identified(connection, numbers, epoch, row_id, payload, correction)
 
 
-def _events(
-    connection: sqlite3.Connection, row_id: int, block: EventBlock | None, offset: int
-) -> EventBlock | None:
+def _events(connection: Database, row_id: int, block: EventBlock | None, offset: int) -> EventBlock | None:
     if block is None or not len(block):
         return None
     ids = [
@@ -312,7 +310,7 @@ _WINDOW_COLUMNS = (
 
 
 def windows(
-    connection: sqlite3.Connection,
+    connection: Database,
     ids: Sequence[int],
     start_ns: int,
     end_ns: int,

@@ -10,15 +10,15 @@ Before the raw horizon raw data is deleted, and nothing can be recomputed. What 
 what the same data gives in time.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.sqlite import reading, spans
-from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.store.tables import reading, spans
+from telemetryx.store.tables.database import Database, greater, lesser
+from telemetryx.store.tables.numbers import Numbers
 from telemetryx.types import F64, I64, SampleBlock, WindowBlock
 
 MINUTE: Final = 60_000_000_000
@@ -31,12 +31,20 @@ _NO_LIMIT: Final = 1 << 62
 _PLACE: Final = 1_000_000
 """What the tables' first_ms and last_ms count."""
 _MERGE: Final = (
-    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-    "count = count + excluded.count, sum = sum + excluded.sum, min = min({table}.min, excluded.min), "
-    "max = max({table}.max, excluded.max), "
-    "first = CASE WHEN excluded.first_ms < first_ms THEN excluded.first ELSE first END, "
-    "last = CASE WHEN excluded.last_ms > last_ms THEN excluded.last ELSE last END, "
-    "first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)"
+    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series_id, t0_ns) DO UPDATE SET "
+    "count = {table}.count + excluded.count, sum = {table}.sum + excluded.sum, "
+    f"min = {lesser('{table}.min', 'excluded.min')}, max = {greater('{table}.max', 'excluded.max')}, "
+    "first = CASE WHEN excluded.first_ms < {table}.first_ms THEN excluded.first ELSE {table}.first END, "
+    "last = CASE WHEN excluded.last_ms > {table}.last_ms THEN excluded.last ELSE {table}.last END, "
+    f"first_ms = {lesser('{table}.first_ms', 'excluded.first_ms')}, "
+    f"last_ms = {greater('{table}.last_ms', 'excluded.last_ms')}"
+)
+
+
+_PUT: Final = (
+    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series_id, t0_ns) DO UPDATE SET "
+    "count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max, first = excluded.first, "
+    "last = excluded.last, first_ms = excluded.first_ms, last_ms = excluded.last_ms"
 )
 
 
@@ -158,7 +166,7 @@ def raw_parts(samples: SampleBlock, windows: WindowBlock, series: int) -> Parts:
     return join([of_samples(*samples.of(series)), of_windows(windows, slice(int(first), int(last)))])
 
 
-def stored(connection: sqlite3.Connection, table: str, series: int, start_ns: int, end_ns: int) -> Parts:
+def stored(connection: Database, table: str, series: int, start_ns: int, end_ns: int) -> Parts:
     """Return rollup rows of a series."""
     rows = connection.execute(
         "SELECT t0_ns, count, sum, min, max, first, last, first_ms, last_ms "
@@ -196,7 +204,7 @@ class Refresh:
     hours: list[tuple[Any, ...]]
 
 
-def plan(connection: sqlite3.Connection, numbers: Numbers, rows: int) -> Refresh:
+def plan(connection: Database, numbers: Numbers, rows: int) -> Refresh:
     """Recompute what the newest entries of `dirty` name, up to about so many rollup rows."""
     work = Refresh([], [], [])
     horizon = raw_horizon(connection)
@@ -215,17 +223,17 @@ def plan(connection: sqlite3.Connection, numbers: Numbers, rows: int) -> Refresh
     return work
 
 
-def raw_horizon(connection: sqlite3.Connection) -> int:
+def raw_horizon(connection: Database) -> int:
     """Return the time, a whole minute, before which raw data was deleted: rollups before it are all there is."""
     return _meta(connection, "raw_horizon_ns", MINUTE)
 
 
-def expiry(connection: sqlite3.Connection) -> int:
+def expiry(connection: Database) -> int:
     """Return the time, a whole hour, before which nothing is kept, neither raw nor as a rollup."""
     return _meta(connection, "expiry_ns", HOUR)
 
 
-def _meta(connection: sqlite3.Connection, key: str, unit: int) -> int:
+def _meta(connection: Database, key: str, unit: int) -> int:
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return -(1 << 62) if row is None else -(-int(row[0]) // unit) * unit
 
@@ -243,14 +251,14 @@ class Late:
         self.hours.extend(reduce(parts, 0, HOUR).rows(series))
 
 
-def merge(connection: sqlite3.Connection, late: Late) -> None:
+def merge(connection: Database, late: Late) -> None:
     """Add late aggregates to the rows. Only in the transaction that takes their batches away: a second time would double them."""
     connection.executemany(_MERGE.format(table="rollup_1m"), late.minutes)
     connection.executemany(_MERGE.format(table="rollup_1h"), late.hours)
 
 
 def _recompute(
-    connection: sqlite3.Connection,
+    connection: Database,
     numbers: Numbers,
     series: int,
     stretches: Sequence[spans.Span],
@@ -276,11 +284,11 @@ def _recompute(
 
 
 def _minutes(
-    connection: sqlite3.Connection, numbers: Numbers, series: int, start: int, end: int, cache: reading.Cache
+    connection: Database, numbers: Numbers, series: int, start: int, end: int, cache: reading.Cache
 ) -> Parts:
     """Reduce raw data to minutes; a stretch with very many samples is halved, so that memory stays bounded."""
     (count,) = connection.execute(
-        "SELECT coalesce(sum(count), 0) FROM chunk WHERE series_id = ? AND t1_ns >= ? AND t0_ns < ?",
+        "SELECT CAST(coalesce(sum(count), 0) AS BIGINT) FROM chunk WHERE series_id = ? AND t1_ns >= ? AND t0_ns < ?",
         (series, start, end),
     ).fetchone()
     if count > _READ and end - start > MINUTE:
@@ -293,11 +301,11 @@ def _minutes(
     return reduce(raw_parts(samples, windows, series), 0, MINUTE)
 
 
-def apply(connection: sqlite3.Connection, work: Refresh) -> None:
+def apply(connection: Database, work: Refresh) -> None:
     """Write recomputed rows."""
     for table, rows in (("rollup_1m", work.minutes), ("rollup_1h", work.hours)):
         connection.executemany(
-            f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            _PUT.format(table=table),
             rows,
         )
     connection.executemany("DELETE FROM dirty WHERE id = ?", [(entry,) for entry in work.ids])

@@ -1,13 +1,12 @@
 """The one thread that writes. Work is a function of the connection, run in a transaction of its own; ingest goes first.
 
 A failed transaction is rolled back and nothing of it may be acknowledged. After an I/O error the connection is thrown
-away and opened anew: what SQLite then finds in the WAL is what counts, not what we remember.
+away and opened anew: what the engine then finds is what counts, not what we remember.
 """
 
 import contextlib
 import heapq
 import itertools
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from enum import IntEnum
 from typing import Any, Final, TypeVar
 
 from telemetryx.errors import StoreError, StoreUnavailable
-from telemetryx.store.sqlite.connection import translate
+from telemetryx.store.tables.database import Database, Engine
 
 T = TypeVar("T")
 MAX_WAITING: Final = 4_096
@@ -34,12 +33,12 @@ class Priority(IntEnum):
 class Writer:
     """Owns the writing connection and its thread."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], on_rollback: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, on_rollback: Callable[[], None]) -> None:
         """Open the connection and start. `on_rollback` runs in the thread whenever a transaction was undone."""
-        self._connect = connect
+        self._engine = engine
         self._on_rollback = on_rollback
-        self._connection: sqlite3.Connection | None = connect()
-        self._queue: list[tuple[int, int, Callable[[sqlite3.Connection], Any], Future[Any]]] = []
+        self._connection: Database | None = engine.open_writer()
+        self._queue: list[tuple[int, int, Callable[[Database], Any], Future[Any]]] = []
         self._numbers = itertools.count()
         self._wake = threading.Condition()
         self._closing = False
@@ -47,7 +46,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, priority: Priority, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+    def submit(self, priority: Priority, work: Callable[[Database], T]) -> Future[T]:
         """Queue work; the future has its result after the commit, or the reason why there was none."""
         future: Future[T] = Future()
         with self._wake:
@@ -86,43 +85,53 @@ class Writer:
             took = time.perf_counter_ns() - started
             self.longest_ns[Priority(priority)] = max(took, self.longest_ns[Priority(priority)])
         if self._connection is not None:
-            # A reader elsewhere may hold it: the WAL is as durable as the file.
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA optimize")
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.close()
+            self._connection.finish()
 
-    def _transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401 - the work's own type
-        if self._connection is None:
-            self._connection = self._connect()
-        connection = self._connection
+    def _transact(self, work: Callable[[Database], Any]) -> Any:  # noqa: ANN401 - the work's own type
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection = self._begun()
             try:
                 result = work(connection)
-                connection.execute("COMMIT")
+                connection.commit()
             except BaseException:
                 self._undo(connection)
                 raise
-        except sqlite3.Error as error:
-            ours = translate(error)
+        except StoreError:
+            raise
+        except Exception as error:
+            ours = self._engine.translate(error)
+            if ours is None:
+                raise
             if not isinstance(ours, StoreUnavailable) or ours.reason == "io":
                 self._drop()
             raise ours from error
-        except StoreError:
-            raise
         return result
 
-    def _undo(self, connection: sqlite3.Connection) -> None:
+    def _begun(self) -> Database:
+        """Begin a transaction; a connection that broke while nobody used it is opened anew first."""
+        connection = self._connection
+        if connection is not None:
+            try:
+                connection.begin()
+            except Exception:
+                if connection.alive:
+                    raise
+                self._drop()
+            else:
+                return connection
+        connection = self._connection = self._engine.open_writer()
+        connection.begin()
+        return connection
+
+    def _undo(self, connection: Database) -> None:
         self._on_rollback()
         try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error:
+            connection.rollback()
+        except Exception:  # noqa: BLE001 - whatever it is, this connection is of no use any more
             self._drop()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(Exception):
                 connection.close()

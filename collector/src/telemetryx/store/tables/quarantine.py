@@ -6,14 +6,14 @@ that nothing is stored twice.
 """
 
 import hashlib
-import sqlite3
 from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.sqlite import ledger, reading
-from telemetryx.store.sqlite.catalog import series_by_id
-from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.store.tables import ledger, reading
+from telemetryx.store.tables.catalog import series_by_id
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.numbers import Numbers
 from telemetryx.types import (
     I64,
     BatchKey,
@@ -34,9 +34,7 @@ _ROWS: Final = (
 )
 
 
-def page(
-    connection: sqlite3.Connection, agent: str | None, limit: int, offset: int
-) -> tuple[list[Quarantined], int]:
+def page(connection: Database, agent: str | None, limit: int, offset: int) -> tuple[list[Quarantined], int]:
     """Return batches, newest first, and how many there are."""
     where, values = ("", ()) if agent is None else (" WHERE agent.name = ?", (agent,))
     (total,) = connection.execute(
@@ -54,7 +52,7 @@ def _row(row: tuple[Any, ...]) -> Quarantined:
     return Quarantined(*fields)
 
 
-def show(connection: sqlite3.Connection, numbers: Numbers, row_id: int) -> QuarantinedBatch | None:
+def show(connection: Database, numbers: Numbers, row_id: int) -> QuarantinedBatch | None:
     """Return one batch with what is in it."""
     row = connection.execute(f"{_ROWS} WHERE quarantine.id = ?", (row_id,)).fetchone()
     if row is None:
@@ -74,7 +72,7 @@ def show(connection: sqlite3.Connection, numbers: Numbers, row_id: int) -> Quara
 
 
 def _series(
-    connection: sqlite3.Connection, numbers: Numbers, epoch: int, content: Payload, offset: int
+    connection: Database, numbers: Numbers, epoch: int, content: Payload, offset: int
 ) -> list[QuarantinedSeries]:
     """Sum up each series: its samples and windows, from when to when, and the value of the latest sample."""
     block, windows = content.samples, content.windows
@@ -110,7 +108,7 @@ def _series(
 
 
 def readmitted(
-    connection: sqlite3.Connection, numbers: Numbers, row_id: int, shift_ns: int, now_ns: int
+    connection: Database, numbers: Numbers, row_id: int, shift_ns: int, now_ns: int
 ) -> tuple[int, int, Decoded] | None:
     """Give a batch a name of the collector's own, and take it out: agent, epoch and the batch as if it had just come.
 
@@ -135,7 +133,7 @@ def readmitted(
     if content.windows is not None:
         used = np.union1d(used, content.windows.series)
     connection.executemany(
-        "INSERT INTO series_number SELECT ?, number, series_id FROM series_number WHERE epoch_id = ? AND number = ? "
+        "INSERT INTO series_number SELECT CAST(? AS BIGINT), number, series_id FROM series_number WHERE epoch_id = ? AND number = ? "
         "ON CONFLICT DO NOTHING",
         [(epoch, old, number) for number in used.tolist()],
     )
@@ -160,6 +158,6 @@ def readmitted(
     return agent, epoch, batch
 
 
-def drop(connection: sqlite3.Connection, row_id: int) -> bool:
+def drop(connection: Database, row_id: int) -> bool:
     """Delete a batch for good: its readings stay counted as refused. False: there is no such batch."""
     return connection.execute("DELETE FROM quarantine WHERE id = ?", (row_id,)).rowcount == 1

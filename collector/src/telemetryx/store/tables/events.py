@@ -1,17 +1,17 @@
-"""Events: filters by column, words by FTS5."""
+"""Events: filters by column, words by the engine's own index."""
 
-import sqlite3
 from typing import Any
 
 import orjson
 
 from telemetryx.store.interface import EventQuery
+from telemetryx.store.tables.database import Database
 from telemetryx.types import Event
 
 
-def query(connection: sqlite3.Connection, wanted: EventQuery) -> list[Event]:
+def query(connection: Database, wanted: EventQuery) -> list[Event]:
     """Return events, newest id first."""
-    parts: list[str] = ["1"]
+    parts: list[str] = ["1 = 1"]
     values: list[Any] = []
     for part, value in (
         ("event.source = ?", wanted.source),
@@ -24,10 +24,10 @@ def query(connection: sqlite3.Connection, wanted: EventQuery) -> list[Event]:
         if value is not None:
             parts.append(part)
             values.append(value)
-    words = match(wanted.q)
-    if words:
-        parts.append("event.id IN (SELECT rowid FROM event_text WHERE event_text MATCH ?)")
-        values.append(words)
+    found = connection.events_with(wanted.q)
+    if found is not None:
+        parts.append(found[0])
+        values.append(found[1])
     rows = connection.execute(
         "SELECT event.id, agent.name, time_ns, severity, source, body, attributes FROM event "
         f"JOIN agent ON agent.id = agent_id WHERE {' AND '.join(parts)} ORDER BY event.id DESC LIMIT ?",
@@ -39,13 +39,7 @@ def query(connection: sqlite3.Connection, wanted: EventQuery) -> list[Event]:
     ]
 
 
-def match(text: str) -> str:
-    """Turn what a person typed into an FTS5 expression: all words, the last as a prefix; nothing in it is an operator."""
-    words = ['"' + word.replace('"', '""') + '"' for word in text.split() if any(map(str.isalnum, word))]
-    return " ".join(words) + "*" if words else ""
-
-
-def sources(connection: sqlite3.Connection) -> list[str]:
+def sources(connection: Database) -> list[str]:
     """Return the distinct sources of events."""
     return [
         row[0] for row in connection.execute("SELECT DISTINCT source FROM event ORDER BY source LIMIT 1000")

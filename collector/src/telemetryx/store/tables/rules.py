@@ -1,11 +1,10 @@
-"""Alerts, the rules' state and the outbox in SQLite (migrations/0002_alerts.sql).
+"""Alerts, the rules' state and the outbox (tables of migrations/0002_alerts.sql).
 
 Each method is one transaction of the store's one writer, or one snapshot of a reader. A step of the rules is applied
 whole: its alerts, what each group remembers, what receivers are to be told, and the cursor.
 """
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from telemetryx.store.alerts import (
     notable,
     ready_ns,
 )
+from telemetryx.store.tables.database import Database
 
 T = TypeVar("T")
 #: Alerts that one message names; the others are counted in it.
@@ -42,29 +42,29 @@ _COLUMNS: Final = (
 _FIRST: Final = {AlertState.FIRING: 0, AlertState.RESOLVED: 1, AlertState.RETRACTED: 2, AlertState.CLOSED: 3}
 
 
-class Database(Protocol):
-    """What SqliteStore lends: its one writer and its readers."""
+class Lender(Protocol):
+    """What a store lends: its one writer and its readers."""
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[Database], T]) -> T:
         """Run work in a transaction of its own, durable on return."""
         ...
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[Database], T]) -> T:
         """Run work on a snapshot."""
         ...
 
 
-class SqliteRules:
-    """The part of the SQLite store that rules and notify use (`AlertStore`)."""
+class StoredRules:
+    """The part of a store that rules and notify use (`AlertStore`)."""
 
-    def __init__(self, store: Database) -> None:
+    def __init__(self, store: Lender) -> None:
         """Share the store's writer and readers."""
         self._store = store
 
     async def rules_cursor(self, consumer: str) -> int:
         """Return the number of the last commit that this consumer has worked through; 0 at first."""
 
-        def work(connection: sqlite3.Connection) -> int:
+        def work(connection: Database) -> int:
             row = connection.execute("SELECT cursor FROM consumer WHERE name = ?", (consumer,)).fetchone()
             return int(row[0]) if row else 0
 
@@ -73,7 +73,7 @@ class SqliteRules:
     async def rules_known(self) -> list[RuleRow]:
         """Return what is remembered of each rule."""
 
-        def work(connection: sqlite3.Connection) -> list[RuleRow]:
+        def work(connection: Database) -> list[RuleRow]:
             return [RuleRow(*row) for row in connection.execute("SELECT name, fingerprint, error FROM rule")]
 
         return await self._store.read(work)
@@ -81,7 +81,7 @@ class SqliteRules:
     async def rules_groups(self, rule: str) -> list[GroupRow]:
         """Return the saved state of every group of a rule."""
 
-        def work(connection: sqlite3.Connection) -> list[GroupRow]:
+        def work(connection: Database) -> list[GroupRow]:
             rows = connection.execute('SELECT rule, "group", state FROM rule_group WHERE rule = ?', (rule,))
             return [GroupRow(*row) for row in rows]
 
@@ -98,7 +98,7 @@ class SqliteRules:
     async def rules_forget(self, before_ns: int, limit: int) -> int:
         """Delete alerts that ended before a time, at most `limit`; return how many went."""
 
-        def work(connection: sqlite3.Connection) -> int:
+        def work(connection: Database) -> int:
             return connection.execute(
                 "DELETE FROM alert WHERE id IN (SELECT id FROM alert WHERE state IN ('resolved', 'retracted', 'closed') "
                 "AND changed_ns < ? ORDER BY id LIMIT ?)",
@@ -114,7 +114,7 @@ class SqliteRules:
     async def outbox_next(self, receiver: str) -> int | None:
         """Return when something will be due for this receiver; None when nothing waits."""
 
-        def work(connection: sqlite3.Connection) -> int | None:
+        def work(connection: Database) -> int | None:
             # A message under way goes first: order is kept, and what comes meanwhile joins the next one.
             for table, column in (("delivery", "next_ns"), ("outbox", "ready_ns")):
                 row = connection.execute(
@@ -129,7 +129,7 @@ class SqliteRules:
     async def outbox_done(self, delivery: int) -> None:
         """Forget a message that has arrived."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Database) -> None:
             connection.execute(
                 "UPDATE receiver SET last_error = NULL WHERE name = (SELECT receiver FROM delivery WHERE id = ?)",
                 (delivery,),
@@ -141,7 +141,7 @@ class SqliteRules:
     async def outbox_retry(self, delivery: int, next_ns: int, error: str) -> None:
         """Note a failed attempt and when the next one is due."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Database) -> None:
             connection.execute(
                 "UPDATE delivery SET attempts = attempts + 1, next_ns = ? WHERE id = ?", (next_ns, delivery)
             )
@@ -152,7 +152,7 @@ class SqliteRules:
     async def outbox_drop(self, delivery: int, error: str) -> None:
         """Give a message up, and count its alerts as dropped."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Database) -> None:
             row = connection.execute(
                 "SELECT alerts, omitted FROM delivery WHERE id = ?", (delivery,)
             ).fetchone()
@@ -165,7 +165,7 @@ class SqliteRules:
     async def outbox_usage(self, receiver: str) -> OutboxUsage:
         """Return what waits and what was dropped."""
 
-        def work(connection: sqlite3.Connection) -> OutboxUsage:
+        def work(connection: Database) -> OutboxUsage:
             waiting = connection.execute(
                 "SELECT count(*) FROM outbox WHERE receiver = ?", (receiver,)
             ).fetchone()[0]
@@ -181,7 +181,7 @@ class SqliteRules:
         return await self._store.read(work)
 
 
-def _commit(connection: sqlite3.Connection, commit: RulesCommit) -> list[Alert]:
+def _commit(connection: Database, commit: RulesCommit) -> list[Alert]:
     changed: list[Alert] = []
     for change in commit.changes:
         after = _apply(connection, change, commit.receivers)
@@ -214,7 +214,7 @@ def _commit(connection: sqlite3.Connection, commit: RulesCommit) -> list[Alert]:
     return changed
 
 
-def _apply(connection: sqlite3.Connection, change: AlertChange, receivers: Sequence[str]) -> Alert | None:
+def _apply(connection: Database, change: AlertChange, receivers: Sequence[str]) -> Alert | None:
     """Write one change; None when it changes nothing."""
     row = connection.execute(
         f'SELECT {_COLUMNS} FROM alert WHERE rule = ? AND "group" = ? AND started_ns = ?',
@@ -240,7 +240,7 @@ def _apply(connection: sqlite3.Connection, change: AlertChange, receivers: Seque
     return after
 
 
-def _save(connection: sqlite3.Connection, alert: Alert) -> Alert:
+def _save(connection: Database, alert: Alert) -> Alert:
     values: dict[str, Any] = {
         "rule": alert.rule,
         "group": alert.group,
@@ -270,7 +270,7 @@ def _save(connection: sqlite3.Connection, alert: Alert) -> Alert:
     return replace(alert, id=int(row[0]))
 
 
-def _bound(connection: sqlite3.Connection, receiver: str) -> None:
+def _bound(connection: Database, receiver: str) -> None:
     """Drop the oldest of what waits beyond the limit, and count it."""
     over = (
         connection.execute("SELECT count(*) FROM outbox WHERE receiver = ?", (receiver,)).fetchone()[0]
@@ -287,7 +287,7 @@ def _bound(connection: sqlite3.Connection, receiver: str) -> None:
     )
 
 
-def _claim(connection: sqlite3.Connection, receiver: str, now_ns: int, limit: int) -> Delivery | None:
+def _claim(connection: Database, receiver: str, now_ns: int, limit: int) -> Delivery | None:
     row = connection.execute(
         "SELECT id, receiver, key, alerts, omitted, attempts, created_ns, next_ns FROM delivery WHERE receiver = ? "
         "ORDER BY id LIMIT 1",
@@ -303,7 +303,7 @@ def _claim(connection: sqlite3.Connection, receiver: str, now_ns: int, limit: in
         return None
     if any(late for _, _, late in ready):  # a digest takes along what else is late
         ready = connection.execute(
-            "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND (ready_ns <= ? OR late) ORDER BY ready_ns LIMIT ?",
+            "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND (ready_ns <= ? OR late != 0) ORDER BY ready_ns LIMIT ?",
             (receiver, now_ns, limit),
         ).fetchall()
     alerts = _alerts(connection, AlertQuery(ids=[alert for _, alert, _ in ready], limit=limit))
@@ -326,21 +326,21 @@ def _delivery(row: Sequence[Any]) -> Delivery:
     return Delivery(number, receiver, key, named, *rest)
 
 
-def _note(connection: sqlite3.Connection, delivery: int, dropped: int, error: str) -> None:
+def _note(connection: Database, delivery: int, dropped: int, error: str) -> None:
     row = connection.execute("SELECT receiver FROM delivery WHERE id = ?", (delivery,)).fetchone()
     if row is not None:
         _count(connection, row[0], dropped, error)
 
 
-def _count(connection: sqlite3.Connection, receiver: str, dropped: int, error: str) -> None:
+def _count(connection: Database, receiver: str, dropped: int, error: str) -> None:
     connection.execute(
         "INSERT INTO receiver (name, dropped, last_error) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-        "dropped = dropped + excluded.dropped, last_error = excluded.last_error",
+        "dropped = receiver.dropped + excluded.dropped, last_error = excluded.last_error",
         (receiver, dropped, error[:500]),
     )
 
 
-def _alerts(connection: sqlite3.Connection, query: AlertQuery) -> list[Alert]:
+def _alerts(connection: Database, query: AlertQuery) -> list[Alert]:
     conditions: list[str] = []
     values: list[Any] = []
     for column, value in (('"group"', query.group), ("rule", query.rule), ("agent", query.agent)):
@@ -354,8 +354,8 @@ def _alerts(connection: sqlite3.Connection, query: AlertQuery) -> list[Alert]:
         conditions.append(f"state IN ({', '.join('?' * len(query.states))})")
         values += sorted(str(state) for state in query.states)
     if query.ids:
-        conditions.append("id IN (SELECT value FROM json_each(?))")
-        values.append(json.dumps(list(query.ids)))
+        conditions.append(f"id IN ({', '.join('?' * len(query.ids))})")
+        values += query.ids
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM alert {where} ORDER BY started_ns DESC, id DESC LIMIT ?",

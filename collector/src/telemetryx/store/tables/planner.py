@@ -1,27 +1,27 @@
 """Plans compaction and rollups on a connection of its own: in a thread when there is little to do, else in a process.
 
 Planning decodes, sorts and encodes: it takes a core, and Python's one lock with it, from the thread that commits. So a busy
-store does it in a child process (`python -m telemetryx.store.sqlite.planner FILE`), which reads the same file, answers over
-its pipe, and ends when the pipe does. It never writes; a dead one costs the piece it was at, which is planned again.
+store does it in a child process (`python -m telemetryx.store.tables.planner`), which is told over its pipe how to open the
+store, answers over the pipe, and ends when it does. It never writes; a dead one costs the piece it was at, which is planned again.
 """
 
 import contextlib
 import os
 import pickle
 import signal
-import sqlite3
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any, Final, Protocol, TypeVar
 
 import structlog
 
 from telemetryx.errors import StoreError, StoreUnavailable
-from telemetryx.store.sqlite import compaction, connection, rollup
-from telemetryx.store.sqlite.numbers import Numbers
+from telemetryx.store.tables import compaction, rollup
+from telemetryx.store.tables.database import Engine
+from telemetryx.store.tables.numbers import Numbers
+from telemetryx.store.tables.readers import Snapshots
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _LENGTH: Final = struct.Struct("<Q")
 
 
 class Planner(Protocol):
-    """Plans on a snapshot of the file."""
+    """Plans on a snapshot of the store."""
 
     def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
         """Choose and encode a run, or None when nothing is due."""
@@ -47,58 +47,48 @@ class Planner(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the store."""
         ...
 
 
 class LocalPlanner:
     """Plans where it is called."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file at the first call."""
-        self._path = path
+    def __init__(self, engine: Engine) -> None:
+        """Open the store at the first call."""
         self._numbers = Numbers()
-        self._connection: sqlite3.Connection | None = None
+        self._snapshots = Snapshots(engine)
 
     def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
         """Choose and encode a run."""
-        return self._on_snapshot(
+        return self._snapshots.read(
             lambda db: compaction.plan(db, self._numbers, now_ns, limit, everything=everything)
         )
 
     def rollups(self, rows: int) -> rollup.Refresh:
         """Recompute what is dirty."""
-        return self._on_snapshot(lambda db: rollup.plan(db, self._numbers, rows))
-
-    def _on_snapshot(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with connection.translated():
-            if self._connection is None:
-                self._connection = connection.open_reader(self._path)
-            self._connection.execute("BEGIN")
-            try:
-                return work(self._connection)
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+        return self._snapshots.read(lambda db: rollup.plan(db, self._numbers, rows))
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._snapshots.close()
 
 
 class ProcessPlanner:
     """Plans in a child process."""
 
-    def __init__(self, path: Path) -> None:
-        """Start the process."""
+    def __init__(self, engine: Engine) -> None:
+        """Start the process and tell it the store: over the pipe, for a password is nobody else's to see."""
         search = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
-            [sys.executable, "-m", __name__, str(path)],
+            [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": search},
         )
+        assert self._process.stdin is not None  # noqa: S101 - it is a PIPE above
+        with contextlib.suppress(OSError):  # one that died is noticed when it is asked
+            _send(self._process.stdin, engine)
 
     @property
     def pid(self) -> int:
@@ -145,10 +135,10 @@ class ProcessPlanner:
 class Adaptive:
     """Plans in the thread while runs are small, and in a process while they are large."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, engine: Engine) -> None:
         """Begin in the thread."""
-        self._path = path
-        self._local = LocalPlanner(path)
+        self._engine = engine
+        self._local = LocalPlanner(engine)
         self._process: ProcessPlanner | None = None
         self._idle = 0
 
@@ -158,7 +148,7 @@ class Adaptive:
         if swap is not None and swap.samples >= HEAVY:
             self._idle = 0
             if self._process is None:
-                self._process = ProcessPlanner(self._path)
+                self._process = ProcessPlanner(self._engine)
                 log.info("store.compaction_process_started", pid=self._process.pid)
         elif swap is None and self._process is not None:
             self._idle += 1
@@ -212,13 +202,13 @@ def _receive(pipe: IO[bytes]) -> Any:  # noqa: ANN401
     return pickle.loads(data)  # noqa: S301 - between a process and the child it started, over their own pipe
 
 
-def serve(path: Path) -> None:
+def serve() -> None:
     """Answer questions until the pipe closes. A signal to the whole group (Ctrl-C) is the parent's to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(NICE)
-    planner = LocalPlanner(path)
+    planner = LocalPlanner(_receive(sys.stdin.buffer))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints goes to the log, not between the answers
     while True:
@@ -238,4 +228,4 @@ def serve(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve()

@@ -4,7 +4,6 @@ What one batch is refused for undoes that batch alone; what the store itself fai
 is acknowledged. Order inside a batch: ledger first (a duplicate costs one look-up), definitions, numbers, data.
 """
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,9 +12,10 @@ import numpy as np
 import orjson
 
 from telemetryx.errors import QueryRefused
-from telemetryx.store.sqlite import blocks, ledger, quarantine, rollup
-from telemetryx.store.sqlite.blocks import Correction
-from telemetryx.store.sqlite.numbers import Numbers, define
+from telemetryx.store.tables import blocks, ledger, quarantine, rollup
+from telemetryx.store.tables.blocks import Correction
+from telemetryx.store.tables.database import Database, greater
+from telemetryx.store.tables.numbers import Numbers, define
 from telemetryx.types import (
     F64,
     I64,
@@ -44,16 +44,16 @@ MAX_NUMBERS: Final = 10_000
 NO_CHECKSUM: Final = bytes(16)
 
 _LATEST = (
-    "INSERT INTO latest VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-    "time_ns = excluded.time_ns, value = excluded.value, flags = excluded.flags WHERE excluded.time_ns >= time_ns"
+    "INSERT INTO latest VALUES (?, ?, ?, ?) ON CONFLICT (series_id) DO UPDATE SET time_ns = excluded.time_ns, "
+    "value = excluded.value, flags = excluded.flags WHERE excluded.time_ns >= latest.time_ns"
 )
-_OLDEST = "CASE WHEN 0 IN ({0}, {1}) THEN {0} + {1} ELSE min({0}, {1}) END"
+_OLDEST = "CASE WHEN 0 IN ({0}, {1}) THEN {0} + {1} WHEN {0} < {1} THEN {0} ELSE {1} END"
 """The earlier of two times, either of which may be 0: unknown."""
-_NEWEST = "CASE WHEN 0 IN ({0}, {1}) THEN {0} + {1} ELSE max({0}, {1}) END"
+_NEWEST = "CASE WHEN 0 IN ({0}, {1}) THEN {0} + {1} WHEN {0} > {1} THEN {0} ELSE {1} END"
 _LOSS = (
-    "INSERT INTO loss VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count, "
-    f"first_ns = {_OLDEST.format('first_ns', 'excluded.first_ns')}, "
-    f"last_ns = {_NEWEST.format('last_ns', 'excluded.last_ns')}"
+    "INSERT INTO loss VALUES (?, ?, ?, ?, ?) ON CONFLICT (agent_id, cause) DO UPDATE SET count = loss.count + excluded.count, "
+    f"first_ns = {_OLDEST.format('loss.first_ns', 'excluded.first_ns')}, "
+    f"last_ns = {_NEWEST.format('loss.last_ns', 'excluded.last_ns')}"
 )
 _GAP = (
     f"UPDATE gap SET last_seq = ?1, count = count + ?2, t0_ns = {_OLDEST.format('t0_ns', '?3')}, "
@@ -61,7 +61,7 @@ _GAP = (
 )
 _STORED = (
     f"UPDATE agent SET stored = stored + ?1, first_event_ns = {_OLDEST.format('first_event_ns', '?2')}, "
-    "last_event_ns = max(last_event_ns, ?3), last_seen_ns = max(last_seen_ns, ?4) WHERE id = ?5"
+    f"last_event_ns = {greater('last_event_ns', '?3')}, last_seen_ns = {greater('last_seen_ns', '?4')} WHERE id = ?5"
 )
 
 
@@ -97,21 +97,22 @@ class Committer:
         self._future_limit_ns = future_limit_ns
         self.numbers = Numbers()
 
-    def commit(self, connection: sqlite3.Connection, batches: Sequence[Decoded]) -> list[Outcome]:
+    def commit(self, connection: Database, batches: Sequence[Decoded]) -> list[Outcome]:
         """Store the batches; the caller's transaction makes them durable."""
         now = self._now_ns()
         group = _Group(now, rollup.expiry(connection), now + self._future_limit_ns)
+        connection.lock_epochs([(batch.key.agent, batch.key.epoch) for batch in batches])
         outcomes = [self._guarded(connection, batch, group, now) for batch in batches]
         _finish(connection, group)
         return outcomes
 
-    def _guarded(self, connection: sqlite3.Connection, batch: Decoded, group: _Group, now: int) -> Outcome:
+    def _guarded(self, connection: Database, batch: Decoded, group: _Group, now: int) -> Outcome:
         connection.execute("SAVEPOINT batch")
         try:
             outcome = self._store(connection, batch, group, now)
         except _Undo as undo:
             outcome = undo.outcome
-        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError) as error:
+        except connection.refusals as error:
             outcome = Refused("content", f"the store can't hold this batch: {error}")
         else:
             connection.execute("RELEASE batch")
@@ -122,7 +123,7 @@ class Committer:
             self.numbers.forget()
         return outcome
 
-    def _store(self, connection: sqlite3.Connection, batch: Decoded, group: _Group, now: int) -> Outcome:
+    def _store(self, connection: Database, batch: Decoded, group: _Group, now: int) -> Outcome:
         if len(batch.key.epoch) != EPOCH_BYTES or not 1 <= batch.key.seq <= MAX_SEQ:
             raise _Undo(
                 Refused(
@@ -147,7 +148,7 @@ class Committer:
         committed = _put(connection, batch, group, (agent, epoch, now, t0, t1), samples, windows)
         return Stored(committed.cursor, committed)
 
-    def release(self, connection: sqlite3.Connection, row_id: int, shift_ns: int) -> Committed | None:
+    def release(self, connection: Database, row_id: int, shift_ns: int) -> Committed | None:
         """Let a quarantined batch in, its times moved by so much; the caller's transaction makes it durable.
 
         None: there is no such batch. Raises QueryRefused when its times are still too far ahead, or can't be stored.
@@ -173,7 +174,7 @@ class Committer:
         return committed
 
     def _numbered(
-        self, connection: sqlite3.Connection, batch: Decoded, epoch: int
+        self, connection: Database, batch: Decoded, epoch: int
     ) -> tuple[SampleBlock, WindowBlock | None]:
         """Turn the agent's numbers into ids, or ask for definitions."""
         ids, missing = self.numbers.ids(connection, epoch, batch.samples.series)
@@ -215,7 +216,7 @@ def _time_range(windows: WindowBlock | None, batch: Decoded) -> tuple[int, int]:
 
 
 def _apart(
-    connection: sqlite3.Connection, batch: Decoded, group: _Group, about: tuple[int, int, int, int, int]
+    connection: Database, batch: Decoded, group: _Group, about: tuple[int, int, int, int, int]
 ) -> Outcome:
     """Keep a batch where nobody reads it: a time ahead of ours would be the latest value for as long as it is ahead.
 
@@ -248,7 +249,7 @@ def _apart(
 
 
 def _put(
-    connection: sqlite3.Connection,
+    connection: Database,
     batch: Decoded,
     group: _Group,
     about: tuple[int, int, int, int, int],
@@ -265,11 +266,12 @@ def _put(
     return Committed(cursor, batch.key, now, t0, t1, samples, windows, events)
 
 
-def _insert(connection: sqlite3.Connection, batch: Decoded, about: tuple[int, int, int, int, int]) -> int:
+def _insert(connection: Database, batch: Decoded, about: tuple[int, int, int, int, int]) -> int:
     agent, epoch, now, t0, t1 = about
-    cursor = connection.execute(
+    connection.place("batch", t1)
+    (cursor,) = connection.execute(
         "INSERT INTO batch (agent_id, epoch_id, seq, lane, received_ns, t0_ns, t1_ns, clock_offset_ns, clock_uncertain, "
-        "series, samples, windows, events, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "series, samples, windows, events, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             agent,
             epoch,
@@ -286,16 +288,15 @@ def _insert(connection: sqlite3.Connection, batch: Decoded, about: tuple[int, in
             0 if batch.events is None else len(batch.events),
             batch.payload,
         ),
-    ).lastrowid
-    return int(cursor or 0)
+    ).fetchone()
+    return int(cursor)
 
 
-def _events(connection: sqlite3.Connection, batch: Decoded, agent: int, cursor: int) -> EventBlock | None:
+def _events(connection: Database, batch: Decoded, agent: int, cursor: int) -> EventBlock | None:
     block = batch.events
     if block is None or not len(block):
         return None
-    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
-    ids = np.arange(last + 1, last + 1 + len(block), dtype=np.int64)
+    ids = connection.event_ids(len(block))
     corrected = blocks.events(block, batch.clock_offset_ns, ids)
     attributes = [
         orjson.dumps(entry, option=orjson.OPT_PASSTHROUGH_SUBCLASS).decode() for entry in block.attributes
@@ -315,16 +316,11 @@ def _events(connection: sqlite3.Connection, batch: Decoded, agent: int, cursor: 
             strict=True,
         ),
     )
-    connection.executemany(
-        "INSERT INTO event_text (rowid, source, body, attributes) VALUES (?, ?, ?, ?)",
-        zip(numbered, block.source, block.body, attributes, strict=True),
-    )
+    connection.index_events(list(zip(numbered, block.source, block.body, attributes, strict=True)))
     return corrected
 
 
-def _insert_windows(
-    connection: sqlite3.Connection, windows: WindowBlock, cursor: int, epoch: int, seq: int
-) -> None:
+def _insert_windows(connection: Database, windows: WindowBlock, cursor: int, epoch: int, seq: int) -> None:
     connection.executemany(
         'INSERT INTO "window" (series_id, start_ns, length_ns, count, sum, min, max, first_ns, first, last_ns, last, sketch, '
         "batch_id, epoch_id, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -429,7 +425,7 @@ def _add_loss(
     loss[key] = (before[0] + count, *_joined(before[1:], times))
 
 
-def _finish(connection: sqlite3.Connection, group: _Group) -> None:
+def _finish(connection: Database, group: _Group) -> None:
     if group.series:
         series, times = np.concatenate(group.series), np.concatenate(group.times)
         order = np.lexsort((times, series))
@@ -449,18 +445,19 @@ def _finish(connection: sqlite3.Connection, group: _Group) -> None:
         _STORED,
         [
             (stored, *group.range.get(agent, (0, 0)), group.now, agent)
-            for agent, stored in group.stored.items()
+            for agent, stored in sorted(group.stored.items())
         ],
     )
-    connection.executemany(_LOSS, [(*key, *value) for key, value in group.loss.items()])
+    connection.executemany(_LOSS, [(*key, *value) for key, value in sorted(group.loss.items())])
 
 
-def commit_loss(connection: sqlite3.Connection, losses: Sequence[LossFrame], now: int) -> list[Outcome]:
+def commit_loss(connection: Database, losses: Sequence[LossFrame], now: int) -> list[Outcome]:
     """Enter dropped seqs: the hole in the ledger is filled, and their counts are kept with their times."""
+    connection.lock_epochs([(loss.key.agent, loss.key.epoch) for loss in losses])
     return [_loss(connection, loss, now) for loss in losses]
 
 
-def _loss(connection: sqlite3.Connection, loss: LossFrame, now: int) -> Outcome:
+def _loss(connection: Database, loss: LossFrame, now: int) -> Outcome:
     key = loss.key
     if len(key.epoch) != EPOCH_BYTES or not 1 <= key.seq <= MAX_SEQ:
         return Refused("key", f"epoch of {len(key.epoch)} bytes and seq {key.seq} are no batch key")
