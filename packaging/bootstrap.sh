@@ -161,6 +161,9 @@ need_test() {
     [ -x /usr/sbin/mosquitto ] || have mosquitto || missing="$missing mosquitto"
     have mosquitto_pub || missing="$missing mosquitto-clients"
     have chromium || missing="$missing chromium"
+    # The tests start servers of their own; the package's, if it starts one, is left alone.
+    set -- /usr/lib/postgresql/*/bin/initdb
+    [ -x "$1" ] || missing="$missing postgresql"
     # An agent that believes it is 1970.
     have faketime || missing="$missing faketime"
     # Debian splits the C++ runtime that the fuzz targets link against.

@@ -11,8 +11,10 @@ from aiohttp.test_utils import TestServer
 from telemetryx.clock import ManualClock
 from telemetryx.notify import Sender, Webhook, WebhookTarget
 from telemetryx.store.alerts import Alert, AlertChange, AlertState, ChangeKind, RulesCommit
+from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables.rules import StoredRules
+from telemetryx.store.tables.store import TableStore
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -21,7 +23,7 @@ NOW = 1_700_000_000 * S
 class Desk:
     """Everything around one receiver."""
 
-    def __init__(self, store: SqliteStore, clock: ManualClock) -> None:
+    def __init__(self, store: TableStore, clock: ManualClock) -> None:
         """Begin with answers of 200."""
         self.store = store
         self.kept = StoredRules(store)
@@ -67,11 +69,15 @@ class Desk:
         return await self.sender.send_next(self.hook)
 
 
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    """Everything, wired."""
+@pytest.fixture(params=["sqlite", "postgres"])
+async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
+    """Everything, wired, on each store."""
     clock = ManualClock(NOW)
-    store = await SqliteStore.open(tmp_path / "t.db", clock=clock)
+    store: TableStore
+    if request.param == "sqlite":
+        store = await SqliteStore.open(tmp_path / "t.db", clock=clock)
+    else:
+        store = await PostgresStore.open(request.getfixturevalue("database"), clock=clock)
     made = Desk(store, clock)
     app = web.Application()
     app.router.add_post("/hook", made.handle)

@@ -1,6 +1,6 @@
 """A store in memory for the rules' tests: fast enough for thousands of histories, and made of the same pure functions.
 
-What SQLite adds (transactions, restarts, the outbox) is tested on SQLite: test_store.py, tests/notify, test_on_sqlite.py.
+What the real stores add (transactions, restarts, the outbox) is tested on them: tests/notify, test_on_stores.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

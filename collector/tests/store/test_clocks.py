@@ -1,6 +1,6 @@
 """Batches by clocks that weren't right: counted from a boot and corrected, guessed, or far ahead of ours."""
 
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -8,13 +8,14 @@ from reference_agent import SECOND, T0, decoded, defined, events, samples, windo
 from telemetryx.clock import ManualClock
 from telemetryx.errors import QueryRefused
 from telemetryx.store.interface import EventQuery, Store
-from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, Cause, Decoded, Duplicate, Flag, Stored, balance
 from telemetryx.wire.payload import Payload
 
 EPOCH = bytes(range(16))
 DEFS = defined("temp", "power")
 FOREVER = 1 << 62
+Opener = Callable[[int], Awaitable[TableStore]]
 DAY = 86_400 * SECOND
 MARKS = Flag.ARRIVAL_TIME | Flag.CLOCK_UNCERTAIN
 
@@ -87,22 +88,21 @@ async def test_a_batch_that_comes_again_with_another_offset_keeps_the_first(stor
     assert block.times.tolist() == [T0 + 5 * SECOND, T0 + 6 * SECOND]
 
 
-async def ahead_of(tmp_path: Path) -> tuple[SqliteStore, ManualClock, int]:
+async def ahead_of(open_store: Opener, clock: ManualClock) -> tuple[TableStore, int]:
     """A store in which the second of three batches is kept apart, two days ahead; and its id there."""
-    clock = ManualClock()
-    store = await SqliteStore.open(tmp_path / "t.db", clock=clock, future_limit_ns=DAY)
+    store = await open_store(DAY)
     now = clock.now_ns()
     await store.commit(
         [of_boot(1, now - 60 * SECOND), of_boot(2, now + 2 * DAY), of_boot(3, now - 30 * SECOND)]
     )
     ((kept,), total) = await store.quarantined("a")
     assert total == 1
-    return store, clock, kept.id
+    return store, kept.id
 
 
-async def test_what_is_kept_apart_can_be_looked_at(tmp_path: Path) -> None:
+async def test_what_is_kept_apart_can_be_looked_at(open_store: Opener, clock: ManualClock) -> None:
     """Whose it is, from when to when, and what is in it, at its corrected times; the agent's page counts it."""
-    store, clock, number = await ahead_of(tmp_path)
+    store, number = await ahead_of(open_store, clock)
     when = clock.now_ns() + 2 * DAY
     found = await store.quarantined_batch(number)
     assert found is not None
@@ -124,10 +124,10 @@ async def test_what_is_kept_apart_can_be_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["before compaction", "after compaction"])
 async def test_a_batch_that_is_let_in_is_stored_at_moved_times_and_the_books_balance(
-    tmp_path: Path, when: str
+    open_store: Opener, clock: ManualClock, when: str
 ) -> None:
     """All its rows are read where they belong, marked as uncertain; none is refused any more; the file is sound."""
-    store, clock, number = await ahead_of(tmp_path)
+    store, number = await ahead_of(open_store, clock)
     if when == "after compaction":
         await compacted(store)
     now, before = clock.now_ns(), await store.cursor()
@@ -164,9 +164,9 @@ async def test_a_batch_that_is_let_in_is_stored_at_moved_times_and_the_books_bal
     await store.close()
 
 
-async def test_a_batch_whose_time_has_come_is_let_in_as_it_is(tmp_path: Path) -> None:
+async def test_a_batch_whose_time_has_come_is_let_in_as_it_is(open_store: Opener, clock: ManualClock) -> None:
     """Who waits long enough needs no shift, and nothing becomes uncertain by it."""
-    store, clock, number = await ahead_of(tmp_path)
+    store, number = await ahead_of(open_store, clock)
     clock.advance(2 * DAY)
     assert await store.release_quarantined(number) is not None
     block = await store.samples([1], -FOREVER, FOREVER)
@@ -175,9 +175,11 @@ async def test_a_batch_whose_time_has_come_is_let_in_as_it_is(tmp_path: Path) ->
     await store.close()
 
 
-async def test_a_batch_that_is_dropped_is_gone_and_stays_counted_as_refused(tmp_path: Path) -> None:
+async def test_a_batch_that_is_dropped_is_gone_and_stays_counted_as_refused(
+    open_store: Opener, clock: ManualClock
+) -> None:
     """The sums hold, and it is not asked for again."""
-    store, _, number = await ahead_of(tmp_path)
+    store, number = await ahead_of(open_store, clock)
     assert await store.drop_quarantined(number)
     assert not await store.drop_quarantined(number)
     assert (await store.quarantined())[1] == 0
@@ -188,10 +190,11 @@ async def test_a_batch_that_is_dropped_is_gone_and_stays_counted_as_refused(tmp_
     await store.close()
 
 
-async def test_times_far_ahead_are_kept_apart_and_spoil_no_latest_value(tmp_path: Path) -> None:
+async def test_times_far_ahead_are_kept_apart_and_spoil_no_latest_value(
+    open_store: Opener, clock: ManualClock
+) -> None:
     """Such a batch is acknowledged once and counted as refused; the latest value stays that of now, and the sums hold."""
-    clock = ManualClock()
-    store = await SqliteStore.open(tmp_path / "t.db", clock=clock, future_limit_ns=DAY)
+    store = await open_store(DAY)
     now = clock.now_ns()
     ahead = of_boot(2, now + 2 * DAY)
     outcomes = await store.commit([of_boot(1, now - 60 * SECOND), ahead, of_boot(3, now + DAY - 60 * SECOND)])

@@ -119,7 +119,8 @@ async def test_a_batch_with_unknown_numbers_is_not_entered(store: Store) -> None
     assert outcomes[0] == NeedDefinitions((9,))
     assert isinstance(outcomes[1], Stored)
     assert (await store.holdings("a", [EPOCH]))[EPOCH].ranges == ((2, 2),)
-    assert await values(store) == [5.0]
+    (temp,) = await store.series(selector.parse("temp"))
+    assert await values(store, temp.id) == [5.0]
 
 
 async def test_a_number_that_changes_its_meaning_is_a_conflict(store: Store) -> None:
@@ -482,6 +483,7 @@ async def test_sessions_left_open_are_closed_at_the_next_start(
     await store.session_opened("a", "peer", "1", {}, 0.0)
     seen = clock.now_ns()
     clock.advance(3600 * SECOND)
+    await store.close()
     store = await open_store()
     (log,) = await store.connections()
     assert (log.closed_ns, log.reason) == (seen, "the collector was restarted")

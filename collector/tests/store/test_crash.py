@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from reference_agent import SECOND, T0, decoded, defined, samples
+from telemetryx.store.postgres.engine import PostgresEngine
+from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, Decoded, Duplicate, Stored
 from telemetryx.wire.payload import Payload
 
@@ -24,9 +28,16 @@ def batch(seq: int) -> Decoded:
     return decoded(BatchKey("a", EPOCH, seq), Payload(samples({1: rows, 2: rows})), defined("x", "y"))
 
 
-async def child(path: Path, first: int) -> None:
+async def opened(where: str, password_file: str) -> TableStore:
+    """Open a file, or a database by its address."""
+    if where.startswith("postgresql://"):
+        return await PostgresStore.open(PostgresEngine(where, Path(password_file)))
+    return await SqliteStore.open(Path(where))
+
+
+async def child(where: str, password_file: str, first: int) -> None:
     """Commit batches in groups of three and compact beside it, saying each acknowledged seq, until killed."""
-    store = await SqliteStore.open(path)
+    store = await opened(where, password_file)
 
     async def tidy() -> None:
         while True:
@@ -42,14 +53,20 @@ async def child(path: Path, first: int) -> None:
         seq += 3
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 @pytest.mark.parametrize("rounds", [6])
-async def test_a_killed_collector_keeps_what_it_acknowledged(tmp_path: Path, rounds: int) -> None:
-    """After each kill every acknowledged batch is stored once, nothing is stored in part, and the file verifies."""
-    path = tmp_path / "t.db"
+async def test_a_killed_collector_keeps_what_it_acknowledged(
+    request: pytest.FixtureRequest, tmp_path: Path, engine: str, rounds: int
+) -> None:
+    """After each kill every acknowledged batch is stored once, nothing is stored in part, and the store verifies."""
+    where, password_file = str(tmp_path / "t.db"), ""
+    if engine == "postgres":
+        database: PostgresEngine = request.getfixturevalue("database")
+        where, password_file = database.url, str(database.password_file)
     acked = 0
     for turn in range(rounds):
         process = subprocess.Popen(  # noqa: ASYNC220 - the test is about that process
-            [sys.executable, __file__, str(path), str(acked + 1)],
+            [sys.executable, __file__, where, password_file, str(acked + 1)],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
@@ -63,7 +80,7 @@ async def test_a_killed_collector_keeps_what_it_acknowledged(tmp_path: Path, rou
         acked = max([acked, *(int(entry) for entry in rest[:-1] if entry)])
         process.wait()
         process.stdout.close()
-        store = await SqliteStore.open(path)
+        store = await opened(where, password_file)
         assert await store.verify() == []
         held = (await store.holdings("a", [EPOCH]))[EPOCH]
         assert held.upto >= acked
@@ -77,4 +94,5 @@ async def test_a_killed_collector_keeps_what_it_acknowledged(tmp_path: Path, rou
 
 
 if __name__ == "__main__":
-    asyncio.run(child(Path(sys.argv[1]), int(sys.argv[2])))
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for seqs
+    asyncio.run(child(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -9,8 +9,8 @@ import pytest
 from reference_agent import SECOND, T0, decoded, defined, samples, window
 from telemetryx.clock import ManualClock
 from telemetryx.store.interface import Retention, Store
-from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables import compaction, rollup
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import Aggregate, BatchKey, LossRow, Stored
 from telemetryx.wire.payload import Payload
 
@@ -119,7 +119,7 @@ async def test_a_batch_across_the_horizon_is_counted_once(store: Store) -> None:
 async def test_what_waits_for_its_rollup_keeps_its_raw_data(store: Store) -> None:
     """Retention doesn't pass data that compaction has moved but that no rollup shows yet."""
     await send(store, 1, line(OLD, [1.0, 2.0]))
-    assert isinstance(store, SqliteStore)
+    assert isinstance(store, TableStore)
     swap = await store._in_worker(lambda: store._planner.compaction(T0, 400_000, everything=True))
     assert swap is not None
     await store.write(lambda db: compaction.apply(db, swap))

@@ -9,9 +9,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postgres_server import PostgresServer
 from reference_agent import decoded, defined, samples
+from telemetryx.store.postgres.engine import PostgresEngine
+from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables import chunks
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, Decoded, Stored
 from telemetryx.wire.payload import Payload
 
@@ -68,7 +72,7 @@ def expected(history: list[tuple[str, Decoded | None]]) -> list[Row]:
     return [(row[0], row[1], row[5], row[6]) for row in sorted(rows)]
 
 
-async def seen(store: SqliteStore) -> list[Row]:
+async def seen(store: TableStore) -> list[Row]:
     """Every sample that a reader gets. Series ids equal numbers only by name, so names are asked for."""
     names = {series.id: {"x": 1, "y": 2, "z": 3}[series.name] for series in await store.series()}
     block = await store.samples(list(names), -(1 << 62), 1 << 62)
@@ -88,6 +92,26 @@ async def seen(store: SqliteStore) -> list[Row]:
     return sorted(rows, key=lambda row: row[0])
 
 
+async def replayed(store: TableStore, history: list[tuple[str, Decoded | None]]) -> None:
+    """Bring a history into a store, and compare what readers see."""
+    try:
+        for step, batch in history:
+            if batch is not None:
+                (outcome,) = await store.commit([batch])
+                assert isinstance(outcome, Stored), outcome
+            else:
+                assert step == "compact"
+                await store.compact(everything=True)
+        wanted = expected(history)
+        assert await seen(store) == wanted
+        while (report := await store.compact(everything=True)).more or report.batches:
+            pass
+        assert await seen(store) == wanted
+        assert await store.verify() == []
+    finally:
+        await store.close()
+
+
 @given(histories())
 @settings(max_examples=60, deadline=None)
 def test_any_arrival_and_any_compaction_give_the_same_samples(
@@ -97,23 +121,21 @@ def test_any_arrival_and_any_compaction_give_the_same_samples(
 
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            store = await SqliteStore.open(Path(folder) / "t.db", readers=1)
-            try:
-                for step, batch in history:
-                    if batch is not None:
-                        (outcome,) = await store.commit([batch])
-                        assert isinstance(outcome, Stored), outcome
-                    else:
-                        assert step == "compact"
-                        await store.compact(everything=True)
-                wanted = expected(history)
-                assert await seen(store) == wanted
-                while (report := await store.compact(everything=True)).more or report.batches:
-                    pass
-                assert await seen(store) == wanted
-                assert await store.verify() == []
-            finally:
-                await store.close()
+            await replayed(await SqliteStore.open(Path(folder) / "t.db", readers=1), history)
+
+    asyncio.run(run())
+
+
+@given(history=histories())
+@settings(max_examples=10, deadline=None)
+def test_any_arrival_and_any_compaction_give_the_same_samples_on_postgresql(
+    postgres: PostgresServer, history: list[tuple[str, Decoded | None]]
+) -> None:
+    """The same there, with times from 1933 to 2006: partitions of all kinds."""
+    engine = PostgresEngine(postgres.url(postgres.database()), postgres.password_file)
+
+    async def run() -> None:
+        await replayed(await PostgresStore.open(engine, readers=1), history)
 
     asyncio.run(run())
 

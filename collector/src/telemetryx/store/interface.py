@@ -1,6 +1,6 @@
 """What every store can do: the only thing that ingest, gateway, rules and api know about storage.
 
-SQLite is one implementation (store/sqlite/); tests/store/test_conformance.py runs on each. All methods are safe to call
+store/tables/ is its implementation, on SQLite and PostgreSQL; tests/store/test_conformance.py runs on each. All methods are safe to call
 from any task at once. Writing methods raise StoreUnavailable when nothing could be written; they never half-write.
 """
 
@@ -304,7 +304,7 @@ class Store(Protocol):
         ...
 
     async def verify(self) -> list[str]:
-        """Check the file and that ledger, batches and chunks agree; return the problems found, in sentences."""
+        """Check the store and that ledger, batches and chunks agree; return the problems found, in sentences."""
         ...
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ A file that was ever released never changes; a change is a new file. Applied nam
 """
 
 import sqlite3
+from collections.abc import Iterable
 from importlib import resources
 
 import sqlite_utils
@@ -15,9 +16,9 @@ from telemetryx.errors import SchemaTooNew
 SET = "telemetryx"
 
 
-def scripts() -> dict[str, str]:
-    """Return every step's text by name, in order."""
-    files = (entry for entry in resources.files(__package__).iterdir() if entry.name.endswith(".sql"))
+def scripts(package: str = __package__ or "") -> dict[str, str]:
+    """Return every step's text by name, in order; `package` is the folder of an engine."""
+    files = (entry for entry in resources.files(package).iterdir() if entry.name.endswith(".sql"))
     return {
         entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8") for entry in sorted(files, key=str)
     }
@@ -35,6 +36,16 @@ def statements(script: str) -> list[str]:
     return [*out, part] if part.strip() else out
 
 
+def refuse_newer(applied: Iterable[str], known: Iterable[str]) -> None:
+    """Raise SchemaTooNew when steps were applied that aren't known here."""
+    names = set(known)
+    if newer := [name for name in applied if name not in names]:
+        raise SchemaTooNew(
+            f"this store was written by a newer collector (schema step {newer[-1]}; this one knows up to {max(names)}): "
+            "upgrade the collector, or restore a copy from before"
+        )
+
+
 def migrate(connection: sqlite3.Connection) -> list[str]:
     """Apply what is missing and return its names. Raises SchemaTooNew when the file knows steps that we don't."""
     database = sqlite_utils.Database(connection)
@@ -43,11 +54,7 @@ def migrate(connection: sqlite3.Connection) -> list[str]:
     for name, text in known.items():
         steps(name=name)(_step(statements(text)))
     applied = [step.name for step in steps.applied(database)]
-    if newer := [name for name in applied if name not in known]:
-        raise SchemaTooNew(
-            f"this store was written by a newer collector (schema step {newer[-1]}; this one knows up to {max(known)}): "
-            "upgrade the collector, or restore a copy from before"
-        )
+    refuse_newer(applied, known)
     pending = [step.name for step in steps.pending(database)]
     steps.apply(database)
     return pending

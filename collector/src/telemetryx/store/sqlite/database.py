@@ -21,6 +21,9 @@ class SqliteDatabase(sqlite3.Connection):
 
     site_of_labels = "json_extract(labels, '$.site')"
     values_of_labels = "json_each(agent.labels)"
+    same_labels = "labels = ?3"
+    index_of_group = '"group"'
+    same_group = '"group" = ?2'
     refusals: tuple[type[Exception], ...] = (
         sqlite3.IntegrityError,
         sqlite3.DataError,
@@ -45,6 +48,19 @@ class SqliteDatabase(sqlite3.Connection):
     def begin_snapshot(self) -> None:
         """Begin a transaction that reads."""
         self.execute("BEGIN")
+
+    def savepoint(self) -> None:
+        """Begin a part."""
+        self.execute("SAVEPOINT part")
+
+    def release(self) -> None:
+        """Keep it."""
+        self.execute("RELEASE part")
+
+    def undo_savepoint(self) -> None:
+        """Undo it."""
+        self.execute("ROLLBACK TO part")
+        self.execute("RELEASE part")
 
     def rollback(self) -> None:
         """Undo what isn't committed."""
@@ -74,10 +90,6 @@ class SqliteDatabase(sqlite3.Connection):
         """Return the newest commit's number."""
         row = self.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
         return 0 if row is None else int(row[0])
-
-    def settled(self) -> str:
-        """Leave out nothing: one writer commits in the order of the numbers."""
-        return ""
 
     def event_ids(self, count: int) -> I64:
         """Return so many new ids."""

@@ -20,6 +20,7 @@ from telemetryx.types import (
     F64,
     I64,
     U8,
+    BatchKey,
     Cause,
     Committed,
     Conflict,
@@ -42,6 +43,8 @@ MAX_TIME: Final = 9_200_000_000_000_000_000
 MAX_NUMBERS: Final = 10_000
 """So many missing numbers are named in one answer."""
 NO_CHECKSUM: Final = bytes(16)
+MAX_KNOWN: Final = 10_000
+"""Epochs whose ids are kept in memory."""
 
 _LATEST = (
     "INSERT INTO latest VALUES (?, ?, ?, ?) ON CONFLICT (series_id) DO UPDATE SET time_ns = excluded.time_ns, "
@@ -56,11 +59,11 @@ _LOSS = (
     f"last_ns = {_NEWEST.format('loss.last_ns', 'excluded.last_ns')}"
 )
 _GAP = (
-    f"UPDATE gap SET last_seq = ?1, count = count + ?2, t0_ns = {_OLDEST.format('t0_ns', '?3')}, "
-    f"t1_ns = {_NEWEST.format('t1_ns', '?4')} WHERE epoch_id = ?5 AND cause = ?6 AND last_seq = ?7"
+    f"UPDATE gap SET last_seq = ?1, count = count + ?2, t0_ns = {_OLDEST.format('t0_ns', 'CAST(?3 AS BIGINT)')}, "
+    f"t1_ns = {_NEWEST.format('t1_ns', 'CAST(?4 AS BIGINT)')} WHERE epoch_id = ?5 AND cause = ?6 AND last_seq = ?7"
 )
 _STORED = (
-    f"UPDATE agent SET stored = stored + ?1, first_event_ns = {_OLDEST.format('first_event_ns', '?2')}, "
+    f"UPDATE agent SET stored = stored + ?1, first_event_ns = {_OLDEST.format('first_event_ns', 'CAST(?2 AS BIGINT)')}, "
     f"last_event_ns = {greater('last_event_ns', '?3')}, last_seen_ns = {greater('last_seen_ns', '?4')} WHERE id = ?5"
 )
 
@@ -86,6 +89,8 @@ class _Group:
     stored: dict[int, int] = field(default_factory=dict)
     range: dict[int, tuple[int, int]] = field(default_factory=dict)
     loss: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
+    checksums: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """By (epoch, seq), of what this group stored."""
 
 
 class Committer:
@@ -96,6 +101,7 @@ class Committer:
         self._now_ns = now_ns
         self._future_limit_ns = future_limit_ns
         self.numbers = Numbers()
+        self._known: dict[tuple[str, bytes], tuple[int, int]] = {}
 
     def commit(self, connection: Database, batches: Sequence[Decoded]) -> list[Outcome]:
         """Store the batches; the caller's transaction makes them durable."""
@@ -107,7 +113,7 @@ class Committer:
         return outcomes
 
     def _guarded(self, connection: Database, batch: Decoded, group: _Group, now: int) -> Outcome:
-        connection.execute("SAVEPOINT batch")
+        connection.savepoint()
         try:
             outcome = self._store(connection, batch, group, now)
         except _Undo as undo:
@@ -115,10 +121,9 @@ class Committer:
         except connection.refusals as error:
             outcome = Refused("content", f"the store can't hold this batch: {error}")
         else:
-            connection.execute("RELEASE batch")
+            connection.release()
             return outcome
-        connection.execute("ROLLBACK TO batch")
-        connection.execute("RELEASE batch")
+        connection.undo_savepoint()
         if batch.definitions:
             self.numbers.forget()
         return outcome
@@ -130,13 +135,12 @@ class Committer:
                     "key", f"epoch of {len(batch.key.epoch)} bytes and seq {batch.key.seq} are no batch key"
                 )
             )
-        agent = ledger.agent_id(connection, batch.key.agent, now)
-        epoch = ledger.epoch_id(connection, agent, batch.key.epoch, now)
+        agent, epoch = self._named(connection, batch.key, now)
         if not ledger.enter(connection, epoch, batch.key.seq):
-            known = ledger.checksum(connection, epoch, batch.key.seq)
+            known = group.checksums.get((epoch, batch.key.seq))
+            known = known or ledger.checksum(connection, epoch, batch.key.seq)
             differs = known is not None and known != batch.checksum
             raise _Undo(Conflict(known) if differs and known is not None else Duplicate())
-        ledger.remember(connection, epoch, batch.key.seq, batch.checksum)
         if batch.definitions:
             if define(connection, agent, epoch, batch.definitions, now) is not None:
                 raise _Undo(Conflict(NO_CHECKSUM))
@@ -144,9 +148,28 @@ class Committer:
         samples, windows = self._numbered(connection, batch, epoch)
         t0, t1 = _time_range(windows, batch)
         if t1 > group.latest:
-            return _apart(connection, batch, group, (agent, epoch, now, t0, t1))
-        committed = _put(connection, batch, group, (agent, epoch, now, t0, t1), samples, windows)
-        return Stored(committed.cursor, committed)
+            outcome: Outcome = _apart(connection, batch, group, (agent, epoch, now, t0, t1))
+        else:
+            committed = _put(connection, batch, group, (agent, epoch, now, t0, t1), samples, windows)
+            outcome = Stored(committed.cursor, committed)
+        group.checksums[epoch, batch.key.seq] = batch.checksum
+        self._known[batch.key.agent, batch.key.epoch] = agent, epoch
+        return outcome
+
+    def _named(self, connection: Database, key: BatchKey, now: int) -> tuple[int, int]:
+        """Return the ids of an agent and its epoch. They never change, so those that were committed are kept."""
+        known = self._known.get((key.agent, key.epoch))
+        if known is not None:
+            return known
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        agent = ledger.agent_id(connection, key.agent, now)
+        return agent, ledger.epoch_id(connection, agent, key.epoch, now)
+
+    def forget(self) -> None:
+        """Drop what is remembered of the tables: a transaction was undone."""
+        self._known.clear()
+        self.numbers.forget()
 
     def release(self, connection: Database, row_id: int, shift_ns: int) -> Committed | None:
         """Let a quarantined batch in, its times moved by so much; the caller's transaction makes it durable.
@@ -426,6 +449,7 @@ def _add_loss(
 
 
 def _finish(connection: Database, group: _Group) -> None:
+    ledger.remember(connection, [(*key, checksum) for key, checksum in group.checksums.items()])
     if group.series:
         series, times = np.concatenate(group.series), np.concatenate(group.times)
         order = np.lexsort((times, series))

@@ -1,7 +1,7 @@
 """What the SQL of this folder runs on: one connection of an engine, with what the engines do differently as methods.
 
 The statements here are written once, in what SQLite and PostgreSQL both understand: `?`, `?1` and `:name` for parameters,
-`ON CONFLICT (column)`, `RETURNING`, CASE in place of greatest and least, CAST where a parameter's type can't be seen. Work is
+`ON CONFLICT (column)`, `RETURNING`, ORDER BY wherever the order counts, CASE in place of greatest and least, CAST where a parameter's type can't be seen. Work is
 a plain function of a connection, run in a thread that owns it (writer.py, readers.py, planner.py).
 """
 
@@ -40,6 +40,12 @@ class Database(Protocol):
     """The site in column `labels` of table agent, as an expression."""
     values_of_labels: str
     """A table with the values in column `labels` of table agent, in a column `value`."""
+    same_labels: str
+    """The condition that column `labels` of table series equals parameter 3, as its index has it."""
+    index_of_group: str
+    """Column `group` of the tables of rules, as their unique indexes have it."""
+    same_group: str
+    """The condition that it equals parameter 2."""
     refusals: tuple[type[Exception], ...]
     """What is raised for content that can't be stored, whoever asks: the batch's fault, not the store's."""
 
@@ -72,6 +78,18 @@ class Database(Protocol):
         """Make it durable."""
         ...
 
+    def savepoint(self) -> None:
+        """Begin a part of the transaction that can be undone alone. One at a time."""
+        ...
+
+    def release(self) -> None:
+        """Keep that part."""
+        ...
+
+    def undo_savepoint(self) -> None:
+        """Undo that part."""
+        ...
+
     def rollback(self) -> None:
         """Undo what isn't committed; also when nothing is."""
         ...
@@ -99,11 +117,7 @@ class Database(Protocol):
         ...
 
     def newest_commit(self) -> int:
-        """Return the newest commit's number that readers may see; 0 before the first."""
-        ...
-
-    def settled(self) -> str:
-        """Return a condition on `batch` that leaves out commits which older ones may yet overtake."""
+        """Return the newest commit's number; 0 before the first. One writer commits in the order of the numbers."""
         ...
 
     def event_ids(self, count: int) -> I64:

@@ -5,6 +5,7 @@ never overlap: rows of `ledger` are the shortest form of the set. Nothing here i
 and a rolled back transaction leaves nothing behind.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,12 +18,21 @@ _SLACK: Final = 1_000
 """They are cut in steps of this size."""
 
 
+_NEXT: Final = (
+    "UPDATE ledger SET last = ?1 WHERE epoch_id = ?2 AND last = ?1 - 1 AND first = "
+    "(SELECT first FROM ledger WHERE epoch_id = ?2 AND first <= ?1 ORDER BY first DESC LIMIT 1) "
+    "AND NOT EXISTS (SELECT 1 FROM ledger WHERE epoch_id = ?2 AND first = ?1 + 1)"
+)
+"""The seq that most often comes: the one after a range, with none right behind it."""
+
+
 def agent_id(connection: Database, name: str, now_ns: int) -> int:
     """Return the agent's id, entering it when it is new."""
     row = connection.execute("SELECT id FROM agent WHERE name = ?", (name,)).fetchone()
     if row is None:
         row = connection.execute(
-            "INSERT INTO agent (name, first_seen_ns, last_seen_ns) VALUES (?, ?, ?) RETURNING id",
+            "INSERT INTO agent (name, first_seen_ns, last_seen_ns) VALUES (?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
             (name, now_ns, now_ns),
         ).fetchone()
     return int(row[0])
@@ -35,7 +45,8 @@ def epoch_id(connection: Database, agent: int, epoch: bytes, now_ns: int) -> int
     ).fetchone()
     if row is None:
         row = connection.execute(
-            "INSERT INTO epoch (agent_id, epoch, created_ns) VALUES (?, ?, ?) RETURNING id",
+            "INSERT INTO epoch (agent_id, epoch, created_ns) VALUES (?, ?, ?) "
+            "ON CONFLICT (agent_id, epoch) DO UPDATE SET epoch = excluded.epoch RETURNING id",
             (agent, epoch, now_ns),
         ).fetchone()
     return int(row[0])
@@ -43,18 +54,19 @@ def epoch_id(connection: Database, agent: int, epoch: bytes, now_ns: int) -> int
 
 def enter(connection: Database, epoch: int, seq: int) -> bool:
     """Enter a seq; False when it is there already."""
-    before = connection.execute(
-        "SELECT first, last FROM ledger WHERE epoch_id = ? AND first <= ? ORDER BY first DESC LIMIT 1",
-        (epoch, seq),
-    ).fetchone()
+    if connection.execute(_NEXT, (seq, epoch)).rowcount:
+        return True
+    near = connection.execute(
+        "SELECT first, last FROM ledger WHERE epoch_id = ? AND first <= ? ORDER BY first DESC LIMIT 2",
+        (epoch, seq + 1),
+    ).fetchall()
+    after = near.pop(0) if near and near[0][0] == seq + 1 else None
+    before = near[0] if near else None
     if before is not None and before[1] >= seq:
         return False
-    after = connection.execute(
-        "SELECT last FROM ledger WHERE epoch_id = ? AND first = ?", (epoch, seq + 1)
-    ).fetchone()
     last = seq
     if after is not None:
-        last = after[0]
+        last = after[1]
         connection.execute("DELETE FROM ledger WHERE epoch_id = ? AND first = ?", (epoch, seq + 1))
     if before is not None and before[1] == seq - 1:
         connection.execute(
@@ -65,21 +77,20 @@ def enter(connection: Database, epoch: int, seq: int) -> bool:
     return True
 
 
-def remember(connection: Database, epoch: int, seq: int, checksum: bytes) -> None:
-    """Keep a batch's checksum, and let go of the oldest beyond the newest 10,000."""
-    connection.execute(
-        "INSERT INTO ledger_checksum (epoch_id, seq, checksum) VALUES (?, ?, ?)", (epoch, seq, checksum)
-    )
-    (count,) = connection.execute(
-        "UPDATE epoch SET checksums = checksums + 1 WHERE id = ? RETURNING checksums", (epoch,)
-    ).fetchone()
-    if count >= CHECKSUMS + _SLACK:
-        connection.execute(
-            "DELETE FROM ledger_checksum WHERE id IN "
-            "(SELECT id FROM ledger_checksum WHERE epoch_id = ? ORDER BY id LIMIT ?)",
-            (epoch, count - CHECKSUMS),
-        )
-        connection.execute("UPDATE epoch SET checksums = ? WHERE id = ?", (CHECKSUMS, epoch))
+def remember(connection: Database, known: Sequence[tuple[int, int, bytes]]) -> None:
+    """Keep the checksums of batches (epoch, seq, checksum), and let go of each epoch's oldest beyond the newest 10,000."""
+    connection.executemany("INSERT INTO ledger_checksum (epoch_id, seq, checksum) VALUES (?, ?, ?)", known)
+    for epoch, more in sorted(Counter(entry[0] for entry in known).items()):
+        (count,) = connection.execute(
+            "UPDATE epoch SET checksums = checksums + ? WHERE id = ? RETURNING checksums", (more, epoch)
+        ).fetchone()
+        if count >= CHECKSUMS + _SLACK:
+            connection.execute(
+                "DELETE FROM ledger_checksum WHERE id IN "
+                "(SELECT id FROM ledger_checksum WHERE epoch_id = ? ORDER BY id LIMIT ?)",
+                (epoch, count - CHECKSUMS),
+            )
+            connection.execute("UPDATE epoch SET checksums = ? WHERE id = ?", (CHECKSUMS, epoch))
 
 
 def checksum(connection: Database, epoch: int, seq: int) -> bytes | None:

@@ -91,7 +91,7 @@ def _series(connection: Database, agent: int, definition: Definition, now_ns: in
     labels = {key: value for key, value in definition.labels.items() if value}
     identity = canonical(labels)
     row = connection.execute(
-        "SELECT id, unit FROM series WHERE agent_id = ? AND name = ? AND labels = ?",
+        f"SELECT id, unit FROM series WHERE agent_id = ?1 AND name = ?2 AND {connection.same_labels}",
         (agent, definition.name, identity),
     ).fetchone()
     if row is not None:

@@ -32,7 +32,7 @@ def agents_of(connection: Database, ids: Sequence[int]) -> dict[int, list[int]]:
     out: dict[int, list[int]] = {}
     for marks, part in portions(ids):
         for series, agent in connection.execute(
-            f"SELECT id, agent_id FROM series WHERE id IN ({marks})", part
+            f"SELECT id, agent_id FROM series WHERE id IN ({marks}) ORDER BY id", part
         ):
             out.setdefault(agent, []).append(series)
     return out
@@ -244,7 +244,7 @@ def read_after(connection: Database, numbers: Numbers, cursor: int, limit: int) 
         "SELECT batch.id, agent.name, epoch.epoch, epoch_id, seq, received_ns, t0_ns, t1_ns, clock_offset_ns, "
         "clock_uncertain, payload "
         "FROM batch JOIN agent ON agent.id = batch.agent_id JOIN epoch ON epoch.id = epoch_id "
-        f"WHERE batch.id > ?{connection.settled()} ORDER BY batch.id LIMIT ?",
+        "WHERE batch.id > ? ORDER BY batch.id LIMIT ?",
         (cursor, limit),
     ).fetchall()
     return [_committed(connection, numbers, row) for row in rows]

@@ -69,9 +69,16 @@ def delete(connection: Database, rule: Rule) -> int:
         ).rowcount
     if rule.table == "event":
         return _events(connection, rule)
-    return connection.execute(
-        f"DELETE FROM {rule.table} WHERE id IN ({rule.rows} LIMIT {PIECE})", (rule.before_ns,)
-    ).rowcount
+    at_once = 0
+    if rule.table == "chunk":
+        connection.drop_places("batch", rule.before_ns)
+        at_once = connection.drop_places("chunk", rule.before_ns)
+    return (
+        at_once
+        + connection.execute(
+            f"DELETE FROM {rule.table} WHERE id IN ({rule.rows} LIMIT {PIECE})", (rule.before_ns,)
+        ).rowcount
+    )
 
 
 def _events(connection: Database, rule: Rule) -> int:

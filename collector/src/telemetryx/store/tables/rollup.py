@@ -170,7 +170,7 @@ def stored(connection: Database, table: str, series: int, start_ns: int, end_ns:
     """Return rollup rows of a series."""
     rows = connection.execute(
         "SELECT t0_ns, count, sum, min, max, first, last, first_ms, last_ms "
-        f"FROM {table} WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ?",
+        f"FROM {table} WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ? ORDER BY t0_ns",
         (series, start_ns, end_ns),
     ).fetchall()
     if not rows:

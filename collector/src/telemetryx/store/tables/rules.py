@@ -74,7 +74,10 @@ class StoredRules:
         """Return what is remembered of each rule."""
 
         def work(connection: Database) -> list[RuleRow]:
-            return [RuleRow(*row) for row in connection.execute("SELECT name, fingerprint, error FROM rule")]
+            return [
+                RuleRow(*row)
+                for row in connection.execute("SELECT name, fingerprint, error FROM rule ORDER BY name")
+            ]
 
         return await self._store.read(work)
 
@@ -82,7 +85,9 @@ class StoredRules:
         """Return the saved state of every group of a rule."""
 
         def work(connection: Database) -> list[GroupRow]:
-            rows = connection.execute('SELECT rule, "group", state FROM rule_group WHERE rule = ?', (rule,))
+            rows = connection.execute(
+                'SELECT rule, "group", state FROM rule_group WHERE rule = ? ORDER BY "group"', (rule,)
+            )
             return [GroupRow(*row) for row in rows]
 
         return await self._store.read(work)
@@ -190,12 +195,12 @@ def _commit(connection: Database, commit: RulesCommit) -> list[Alert]:
     for receiver in commit.receivers if changed else ():
         _bound(connection, receiver)
     connection.executemany(
-        'DELETE FROM rule_group WHERE rule = ? AND "group" = ?',
+        f"DELETE FROM rule_group WHERE rule = ?1 AND {connection.same_group}",
         [(row.rule, row.group) for row in commit.groups if row.state is None],
     )
     connection.executemany(
         'INSERT INTO rule_group (rule, "group", state) VALUES (?, ?, ?) '
-        'ON CONFLICT (rule, "group") DO UPDATE SET state = excluded.state',
+        f"ON CONFLICT (rule, {connection.index_of_group}) DO UPDATE SET state = excluded.state",
         [(row.rule, row.group, row.state) for row in commit.groups if row.state is not None],
     )
     for rule in commit.forget_rules:
@@ -217,7 +222,7 @@ def _commit(connection: Database, commit: RulesCommit) -> list[Alert]:
 def _apply(connection: Database, change: AlertChange, receivers: Sequence[str]) -> Alert | None:
     """Write one change; None when it changes nothing."""
     row = connection.execute(
-        f'SELECT {_COLUMNS} FROM alert WHERE rule = ? AND "group" = ? AND started_ns = ?',
+        f"SELECT {_COLUMNS} FROM alert WHERE rule = ?1 AND {connection.same_group} AND started_ns = ?3",
         (change.rule, change.group, change.started_ns),
     ).fetchone()
     stored = None if row is None else _alert(row)
@@ -264,7 +269,7 @@ def _save(connection: Database, alert: Alert) -> Alert:
     updates = ", ".join(f'"{name}" = excluded."{name}"' for name in values)
     row = connection.execute(
         f"INSERT INTO alert ({names}) VALUES ({', '.join('?' * len(values))}) "
-        f'ON CONFLICT (rule, "group", started_ns) DO UPDATE SET {updates} RETURNING id',
+        f"ON CONFLICT (rule, {connection.index_of_group}, started_ns) DO UPDATE SET {updates} RETURNING id",
         tuple(values.values()),
     ).fetchone()
     return replace(alert, id=int(row[0]))
@@ -296,14 +301,14 @@ def _claim(connection: Database, receiver: str, now_ns: int, limit: int) -> Deli
     if row is not None:
         return _delivery(row) if row[7] <= now_ns else None
     ready = connection.execute(
-        "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND ready_ns <= ? ORDER BY ready_ns LIMIT ?",
+        "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND ready_ns <= ? ORDER BY ready_ns, id LIMIT ?",
         (receiver, now_ns, limit),
     ).fetchall()
     if not ready:
         return None
     if any(late for _, _, late in ready):  # a digest takes along what else is late
         ready = connection.execute(
-            "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND (ready_ns <= ? OR late != 0) ORDER BY ready_ns LIMIT ?",
+            "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND (ready_ns <= ? OR late != 0) ORDER BY ready_ns, id LIMIT ?",
             (receiver, now_ns, limit),
         ).fetchall()
     alerts = _alerts(connection, AlertQuery(ids=[alert for _, alert, _ in ready], limit=limit))

@@ -34,7 +34,7 @@ from telemetryx.store.tables import (
     rollup,
     verify,
 )
-from telemetryx.store.tables.database import Database, Engine
+from telemetryx.store.tables.database import Database, Engine, greater
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.planner import Adaptive
 from telemetryx.store.tables.readers import Readers
@@ -80,7 +80,7 @@ class TableStore:
         self._committer = commit.Committer(clock.now_ns, future_limit_ns)
         self._numbers = Numbers()
         self._compacting = asyncio.Lock()
-        self._writer = Writer(engine, self._committer.numbers.forget)
+        self._writer = Writer(engine, self._committer.forget)
         try:
             self._writer.submit(Priority.RULES, fleet.close_all).result()
         except BaseException:
@@ -150,7 +150,7 @@ class TableStore:
         """Move a consumer's cursor forward."""
         await self.write(
             lambda db: db.execute(
-                "UPDATE consumer SET cursor = max(cursor, ?) WHERE name = ?", (cursor, consumer)
+                f"UPDATE consumer SET cursor = {greater('cursor', '?1')} WHERE name = ?2", (cursor, consumer)
             )
         )
 

@@ -1,7 +1,7 @@
-"""P6 on the real store: batches through the ledger, compaction in between, and a kill after any step."""
+"""P6 on the real stores: batches through the ledger, compaction in between, and a kill after any step."""
 
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import pytest
 from telemetryx.clock import ManualClock
 from telemetryx.rules import RuleSet, RulesService, check_text
 from telemetryx.store.alerts import AlertQuery, AlertState
+from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables.rules import StoredRules
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, Decoded, Definition, SampleBlock, Stored
 from telemetryx.wire import frame, payload
 
@@ -54,22 +56,25 @@ def batch(seq: int, rows: Iterable[tuple[int, int, float]]) -> Decoded:
     )
 
 
-class Collector:
-    """Store, clock and rules; restart() forgets all but the file."""
+Opener = Callable[[ManualClock], Awaitable[TableStore]]
 
-    def __init__(self, path: Path) -> None:
-        """Take the file."""
-        self.path = path
+
+class Collector:
+    """Store, clock and rules; restart() forgets all but the store."""
+
+    def __init__(self, opener: Opener) -> None:
+        """Take what opens the store."""
+        self.opener = opener
         self.clock = ManualClock(T0 + 86_400 * S)
         found, problems = check_text(TEXT, "test")
         assert problems == []
         self.rules = RuleSet({rule.name: rule for rule in found}, {})
-        self.store: SqliteStore
+        self.store: TableStore
         self.service: RulesService
 
     async def open(self) -> "Collector":
-        """Open the file and start the rules."""
-        self.store = await SqliteStore.open(self.path, clock=self.clock)
+        """Open the store and start the rules."""
+        self.store = await self.opener(self.clock)
         self.kept = StoredRules(self.store)
         await self.begin()
         return self
@@ -106,13 +111,19 @@ class Collector:
         )
 
 
-@pytest.fixture
-async def collectors(tmp_path: Path) -> AsyncIterator[Any]:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def collectors(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
     """Return a maker of collectors; they are closed at the end."""
     made: list[Collector] = []
 
+    async def file(clock: ManualClock) -> TableStore:
+        return await SqliteStore.open(tmp_path / f"{len(made)}.db", clock=clock)
+
+    async def database(clock: ManualClock) -> TableStore:
+        return await PostgresStore.open(request.getfixturevalue("new_database")(), clock=clock)
+
     async def make() -> Collector:
-        made.append(await Collector(tmp_path / f"{len(made)}.db").open())
+        made.append(await Collector(file if request.param == "sqlite" else database).open())
         return made[-1]
 
     yield make

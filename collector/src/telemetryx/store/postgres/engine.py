@@ -1,0 +1,168 @@
+"""How PostgreSQL's connections are opened and what its errors mean: what `store/tables` asks of an engine.
+
+DURABILITY: the writing session sets synchronous_commit=on, whatever the server's default is; an acknowledgement that leaves
+after COMMIT speaks of data in the server's WAL on disk (and on its synchronous standbys, where it has some).
+
+The writing session also holds an advisory lock for as long as it lives. So there is one writer, its commits are numbered in
+their order, and a second collector on the same database is refused; a writer that lost its session has lost the lock with it.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from telemetryx.errors import StoreDamaged, StoreError, StoreUnavailable
+from telemetryx.store.postgres.database import PostgresDatabase
+
+CONNECT_S: Final = 5.0
+WRITE_S: Final = 30.0
+"""A statement of the writer that takes longer is given up, and its connection with it."""
+READ_S: Final = 60.0
+CHECK_S: Final = 3_600.0
+"""The same for commands that look at everything."""
+WRITER_LOCK: Final = 0x54454C58_0001
+MIGRATION_LOCK: Final = 0x54454C58_0002
+TAKEOVER_S: Final = 15.0
+"""How long a starting collector waits for the session of one that was killed to end."""
+
+_COMMON: Final = {
+    "application_name": "telemetryx",
+    "jit": "off",
+    "TimeZone": "UTC",
+    # A peer that vanished without a word is noticed within half a minute, so that its lock is free.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "client_connection_check_interval": "5s",
+}
+_WRITER: Final = {
+    "synchronous_commit": "on",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+_READER: Final = {"default_transaction_read_only": "on", "idle_in_transaction_session_timeout": "600s"}
+
+_REASONS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
+    (asyncpg.DiskFullError, "full", "the server's disk is full: free space there"),
+    (asyncpg.TooManyConnectionsError, "locked", "raise max_connections of the server, or lower [store] readers"),
+    (asyncpg.InsufficientResourcesError, "full", "the server is short of memory or disk"),
+    (asyncpg.ReadOnlySQLTransactionError, "read_only", "the server is a standby or read-only: name the primary in [store] url"),
+    (asyncpg.InsufficientPrivilegeError, "read_only", "the user lacks rights: it should own the database"),
+    (asyncpg.LockNotAvailableError, "locked", "another session holds a lock on the tables"),
+    (asyncpg.DeadlockDetectedError, "locked", "another session was in the way"),
+    (asyncpg.SerializationError, "locked", "another session was in the way"),
+    (asyncpg.QueryCanceledError, "locked", "the server took too long, or somebody cancelled it"),
+    (asyncpg.InvalidCatalogNameError, "io", "create the database, or correct its name in [store] url"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "io", "correct the user in [store] url and the password in password_file"),
+    (asyncpg.OperatorInterventionError, "io", "the server is starting, stopping or was told to end this session"),
+    (asyncpg.PostgresConnectionError, "io", "the connection to the server was lost"),
+)  # fmt: skip
+_DAMAGED: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (asyncpg.UndefinedTableError, "lacks a table: restore a backup, or name an empty database"),
+    (asyncpg.UndefinedColumnError, "lacks a column: restore a backup, or name an empty database"),
+    (asyncpg.DataCorruptedError, "is damaged: restore a backup"),
+    (asyncpg.IndexCorruptedError, "has a damaged index: run REINDEX DATABASE"),
+)
+_LINK: Final = (
+    "the server can't be reached, or the connection to it broke; check [store] url, and that it runs"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresEngine:
+    """One database. The password is read from its file at each connection, and stands in no message."""
+
+    url: str
+    password_file: Path | None = None
+    read_s: float = READ_S
+    """How long a statement of a reader may take."""
+
+    @property
+    def where(self) -> str:
+        """Name the database for people."""
+        parts = urlsplit(self.url)
+        return f"{parts.hostname or 'the local socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    def open_writer(self) -> PostgresDatabase:
+        """Open the connection that writes, and take the writer's lock."""
+        database = self.open(_WRITER, WRITE_S)
+        try:
+            self._lock(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _lock(self, database: PostgresDatabase) -> None:
+        end = time.monotonic() + TAKEOVER_S
+        while not database.execute("SELECT pg_try_advisory_lock(?)", (WRITER_LOCK,)).fetchone()[0]:
+            if time.monotonic() > end:
+                raise StoreUnavailable(
+                    f"another collector writes to the database {self.where}: stop it, or name another database "
+                    "in [store] url",
+                    "locked",
+                )
+            time.sleep(0.2)
+
+    def open_reader(self) -> PostgresDatabase:
+        """Open one that only reads."""
+        return self.open(_READER, self.read_s)
+
+    def open(self, settings: dict[str, str], timeout_s: float) -> PostgresDatabase:
+        """Open a connection on a loop of its own."""
+        loop = asyncio.new_event_loop()
+        try:
+            password = self._password()
+            connection: Any = loop.run_until_complete(
+                asyncpg.connect(
+                    self.url,
+                    password=password,
+                    timeout=CONNECT_S,
+                    command_timeout=timeout_s,
+                    statement_cache_size=400,
+                    server_settings={**_COMMON, **settings},
+                )
+            )
+        except Exception as error:
+            loop.close()
+            raise self.translate(error) or error from error
+        except BaseException:
+            loop.close()
+            raise
+        return PostgresDatabase(loop, connection)
+
+    def _password(self) -> str | None:
+        if self.password_file is None:
+            return None
+        try:
+            return self.password_file.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreUnavailable(
+                f"the password file {self.password_file} can't be read: {error}", "io"
+            ) from error
+
+    def translate(self, error: Exception) -> StoreError | None:
+        """Say in our words what PostgreSQL, asyncpg and the network say in theirs."""
+        where, said = f"the database {self.where}", str(error) or type(error).__name__
+        ours: StoreError | None = error if isinstance(error, StoreError) else None
+        if found := next((says for kind, says in _DAMAGED if isinstance(error, kind)), None):
+            ours = StoreDamaged(f"{where} {found} ({said})")
+        elif why := next((row[1:] for row in _REASONS if isinstance(error, row[0])), None):
+            ours = StoreUnavailable(f"{where} can't be used now: {said}; {why[1]}", why[0])
+        elif isinstance(error, TimeoutError):
+            ours = StoreUnavailable(f"{where} didn't answer in time", "io")
+        elif isinstance(error, OSError | asyncpg.InternalClientError) or _broken(error):
+            ours = StoreUnavailable(f"{where} can't be used now: {said}; {_LINK}", "io")
+        elif isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+            ours = StoreError(f"{where} refused: {said}")
+        return ours
+
+
+def _broken(error: Exception) -> bool:
+    """Whether asyncpg says that there is no connection (and not that an argument is wrong)."""
+    return isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
