@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from reference_agent import ReferenceAgent, defined, samples
+from telemetryx.store.postgres.engine import PostgresEngine
 from telemetryx.wire.payload import Payload
 
 SOURCES = Path(__file__).parents[1] / "src"
@@ -309,3 +310,67 @@ def test_what_keeps_it_from_starting_is_said_with_the_remedy(tmp_path: Path) -> 
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data/telemetry.db").write_bytes(b"this is no database" * 1_000)
     assert "telemetry.db" in refused(tmp_path)
+
+
+def on(database: PostgresEngine) -> str:
+    """The collector's [store] table for a database."""
+    return f'[store]\nurl = "{database.url}"\npassword_file = "{database.password_file}"\n'
+
+
+async def test_a_collector_on_postgresql_goes_from_the_agents_door_to_rest(
+    start: Start, database: PostgresEngine, tmp_path: Path
+) -> None:
+    """Acknowledged means stored there: another collector, started later, shows it; nothing lies in the data folder."""
+    process = await start(on(database))
+    now = time.time_ns()
+    await send(process, [(now - S, 20.5), (now, 21.5)])
+    (series,) = (await process.get("/api/v1/series"))["series"]
+    assert series["latest"] == {"time_ns": now, "value": 21.5}
+    assert await process.stop() == 0
+    again = await start(on(database))
+    (series,) = (await again.get("/api/v1/series"))["series"]
+    assert series["latest"]["value"] == 21.5
+    assert await again.stop() == 0
+    assert not await asyncio.to_thread(lambda: list(tmp_path.rglob("*.db")))
+
+
+async def test_commands_look_into_the_database_beside_the_collector(
+    start: Start, database: PostgresEngine, tmp_path: Path
+) -> None:
+    """`store verify`, `store stats` and `sql` read it as they read the file."""
+    process = await start(on(database))
+    now = time.time_ns()
+    await send(process, [(now - S, 20.5), (now, 21.5)])
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "telemetryx", *words, "--config", str(tmp_path / "collector.toml")]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(SOURCES)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "is sound" in await asyncio.to_thread(run, "store", "verify")
+    stats = json.loads(await asyncio.to_thread(run, "store", "stats", "--json"))
+    assert (stats["series"], stats["batch_samples"]) == (1, 2)
+    assert stats["url"].startswith("127.0.0.1")
+    answer = json.loads(await asyncio.to_thread(run, "sql", "SELECT max(value) AS v FROM samples", "--json"))
+    assert answer == [{"v": 21.5}]
+    assert await process.stop() == 0
+
+
+def test_a_database_that_cannot_be_opened_ends_the_start_with_a_sentence(
+    tmp_path: Path, database: PostgresEngine
+) -> None:
+    """What is wrong and what to do, without a trace and without a password."""
+    wrong = tmp_path / "wrong"
+    wrong.write_text("s3cret\n")
+    said = refused(tmp_path, on(replace(database, password_file=wrong)))
+    assert "password authentication failed" in said
+    assert "password_file" in said
+    assert "s3cret" not in said
+    assert "create the database" in refused(tmp_path, on(replace(database, url=f"{database.url}_not")))

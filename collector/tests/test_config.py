@@ -125,6 +125,39 @@ def test_a_certificate_without_its_key_is_refused() -> None:
     assert "together" in problem
 
 
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('url = "mysql://h/d"', "must name a PostgreSQL database"),
+        ('url = "postgresql://h"', "must name a PostgreSQL database"),
+        ('url = "postgresql://u:s3cret@localhost/d"', "holds a password.*password_file"),
+        ('url = "postgresql://localhost/d?password=s3cret"', "holds a password.*password_file"),
+        ('url = "postgresql://u@db.example/d"', r"another machine \(db.example\).*sslmode=verify-full"),
+        ('url = "postgresql://u@localhost:x/d"', "not an address"),
+        ('password_file = "/p"', "a password_file and no url"),
+    ],
+)
+def test_a_database_that_cannot_be_meant_is_refused_without_showing_a_password(lines: str, says: str) -> None:
+    """What it lacks is said; a password in the address is never repeated."""
+    with pytest.raises(config.ConfigError, match=says) as failed:
+        config.parse(f"[store]\n{lines}\n", "c.toml")
+    assert "s3cret" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@localhost/d",
+        "postgres://u@[::1]:5433/d",
+        "postgresql:///d?host=/run/postgresql",
+        "postgresql://u@db.example/d?sslmode=verify-full",
+    ],
+)
+def test_a_database_here_or_secured_is_taken(url: str) -> None:
+    """On this machine nothing more is asked."""
+    assert config.parse(f'[store]\nurl = "{url}"\n', "c.toml").store.url == url
+
+
 def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers configure by variables."""
     monkeypatch.setenv("TELEMETRYX_API__LISTEN", "127.0.0.1:9")

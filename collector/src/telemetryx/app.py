@@ -45,8 +45,11 @@ from telemetryx.registry.versions import ModelRegistry
 from telemetryx.rules.load import RulesError, RuleSet, load_rules
 from telemetryx.rules.service import RulesService
 from telemetryx.store.interface import Retention
+from telemetryx.store.postgres.engine import PostgresEngine
+from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables.rules import StoredRules
+from telemetryx.store.tables.store import TableStore
 from telemetryx.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -222,15 +225,17 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         yield
 
 
-async def _open_store(settings: Settings, clock: Clock) -> SqliteStore:
-    path = settings.within(settings.store.path)
+async def _open_store(settings: Settings, clock: Clock) -> TableStore:
+    kept, limit = settings.store, settings.ingest.future_limit
+    if kept.url is not None:
+        engine = PostgresEngine(kept.url, kept.password_file)
+        try:
+            return await PostgresStore.open(engine, clock=clock, readers=kept.readers, future_limit_ns=limit)
+        except StoreError as error:
+            raise StartError(f"the store can't be opened: {error}") from error
+    path = settings.within(kept.path)
     try:
-        return await SqliteStore.open(
-            path,
-            clock=clock,
-            readers=settings.store.readers,
-            future_limit_ns=settings.ingest.future_limit,
-        )
+        return await SqliteStore.open(path, clock=clock, readers=kept.readers, future_limit_ns=limit)
     except StoreError as error:
         raise StartError(f"the store {path} can't be opened: {error}") from error
 
@@ -238,7 +243,7 @@ async def _open_store(settings: Settings, clock: Clock) -> SqliteStore:
 # --- the parts
 
 
-def _upkeep(tasks: Tasks, store: SqliteStore, settings: Settings, clock: Clock) -> None:
+def _upkeep(tasks: Tasks, store: TableStore, settings: Settings, clock: Clock) -> None:
     """Work behind ingest: compaction and retention, in small pieces."""
     kept = settings.store
     retention = Retention(

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -228,7 +229,11 @@ class Store(Section):
     """Where data is kept."""
 
     path: Path = Path("telemetry.db")
-    """The SQLite file."""
+    """The SQLite file, where no url is set."""
+    url: str | None = Field(default=None, examples=["postgresql://telemetryx@localhost/telemetryx"])
+    """A PostgreSQL database in its place (docs/how-to/postgresql.md). To another machine with `?sslmode=verify-full`."""
+    password_file: Path | None = None
+    """File with the password for it. Without one, PGPASSFILE or ~/.pgpass is asked."""
     readers: int = Field(default=4, ge=1, le=64)
     """Connections that read at the same time."""
     raw_retention: Duration = parse_duration("30d")
@@ -241,6 +246,35 @@ class Store(Section):
     """How often stored batches are turned into chunks and rollups. The work is bounded and ingest goes first."""
     retention_interval: Duration = parse_duration("15m")
     """How often what is past its retention is deleted."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.url is not None:
+            _database(self.url)
+        elif self.password_file is not None:
+            raise ValueError("[store] has a password_file and no url: set url too")
+        return self
+
+
+def _database(url: str) -> None:
+    """Refuse what is no address of a PostgreSQL database; the message never shows the url, which may hold a password."""
+    example = "postgresql://telemetryx@db.example/telemetryx?sslmode=verify-full"
+    try:
+        parts = urlsplit(url)
+        host, _, secret = parts.hostname or "", parts.port, parts.password
+    except ValueError as error:
+        raise ValueError(f"[store] url is not an address ({error}); write e.g. {example!r}") from None
+    options = parse_qs(parts.query)
+    if parts.scheme not in {"postgresql", "postgres"} or len(parts.path) < 2:  # noqa: PLR2004 - a slash and a name
+        raise ValueError(f"[store] url must name a PostgreSQL database; write e.g. {example!r}")
+    if secret is not None or "password" in options:
+        raise ValueError("[store] url holds a password: write it to a file and name that in password_file")
+    host = host or options.get("host", [""])[0]
+    if host and not host.startswith("/") and not loopback(host) and "sslmode" not in options:
+        raise ValueError(
+            f"[store] url leads to another machine ({host}): say how it is secured, "
+            "`?sslmode=verify-full` (or `sslmode=disable` in a network that you trust)"
+        )
 
 
 class Rules(Section):
@@ -423,6 +457,8 @@ def _comment(field: FieldInfo, mark: str) -> str:
 
 def _shown(key: str, field: FieldInfo) -> str:
     """Write the default as TOML, or a value of the right kind where there is none."""
+    if field.examples:
+        return _toml(field.examples[0])
     if field.is_required():
         return '"https://example.net/alerts"'
     if key == "url":

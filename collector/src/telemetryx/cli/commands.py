@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check and explain the collector's configuration.", no_args_is_help=True)
 rules_app = typer.Typer(help="Check rule files, list the loaded rules.", no_args_is_help=True)
-store_app = typer.Typer(help="Look after the store's file.", no_args_is_help=True)
+store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 quarantine_app = typer.Typer(
     help="Look into batches that are kept apart because their times are far ahead; let them in or drop them.",
     no_args_is_help=True,
@@ -401,7 +401,7 @@ def quarantine_drop(
 
 @store_app.command("verify")
 def store_verify(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Check the store's file: that it is sound, and that ledger, batches and chunks agree."""
+    """Check that the store is sound, and that ledger, batches and chunks agree."""
     from telemetryx.cli import store
 
     store.verify(config, as_json=as_json)

@@ -23,6 +23,7 @@ from typing import IO, Any, Final
 
 from telemetryx.cli.books import Books, Intake, Kept
 from telemetryx.cli.ports import reserved
+from telemetryx.cli.store import file as place_of
 from telemetryx.cli.store import opened
 from telemetryx.cli.text import printable
 from telemetryx.store.tables.store import measure
@@ -393,7 +394,7 @@ class _Demo:
 
     def _kept(self) -> Kept:
         """Look at the collector's side: its ledgers, and the rows of its store, counted in the file."""
-        with opened(self._folder / "collector/telemetry.db") as file:
+        with opened(place_of(self._folder / "collector/telemetry.db")) as file:
             (stored,) = file.execute("SELECT coalesce(sum(stored), 0) FROM agent").fetchone()
             usage = measure(file)
         ledgers: dict[str, dict[str, int]] = {}

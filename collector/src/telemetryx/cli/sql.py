@@ -1,4 +1,4 @@
-"""`telemetryx sql`: raw samples as tables for SQL (Polars), read from the store's file on one snapshot.
+"""`telemetryx sql`: raw samples as tables for SQL (Polars), read from the store on one snapshot.
 
 samples (time, agent, name, site, device, labels, unit, value, flags, series) · windows (…, start, length, count, sum, min,
 max, first, last) · series (series, agent, name, site, device, labels, unit). Only the time range is loaded, and at most
@@ -15,7 +15,7 @@ from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.listing import point
 from telemetryx.cli.output import Format
-from telemetryx.cli.store import opened, store_path
+from telemetryx.cli.store import Place, opened, store_place
 from telemetryx.cli.text import printable
 
 MAX_ROWS: Final = 50_000_000
@@ -44,7 +44,7 @@ def run(config: Path | None, question: Question, how: Format) -> None:
             "pip install 'telemetryx[sql]'",
             Exit.USAGE,
         ) from error
-    tables = _load(store_path(config), question)
+    tables = _load(store_place(config), question)
     try:
         answer = pl.SQLContext(tables, eager=True).execute(question.statement)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
@@ -55,7 +55,7 @@ def run(config: Path | None, question: Question, how: Format) -> None:
     _print(answer, how)
 
 
-def _load(path: Path, question: Question) -> dict[str, Any]:
+def _load(place: Place, question: Question) -> dict[str, Any]:
     """Read the range's samples and windows into frames."""
     import time
 
@@ -72,7 +72,7 @@ def _load(path: Path, question: Question) -> dict[str, Any]:
         matchers = parse(question.match) if question.match else []
     except (TimeError, SelectorError) as error:
         raise CliError(str(error), code=Exit.USAGE) from error
-    with opened(path) as connection:
+    with opened(place) as connection:
         rows = catalog.series(connection, matchers, None, MAX_SERIES + 1, 0)
         if len(rows) > MAX_SERIES:
             raise CliError(f"more than {MAX_SERIES:,} series", "narrow them with --match", Exit.USAGE)

@@ -1,8 +1,8 @@
-"""`telemetryx store verify|stats`: looks into the store's file without writing to it, also while a collector runs on it."""
+"""`telemetryx store verify|stats`: looks into the store without writing to it, also while a collector runs on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,40 +12,50 @@ from telemetryx.cli.run import settings_of
 from telemetryx.cli.text import printable
 
 if TYPE_CHECKING:
-    from telemetryx.store.sqlite.database import SqliteDatabase
+    from telemetryx.store.tables.database import Database, Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a collector's store is; `name` is for people."""
+
+    engine: "Engine"
+    name: str
+    key: str
+    """What `name` is: a path, or a url."""
 
 
 def verify(config: Path | None, *, as_json: bool) -> None:
-    """Check the file; exit code 1 when something is wrong."""
+    """Check the store; exit code 1 when something is wrong."""
     from telemetryx.store.tables.numbers import Numbers
     from telemetryx.store.tables.verify import verify as check
 
-    path = store_path(config)
-    with opened(path) as connection:
+    place = store_place(config)
+    with opened(place) as connection:
         problems = check(connection, Numbers())
     if as_json:
-        output.write_json({"path": str(path), "sound": not problems, "problems": problems})
+        output.write_json({place.key: place.name, "sound": not problems, "problems": problems})
     else:
         for problem in problems:
             print(printable(problem))
     if problems:
         raise CliError(
-            f"{path} has {output.count(len(problems), 'problem')}",
+            f"{place.name} has {output.count(len(problems), 'problem')}",
             "restore a backup, or export what can be read",
         )
     if not as_json:
-        print(f"{path} is sound")
+        print(f"{place.name} is sound")
 
 
 def stats(config: Path | None, *, as_json: bool) -> None:
     """Show the store's sizes."""
     from telemetryx.store.tables.store import measure
 
-    path = store_path(config)
-    with opened(path) as connection:
+    place = store_place(config)
+    with opened(place) as connection:
         usage = measure(connection)
     if as_json:
-        output.write_json({"path": str(path), **asdict(usage)})
+        output.write_json({place.key: place.name, **asdict(usage)})
         return
     rows = [
         ("size on disk", output.size(usage.bytes)),
@@ -64,33 +74,50 @@ def stats(config: Path | None, *, as_json: bool) -> None:
         print(f"{name:<26}{value}")
 
 
-def store_path(config: Path | None) -> Path:
-    """Find the store's file, or say that there is none."""
+def store_place(config: Path | None) -> Place:
+    """Find the store, or say that there is none."""
     settings = settings_of(config)
+    if settings.store.url is not None:
+        from telemetryx.store.postgres.engine import CHECK_S, PostgresEngine
+
+        engine = PostgresEngine(settings.store.url, settings.store.password_file, CHECK_S)
+        return Place(engine, engine.where, "url")
     path = settings.within(settings.store.path)
     if not path.is_file():
         raise CliError(
             f"there is no store at {path}", "name the collector's configuration with --config", Exit.USAGE
         )
-    return path
+    return file(path)
+
+
+def file(path: Path) -> Place:
+    """Name a store in a file."""
+    from telemetryx.store.sqlite.engine import SqliteEngine
+
+    return Place(SqliteEngine(path), str(path), "path")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator["SqliteDatabase"]:
-    """Open the file for reading, on one snapshot."""
+def opened(place: Place) -> Iterator["Database"]:
+    """Open a store for reading, on one snapshot."""
     from telemetryx.errors import StoreError
-    from telemetryx.store.sqlite.connection import open_reader, translated
 
     try:
-        connection = open_reader(path)
+        connection = place.engine.open_reader()
         try:
-            with translated():
-                connection.execute("BEGIN")
-                yield connection
+            connection.begin_snapshot()
+            yield connection
         finally:
             connection.close()
     except StoreError as error:
-        raise CliError(f"{path}: {error}") from error
+        raise CliError(f"{place.name}: {error}") from error
+    except CliError:
+        raise
+    except Exception as error:
+        ours = place.engine.translate(error)
+        if ours is None:
+            raise
+        raise CliError(f"{place.name}: {ours}") from error
 
 
 def _each(size: int, count: int) -> str:
