@@ -32,6 +32,7 @@ BENCHES: dict[str, Callable[[Bed], None]] = {
     "wire": parts.wire,
     "store": storing.store,
     "collector": storing.ingest,
+    "postgres": storing.postgres,
     "agent": flow.windows,
     "raw": flow.raw,
     "delay": flow.delay,
@@ -42,7 +43,7 @@ BENCHES: dict[str, Callable[[Bed], None]] = {
     "binary": parts.binary,
 }
 #: These run parts of the agent by themselves, so they need no whole one.
-WITHOUT_AGENT = {"http", "tcp", "mqtt", "fold", "score", "wire", "store", "collector"}
+WITHOUT_AGENT = {"http", "tcp", "mqtt", "fold", "score", "wire", "store", "collector", "postgres"}
 
 
 def options() -> argparse.Namespace:

@@ -6,9 +6,11 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 from tests.harness import Collector, until
+from tests.harness.postgres import PostgresServer, section
 from tests.load import dataset
 from tests.load.bed import ROOT, Bed, last_json, settle
 from tests.load.usage import Watch
@@ -39,22 +41,73 @@ def ingest(bed: Bed) -> None:
     _steady(bed)
 
 
-def _burst(bed: Bed, batch: int, samples: int) -> None:
+def postgres(bed: Bed) -> None:
+    """Send bursts into PostgreSQL (Debian's, on the same disk and cores, fsync on), next to SQLite in the same run."""
+    bed.folder.chmod(0o711)  # the server has a user of its own
+    server = PostgresServer(
+        fsync=True, folder=bed.folder, settings=("max_wal_size=4GB", "shared_buffers=256MB")
+    )
+    try:
+        server.start()
+        for batch, each_second in ((1_000, 400_000), (10_000, 2_000_000), (60_000, 3_000_000)):
+            for kept in (File("postgres", "SQLite, "), InPostgres(server)):
+                _burst(bed, batch, bed.seconds * each_second, kept)
+            bed.show()
+    finally:
+        server.remove()
+
+
+class File:
+    """The store in its file."""
+
+    config = EAGER
+
+    def __init__(self, bench: str = "collector", says: str = "") -> None:
+        """Take what its figures are called."""
+        self.bench, self.says = bench, says
+
+    def waiting(self, collector: Collector) -> int:
+        """Count samples that aren't compacted."""
+        with closing(sqlite3.connect(f"file:{collector.database}?mode=ro", uri=True)) as db:
+            return int(db.execute(WAITING).fetchone()[0])
+
+
+class InPostgres:
+    """The store in a database of its own."""
+
+    bench = "postgres"
+    says = "PostgreSQL, "
+
+    def __init__(self, server: PostgresServer) -> None:
+        """Make the database."""
+        self._server, self._database = server, server.database()
+        self.config = section(server, self._database, 'compact_interval = "1s"\n')
+
+    def waiting(self, _collector: Collector) -> int:
+        """Count samples that aren't compacted."""
+        return int(self._server.sql(WAITING, self._database))
+
+
+Kept = File | InPostgres
+
+
+def _burst(bed: Bed, batch: int, samples: int, kept: Kept | None = None) -> None:
+    kept = kept or File()
     with bed.stack() as stack:
-        collector = stack.collector(EAGER)
+        collector = stack.collector(kept.config)
         assert collector.process is not None
         settle()
         with Watch(collector.process.pid) as watch:
             found = last_json(_sender(bed, collector, batch, samples), 600, PATHS)
             begin = time.monotonic()
-            left, done = _compacted(collector, found["samples"])
+            left, done = _compacted(lambda: kept.waiting(collector), found["samples"])
             behind = max(0.0, done - begin - YOUNG_S)
         _all_stored(collector, found["samples"])
-    name = f"burst, {batch:,} a batch"
+    name = f"{kept.says}burst, {batch:,} a batch"
     count, seconds = found["samples"], found["seconds"]
-    bed.add("collector", f"{name}: stored, before compaction began", count / seconds, "samples/s")
+    bed.add(kept.bench, f"{name}: stored, before compaction began", count / seconds, "samples/s")
     bed.add(
-        "collector",
+        kept.bench,
         f"{name}: stored and afterwards compacted",
         (count - left) / (seconds + behind),
         "samples/s",
@@ -62,8 +115,8 @@ def _burst(bed: Bed, batch: int, samples: int) -> None:
     bed.add(
         "collector", f"{name}: CPU, compaction and rollups included", watch.cpu_s / count * 1e6, "s/million"
     )
-    bed.add("collector", f"{name}: sender's CPU", found["cpu_s"] / count * 1e6, "s/million")
-    bed.add("collector", f"{name}: memory, highest", watch.peak_mb, "MB", 200, at_most=True)
+    bed.add(kept.bench, f"{name}: sender's CPU", found["cpu_s"] / count * 1e6, "s/million")
+    bed.add(kept.bench, f"{name}: memory, highest", watch.peak_mb, "MB", 200, at_most=True)
 
 
 def _steady(bed: Bed) -> None:
@@ -114,24 +167,22 @@ def _all_stored(collector: Collector, samples: float) -> None:
 
 def _progress(collector: Collector) -> tuple[int, int]:
     """Return how many samples are stored, and how many of them are compacted."""
-    with closing(sqlite3.connect(f"file:{collector.database}?mode=ro", uri=True)) as db:
-        waiting = int(db.execute(WAITING).fetchone()[0])
+    waiting = File().waiting(collector)
     stored = _stored(collector)
     return stored, stored - waiting
 
 
-def _compacted(collector: Collector, samples: float) -> tuple[int, float]:
+def _compacted(waiting: Callable[[], int], samples: float) -> tuple[int, float]:
     """Wait until next to nothing waits for compaction, or no more is taken; return what waits and since when."""
     end, since, last = time.monotonic() + COMPACTED_S, time.monotonic(), -1
-    with closing(sqlite3.connect(f"file:{collector.database}?mode=ro", uri=True)) as db:
-        while True:
-            left = int(db.execute(WAITING).fetchone()[0])
-            now = time.monotonic()
-            if left != last:
-                since, last = now, left
-            if left <= samples * REST or now - since > 2 * YOUNG_S or now > end:
-                return left, since
-            time.sleep(0.2)
+    while True:
+        left = waiting()
+        now = time.monotonic()
+        if left != last:
+            since, last = now, left
+        if left <= samples * REST or now - since > 2 * YOUNG_S or now > end:
+            return left, since
+        time.sleep(0.2)
 
 
 def store(bed: Bed) -> None:
