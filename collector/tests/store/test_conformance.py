@@ -147,6 +147,20 @@ async def test_what_can_never_be_stored_is_refused(store: Store, name: str, cont
     assert await store.series() == []
 
 
+async def test_content_that_no_column_holds_refuses_its_batch_alone(store: Store) -> None:
+    """A count beyond 63 bits is the batch's own fault: its neighbours in the group are stored, and it is no gap of theirs."""
+    bad = Payload(windows=window(2, T0, [1.0, 2.0]))
+    assert bad.windows is not None
+    bad.windows.count = bad.windows.count + np.uint64(1 << 63)
+    group = [line(0, [1.0]), bad, line(SECOND, [3.0])]
+    outcomes = await store.commit([decoded(key(seq), one, DEFS) for seq, one in enumerate(group, start=1)])
+    assert [type(outcome) for outcome in outcomes] == [Stored, Refused, Stored]
+    assert (await store.holdings("a", [EPOCH]))[EPOCH].ranges == ((3, 3),)
+    (temp,) = await store.series(selector.parse("temp"))
+    assert await values(store, temp.id) == [1.0, 3.0]
+    assert await store.verify() == []
+
+
 async def test_a_loss_frame_fills_its_hole_once(store: Store) -> None:
     """The ledger has no hole, the counts are kept once, the dropped seqs join to one gap."""
     await one(store, 1, line(0, [1.0]))
@@ -451,6 +465,21 @@ async def test_devices_and_agents_are_listed(store: Store) -> None:
     assert [d.device for d in (await store.devices(DeviceQuery(site="south")))[0]] == ["q1"]
     page = await store.agents(AgentQuery(sort="last_event", descending=True))
     assert [(agent.name, agent.series, agent.stored) for agent in page.agents] == [("a", 2, 2), ("b", 1, 1)]
+
+
+async def test_agents_are_found_by_their_labels_whatever_is_in_them(store: Store) -> None:
+    """By site, and by a part of any label's value; a label with NUL or quotes hurts no other agent."""
+    await store.session_opened("a", "peer", "1", {"site": "north", "note": 'it\'s \0 "x" \\u0000'}, 0.0)
+    await store.session_opened("b", "peer", "1", {"site": "south", "os": "Linux"}, 0.0)
+    for query, found in (
+        (AgentQuery(site="north"), ["a"]),
+        (AgentQuery(filter="LINUX"), ["b"]),
+        (AgentQuery(filter="it's"), ["a"]),
+        (AgentQuery(filter="th"), ["a", "b"]),
+        (AgentQuery(filter="B"), ["b"]),
+        (AgentQuery(site="north", filter="linux"), []),
+    ):
+        assert [agent.name for agent in (await store.agents(query)).agents] == found, query
 
 
 async def test_an_agents_state_follows_its_sessions(store: Store, clock: ManualClock) -> None:

@@ -181,8 +181,7 @@ async def test_a_server_killed_in_the_middle_of_commits_keeps_what_was_acknowled
     acked: set[int] = set()
     seq, failures = 1, 0
     for crash in range(5):
-        timer = threading.Timer(0.05 + 0.03 * crash, own.kill)
-        timer.start()
+        timer: threading.Timer | None = None
         while True:
             try:
                 outcomes = await store.commit([batch(n) for n in range(seq, seq + 3)])
@@ -193,6 +192,10 @@ async def test_a_server_killed_in_the_middle_of_commits_keeps_what_was_acknowled
             assert all(isinstance(outcome, Stored | Duplicate) for outcome in outcomes)
             acked |= set(range(seq, seq + 3))
             seq += 3
+            if timer is None:
+                timer = threading.Timer(0.02 + 0.03 * crash, own.kill)
+                timer.start()
+        assert timer is not None
         timer.join()
         await asyncio.to_thread(own.start)
     await store.commit([batch(n) for n in range(seq, seq + 3)])
@@ -200,7 +203,8 @@ async def test_a_server_killed_in_the_middle_of_commits_keeps_what_was_acknowled
     assert failures == 5
     held = (await store.holdings("a", [EPOCH]))[EPOCH]
     assert (held.upto, held.ranges) == (max(acked), ())
-    values = (await store.samples([1], 0, 1 << 62)).values.tolist()
+    (series,) = await store.series()
+    values = (await store.samples([series.id], 0, 1 << 62)).values.tolist()
     assert values == [float(n) for n in range(1, max(acked) + 1)]
     assert await store.verify() == []
     await store.close()

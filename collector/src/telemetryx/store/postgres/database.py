@@ -60,8 +60,9 @@ class Rows:
 class PostgresDatabase:
     """A connection to one database; `engine.py` opens it."""
 
-    site_of_labels = "(labels::json ->> 'site')"
-    values_of_labels = "json_each_text(agent.labels::json)"
+    # JSON that says NUL can't be taken apart there, and one agent's label mustn't fail the list of all.
+    site_of_labels = r"(replace(labels, '\u0000', '\u2400')::json ->> 'site')"
+    values_of_labels = r"json_each_text(replace(agent.labels, '\u0000', '\u2400')::json)"
     same_labels = "md5(labels) = md5(?3) AND labels = ?3"
     index_of_group = 'md5("group")'
     same_group = 'md5("group") = md5(?2) AND "group" = ?2'

@@ -124,7 +124,7 @@ class PostgresEngine:
                     password=password,
                     timeout=CONNECT_S,
                     command_timeout=timeout_s,
-                    statement_cache_size=400,
+                    statement_cache_size=200,
                     server_settings={**_COMMON, **settings},
                 )
             )
