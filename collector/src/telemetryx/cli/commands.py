@@ -399,6 +399,58 @@ def quarantine_drop(
     quarantine.drop(_client(url, token_file, ca_file), number, as_json=as_json)
 
 
+@store_app.command("check")
+def store_check(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Check that a collector can work on the store: it is there, ours, of a schema that is known, and sound on the surface."""
+    from telemetryx.cli import store
+
+    store.check(config, as_json=as_json)
+
+
+@store_app.command("backup")
+def store_backup(
+    to: Annotated[Path, typer.Argument(help="The file to write.")],
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Write the whole store into one file, also while a collector runs on it. Of a database in PostgreSQL too."""
+    from telemetryx.cli import moving
+
+    moving.backup(config, to, as_json=as_json)
+
+
+@store_app.command("restore")
+def store_restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a backup the collector's store, where there is none or an empty database; with the collector stopped."""
+    from telemetryx.cli import moving
+
+    moving.restore(config, source, as_json=as_json)
+
+
+@store_app.command("copy")
+def store_copy(
+    to: Annotated[
+        str, typer.Option("--to", metavar="STORE", help="A file, or postgresql://…: not there yet, or empty.")
+    ],
+    password_file: Annotated[
+        Path | None, typer.Option("--to-password-file", help="The database's password, in a file.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the store into another one, from SQLite to PostgreSQL or back; rows are counted on both sides.
+
+    Stop the collector first: what it stores meanwhile isn't in the copy, and agents don't send it again.
+    """
+    from telemetryx.cli import moving
+
+    moving.copy(config, to, password_file, as_json=as_json)
+
+
 @store_app.command("verify")
 def store_verify(config: ConfigFile = None, as_json: Json = False) -> None:
     """Check that the store is sound, and that ledger, batches and chunks agree."""

@@ -1,4 +1,4 @@
-"""`telemetryx store verify|stats`: looks into the store without writing to it, also while a collector runs on it."""
+"""`telemetryx store check|verify|stats`: looks into the store without writing to it, also while a collector runs on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +23,42 @@ class Place:
     name: str
     key: str
     """What `name` is: a path, or a url."""
+
+
+def check(config: Path | None, *, as_json: bool) -> None:
+    """Look whether a collector can work on the store, without reading all of it; exit code 1 when not."""
+    place = store_place(config)
+    with opened(place) as connection:
+        applied, known = connection.schema_steps()
+        newer = [name for name in applied if name not in known]
+        problems = connection.faults()
+        commits = connection.newest_commit() if applied else 0
+        size = connection.bytes_on_disk()
+    if newer:
+        problems.insert(
+            0, f"a newer collector wrote it (schema step {newer[-1]}): upgrade this one, or restore a backup"
+        )
+    if not applied:
+        problems.insert(0, "it has no tables of a collector yet: the first start makes them")
+    pending = [name for name in known if name not in applied] if applied else []
+    if as_json:
+        said = {
+            "schema": applied[-1] if applied else None,
+            "pending": pending,
+            "commits": commits,
+            "bytes": size,
+        }
+        output.write_json({place.key: place.name, "sound": not problems, "problems": problems, **said})
+    else:
+        for problem in problems:
+            print(printable(problem))
+    if problems:
+        raise CliError(f"{place.name} has {output.count(len(problems), 'problem')}")
+    if not as_json:
+        steps = f"; the next start applies {', '.join(pending)}" if pending else ""
+        print(
+            f"{place.name} is sound: schema {applied[-1]}{steps}, {output.count(commits, 'commit')}, {output.size(size)}"
+        )
 
 
 def verify(config: Path | None, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 import numpy as np
 
 from telemetryx.store import selector
+from telemetryx.store.migrations import scripts
 from telemetryx.store.postgres import places, words
 from telemetryx.store.postgres.statements import plain, translated
 from telemetryx.types import I64
@@ -205,6 +206,35 @@ class PostgresDatabase:
     def drop_places(self, table: str, before_ns: int) -> int:
         """Drop partitions that are past as wholes; of batches only empty ones (what they hold isn't compacted)."""
         return self._places.drop(table, before_ns)
+
+    def schema_steps(self) -> tuple[list[str], list[str]]:
+        """Name the steps that were applied, and those known here."""
+        made = self.execute("SELECT to_regclass('schema_step') IS NOT NULL").fetchone()[0]
+        rows = self.execute("SELECT name FROM schema_step ORDER BY name") if made else ()
+        return [row[0] for row in rows], list(scripts("telemetryx.store.postgres.migrations"))
+
+    def columns(self, table: str) -> list[str]:
+        """Name a table's columns."""
+        rows = self.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() "
+            "AND table_name = ? ORDER BY ordinal_position",
+            (table,),
+        )
+        return [row[0] for row in rows]
+
+    def continue_ids(self, newest_commit: int) -> None:
+        """Move every sequence behind the rows."""
+        counted = self.execute(
+            "SELECT table_name FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'"
+        ).fetchall()
+        sequences = [(f"pg_get_serial_sequence('\"{table}\"', 'id')", table) for (table,) in counted]
+        sequences += [("'chunk_id'", "chunk"), ("'event_id'", "event")]
+        for name, table in sequences:
+            self.execute(f'SELECT setval({name}, coalesce(max(id), 1), max(id) IS NOT NULL) FROM "{table}"')
+        self.execute(
+            "SELECT setval('batch_id', greatest(CAST(? AS BIGINT), 1), CAST(? AS BIGINT) > 0)",
+            (newest_commit, newest_commit),
+        )
 
     def newest_commit(self) -> int:
         """Return the newest commit's number, also when its batch is compacted."""

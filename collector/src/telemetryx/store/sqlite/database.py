@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.store import selector
+from telemetryx.store.migrations import scripts
 from telemetryx.types import I64
 
 _COMPILED: Final = 256
@@ -85,6 +86,21 @@ class SqliteDatabase(sqlite3.Connection):
         """Delete nothing: it has no parts."""
         del table, before_ns
         return 0
+
+    def schema_steps(self) -> tuple[list[str], list[str]]:
+        """Name the steps that were applied, and those known here."""
+        made = self.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
+        rows = self.execute("SELECT name FROM _sqlite_migrations ORDER BY name") if made else ()
+        return [row[0] for row in rows], list(scripts())
+
+    def columns(self, table: str) -> list[str]:
+        """Name a table's columns."""
+        return [row[1] for row in self.execute(f'PRAGMA table_info("{table}")')]
+
+    def continue_ids(self, newest_commit: int) -> None:
+        """Have commits begin behind this number; SQLite counts other ids on from the rows."""
+        self.execute("DELETE FROM sqlite_sequence WHERE name = 'batch'")
+        self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('batch', ?)", (newest_commit,))
 
     def newest_commit(self) -> int:
         """Return the newest commit's number."""

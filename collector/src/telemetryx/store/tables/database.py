@@ -116,6 +116,18 @@ class Database(Protocol):
         """Delete what of a table can be deleted at once, all of it before a time; return its rows."""
         ...
 
+    def schema_steps(self) -> tuple[list[str], list[str]]:
+        """Name the steps of the schema that were applied, and those that are known here; both in order."""
+        ...
+
+    def columns(self, table: str) -> list[str]:
+        """Name a table's columns."""
+        ...
+
+    def continue_ids(self, newest_commit: int) -> None:
+        """After rows came with their ids: have new ones begin behind them, and commits behind this number."""
+        ...
+
     def newest_commit(self) -> int:
         """Return the newest commit's number; 0 before the first. One writer commits in the order of the numbers."""
         ...
