@@ -323,7 +323,7 @@ impl Collector {
         self.ledger.iter().map(|(epoch, ledger)| {
             let mut settled = ledger.held.clone();
             ledger.clashed.iter().for_each(|seq| _ = settled.insert(*seq));
-            (epoch.as_slice(), settled.upto(), ledger.held.max().unwrap_or(0))
+            (epoch.as_slice(), settled.upto(), settled.max().unwrap_or(0))
         })
     }
 }
