@@ -212,6 +212,24 @@ async fn a_resend_with_the_same_idempotency_key_is_stored_once_even_after_a_cras
 }
 
 #[tokio::test]
+async fn a_refused_request_leaves_its_idempotency_key_to_a_corrected_one_and_a_partly_refused_one_is_told_again()
+ {
+    let server = Server::start().await;
+    let key = [("Idempotency-Key", "k")];
+    assert_eq!(server.post("/write", &key, b"m").await.status, 400);
+    let corrected = server.post("/write", &key, b"m v=1 1").await;
+    assert_eq!((corrected.status, corrected.header("idempotency-replayed")), (204, None));
+    assert_eq!(server.samples().len(), 1);
+    let partly = [("Idempotency-Key", "partly")];
+    for _ in 0..2 {
+        let answer = server.post("/write", &partly, b"m v=2 2\nm").await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.body.contains("partial write"), "{:?}", answer.body);
+    }
+    assert_eq!(server.samples().len(), 2, "the good part is stored once");
+}
+
+#[tokio::test]
 async fn an_idempotency_key_outlives_the_journals_record() {
     let server = Server::start().await;
     let key = [("Idempotency-Key", "k")];

@@ -106,6 +106,11 @@ impl Taken {
         &mut self.intakes[last]
     }
 
+    /// Whether all of it was refused.
+    pub(super) fn is_refused(&self) -> bool {
+        self.taken == 0 && self.refused > 0
+    }
+
     /// What the sender is told when something was refused. The good part is kept all the same.
     pub(super) fn failure(&self, options: &Options) -> Option<Failure> {
         if self.refused == 0 {

@@ -124,10 +124,16 @@ impl Service {
             counted.counts.add(Cause::Deduplicated, readings);
             let counted = self.door.submit(counted)?;
             self.durable(position.max(counted), Some(key)).await?;
+            if let Some(failure) = failure {
+                // As the first time: what was refused then is not here either.
+                return Err(failure);
+            }
             let mut answer = answer::no_content();
             answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
             return Ok(answer);
         }
+        // Nothing of it is kept: it may come again, corrected.
+        let claim = claim.filter(|_| !taken.is_refused());
         if let Some(claim) = &claim {
             // On the last one: where the key is, all of the request is.
             taken.last(&self.door).origin = Some(Origin::Http { key: claim.key });
