@@ -109,7 +109,7 @@ def test_a_backup_of_a_running_collectors_file_is_restored_elsewhere(
     assert [path.name for path in file.parent.iterdir()] == ["one.db"]
     moving.restore(there, file, as_json=False)
     store.check(there, as_json=False)
-    assert "is sound: schema 0005" in capsys.readouterr().out
+    assert "can be used: schema 0005" in capsys.readouterr().out
     assert sqlite_at(there).stat().st_mode & 0o777 == 0o600
     asyncio.run(_goes_on_in(sqlite_at(there), before))
 
@@ -205,3 +205,6 @@ def test_what_is_no_sound_store_is_not_restored(tmp_path: Path) -> None:
         with pytest.raises(CliError, match=said):
             moving.restore(there, tmp_path / name, as_json=False)
         assert list((there.parent / "data").iterdir()) == []
+    (tmp_path / "newer.db").rename(sqlite_at(there))
+    with pytest.raises(CliError, match="newer collector"):
+        store.check(there, as_json=False)

@@ -401,7 +401,7 @@ def quarantine_drop(
 
 @store_app.command("check")
 def store_check(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Check that a collector can work on the store: it is there, ours, of a schema that is known, and sound on the surface."""
+    """Check that a collector can work on the store: it is there, ours, and of a schema that is known."""
     from telemetryx.cli import store
 
     store.check(config, as_json=as_json)

@@ -26,39 +26,28 @@ class Place:
 
 
 def check(config: Path | None, *, as_json: bool) -> None:
-    """Look whether a collector can work on the store, without reading all of it; exit code 1 when not."""
+    """Look whether a collector can work on the store, without reading what is in it; exit code 1 when not."""
     place = store_place(config)
     with opened(place) as connection:
         applied, known = connection.schema_steps()
-        newer = [name for name in applied if name not in known]
-        problems = connection.faults()
         commits = connection.newest_commit() if applied else 0
         size = connection.bytes_on_disk()
-    if newer:
-        problems.insert(
-            0, f"a newer collector wrote it (schema step {newer[-1]}): upgrade this one, or restore a backup"
-        )
+    newer = [name for name in applied if name not in known]
+    problem = f"a newer collector wrote it (schema step {newer[-1]})" if newer else None
     if not applied:
-        problems.insert(0, "it has no tables of a collector yet: the first start makes them")
-    pending = [name for name in known if name not in applied] if applied else []
+        problem = "it has no tables of a collector yet: the first start makes them"
+    schema, pending = applied[-1] if applied else None, [name for name in known if name not in applied]
     if as_json:
-        said = {
-            "schema": applied[-1] if applied else None,
-            "pending": pending,
-            "commits": commits,
-            "bytes": size,
-        }
-        output.write_json({place.key: place.name, "sound": not problems, "problems": problems, **said})
-    else:
-        for problem in problems:
-            print(printable(problem))
-    if problems:
-        raise CliError(f"{place.name} has {output.count(len(problems), 'problem')}")
+        said = {"problem": problem, "schema": schema, "pending": pending, "commits": commits, "bytes": size}
+        output.write_json({place.key: place.name, "usable": problem is None, **said})
+    if problem is not None:
+        raise CliError(
+            f"{place.name}: {problem}", "upgrade the collector, or restore a backup" if newer else ""
+        )
     if not as_json:
         steps = f"; the next start applies {', '.join(pending)}" if pending else ""
-        print(
-            f"{place.name} is sound: schema {applied[-1]}{steps}, {output.count(commits, 'commit')}, {output.size(size)}"
-        )
+        counted = f"{output.count(commits, 'commit')}, {output.size(size)}"
+        print(f"{place.name} can be used: schema {schema}{steps}, {counted}")
 
 
 def verify(config: Path | None, *, as_json: bool) -> None:
