@@ -183,6 +183,7 @@ impl Fold {
             return Err(RestoreError::Damaged("a series of no device"));
         };
         open.iter().for_each(|window| owner.opened(window.end, window.late));
+        self.held += open.iter().map(OpenWindow::count).sum::<u64>();
         let def = self.table.get(at).ok_or(RestoreError::Damaged("a series has no place in the table"))?;
         let number = self.enter_for(device, at, def);
         self.series[number as usize].open = open;

@@ -8,6 +8,7 @@ use telemetry::{Attribute, Boot, Cause, DeviceClock, Event, Rows, SampleFlags, S
 
 use crate::fold::Fold;
 use crate::status::ClockStep;
+use crate::window::OpenWindow;
 
 /// A wall clock that moved by more than this against the monotonic one was set, not slewed.
 const STEP: u64 = 5_000_000_000;
@@ -94,6 +95,8 @@ impl Fold {
             for at in 0..device.series.len() {
                 let series = &mut self.series[device.series[at] as usize];
                 rows.count(Cause::Derived, series.open.len() as u64);
+                let readings: u64 = series.open.iter().map(OpenWindow::count).sum();
+                self.held = self.held.saturating_sub(readings);
                 let partials = series.open.drain(..).map(|window| window.into_row(series.at));
                 rows.since(boot).windows.extend(partials);
             }

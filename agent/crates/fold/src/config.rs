@@ -24,7 +24,8 @@ pub struct FoldConfig {
     pub route: Vec<Route>,
     /// How long after its end a window stays open for readings that come out of order.
     pub lateness: Span,
-    /// A reading further ahead of this host's clock than this is refused (`rejected_time`).
+    /// A reading further ahead of this host's clock than this is refused (`rejected_time`). More than a day counts for the
+    /// inputs from the next start on.
     pub future_limit: Span,
 }
 
@@ -140,6 +141,11 @@ impl FoldConfig {
             .iter()
             .find(|route| route.fits(key))
             .map_or((To::Raw, ten_seconds()), |route| (route.to, route.window))
+    }
+
+    /// Whether anything is reduced to windows.
+    pub(crate) fn has_windows(&self) -> bool {
+        self.route.iter().any(|route| route.to == To::Window)
     }
 
     /// The longest window in use, and at least ten seconds.

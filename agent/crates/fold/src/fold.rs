@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use telemetry::series::{DEVICE, SITE};
-use telemetry::{Cause, DeviceClock, Position, Record, Rows, SeriesDef, SeriesKey, SeriesRef, SeriesTable};
+use telemetry::{
+    Cause, DeviceClock, Position, Record, Rows, SeriesDef, SeriesKey, SeriesRef, SeriesTable, WindowRow,
+};
 
 use crate::clock::{Clock, rows_of};
 use crate::device::{Device, ScoreSeries};
@@ -27,6 +29,8 @@ pub struct Fold {
     pub(crate) config: FoldConfig,
     pub(crate) totals: Totals,
     pub(crate) clock: Clock,
+    /// Readings in open windows. Recomputed, not checkpointed.
+    pub(crate) held: u64,
     /// By the fold's own numbers, which are given in order of first use.
     pub(crate) devices: Vec<Device>,
     pub(crate) series: Vec<Series>,
@@ -69,6 +73,7 @@ impl Fold {
             config: FoldConfig::default(),
             totals: Totals::default(),
             clock: Clock::default(),
+            held: 0,
             devices: Vec::new(),
             series: Vec::new(),
             models: Vec::new(),
@@ -103,6 +108,12 @@ impl Fold {
             self.close_all(rows);
         }
         rows.unset.retain(|(_, rows)| !rows.is_empty());
+        rows.open = self.held();
+    }
+
+    /// How many readings are in open windows; `None` where there is none and nothing is reduced to windows.
+    pub fn held(&self) -> Option<u64> {
+        (self.held > 0 || self.config.has_windows()).then_some(self.held)
     }
 
     /// When, by the monotonic clock, the next tick has something to do; `None` while nothing waits for
@@ -240,7 +251,9 @@ impl Fold {
             out.windows.extend(series.open.extract_if(.., due).map(|window| window.into_row(series.at)));
             series.open.iter().for_each(|window| device.opened(window.end, window.late));
         }
-        let closed = out.windows.len() - before;
+        let left = &out.windows[before..];
+        let (closed, readings) = (left.len(), readings(left));
+        self.held = self.held.saturating_sub(readings);
         rows.count(Cause::Derived, closed as u64);
     }
 
@@ -255,6 +268,7 @@ impl Fold {
             let (out, _) = rows_of(rows, unset);
             out.windows.extend(series.open.drain(..).map(|window| window.into_row(series.at)));
         }
+        self.held = 0;
     }
 
     /// Asks for the scores that a device's watermark has made due, and ships them as samples.
@@ -296,4 +310,9 @@ impl Fold {
         device.scores.push(ScoreSeries { model, version, at });
         Some(at)
     }
+}
+
+/// How many readings windows were made of.
+pub(crate) fn readings(windows: &[WindowRow]) -> u64 {
+    windows.iter().map(|row| row.count).sum()
 }

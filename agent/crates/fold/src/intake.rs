@@ -3,7 +3,7 @@
 use telemetry::{Cause, Event, Intake, Rows, SeriesRef, WindowRow};
 
 use crate::clock::rows_of;
-use crate::fold::Fold;
+use crate::fold::{Fold, readings};
 use crate::series::{MAX_OPEN, Series};
 use crate::window::{self, OpenWindow};
 use crate::{To, device::Device};
@@ -89,6 +89,7 @@ impl Fold {
     ) -> u64 {
         let (mut ahead, mut damaged, mut dropped, mut reduced, mut derived) = (0, 0, 0, 0, 0);
         let (out, mark) = rows_of(rows, unset.then(|| self.clock.boot()));
+        let before = out.windows.len();
         let columns = intake.index.iter().zip(&intake.times).zip(&intake.values);
         for (at, ((index, &time), &value)) in columns.enumerate() {
             let Some(time) = time_of(time) else { continue };
@@ -124,6 +125,7 @@ impl Fold {
                 }
             }
         }
+        self.held = (self.held + reduced).saturating_sub(readings(&out.windows[before..]));
         // They are what a batch would have shipped.
         rows.count(Cause::Shipped, damaged);
         rows.count(Cause::Damaged, damaged);

@@ -28,6 +28,11 @@ impl OpenWindow {
         self.of.add(time, value);
     }
 
+    /// Readings in it.
+    pub(crate) fn count(&self) -> u64 {
+        self.of.row().count
+    }
+
     pub(crate) fn into_row(self, series: SeriesRef) -> WindowRow {
         let length = self.end.wrapping_sub(self.start);
         self.of.into_row(series, self.start, length)

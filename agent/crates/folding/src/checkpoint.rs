@@ -5,12 +5,95 @@ use std::sync::Arc;
 
 use fold::{Fold, Scorer};
 use seglog::{Cell, CellError, OpenError, Storage};
+use spool::Unacked;
 use telemetry::{Position, SeriesTable};
 
 /// Room at first: enough for some thousand series, and little on small flash. The file takes twice as much.
 const FIRST: usize = 256 << 10;
 /// The largest: about 200,000 open windows.
 const LARGEST: usize = 64 << 20;
+
+/// Says that the count of what was received comes before the fold's bytes, which begin with their version.
+const COUNTED: u8 = 0xc1;
+/// The same, and behind it what the spool had that wasn't acknowledged.
+const WITH_UNACKED: u8 = 0xc2;
+/// Stands for a number that nobody knows, and a time.
+const UNKNOWN: (u64, i64) = (u64::MAX, i64::MIN);
+
+/// Where the fold stood, and what it held there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Of the last record that it had seen.
+    pub position: Position,
+    /// Readings that the spool counted as received up to there. `None` where that wasn't known, and from versions that
+    /// didn't say.
+    pub received: Option<u64>,
+    /// What the spool had then that wasn't acknowledged: should somebody take it away, nobody else knows.
+    pub unacked: Option<Unacked>,
+    /// The fold's bytes.
+    pub fold: Vec<u8>,
+}
+
+impl Saved {
+    /// Bytes (little-endian):
+    /// `position u64, [0xc1, received u64 | 0xc2, received u64, first u64, last u64, rows u64, from i64, to i64], fold`.
+    fn encode(position: Position, received: Option<u64>, unacked: Option<Unacked>, fold: &[u8]) -> Vec<u8> {
+        let mut bytes = position.to_le_bytes().to_vec();
+        if let Some(Unacked { first, last, rows, from_ns, to_ns }) = unacked {
+            bytes.push(WITH_UNACKED);
+            for number in [received.unwrap_or(UNKNOWN.0), first, last, rows] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            for time in [from_ns, to_ns] {
+                bytes.extend_from_slice(&time.unwrap_or(UNKNOWN.1).to_le_bytes());
+            }
+        } else if let Some(received) = received {
+            bytes.push(COUNTED);
+            bytes.extend_from_slice(&received.to_le_bytes());
+        }
+        bytes.extend_from_slice(fold);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (position, rest) = bytes.split_first_chunk()?;
+        let position = Position::from_le_bytes(*position);
+        let (received, unacked, fold) = match rest.split_first() {
+            Some((&COUNTED, rest)) => {
+                let (received, fold) = rest.split_first_chunk()?;
+                (Some(u64::from_le_bytes(*received)), None, fold)
+            }
+            Some((&WITH_UNACKED, mut rest)) => {
+                let mut next = || {
+                    let (number, behind) = rest.split_first_chunk()?;
+                    rest = behind;
+                    Some(*number)
+                };
+                let received = Some(u64::from_le_bytes(next()?)).filter(|received| *received != UNKNOWN.0);
+                let [first, last, rows] = [next()?, next()?, next()?].map(u64::from_le_bytes);
+                let [from_ns, to_ns] = [next()?, next()?].map(|time| {
+                    let time = i64::from_le_bytes(time);
+                    (time != UNKNOWN.1).then_some(time)
+                });
+                (received, Some(Unacked { first, last, rows, from_ns, to_ns }), rest)
+            }
+            _ => (None, None, rest),
+        };
+        Some(Self { position, received, unacked, fold: fold.to_vec() })
+    }
+}
+
+/// A fold to go on with.
+pub struct Restored {
+    /// The fold.
+    pub fold: Fold,
+    /// As in [`Saved`]; 0 where the journal is folded from its beginning.
+    pub applied: Position,
+    /// As in [`Saved`].
+    pub received: Option<u64>,
+    /// As in [`Saved`].
+    pub unacked: Option<Unacked>,
+}
 
 /// Why a checkpoint isn't on disk. The one before it is, and the journal keeps what came since.
 #[derive(Debug, thiserror::Error)]
@@ -55,38 +138,38 @@ impl Checkpoint {
         Ok(Self { storage, path: path.to_owned(), room: FIRST, cell })
     }
 
-    /// The position it stands at, and the fold's bytes.
-    pub fn get(&self) -> Option<(Position, Vec<u8>)> {
-        let bytes = self.cell.as_ref()?.get()?;
-        let (position, fold) = bytes.split_at_checked(8)?;
-        Some((Position::from_le_bytes(position.try_into().ok()?), fold.to_vec()))
+    /// What it holds.
+    pub fn get(&self) -> Option<Saved> {
+        Saved::decode(&self.cell.as_ref()?.get()?)
     }
 
     /// The fold as it stood there, and the position from which on the journal is to be folded. Without a
     /// checkpoint that can be used that is the journal's beginning.
-    pub fn restore(
-        &self,
-        table: &Arc<SeriesTable>,
-        scorer: impl Fn() -> Box<dyn Scorer>,
-    ) -> (Fold, Position) {
-        if let Some((position, bytes)) = self.get() {
-            match Fold::restore(Arc::clone(table), scorer(), &bytes) {
-                Ok(fold) => return (fold, position),
+    pub fn restore(&self, table: &Arc<SeriesTable>, scorer: impl Fn() -> Box<dyn Scorer>) -> Restored {
+        if let Some(Saved { position, received, unacked, fold }) = self.get() {
+            match Fold::restore(Arc::clone(table), scorer(), &fold) {
+                Ok(fold) => return Restored { fold, applied: position, received, unacked },
                 Err(error) => {
                     tracing::error!(%error, "the fold's checkpoint can't be used: the journal is folded from its beginning")
                 }
             }
         }
-        (Fold::new(Arc::clone(table), scorer()), 0)
+        let fold = Fold::new(Arc::clone(table), scorer());
+        Restored { fold, applied: 0, received: None, unacked: None }
     }
 
     /// Replaces it; durable on return.
     ///
     /// # Errors
     /// [`CheckpointError`]; call again with the next one.
-    pub fn set(&mut self, position: Position, fold: &[u8]) -> Result<(), CheckpointError> {
-        let mut bytes = position.to_le_bytes().to_vec();
-        bytes.extend_from_slice(fold);
+    pub fn set(
+        &mut self,
+        position: Position,
+        received: Option<u64>,
+        unacked: Option<Unacked>,
+        fold: &[u8],
+    ) -> Result<(), CheckpointError> {
+        let bytes = Saved::encode(position, received, unacked, fold);
         if bytes.len() > LARGEST {
             return Err(CheckpointError::TooLarge(bytes.len()));
         }
@@ -131,23 +214,47 @@ mod tests {
         assert!(size() < 1 << 20);
         for (position, bytes) in [(1, 10), (2, 1 << 20), (3, 10), (4, 5 << 20)] {
             let fold = vec![position as u8; bytes];
-            checkpoint.set(position, &fold).unwrap();
-            assert_eq!(checkpoint.get(), Some((position, fold)));
+            let unacked = (position % 2 == 0).then_some(Unacked {
+                first: 3,
+                last: 9,
+                rows: 70,
+                from_ns: Some(-5),
+                to_ns: None,
+            });
+            checkpoint.set(position, Some(7), unacked, &fold).unwrap();
+            assert_eq!(checkpoint.get(), Some(Saved { position, received: Some(7), unacked, fold }));
         }
-        assert_eq!(open(&disk).get(), Some((4, vec![4; 5 << 20])));
-        assert!(matches!(checkpoint.set(5, &vec![0; LARGEST]), Err(CheckpointError::TooLarge(_))));
-        assert_eq!(open(&disk).get().unwrap().0, 4);
+        let unacked = Some(Unacked { first: 3, last: 9, rows: 70, from_ns: Some(-5), to_ns: None });
+        let last = Saved { position: 4, received: Some(7), unacked, fold: vec![4; 5 << 20] };
+        assert_eq!(open(&disk).get(), Some(last));
+        let large = vec![0; LARGEST];
+        assert!(matches!(checkpoint.set(5, None, None, &large), Err(CheckpointError::TooLarge(_))));
+        assert_eq!(open(&disk).get().unwrap().position, 4);
+    }
+
+    #[test]
+    fn one_that_does_not_say_what_was_received_is_read() {
+        let disk = SimDisk::new(1);
+        let mut checkpoint = open(&disk);
+        let fold = Fold::new(SeriesTable::new(1), Box::new(fold::NoScorer)).checkpoint();
+        checkpoint.set(9, None, None, &fold).unwrap();
+        let mut bytes = 9_u64.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&fold);
+        assert_eq!(checkpoint.cell.as_ref().unwrap().get(), Some(bytes), "as versions before wrote it");
+        let restored = open(&disk).restore(&SeriesTable::new(1), || Box::new(fold::NoScorer));
+        assert_eq!((restored.applied, restored.received), (9, None));
+        assert_eq!(restored.fold.checkpoint(), fold);
     }
 
     #[test]
     fn after_a_failed_write_the_one_before_stands_and_the_next_is_taken() {
         let disk = SimDisk::new(2);
         let mut checkpoint = open(&disk);
-        checkpoint.set(1, b"one").unwrap();
+        checkpoint.set(1, None, None, b"one").unwrap();
         disk.fail_sync_after(0);
-        assert!(checkpoint.set(2, b"two").is_err());
-        checkpoint.set(3, b"three").unwrap();
-        assert_eq!(open(&disk).get(), Some((3, b"three".to_vec())));
+        assert!(checkpoint.set(2, None, None, b"two").is_err());
+        checkpoint.set(3, None, None, b"three").unwrap();
+        assert_eq!(open(&disk).get().unwrap().fold, b"three");
     }
 
     #[test]
@@ -156,9 +263,9 @@ mod tests {
         disk.set_capacity(Some(0));
         let mut checkpoint = open(&disk);
         assert_eq!(checkpoint.get(), None);
-        assert!(checkpoint.set(1, b"one").is_err());
+        assert!(checkpoint.set(1, None, None, b"one").is_err());
         disk.set_capacity(None);
-        checkpoint.set(2, b"two").unwrap();
-        assert_eq!(open(&disk).get(), Some((2, b"two".to_vec())));
+        checkpoint.set(2, None, None, b"two").unwrap();
+        assert_eq!(open(&disk).get().unwrap().fold, b"two");
     }
 }

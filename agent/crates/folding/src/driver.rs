@@ -5,23 +5,28 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fold::Fold;
-use journal::{Holder, Journal, JournalReader};
-use spool::Spool;
-use telemetry::{Cause, Counts, DeviceClock, Position, Record, Rows, Stamp};
+use journal::{Fullness, Holder, Journal, JournalGap, JournalReader, Usage};
+use spool::{Damage, Part, Readings, Spool, Spooled, Unacked};
+use telemetry::{BEAT, Cause, DeviceClock, Position, Record, Rows, Stamp};
 
 use crate::checkpoint::Checkpoint;
+use crate::damage::Found;
 use crate::ticks::Ticks;
 use crate::watch::Watch;
 
 /// The longest wait for a record, and for acknowledged segments to be freed: each waking costs an idle host.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = BEAT;
 /// The same while the records of before the start are folded: some of them may be gone.
 const RECOVERING_IDLE: Duration = Duration::from_millis(100);
 /// A checkpoint writes the fold's whole state: seldom enough for flash, and at once when the journal fills.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The same while the journal has no room, as far as the fold's state lets it.
+const SHORT_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A poisoned journal is opened anew not more often than this: it reads its newest segment whole.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// What the disk doesn't give of the journal is tried for so long; then it is damage like any other, and the rest goes on.
+const UNREADABLE_FOR: Duration = Duration::from_secs(5);
 /// While the disk does not do what it should, the pause between two attempts.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -33,6 +38,10 @@ pub struct Folding {
     pub fold: Fold,
     /// Position of the last record the fold has seen.
     pub applied: Position,
+    /// Readings that the spool counted as received up to there, where that is known.
+    pub received: Option<u64>,
+    /// What the spool had when the checkpoint was written, and wasn't acknowledged.
+    pub unacked: Option<Unacked>,
     /// Rows go there.
     pub spool: Spool,
     /// The fold's state is kept here.
@@ -59,6 +68,8 @@ pub enum Step {
 /// What the next step does. What fails is done again: nothing after it happens before it has worked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// What the spool has is durable?
+    Begin,
     /// All records of before the start are folded?
     Recovered,
     /// A record is read and folded.
@@ -87,8 +98,14 @@ pub struct Driver {
     /// Rows of the record that was folded last, until the spool has them, and its position.
     rows: Rows,
     held: Position,
-    /// Counted with the next record.
-    damaged: Counts,
+    /// Told with the next record.
+    found: Found,
+    /// What the spool had when this started.
+    spooled: Spooled,
+    /// Behind which position all is folded again that it has; `None` once the open windows were compared.
+    compared: Option<Position>,
+    /// The same up to the record that was folded last, while it recovers and as far as it is known.
+    received: Option<u64>,
     /// Records of before this start are cut by size, and where an earlier start began a segment: two
     /// clones of one disk cut what they share alike, however often each was started since.
     recovering: bool,
@@ -100,9 +117,15 @@ pub struct Driver {
     waited: bool,
     /// Or failed. What was read before goes its way meanwhile.
     unread: Option<String>,
+    /// Since when the disk doesn't give a segment of the journal, and the mark up to which it took others then.
+    refused: Option<(u64, Position)>,
     noted: bool,
     /// The trouble was logged.
     told: bool,
+    /// Position of the last checkpoint, and up to where the journal may let go: that of the one before, which its file
+    /// still holds.
+    before: Position,
+    released: Position,
     checkpointed: u64,
     looked: u64,
     reopened: u64,
@@ -123,23 +146,35 @@ impl Driver {
         let clock = (work.clock)(now);
         work.spool.clock(clock.boot, clock.at);
         work.spool.replaying();
+        let watch = Arc::new(Watch::new(work.applied));
+        if let Some(missing) = missing(&work) {
+            tracing::error!("{missing}");
+            watch.progress.lock().missing = Some(missing);
+        }
+        let fresh = work.applied == 0 && work.journal.first() <= 1;
         Self {
-            watch: Arc::new(Watch::new(work.applied)),
+            watch,
+            spooled: Spooled::default(),
+            compared: Some(work.applied),
+            received: work.received.or(fresh.then_some(0)),
             reader: work.journal.reader(work.applied),
             ticks: Ticks::new(now),
             started: now,
-            phase: Phase::Recovered,
+            phase: Phase::Begin,
             rows: Rows::default(),
             held: 0,
-            damaged: Counts::new(),
+            found: Found::default(),
             recovering: true,
             recover_to: work.journal.last(),
             segment: 0,
             stopping: false,
             waited: false,
             unread: None,
+            refused: None,
             noted: false,
             told: false,
+            before: work.applied,
+            released: 0,
             checkpointed: now.mono,
             looked: now.mono,
             reopened: 0,
@@ -180,11 +215,15 @@ impl Driver {
     fn advance(&mut self, now: Stamp) -> Result<Step, Trouble> {
         loop {
             self.phase = match self.phase {
+                Phase::Begin => {
+                    self.begin()?;
+                    Phase::Recovered
+                }
                 Phase::Recovered => {
                     self.recovered()?;
                     Phase::Read
                 }
-                Phase::Read => self.read(),
+                Phase::Read => self.read(now),
                 Phase::CutBefore => {
                     self.work.spool.cut_before(self.held)?;
                     Phase::Append
@@ -218,6 +257,16 @@ impl Driver {
         }
     }
 
+    fn begin(&mut self) -> Result<(), Trouble> {
+        self.spooled = self.work.spool.spooled()?;
+        // A fold that stands behind what batches have held these windows when its checkpoint was written.
+        self.compared = self.compared.filter(|applied| *applied <= self.spooled.position);
+        if let Some(damage) = lost_spool(&self.work) {
+            self.found.spool(damage);
+        }
+        Ok(())
+    }
+
     fn recovered(&mut self) -> Result<(), Trouble> {
         // Asked before reading: what became durable until then is read.
         self.stopping = self.work.journal.ended();
@@ -231,21 +280,14 @@ impl Driver {
         Ok(())
     }
 
-    fn read(&mut self) -> Phase {
+    fn read(&mut self, now: Stamp) -> Phase {
         let found = self.reader.try_next();
         for gap in self.reader.take_gaps() {
             tracing::error!(
                 ?gap,
                 "a part of the journal is damaged; what is intact before and after it goes on"
             );
-            // They were received, and are what a batch would have shipped; unless one has, from before the damage:
-            // then they are counted and stored.
-            if gap.last > self.work.spool.position() {
-                for cause in [Cause::Received, Cause::Shipped, Cause::Damaged] {
-                    self.damaged.add(cause, gap.readings.unwrap_or(0));
-                }
-            }
-            self.watch.progress.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
+            self.gone(gap);
         }
         let (position, record) = match found {
             Ok(Some(found)) => found,
@@ -260,21 +302,61 @@ impl Driver {
                 return Phase::Due;
             }
             Err(error) => {
+                if error.is_unreadable() && self.gives_up(now) {
+                    tracing::error!(%error, "the disk does not give a part of the journal: it is kept in quarantine, and what is behind it goes on");
+                    self.reader.pass_over(&error);
+                    self.waited = false;
+                    return Phase::Due;
+                }
                 (self.waited, self.unread) = (true, Some(error.to_string()));
                 return Phase::Due;
             }
         };
-        (self.waited, self.noted) = (false, false);
+        (self.waited, self.noted, self.refused) = (false, false, None);
+        if position > self.spooled.position
+            && let Some(from) = self.compared.take()
+        {
+            self.found.compare(from, &self.spooled, self.work.fold.held());
+        }
         self.rows.clear();
         self.work.fold.apply(position, &record, &mut self.rows);
+        let more = self.rows.counts.get(Cause::Received);
+        self.received = self.received.and_then(|received| received.checked_add(more));
         (self.work.shown)(&record);
-        self.rows.counts.merge(&self.damaged.take());
+        self.found.join(&record, &mut self.rows, &self.work.spool);
         self.held = position;
         if self.recovering && self.segment != self.reader.segment() {
             self.segment = self.reader.segment();
             return Phase::CutBefore;
         }
         Phase::Append
+    }
+
+    /// Whether a segment that the disk doesn't give is passed over now: after a while, and only while the disk takes what is
+    /// written. One that gives and takes nothing may be back in a moment, with all that is on it.
+    fn gives_up(&mut self, now: Stamp) -> bool {
+        let mark = *self.work.journal.durable().borrow();
+        let Some((since_mono, then)) = self.refused else {
+            self.refused = Some((now.mono, mark));
+            // Something to write, if nobody sends anything.
+            let tick = Record::Tick((self.work.clock)(now));
+            if let Err(error) = self.work.journal.append(&tick) {
+                tracing::debug!(%error, "no tick");
+            }
+            return false;
+        };
+        let usage = self.work.journal.usage();
+        // A journal that is full takes nothing until this has passed.
+        let full = matches!(usage.refusing, Some(Fullness::Cap | Fullness::Floor));
+        let takes = usage.poisoned.is_none() && (mark > then || full);
+        takes && since(now, since_mono) >= UNREADABLE_FOR
+    }
+
+    /// Counts what damage took.
+    fn gone(&mut self, gap: JournalGap) {
+        self.watch.progress.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
+        self.found.gap(gap, &self.spooled, self.received);
+        self.received = self.received.zip(gap.readings).and_then(|(some, more)| some.checked_add(more));
     }
 
     fn due(&mut self, now: Stamp) -> Result<(), Trouble> {
@@ -305,14 +387,17 @@ impl Driver {
     }
 
     fn look(&mut self, now: Stamp) -> Result<(), Trouble> {
-        if since(now, self.looked) < LOOK_EVERY {
+        let since_last = since(now, self.looked);
+        // A small journal fills between two looks: then its senders wait for this one alone.
+        let short = since_last >= SHORT_LOOK_EVERY && self.work.journal.take_short();
+        if since_last < LOOK_EVERY && !short {
             return Ok(());
         }
         let usage = self.work.journal.usage();
         if usage.poisoned.is_some() {
             self.reopen(now);
         }
-        if since(now, self.checkpointed) >= CHECKPOINT_EVERY || usage.bytes > usage.max_bytes / 8 {
+        if short || since(now, self.checkpointed) >= CHECKPOINT_EVERY || self.fills(&usage) {
             if !self.recovering {
                 // Under a steady load something is always pending: what is must be in a batch first.
                 self.work.spool.cut()?;
@@ -324,6 +409,11 @@ impl Driver {
         self.note();
         self.noted = true;
         Ok(())
+    }
+
+    /// The journal holds much, of which checkpoints can free some.
+    fn fills(&self, usage: &Usage) -> bool {
+        usage.bytes > usage.limit_bytes / 8 && self.released < self.work.applied
     }
 
     /// After a failed write or fsync nobody but us looks after the journal: it is opened anew, which looks what
@@ -350,7 +440,7 @@ impl Driver {
         if self.recovering {
             return RECOVERING_IDLE;
         }
-        let idle = match self.noted {
+        let idle = match self.noted && !self.fills(&self.work.journal.usage()) {
             false => LOOK_EVERY,
             true => IDLE.min(self.ticks.patience(now, (self.work.clock)(now).synced)),
         };
@@ -367,9 +457,14 @@ impl Driver {
     }
 
     // DURABILITY: the spool has all rows up to `applied` on disk, and says so in its cursor, before the checkpoint
-    // names it; and the checkpoint is on disk before the journal lets go.
+    // names it; and the checkpoint is on disk before the journal lets go. It lets go of what the checkpoint before holds:
+    // should the last one rot, the fold goes on from that, and nothing that was in an open window is missing.
     fn checkpoint(&mut self) {
         let applied = self.work.applied;
+        let uncompared = self.compared.is_some() && applied > self.spooled.position;
+        if self.found.waits() || uncompared {
+            return;
+        }
         match self.work.spool.settled_position() {
             Ok(position) if position >= applied => {}
             Ok(_) => return,
@@ -378,8 +473,16 @@ impl Driver {
                 return;
             }
         }
-        match self.work.checkpoint.set(applied, &self.work.fold.checkpoint()) {
-            Ok(()) => self.work.journal.release(Holder::Fold, applied),
+        // What was read since the start is in batches, unless it still recovers.
+        let counted = (!self.recovering).then(|| self.work.spool.counted().get(Cause::Received));
+        let received = counted.or(self.received);
+        let unacked = self.work.spool.unacked();
+        match self.work.checkpoint.set(applied, received, unacked, &self.work.fold.checkpoint()) {
+            Ok(()) => {
+                self.work.journal.release(Holder::Fold, self.before);
+                self.released = self.before;
+                self.before = applied;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the fold's checkpoint can't be written; the journal keeps its records")
             }
@@ -390,6 +493,48 @@ impl Driver {
         self.ticks.wanted(self.work.fold.tick_due());
         self.watch.progress.lock().fold = self.work.fold.status();
     }
+}
+
+/// What was there when this was last running and isn't now, whoever took it. What journal and spool know of themselves is
+/// counted as damage; but nobody else knows what was in the fold's windows,
+/// or that there was a spool.
+fn missing(work: &Folding) -> Option<String> {
+    let first = work.journal.first();
+    if work.applied == 0 && first > 1 {
+        return Some(format!(
+            "the fold's checkpoint is gone or damaged: what open windows held of the journal's records before {first} is \
+             lost, and counted as far as the spool knows how many they held"
+        ));
+    }
+    spool_is_gone(work).then(|| match work.unacked {
+        Some(Unacked { first, last, rows, .. }) => format!(
+            "the spool is gone: its batches {first} to {last} with at most {rows} readings, which were not acknowledged, \
+             are lost, and not counted"
+        ),
+        None => "the spool is gone: as of the last checkpoint all that was in it was acknowledged".to_owned(),
+    })
+}
+
+/// What was in a spool that is gone. The collector may have some of it, whose acknowledgement came after the
+/// checkpoint: so it is told, and not counted.
+fn lost_spool(work: &Folding) -> Option<Damage> {
+    let Unacked { first, last, rows, from_ns, to_ns } = work.unacked.filter(|_| spool_is_gone(work))?;
+    Some(Damage {
+        part: Part::Spool,
+        first,
+        last,
+        from_ns,
+        to_ns,
+        readings: Readings::AtMost(rows),
+        again: 0,
+    })
+}
+
+fn spool_is_gone(work: &Folding) -> bool {
+    // Batches carry what was received: so many counted means that there was one, whose position a spool keeps even when
+    // it is empty. That the last records gave no rows, as ticks and readings of open windows do, says nothing.
+    let spooled = work.received.is_some_and(|received| received > 0);
+    spooled && work.spool.position() == 0
 }
 
 fn since(now: Stamp, mono: u64) -> Duration {

@@ -10,12 +10,13 @@
 //! journal lets go. A crash between any two only means replaying more.
 
 mod checkpoint;
+mod damage;
 mod driver;
 mod thread;
 mod ticks;
 mod watch;
 
-pub use checkpoint::{Checkpoint, CheckpointError};
+pub use checkpoint::{Checkpoint, CheckpointError, Restored, Saved};
 pub use driver::{Driver, Folding, Step};
 pub use thread::{Running, start};
 pub use watch::{Progress, Watch};

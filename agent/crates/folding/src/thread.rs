@@ -39,6 +39,9 @@ impl Running {
 /// When the system gives no thread.
 pub fn start(work: Folding, now: impl Fn() -> Stamp + Send + 'static) -> std::io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
+    // An ack makes the next batch due, and the thread may be waiting for a record that never comes.
+    let journal = work.journal.clone();
+    work.spool.when_due(move || journal.nudge());
     let driver = Driver::new(work, now());
     let watch = driver.watch();
     let seen = Arc::clone(&stop);
@@ -47,7 +50,9 @@ pub fn start(work: Folding, now: impl Fn() -> Stamp + Send + 'static) -> std::io
 }
 
 fn run(mut driver: Driver, now: &dyn Fn() -> Stamp, stop: &AtomicBool) {
+    let watch = driver.watch();
     loop {
+        watch.pulse.beat();
         match driver.step(now()) {
             Step::Progress => {}
             Step::Idle(patience) => _ = driver.wait(Instant::now() + patience),

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fold::FoldStatus;
 use parking_lot::Mutex;
-use telemetry::Position;
+use telemetry::{Position, Pulse};
 
 /// Shared between the driver, which writes it, and whoever shows it.
 pub struct Watch {
     pub(crate) applied: AtomicU64,
     pub(crate) progress: Mutex<Progress>,
+    pub(crate) pulse: Pulse,
 }
 
 /// What the driver says of itself.
@@ -25,12 +26,19 @@ pub struct Progress {
     pub blocked: Option<String>,
     /// Records that can't be read: damage, counted.
     pub damaged_records: u64,
+    /// What the start found to be gone that nobody can count; `None` when nothing was.
+    pub missing: Option<String>,
 }
 
 impl Watch {
     pub(crate) fn new(applied: Position) -> Self {
         let progress = Progress { recovering: true, ..Progress::default() };
-        Self { applied: AtomicU64::new(applied), progress: Mutex::new(progress) }
+        Self { applied: AtomicU64::new(applied), progress: Mutex::new(progress), pulse: Pulse::default() }
+    }
+
+    /// How often the thread has passed its loop; see [`Pulse`].
+    pub fn beats(&self) -> u64 {
+        self.pulse.beats()
     }
 
     /// What the driver says of itself, with the journal's newest position at hand.

@@ -34,6 +34,8 @@ fn start_in(dir: &Path, readings: std::ops::Range<i64>, folding: bool) -> Option
     let work = Folding {
         fold: Fold::new(table, Box::new(NoScorer)),
         applied: 0,
+        received: None,
+        unacked: None,
         spool: spool.clone(),
         checkpoint: Checkpoint::open(Arc::new(Disk), &dir.join("checkpoint")).unwrap(),
         shown: Box::new(|_| {}),

@@ -7,14 +7,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
 use seglog::{AppendError, Log, SyncError};
+use telemetry::BEAT;
 
 use crate::state::{Batch, Shared};
 
 /// How often a stalled disk is tried again, unless something is released before.
 const RETRY: Duration = Duration::from_secs(1);
-/// The longest sleep with nothing to do.
-const IDLE: Duration = Duration::from_secs(30);
+/// How often is looked whether a disk with little free has more: nobody tells.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The disk took it, or won't for now, or never.
 enum Outcome {
@@ -143,6 +145,7 @@ pub(crate) fn run(shared: Arc<Shared>, log: Log, linger: Duration) {
     let mut committer = Committer::new(log);
     let mut step = Step::Idle;
     loop {
+        shared.pulse.beat();
         match step {
             Step::Ended => return,
             Step::Stalled => wait_for_space(shared),
@@ -156,8 +159,13 @@ pub(crate) fn run(shared: Arc<Shared>, log: Log, linger: Duration) {
 fn wait_for_work(shared: &Shared, linger: Duration) {
     let mut state = shared.state.lock();
     while state.queue.records.is_empty() && !state.closing && state.releasable() <= state.released {
-        // Appends, releases and the end are told of; the limit is for a word that got lost.
-        shared.work.wait_for(&mut state, IDLE);
+        let tight = state.limit(shared.caps) < shared.caps.max_bytes;
+        // Appends, releases and the end are told of; the limit is for the pulse, and for a word that got lost.
+        let told = !shared.work.wait_for(&mut state, if tight { LOOK } else { BEAT }).timed_out();
+        shared.pulse.beat();
+        if !told {
+            state.free = MutexGuard::unlocked(&mut state, || shared.free());
+        }
     }
     if !linger.is_zero() && !state.queue.records.is_empty() {
         let until = Instant::now() + linger;
@@ -201,8 +209,10 @@ fn commit(log: &mut Log, batch: &Batch, done: &mut usize) -> Outcome {
 
 /// Moves the mark.
 fn publish(shared: &Shared, log: &Log) {
+    let free = shared.free();
     let mut state = shared.state.lock();
     state.log_bytes = log.bytes();
+    state.free = free;
     state.in_flight = 0;
     state.stalled = None;
     state.syncs += 1;
@@ -220,7 +230,9 @@ fn release(shared: &Shared, log: &mut Log) -> bool {
         state.releasable()
     };
     let result = log.release(upto);
+    let free = shared.free();
     let mut state = shared.state.lock();
+    state.free = free;
     // Segments that could not be unlinked are tried again with the next release.
     state.released = upto;
     state.release_trouble = result.err().map(|error| error.to_string());

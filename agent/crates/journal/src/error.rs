@@ -53,6 +53,8 @@ pub enum AppendError {
 pub enum Fullness {
     /// The byte cap (`journal.max_bytes`).
     Cap,
+    /// The disk has less free than others are to have (`spool.min_free`).
+    Floor,
     /// The disk has no space.
     Disk,
     /// More is waiting for the disk than is kept in memory.
@@ -63,6 +65,7 @@ impl std::fmt::Display for Fullness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Cap => "journal.max_bytes is reached",
+            Self::Floor => "its disk has less free than spool.min_free leaves to others",
             Self::Disk => "no space is left on its disk",
             Self::Behind => "its disk is behind",
         })
@@ -93,4 +96,11 @@ pub enum WaitError {
 /// Why a reader can't go on: the segment can't be opened. May pass: it stays where it is.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct ReadError(#[from] seglog::ReadError);
+pub struct ReadError(#[from] pub(crate) seglog::ReadError);
+
+impl ReadError {
+    /// True when the disk doesn't give the segment: see [`crate::JournalReader::pass_over`].
+    pub fn is_unreadable(&self) -> bool {
+        self.0.is_unreadable()
+    }
+}

@@ -53,6 +53,11 @@ impl Inspection {
         self.readers.quarantine(damage)
     }
 
+    /// Whether [`Inspection::quarantine`] would make a copy now: false once it has.
+    pub fn is_to_be_copied(&self, damage: &Damage) -> bool {
+        self.readers.is_to_be_copied(damage)
+    }
+
     /// Every record and all damage. Returns the bytes at the end that are no record: being written, or the last of a
     /// writer that died.
     ///

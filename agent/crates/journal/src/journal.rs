@@ -1,17 +1,18 @@
 //! The journal's handle: append, wait for the mark, release, reopen, close.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use seglog::{Log, Options, Recovery, Storage};
 use telemetry::{Position, Record, SeriesTable};
 use tokio::sync::watch;
 
 use crate::commit::{self, Committer, Step};
 use crate::config::{Holder, JournalConfig, Usage};
-use crate::error::{AppendError, OpenError, Poisoned, WaitError};
+use crate::error::{AppendError, Fullness, OpenError, Poisoned, WaitError};
 use crate::reader::JournalReader;
 use crate::state::{Batch, Plan, Shared, State};
 use crate::tally::Counter;
@@ -19,7 +20,7 @@ use crate::tally::Counter;
 /// Largest record in bytes, definitions included.
 pub const MAX_RECORD: u32 = 16 << 20;
 /// The cap holds at least this many segments, so that there is always one to free.
-const MIN_SEGMENTS: u64 = 4;
+pub(crate) const MIN_SEGMENTS: u64 = 4;
 
 /// The journal. Cheap to clone; the clones share it, and the last one closes it.
 #[derive(Clone)]
@@ -91,9 +92,12 @@ impl Journal {
             sender: None,
             readers: log.readers(),
             opened: 0,
+            nudged: false,
             lost: Vec::new(),
             passed: [0; 2],
             released: 0,
+            free: None,
+            refused: 0,
             stalled: None,
             release_trouble: None,
             poison: recovery.unverified.clone(),
@@ -102,13 +106,8 @@ impl Journal {
             syncs: 0,
             pushed_back: 0,
         };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            marked: Condvar::new(),
-            table,
-            max_bytes: config.max_bytes,
-        });
+        let shared = Arc::new(Shared::new(state, &config, Arc::clone(&storage), table));
+        shared.state.lock().free = shared.free();
         let handle = Handle { shared, storage, config, driven, committing: Mutex::new(None) };
         if recovery.unverified.is_none() {
             *handle.committing.lock() = Some(handle.start(log)?);
@@ -134,7 +133,11 @@ impl Journal {
         let shared = &self.0.shared;
         let mut state = shared.state.lock();
         let idle = state.queue.records.is_empty();
-        let position = state.append(records, &shared.table, shared.max_bytes)?;
+        let position = state.append(records, &shared.table, shared.caps).inspect_err(|error| {
+            if matches!(error, AppendError::Full { what: Fullness::Cap | Fullness::Floor, .. }) {
+                shared.short.store(true, Ordering::Relaxed);
+            }
+        })?;
         drop(state);
         // While something was queued the committing thread is at work, and will look again.
         if idle {
@@ -208,6 +211,12 @@ impl Journal {
         }
     }
 
+    /// Ends one wait of a reader, now or its next one: there is something else for its thread to do.
+    pub fn nudge(&self) {
+        self.0.shared.state.lock().nudged = true;
+        self.0.shared.marked.notify_all();
+    }
+
     /// A reader of everything durable behind `after`. It interns series as it meets them.
     pub fn reader(&self, after: Position) -> JournalReader {
         JournalReader::new(Arc::clone(&self.0.shared), after)
@@ -248,9 +257,14 @@ impl Journal {
         state.readers.first().min(state.next)
     }
 
+    /// True when it was at its cap since this was last asked: whoever can release something should.
+    pub fn take_short(&self) -> bool {
+        self.0.shared.short.swap(false, Ordering::Relaxed)
+    }
+
     /// What it holds and did.
     pub fn usage(&self) -> Usage {
-        self.0.shared.state.lock().usage(self.0.shared.max_bytes)
+        self.0.shared.state.lock().usage(self.0.shared.caps)
     }
 
     /// What goes wrong at present without having poisoned it: why the disk takes nothing, or why
@@ -282,6 +296,8 @@ impl Journal {
             // A panic in it has poisoned the journal already.
             _ = thread.join();
         }
+        // Until it works there is no thread: these attempts are its passes.
+        shared.pulse.beat();
         let (log, recovery) = open_log(&self.0.config.dir, &self.0.storage)?;
         {
             let mut state = shared.state.lock();
@@ -304,6 +320,12 @@ impl Journal {
         }
         shared.marked.notify_all();
         Ok(recovery)
+    }
+
+    /// How often the committing thread has passed its loop; see [`Pulse`]. While the journal is poisoned there is none, and
+    /// the attempts of [`Journal::reopen`] count.
+    pub fn beats(&self) -> u64 {
+        self.0.shared.pulse.beats()
     }
 
     /// True once [`Journal::close`] has committed what was queued: nothing more becomes durable.

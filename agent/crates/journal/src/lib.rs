@@ -16,13 +16,13 @@
 //!
 //! # How it does it
 //! * **Appending** (`state.rs`): under one short lock the record is encoded straight into a shared
-//!   buffer and gets its position. There it is also decided where a segment ends, since the first
-//!   record of a segment that uses a series carries its definition: a segment reads alone.
+//!   buffer and gets its position. There it is also decided where a segment ends, since the first two
+//!   records of a segment that use a series carry its definition: a segment reads alone, also without one of them.
 //! * **Committing** (`commit.rs`): one thread swaps the buffer, writes, fsyncs once and moves the mark.
 //!   What is queued meanwhile is the next group, so groups grow with the load by themselves.
 //! * **Reading** (`reader.rs`): a reader that starts anywhere reads its segment from the beginning, to
-//!   learn the numbers. If a definition is lost to damage, the records of that segment that need it are
-//!   lost with it, and their readings are counted.
+//!   learn the numbers. If both definitions of a series are lost to damage, the records of that segment that
+//!   need it are lost with them, and their readings are counted.
 //! * **Releasing**: a segment goes once each [`Holder`] has passed it. At `max_bytes` inputs push
 //!   back; on a full disk too, until there is space again.
 

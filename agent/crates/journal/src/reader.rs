@@ -102,7 +102,7 @@ impl JournalReader {
             if let Some(found) = self.try_next()? {
                 return Ok(Some(found));
             }
-            if !self.wait(until) {
+            if !self.wait(until) && (Instant::now() >= until || self.shared.state.lock().ended()) {
                 return Ok(None);
             }
         }
@@ -125,18 +125,29 @@ impl JournalReader {
         }
     }
 
-    /// Waits until something is durable that wasn't when last looked; false when the time is over, or
-    /// nothing more ever will be.
+    /// Waits until something is durable that wasn't when last looked; false when the time is over, nothing more
+    /// ever will be, or [`Journal::nudge`](crate::Journal::nudge) was called.
     pub fn wait(&self, until: Instant) -> bool {
         let mut state = self.shared.state.lock();
         loop {
             if state.mark > self.mark || state.opened != self.opened {
                 return true;
             }
+            if std::mem::take(&mut state.nudged) {
+                return false;
+            }
             if state.ended() || self.shared.marked.wait_until(&mut state, until).timed_out() {
                 return state.mark > self.mark;
             }
         }
+    }
+
+    /// After an error that doesn't pass: the segment that the disk doesn't give is a gap like any other from here on. Its file is
+    /// kept in quarantine.
+    pub fn pass_over(&mut self, error: &ReadError) {
+        self.reader.pass_over(&error.0);
+        // Should it be the one that is being written: what comes is to be in another.
+        self.shared.state.lock().plan.begin();
     }
 
     /// The damage that was passed since the last call.

@@ -4,22 +4,26 @@
 //! so can it put in the definitions that this segment lacks. The committing thread then does as
 //! planned.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use seglog::Readers;
-use telemetry::{Position, Record, SeriesDef, SeriesRef, SeriesTable};
+use seglog::{Readers, Storage};
+use telemetry::{Position, Pulse, Record, SeriesDef, SeriesRef, SeriesTable};
 use tokio::sync::watch;
 
-use crate::config::{Holder, Usage};
+use crate::config::{Holder, JournalConfig, Usage};
 use crate::error::{AppendError, Fullness, Poisoned};
-use crate::journal::MAX_RECORD;
+use crate::journal::{MAX_RECORD, MIN_SEGMENTS};
 use crate::size;
 use crate::tally::{self, Counter, Tally};
 
 /// Most bytes that wait in memory for the disk.
 pub(crate) const MAX_QUEUED: usize = 8 << 20;
+/// An append of this is taken wherever one is: a reading or two.
+const SMALL: u64 = 256;
 /// What the log adds to a record and to a segment.
 const FRAME: usize = 16;
 const HEADER: u64 = 64;
@@ -66,10 +70,16 @@ pub(crate) struct State {
     pub(crate) readers: Readers,
     /// Counts reopenings: readers then begin anew with the log.
     pub(crate) opened: u64,
+    /// A reader that waits is to look at something else.
+    pub(crate) nudged: bool,
     /// Positions that were given out and then lost with a poisoned log.
     pub(crate) lost: Vec<(Position, Position)>,
     pub(crate) passed: [Position; 2],
     pub(crate) released: Position,
+    /// Bytes free on the disk, as of the last look, where anyone looks.
+    pub(crate) free: Option<u64>,
+    /// Of the largest append that was refused and would be still, as far as is known.
+    pub(crate) refused: u64,
     pub(crate) stalled: Option<String>,
     pub(crate) release_trouble: Option<String>,
     pub(crate) poison: Option<String>,
@@ -79,13 +89,17 @@ pub(crate) struct State {
     pub(crate) pushed_back: u64,
 }
 
+/// How often a segment defines a series: with the first two records that use it. So a damaged one takes no other's
+/// definitions with it.
+const TIMES: u8 = 2;
+
 /// Which definitions the segment that is being filled has, and how full it is.
 pub(crate) struct Plan {
     segment_bytes: u64,
     used: u64,
-    /// Counts segments; a series is defined in this one when its entry says so.
+    /// Counts segments; how often a series is defined in this one its entry says.
     segment: u32,
-    defined: Vec<u32>,
+    defined: Vec<(u32, u8)>,
     begin: bool,
 }
 
@@ -102,14 +116,19 @@ impl Plan {
     }
 
     /// The next record is the first of a commit. A segment that is nearly full ends here rather
-    /// than within the commit, which would cost that commit one more fsync.
-    fn begin_commit(&mut self) {
-        self.begin |= self.used > self.segment_bytes - self.segment_bytes / 8;
+    /// than within the commit, which would cost that commit one more fsync. While the journal may hold only
+    /// little, `limit`, segments are smaller: there must be one to free.
+    fn begin_commit(&mut self, limit: u64) {
+        let size = self.segment_bytes.min(limit / MIN_SEGMENTS);
+        self.begin |= self.used > size - size / 8;
     }
 
     /// The definitions a record needs: those this segment lacks, or all.
     fn lacking(&self, record: &Record, table: &SeriesTable, all: bool) -> Result<Defs, AppendError> {
-        let lacks = |series: &&SeriesRef| all || self.defined.get(series.index()) != Some(&self.segment);
+        let lacks = |series: &&SeriesRef| {
+            let defined = self.defined.get(series.index()).copied().unwrap_or_default();
+            all || defined < (self.segment, TIMES)
+        };
         let get = |series: &SeriesRef| {
             table.get(*series).map(|def| (*series, def)).ok_or(AppendError::UnknownSeries(series.0))
         };
@@ -160,9 +179,11 @@ impl Plan {
         self.used += (FRAME + out.len() - before) as u64;
         for (series, _) in &defs {
             if self.defined.len() <= series.index() {
-                self.defined.resize(series.index() + 1, 0);
+                self.defined.resize(series.index() + 1, (0, 0));
             }
-            self.defined[series.index()] = self.segment;
+            let defined = &mut self.defined[series.index()];
+            let times = if defined.0 == self.segment { defined.1 } else { 0 };
+            *defined = (self.segment, times + 1);
         }
         Ok(begins)
     }
@@ -173,7 +194,8 @@ impl State {
         self.pushed_back += 1;
         let retry_after = Duration::from_millis(match what {
             Fullness::Behind => 50,
-            Fullness::Cap => 1000,
+            Fullness::Cap => 250,
+            Fullness::Floor => 1000,
             Fullness::Disk => 5000,
         });
         AppendError::Full { what, retry_after }
@@ -183,12 +205,38 @@ impl State {
         self.log_bytes + self.in_flight + self.queue.bytes.len() as u64
     }
 
+    /// What the journal may hold now: its cap, or what the disk has free beyond what others are to have, though never less
+    /// than the reserve.
+    pub(crate) fn limit(&self, caps: Caps) -> u64 {
+        let Some(free) = self.free else { return caps.max_bytes };
+        let beside = self.log_bytes.saturating_add(free.saturating_sub(caps.min_free));
+        beside.max(caps.reserve).min(caps.max_bytes)
+    }
+
+    /// Why records of so many bytes have no room.
+    fn refuses(&self, need: u64, caps: Caps) -> Option<Fullness> {
+        let unwritten = self.in_flight + self.queue.bytes.len() as u64;
+        // What can't be written is better refused than taken and kept waiting.
+        if self.stalled.is_some() || self.free.is_some_and(|free| free < unwritten + need) {
+            return Some(Fullness::Disk);
+        }
+        let limit = self.limit(caps);
+        if limit == caps.max_bytes {
+            return (self.bytes() + need > limit).then_some(Fullness::Cap);
+        }
+        // All that is needed may lie in a segment that is larger than the limit became: the next record ends it.
+        let held = if self.releasable() + 1 >= self.next { 0 } else { self.bytes() };
+        // One that is larger than the reserve must get through as well, if the disk can hold it.
+        let alone = held <= limit / 2 && self.free.is_some_and(|free| need <= free / 2);
+        (held + need > limit && !alone).then_some(Fullness::Floor)
+    }
+
     /// Queues records, all or none.
     pub(crate) fn append(
         &mut self,
         records: &[Record],
         table: &SeriesTable,
-        max_bytes: u64,
+        caps: Caps,
     ) -> Result<Position, AppendError> {
         if let Some(reason) = &self.poison {
             return Err(AppendError::Poisoned(reason.clone()));
@@ -197,17 +245,16 @@ impl State {
             return Err(AppendError::Closed);
         }
         if self.queue.records.is_empty() {
-            self.plan.begin_commit();
+            let limit = self.limit(caps);
+            self.plan.begin_commit(limit);
         }
         let need = self.plan.need(records, table)?;
-        if need > max_bytes {
-            return Err(AppendError::TooLarge { len: need, max: max_bytes });
+        if need > caps.max_bytes {
+            return Err(AppendError::TooLarge { len: need, max: caps.max_bytes });
         }
-        if self.stalled.is_some() {
-            return Err(self.full(Fullness::Disk));
-        }
-        if self.bytes() + need > max_bytes {
-            return Err(self.full(Fullness::Cap));
+        if let Some(what) = self.refuses(need, caps) {
+            self.refused = self.refused.max(need);
+            return Err(self.full(what));
         }
         let queued = self.queue.bytes.len();
         if queued > 0 && queued as u64 + need > MAX_QUEUED as u64 {
@@ -274,10 +321,17 @@ impl State {
         Poisoned(self.poison.clone().unwrap_or_else(|| "the journal was closed".into()))
     }
 
-    pub(crate) fn usage(&self, max_bytes: u64) -> Usage {
+    pub(crate) fn usage(&mut self, caps: Caps) -> Usage {
+        let refusing = self.refuses(self.refused.max(SMALL), caps);
+        if refusing.is_none() {
+            self.refused = 0;
+        }
         Usage {
             bytes: self.bytes(),
-            max_bytes,
+            max_bytes: caps.max_bytes,
+            limit_bytes: self.limit(caps),
+            free_bytes: self.free,
+            refusing,
             records: self.next.saturating_sub(self.readers.first()),
             appended: self.appended,
             syncs: self.syncs,
@@ -285,6 +339,24 @@ impl State {
             disk_full: self.stalled.is_some(),
             poisoned: self.poison.clone(),
         }
+    }
+}
+
+/// How much the journal may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Caps {
+    pub(crate) max_bytes: u64,
+    /// What others on the disk are to have.
+    min_free: u64,
+    /// What it may hold even so.
+    reserve: u64,
+}
+
+impl Caps {
+    pub(crate) fn new(config: &JournalConfig) -> Self {
+        let JournalConfig { max_bytes, min_free_bytes: min_free, floor_reserve_bytes, .. } = *config;
+        // With the spool's at most half of what others are to have, however little that is.
+        Self { max_bytes, min_free, reserve: floor_reserve_bytes.min(min_free / 4) }
     }
 }
 
@@ -296,10 +368,40 @@ pub(crate) struct Shared {
     /// The mark moved, or never will again.
     pub(crate) marked: Condvar,
     pub(crate) table: Arc<SeriesTable>,
-    pub(crate) max_bytes: u64,
+    pub(crate) caps: Caps,
+    disk: Arc<dyn Storage>,
+    dir: PathBuf,
+    /// An append had no room under the cap, or above the floor.
+    pub(crate) short: AtomicBool,
+    /// Of the committing thread, and of whoever opens a poisoned journal anew.
+    pub(crate) pulse: Pulse,
 }
 
 impl Shared {
+    pub(crate) fn new(
+        state: State,
+        config: &JournalConfig,
+        disk: Arc<dyn Storage>,
+        table: Arc<SeriesTable>,
+    ) -> Self {
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            marked: Condvar::new(),
+            table,
+            caps: Caps::new(config),
+            disk,
+            dir: config.dir.clone(),
+            short: AtomicBool::new(false),
+            pulse: Pulse::default(),
+        }
+    }
+
+    /// Bytes free on the disk; `None` where it doesn't matter, or the disk can't say: then the disk itself refuses.
+    pub(crate) fn free(&self) -> Option<u64> {
+        (self.caps.min_free > 0).then(|| self.disk.free_bytes(&self.dir).ok()).flatten()
+    }
+
     /// Nothing more becomes durable: drops what is queued and tells all who wait.
     pub(crate) fn poison(&self, reason: &str) {
         let mut state = self.state.lock();

@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use seglog::sim::SimDisk;
 use support::{LONG, config, open, said};
@@ -64,7 +65,7 @@ impl telemetry::record::Numbering for Definitions {
 }
 
 #[test]
-fn a_series_is_defined_once_in_each_segment_that_uses_it_and_before_its_use() {
+fn a_segments_first_two_records_of_a_series_define_it_and_no_other_does() {
     let sim = SimDisk::new(1);
     let bench = open(&sim);
     for id in 1..=200 {
@@ -76,20 +77,22 @@ fn a_series_is_defined_once_in_each_segment_that_uses_it_and_before_its_use() {
     let mut segment = 0;
     let mut segments = 0;
     let mut definitions = Definitions(Vec::new());
+    let mut uses = BTreeMap::new();
     while let Some(entry) = reader.next().unwrap() {
         if entry.segment_first != segment {
             segment = entry.segment_first;
             segments += 1;
             definitions.0.clear();
+            uses.clear();
         }
         // Behind the tally.
         let record = &entry.payload[17..];
         let Record::Intake(intake) = Record::decode(record, &mut definitions).unwrap() else { panic!() };
-        assert!(definitions.0.contains(&intake.series[0].0));
-        let mut distinct = definitions.0.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), definitions.0.len(), "a definition came twice in one segment");
+        let series = intake.series[0].0;
+        let uses: &mut usize = uses.entry(series).or_default();
+        *uses += 1;
+        let times = definitions.0.iter().filter(|number| **number == series).count();
+        assert_eq!(times, (*uses).min(2), "use {uses} of series {series}");
     }
     assert!(segments > 5);
     let sizes = readers.segments().into_iter().map(|(_, _, bytes)| bytes);
@@ -107,6 +110,26 @@ fn a_reader_waits_for_the_mark_and_is_woken_by_it() {
         bench.append(1, &[1]);
         assert_eq!(reading.join().unwrap(), 1);
     });
+}
+
+#[test]
+fn a_nudge_ends_one_wait_now_or_the_next_one_and_hides_no_record() {
+    let sim = SimDisk::new(1);
+    let bench = open(&sim);
+    let mut reader = bench.journal.reader(0);
+    assert_eq!(reader.try_next().unwrap(), None);
+    let far = Instant::now() + LONG;
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| reader.wait(far));
+        bench.journal.nudge();
+        assert!(!waiting.join().unwrap(), "nothing became durable");
+    });
+    bench.journal.nudge();
+    assert!(!reader.wait(far), "a nudge that comes before the wait isn't lost");
+    assert!(Instant::now() < far, "neither took until the end");
+    bench.append(1, &[1]);
+    bench.journal.nudge();
+    assert_eq!(reader.next(LONG).unwrap().unwrap().0, 1);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::error::{CellError, OpenError};
 use crate::recover::read_damaged;
-use crate::storage::{File, Mode, Storage};
+use crate::storage::{File, Mode, Storage, is_unreadable};
 
 const MAGIC: [u8; 8] = *b"TXCELL\0\x01";
 const HEAD: usize = 24;
@@ -35,28 +35,34 @@ pub struct Cell {
 
 impl Cell {
     /// Opens a cell, or creates it, with room for values of up to `max` bytes. The directory must
-    /// be there. A file made for a smaller `max` is replaced by a larger one with the same value.
+    /// be there. A file made for a smaller `max` is replaced by a larger one with the same value; one that the disk doesn't
+    /// give gets another name, and is damaged.
     ///
     /// # Errors
     /// [`OpenError::Io`]; never for damage, see [`Cell::damaged`].
     pub fn open(storage: Arc<dyn Storage>, path: &Path, max: usize) -> Result<Self, OpenError> {
         let slot = (HEAD + max).next_multiple_of(PAGE);
         let failed = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
-        let file = match storage.open(path, Mode::Write) {
-            Ok(file) => file,
+        let opened = storage.open(path, Mode::Write).and_then(|file| Ok((file.size()?, file)));
+        let (size, file) = match opened {
+            Ok((size, file)) => (size as usize, file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Self::create(&*storage, path, slot, None, false).map_err(failed("created"));
+            }
+            // What the disk doesn't give is damage too: it is kept beside, for someone who can repair it.
+            Err(error) if is_unreadable(&error) => {
+                storage.rename(path, &beside(path, ".unreadable")).map_err(failed("set aside"))?;
+                return Self::create(&*storage, path, slot, None, true).map_err(failed("created"));
             }
             Err(error) => return Err(failed("opened")(error)),
         };
         // DURABILITY: as in the log's recovery, what a failed fsync left in the cache proves nothing.
         let synced = file.sync();
         file.forget_cache();
-        let size = file.size().map_err(failed("read"))? as usize;
         let mut content = vec![0; size];
         read_damaged(&*file, &mut content, 0);
         let newest = newest(&content, slot);
-        let damaged = newest.is_none() && content.iter().any(|byte| *byte != 0);
+        let damaged = newest.is_none() && lost(&content);
         let (sequence, value) =
             newest.map_or((0, None), |(sequence, value)| (sequence, Some(value.to_vec())));
         if size < 2 * slot {
@@ -74,9 +80,7 @@ impl Cell {
         value: Option<Vec<u8>>,
         damaged: bool,
     ) -> std::io::Result<Self> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let fresh = PathBuf::from(name);
+        let fresh = beside(path, ".new");
         let file = storage.open(&fresh, Mode::Create)?;
         let zeros = [0; 16 * PAGE];
         let mut at = 0;
@@ -110,7 +114,7 @@ impl Cell {
         let mut content = vec![0; file.size()? as usize];
         read_damaged(&*file, &mut content, 0);
         let value = newest(&content, content.len() / 2).map(|(_, value)| value.to_vec());
-        let damaged = value.is_none() && content.iter().any(|byte| *byte != 0);
+        let damaged = value.is_none() && lost(&content);
         Ok((value, damaged))
     }
 
@@ -146,10 +150,22 @@ impl Cell {
         Ok(())
     }
 
-    /// True when the file held bytes but no value: it was lost to damage.
+    /// True when the file was no longer as it was made, and held no value: it was lost to damage.
     pub fn damaged(&self) -> bool {
         self.damaged
     }
+}
+
+/// Another name in the same directory.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// Whether a file without a value had one: it is made whole, of zeros, before it takes its name.
+fn lost(content: &[u8]) -> bool {
+    content.len() < 2 * PAGE || content.iter().any(|byte| *byte != 0)
 }
 
 /// The value with the highest sequence. The third place is where the second slot is when the file was cut short.

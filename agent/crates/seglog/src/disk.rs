@@ -3,10 +3,10 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use crate::storage::{File, Guard, Mode, Storage};
+use crate::storage::{File, Guard, Mode, Storage, write_room};
 
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,6 +111,19 @@ impl File for DiskFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        match fallocate(self.0.as_fd(), FallocateFlags::KEEP_SIZE, 0, bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => write_room(self, bytes),
+            taken => Ok(taken?),
+        }
+    }
+
+    fn taken(&self) -> io::Result<u64> {
+        // What `stat` counts in, whatever the file system's blocks are.
+        Ok(self.0.metadata()?.blocks() * 512)
     }
 
     fn size(&self) -> io::Result<u64> {

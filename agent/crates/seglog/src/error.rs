@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::storage::is_unreadable;
+
 /// Why a log or a cell could not be opened. Damaged content is never the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -10,7 +12,7 @@ pub enum OpenError {
     #[error("{} is in use by another process: stop it, or give this one another data directory", .0.display())]
     Locked(PathBuf),
     /// The disk refused what is needed to begin at all.
-    #[error("{} can't be {doing}: {source}; check that it exists, is mounted and belongs to the agent's user", path.display())]
+    #[error("{} can't be {doing}: {source}; {}", path.display(), remedy(source))]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -19,6 +21,19 @@ pub enum OpenError {
         /// What the disk said.
         source: io::Error,
     },
+}
+
+/// What to do about a folder, or a file that must be, when the system refuses it.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::ROFS.raw_os_error() => {
+            "its file system is read-only, as after an error of the disk: look into the kernel's log (dmesg), check the disk (smartctl, fsck), and mount it writable again"
+        }
+        _ if is_unreadable(error) => {
+            "its disk fails: look into the kernel's log (dmesg), check the disk (smartctl, fsck), and mount it again, or set agent.data_dir to a folder on a sound one. What is there stays as it is"
+        }
+        _ => "check that it exists, is mounted and belongs to the agent's user",
+    }
 }
 
 /// Why a record was not taken. Nothing of it is in the log then.
@@ -77,8 +92,19 @@ pub struct ReleaseError {
 pub struct ReadError {
     /// Which file.
     pub path: PathBuf,
+    /// The number that the segment begins with.
+    pub segment: u64,
     /// What the disk said.
     pub source: io::Error,
+}
+
+impl ReadError {
+    /// True when the disk doesn't give the file: what may pass with another try, or with none. See [`Reader::pass_over`].
+    ///
+    /// [`Reader::pass_over`]: crate::Reader::pass_over
+    pub fn is_unreadable(&self) -> bool {
+        is_unreadable(&self.source)
+    }
 }
 
 /// Why a cell's new value is not durable; the old one still is.

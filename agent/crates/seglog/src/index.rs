@@ -46,6 +46,8 @@ struct State {
     segments: VecDeque<Segment>,
     tail: u64,
     damage: BTreeSet<Place>,
+    /// Segments that the disk doesn't give, and that nobody waits for any more.
+    passed_over: BTreeSet<u64>,
 }
 
 /// The shared index.
@@ -58,7 +60,7 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new(salt: u32, segments: VecDeque<Segment>, tail: u64) -> Self {
-        Self { salt, state: Mutex::new(State { segments, tail, damage: BTreeSet::new() }) }
+        Self { salt, state: Mutex::new(State { segments, tail, ..State::default() }) }
     }
 
     /// Enters a new, still empty segment; one of the same name is replaced.
@@ -156,6 +158,15 @@ impl Index {
     /// The damaged places that readers have met so far.
     pub(crate) fn damage(&self) -> Vec<Place> {
         self.state.lock().damage.iter().copied().collect()
+    }
+
+    /// Nobody waits any more for the disk to give a segment.
+    pub(crate) fn pass_over(&self, first: u64) {
+        self.state.lock().passed_over.insert(first);
+    }
+
+    pub(crate) fn is_passed_over(&self, first: u64) -> bool {
+        self.state.lock().passed_over.contains(&first)
     }
 
     /// Takes out the damaged places of one segment.

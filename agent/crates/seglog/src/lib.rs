@@ -76,6 +76,12 @@
 //! matter: the spool cuts the rows again, by what the bytes still say ([`Recovery::torn_at`]), and has in its
 //! cursor what the journal has let go of; of the journal, readings are gone that were acknowledged and not yet folded.
 //!
+//! A segment that the disk doesn't give at all (EIO when it is opened) is moved to quarantine, and is a gap. Of the newest
+//! nobody knows then which numbers were used: so many are skipped that none is given twice.
+//!
+//! One that the disk stops giving while the log is in use is an error to its reader, who tries again. What doesn't pass, the
+//! owner passes over ([`Reader::pass_over`]): then it is a gap, and goes to quarantine instead of being unlinked.
+//!
 //! Older segments are checked by whoever reads them: at the end of one, the next one's `follows` tells
 //! whether records are missing or the tail was torn. Damage in the newest is so reported twice, by
 //! [`Recovery`] for the operator's log and by the reader, which is the one to count.
@@ -107,9 +113,9 @@ mod walk;
 
 pub use cell::Cell;
 pub use disk::Disk;
-pub use error::{AppendError, CellError, OpenError, ReadError, ReleaseError, SyncError};
+pub use error::{AppendError, CellError, OpenError, ReadError, ReleaseError, SyncError, remedy};
 pub use log::{Log, Options, inspect};
 pub use reader::{Damage, Entry, Reader, Readers};
 pub use recover::{Gap, Recovery};
-pub use storage::{File, Guard, Mode, Storage, is_full};
+pub use storage::{File, Guard, Mode, Storage, is_full, is_unreadable};
 pub use walk::Met;

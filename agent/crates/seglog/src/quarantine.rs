@@ -3,6 +3,7 @@
 //! Best effort and bounded: a copy that can't be made stops nothing, since the damage is counted
 //! anyway. Copies are named after segment and offset, so that the same damage is copied once.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::index::Place;
@@ -21,12 +22,46 @@ impl Quarantine {
         Self { dir: log.join("quarantine") }
     }
 
+    /// Moves a segment here that the disk doesn't give: it may give it once it is repaired, or to someone who knows how.
+    ///
+    /// # Errors
+    /// What the disk says; the segment is where it was.
+    pub(crate) fn take(&self, storage: &dyn Storage, segment: &Path) -> io::Result<PathBuf> {
+        let target = self.dir.join(segment.file_name().unwrap_or_default());
+        storage.create_dir_all(&self.dir)?;
+        storage.rename(segment, &target)?;
+        storage.sync_dir(&self.dir)?;
+        if let Some(log) = self.dir.parent() {
+            storage.sync_dir(log)?;
+        }
+        Ok(target)
+    }
+
     /// Copies a place of a segment; the copy's path, or `None` where there is none or one already.
     pub(crate) fn copy(&mut self, storage: &dyn Storage, segment: &Path, place: Place) -> Option<PathBuf> {
-        let target = self.dir.join(format!("{:020}-{:010}.bin", place.segment, place.offset));
+        let (target, content) = self.wanted(storage, segment, place)?;
         storage.create_dir_all(&self.dir).ok()?;
+        let file = storage.open(&target, Mode::Create).ok()?;
+        let written = file.write_at(&content, 0).and_then(|()| file.sync());
+        if written.and_then(|()| storage.sync_dir(&self.dir)).is_err() {
+            // Half a copy helps nobody and takes space.
+            _ = storage.remove(&target);
+            return None;
+        }
+        Some(target)
+    }
+
+    /// Where a copy would go and what would be in it; `None` where there is one, nothing to keep, or no room.
+    pub(crate) fn wanted(
+        &self,
+        storage: &dyn Storage,
+        segment: &Path,
+        place: Place,
+    ) -> Option<(PathBuf, Vec<u8>)> {
+        let target = self.dir.join(format!("{:020}-{:010}.bin", place.segment, place.offset));
         let mut used = 0;
-        for name in storage.list(&self.dir).ok()? {
+        // Where it can't be listed there is none yet, or the copy will say why not.
+        for name in storage.list(&self.dir).unwrap_or_default() {
             let path = self.dir.join(name);
             if path == target {
                 return None;
@@ -38,16 +73,6 @@ impl Quarantine {
         }
         let mut content = vec![0; place.bytes as usize];
         read_damaged(&*storage.open(segment, Mode::Read).ok()?, &mut content, place.offset);
-        if content.iter().all(|byte| *byte == 0) {
-            return None;
-        }
-        let file = storage.open(&target, Mode::Create).ok()?;
-        let written = file.write_at(&content, 0).and_then(|()| file.sync());
-        if written.and_then(|()| storage.sync_dir(&self.dir)).is_err() {
-            // Half a copy helps nobody and takes space.
-            _ = storage.remove(&target);
-            return None;
-        }
-        Some(target)
+        content.iter().any(|byte| *byte != 0).then_some((target, content))
     }
 }

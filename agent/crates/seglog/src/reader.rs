@@ -13,7 +13,7 @@ use crate::format::{FRAME, Frame, HEADER, Header, find_intact};
 use crate::index::{self, Index, Place, View};
 use crate::quarantine::Quarantine;
 use crate::recover::{Gap, read_damaged};
-use crate::storage::{File, Mode, Storage};
+use crate::storage::{File, Mode, Storage, is_unreadable};
 
 /// Read at once, where a record isn't larger.
 const CHUNK: usize = 256 << 10;
@@ -81,6 +81,17 @@ impl Readers {
     pub fn quarantine(&self, damage: &Damage) -> Option<PathBuf> {
         let place = Place { segment: damage.first, offset: damage.offset, bytes: damage.bytes };
         Quarantine::new(&self.dir).copy(&*self.storage, &damage.file, place)
+    }
+
+    /// Whether [`Readers::quarantine`] would make a copy now: false once it has.
+    pub fn is_to_be_copied(&self, damage: &Damage) -> bool {
+        let place = Place { segment: damage.first, offset: damage.offset, bytes: damage.bytes };
+        Quarantine::new(&self.dir).wanted(&*self.storage, &damage.file, place).is_some()
+    }
+
+    /// The same as [`Reader::pass_over`] for whoever has no reader at hand.
+    pub fn pass_over(&self, segment: u64) {
+        self.index.pass_over(segment);
     }
 
     /// A reader whose first entry is the first with this number or a higher one.
@@ -190,6 +201,12 @@ impl Reader {
         std::mem::take(&mut self.gaps)
     }
 
+    /// After a [`ReadError`] that doesn't pass: the segment counts as damaged, for this reader and all others of the log,
+    /// and they go on with the next one. Its file is kept in quarantine when its turn comes to be unlinked.
+    pub fn pass_over(&mut self, error: &ReadError) {
+        self.log.pass_over(error.segment);
+    }
+
     /// Bytes at the very end that were no record, nor had one behind them, when the reader came there: being written
     /// by a living writer, or a dead one's last.
     pub fn torn_bytes(&self) -> u64 {
@@ -230,13 +247,14 @@ impl Reader {
         let path = index::path(&self.log.dir, first, view.salt);
         let file = match self.log.storage.open(&path, Mode::Read) {
             Ok(file) => Some(file),
+            Err(error) if is_unreadable(&error) && self.log.index.is_passed_over(first) => None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.log.index.view(first).is_none() {
                     return Ok(Step::Again);
                 }
                 None
             }
-            Err(source) => return Err(ReadError { path, source }),
+            Err(source) => return Err(ReadError { path, segment: first, source }),
         };
         let mut head = [0; HEADER];
         if let Some(file) = &file {

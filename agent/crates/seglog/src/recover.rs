@@ -11,7 +11,10 @@ use crate::error::OpenError;
 use crate::format::{FRAME, Frame, HEADER, Header, find_intact};
 use crate::index::{self, Place, Segment};
 use crate::quarantine::Quarantine;
-use crate::storage::{File, Guard, Mode, Storage};
+use crate::storage::{File, Guard, Mode, Storage, is_unreadable};
+
+/// More records than any segment has.
+const UNKNOWN: u64 = 1 << 32;
 
 /// A range of records that were there once and can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct Recovery {
     pub damaged: Vec<Gap>,
     /// Copies that were made of what is damaged or torn.
     pub quarantined: Vec<PathBuf>,
+    /// Segments that the disk doesn't give, where they were moved to.
+    pub set_aside: Vec<PathBuf>,
     /// Why it could not be proven that what was read is durable; the log is poisoned then.
     pub unverified: Option<String>,
 }
@@ -84,9 +89,40 @@ pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Segment>, Op
     Ok(found.into_iter().map(segment).collect())
 }
 
+/// Moves what the disk doesn't give to quarantine: then it is a gap like any other, and its neighbours are kept. Gives the
+/// first number of the newest one, where that was the newest of all: nobody knows then which numbers were used.
+fn set_aside(
+    storage: &dyn Storage,
+    dir: &Path,
+    segments: &mut Vec<Segment>,
+    recovery: &mut Recovery,
+) -> Option<u64> {
+    let newest = segments.last().map(|segment| segment.first);
+    let mut lost = None;
+    segments.retain(|segment| {
+        let path = index::path(dir, segment.first, segment.salt);
+        let looked = || storage.open(&path, Mode::Read).and_then(|file| file.size());
+        if segment.end > 0 || !looked().is_err_and(|error| is_unreadable(&error)) {
+            return true;
+        }
+        // Where it can't be moved it stays in the list: whoever needs it is told why it can't be had.
+        let Ok(moved) = Quarantine::new(dir).take(storage, &path) else { return true };
+        recovery.set_aside.push(moved);
+        if newest == Some(segment.first) {
+            recovery.damaged.push(Gap { first: segment.first, last: segment.first, bytes: 0 });
+            lost = newest;
+        }
+        false
+    });
+    lost
+}
+
 pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenError> {
     let mut segments = list(storage, dir)?;
     let mut recovery = Recovery::default();
+    let lost = set_aside(storage, dir, &mut segments, &mut recovery);
+    // At least its first record was there.
+    let beyond = |next, follows| lost.map_or((next, follows), |first| (first + UNKNOWN, first + 1));
     // DURABILITY: the names that were listed must stay.
     if let Err(error) = storage.sync_dir(dir) {
         recovery.unverified = Some(format!("fsync of {} failed: {error}", dir.display()));
@@ -95,7 +131,8 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
         // Where the system has no randomness the salt is 0: the checksums work the same.
         let mut salt = [0; 4];
         let salt = storage.random(&mut salt).map_or(0, |()| u32::from_le_bytes(salt));
-        return Ok(Found { segments: VecDeque::new(), next: 1, follows: 1, durable: 0, salt, recovery });
+        let (next, follows) = beyond(1, 1);
+        return Ok(Found { segments: VecDeque::new(), next, follows, durable: follows - 1, salt, recovery });
     };
     let Segment { first, salt, .. } = *last;
     let path = index::path(dir, first, salt);
@@ -126,7 +163,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     recovery.records = scan.next - segments[0].first - damaged;
     recovery.torn_bytes = scan.torn;
     recovery.torn_at = (scan.torn > 0).then(|| (path.clone(), scan.end.max(HEADER as u64)));
-    recovery.damaged = scan.gaps;
+    recovery.damaged.extend(scan.gaps);
     let follows = match header {
         _ if scan.next > first => scan.next,
         Some(header) => header.follows.min(first),
@@ -135,6 +172,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     // What is torn may have been a record whose bytes rotted, and then its number was used.
     let next =
         scan.next + scan.torn.saturating_sub(if scan.end == 0 { HEADER as u64 } else { 0 }) / FRAME as u64;
+    let (next, follows) = beyond(next, follows);
     // The segments before were durable before this one was created.
     let durable = if recovery.unverified.is_some() { first - 1 } else { follows - 1 };
     Ok(Found { segments: segments.into(), next, follows, durable, salt, recovery })

@@ -54,6 +54,9 @@ struct State {
     lied: BTreeSet<u64>,
     /// Sectors that can't be read.
     unreadable: BTreeSet<(u64, usize)>,
+    /// Files that can't be opened, and directories that can't be listed.
+    unopenable: BTreeSet<u64>,
+    unlistable: BTreeSet<PathBuf>,
     hold: bool,
     held: usize,
     syncs: u64,
@@ -62,6 +65,11 @@ struct State {
 
 fn off() -> io::Error {
     io::Error::other("simulated: the power is off")
+}
+
+/// As the system says it.
+fn eio_of_system() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn eio() -> io::Error {
@@ -158,6 +166,8 @@ impl SimDisk {
             lie: None,
             lied: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            unopenable: BTreeSet::new(),
+            unlistable: BTreeSet::new(),
             hold: false,
             held: 0,
             syncs: 0,
@@ -315,6 +325,24 @@ impl SimDisk {
         if let Some(inode) = state.names.get(path).copied() {
             state.unreadable.insert((inode, offset / SECTOR));
         }
+    }
+
+    /// From now on a file can't be opened, whatever it is called.
+    pub fn fail_opens(&self, path: &Path) {
+        let mut state = self.0.state.lock();
+        if let Some(inode) = state.names.get(path).copied() {
+            state.unopenable.insert(inode);
+        }
+    }
+
+    /// Files that couldn't be opened can be again.
+    pub fn give_again(&self) {
+        self.0.state.lock().unopenable.clear();
+    }
+
+    /// From now on a directory can't be listed, for good.
+    pub fn fail_lists(&self, dir: &Path) {
+        self.0.state.lock().unlistable.insert(dir.to_owned());
     }
 
     /// From now on every fsync waits for [`SimDisk::release_syncs`].

@@ -107,6 +107,24 @@ pub trait File: Send + Sync {
     /// a second call that succeeds proves nothing.
     fn sync(&self) -> io::Result<()>;
 
+    /// Takes room on the disk for so many bytes from the beginning of the file on, which nobody else can have then. What is in
+    /// the file stays as it is; its length, too, where the disk has a call for that. Where it has none, noise is written behind
+    /// what is there: zeros may be compressed to nothing.
+    ///
+    /// # Errors
+    /// What the disk says; `StorageFull` or `QuotaExceeded` where there is no space.
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        write_room(self, bytes)
+    }
+
+    /// Bytes that it takes on the disk: more than its length where room was taken, fewer where it has holes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn taken(&self) -> io::Result<u64> {
+        self.size()
+    }
+
     /// Length in bytes.
     ///
     /// # Errors
@@ -116,6 +134,43 @@ pub trait File: Send + Sync {
     /// Drops what the operating system remembers of this file's content, so that the next read
     /// shows what is on the disk. What is not yet written stays. Best effort.
     fn forget_cache(&self);
+}
+
+/// Takes room by writing.
+pub(crate) fn write_room(file: &(impl File + ?Sized), bytes: u64) -> io::Result<()> {
+    let mut noise = Noise(bytes | 1);
+    let mut at = file.size()?;
+    while at < bytes {
+        let page = noise.page();
+        let part = &page[..page.len().min((bytes - at) as usize)];
+        file.write_at(part, at)?;
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// xorshift64: no disk finds anything to compress in it.
+struct Noise(u64);
+
+impl Noise {
+    fn page(&mut self) -> [u8; 4096] {
+        let mut page = [0; 4096];
+        for word in page.as_chunks_mut::<8>().0 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            *word = self.0.to_le_bytes();
+        }
+        page
+    }
+}
+
+/// True for the errors by which a disk says that it doesn't give a file: as it is, or as the file system understands it. They
+/// are about that file, and another try is of no use.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let known = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
+    error.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// True for the errors that mean "no space": they pass when space is freed.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use telemetry::Epoch;
 
 use crate::cut::Cut;
-use crate::record::{Head, Loss};
+use crate::record::{Echo, Head, Loss};
 use crate::state::{Entry, Order, Recent, State};
 
 /// Something that is to be in the log before it is true.
@@ -24,6 +24,8 @@ pub(crate) enum Act {
         order: Order,
         loss: Loss,
     },
+    /// What was thinned is said once more.
+    Echo(Echo),
 }
 
 /// Where an act's record is, and the room it takes there.
@@ -47,7 +49,7 @@ pub(crate) fn apply(state: &mut State, act: Act, placed: Placed) {
             state.before.merge(&head.counts);
             state.lost.note(&head.counts, head.t0, head.t1);
             if head.part == head.parts {
-                state.position = state.position.max(head.last_position);
+                state.reached(head.last_position, head.open);
             }
             state.dirty = true;
             for loss in &head.replaces {
@@ -65,5 +67,6 @@ pub(crate) fn apply(state: &mut State, act: Act, placed: Placed) {
             state.relabel(&moves, to, record);
         }
         Act::Lose { order, loss } => state.lose(order, &loss, record, size),
+        Act::Echo(_) => {}
     }
 }

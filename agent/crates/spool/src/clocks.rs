@@ -21,6 +21,7 @@ use std::time::Duration;
 use seglog::{Cell, Mode, Storage};
 use telemetry::{Boot, Stamp, clock};
 
+use crate::age::AgeClock;
 use crate::record::{BadRecord, Cursor, put_number};
 use crate::state::{Entry, Order, State};
 
@@ -61,7 +62,11 @@ impl Offset {
 pub(crate) struct Clocks {
     /// This one.
     now: Option<Boot>,
+    /// The time when the clock was looked at last, as far as it is known.
+    pub(crate) wall: Option<i64>,
     known: BTreeMap<Boot, Offset>,
+    /// By which what waits is too old.
+    pub(crate) age: AgeClock,
 }
 
 impl Clocks {
@@ -72,6 +77,8 @@ impl Clocks {
     /// What this host's clocks say. True when an offset became known or changed.
     fn look(&mut self, boot: Boot, at: Stamp) -> bool {
         let other = self.now.replace(boot) != Some(boot);
+        let told = self.offset(boot).map(|offset| offset.ns.saturating_add(since_boot(at)));
+        self.wall = if at.is_set() { Some(at.wall) } else { told };
         if !at.is_set() {
             return other;
         }
@@ -177,10 +184,12 @@ impl State {
             self.clocks_changed = true;
             self.set_free();
         }
+        self.age_look(at);
     }
 
     /// What the collector's clock says now.
     pub(crate) fn told_time(&mut self, boot: Boot, at: Stamp, collector: i64, round_trip: Duration) {
+        self.age_told(at, collector);
         if self.clocks.told(boot, at, collector, round_trip) {
             self.clocks_changed = true;
             self.set_free();
@@ -342,7 +351,7 @@ mod tests {
             let how = [How::Set, How::Told, How::Guessed];
             let known: BTreeMap<_, _> = list.into_iter().map(|(boot, (ns, error_ns, at))| (boot, Offset { ns, error_ns, how: how[at] })).collect();
             let boots: Vec<_> = known.keys().map(|boot| (*boot, 0)).collect();
-            let clocks = Clocks { now: None, known: known.clone() };
+            let clocks = Clocks { known: known.clone(), ..Clocks::default() };
             prop_assert_eq!(Clocks::decode(&clocks.encode(&boots)).unwrap().known, known);
         }
 

@@ -6,9 +6,11 @@
 //! ```text
 //! cursor := version u8 (2), position v, next series number v, next record v, before counts, settled counts,
 //!           losses n v * (cause u8, from i64, to i64, count v),
-//!           epochs n v * (id 16 bytes, next seq v, last record v, offered v, done n v * (first v, last v as the distance))
+//!           epochs n v * (id 16 bytes, next seq v, last record v, offered v, done n v * (first v, last v as the distance)),
+//!           open v, damage n v * (part u8, first v, last v, from i64, to i64, readings: kind u8 and number v, again v)
 //! ```
-//! Version 1, which is still read, had neither `settled` nor losses nor `offered`.
+//! Version 1, which is still read, had neither `settled` nor losses nor `offered`. What stands behind the epochs isn't in what
+//! older versions wrote, and they pass over it; `open` is as in a head (`record.rs`).
 //!
 //! `before` is what all batches ever cut held, `settled` what those held that are done: with what the log
 //! has, the difference is what is gone, also when no segment is left. Seqs up to `offered` may have been sent.
@@ -17,8 +19,9 @@
 use telemetry::{Counts, Epoch, Position};
 use wire::RangeSet;
 
+use crate::damage::Damages;
 use crate::losses::Losses;
-use crate::record::{BadRecord, Cursor as Bytes, put_counts, put_number};
+use crate::record::{BadRecord, Cursor as Bytes, put_counts, put_number, put_open};
 
 const VERSION: u8 = 2;
 
@@ -34,6 +37,9 @@ pub(crate) struct Cursor {
     pub(crate) settled: Option<Counts>,
     pub(crate) losses: Losses,
     pub(crate) epochs: Vec<EpochCursor>,
+    /// Readings that were in open windows at `position`.
+    pub(crate) open: Option<u64>,
+    pub(crate) damage: Damages,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +74,8 @@ impl Cursor {
                 put_number(&mut out, last - first);
             }
         }
+        put_open(&mut out, self.open);
+        self.damage.encode(&mut out);
         out
     }
 
@@ -85,6 +93,8 @@ impl Cursor {
             settled: if version > 1 { Some(bytes.counts()?) } else { None },
             losses: if version > 1 { Losses::decode(&mut bytes)? } else { Losses::default() },
             epochs: Vec::new(),
+            open: None,
+            damage: Damages::default(),
         };
         for _ in 0..bytes.count(19)? {
             let mut epoch = EpochCursor {
@@ -101,6 +111,8 @@ impl Cursor {
             }
             cursor.epochs.push(epoch);
         }
+        cursor.open = bytes.open()?;
+        cursor.damage = Damages::decode(&mut bytes)?;
         Ok(cursor)
     }
 }
@@ -111,6 +123,7 @@ mod tests {
     use telemetry::Cause;
 
     use super::*;
+    use crate::damage::{Damage, Part, Readings};
 
     proptest! {
         #[test]
@@ -130,8 +143,12 @@ mod tests {
             settled.add(Cause::Shipped, count / 2);
             let mut losses = Losses::default();
             losses.note(&before, 1, 2);
+            let mut damage = Damages::default();
+            let part = Part::Journal;
+            damage.note(Damage { part, first: 1, last: numbers[0], from_ns: None, to_ns: Some(7), readings: Readings::AtMost(count), again: 3 });
             let cursor = Cursor {
                 position: numbers[0], next_number, next_record: numbers[1], before, settled: Some(settled), losses, epochs,
+                open: numbers[2].checked_sub(numbers[1]), damage,
             };
             prop_assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         }

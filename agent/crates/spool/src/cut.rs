@@ -92,6 +92,8 @@ pub(crate) struct Piece {
     pub(crate) rows: u64,
     /// Raw samples among them.
     pub(crate) samples: u64,
+    /// Readings in its windows, where thinning made them.
+    pub(crate) thinned: u64,
 }
 
 /// What encoding needs.
@@ -114,16 +116,27 @@ impl Cutter<'_> {
     }
 
     /// Encodes rows of one group; they are counted as shipped.
-    pub(crate) fn group(&mut self, group: Group, mut rows: Rows, pieces: &mut Vec<Piece>) {
-        rows.counts.add(Cause::Shipped, rows.len() as u64);
-        self.divide(group, rows, pieces);
+    pub(crate) fn group(&mut self, group: Group, rows: Rows, pieces: &mut Vec<Piece>) {
+        self.shipped(group, rows, false, pieces);
     }
 
-    fn divide(&mut self, group: Group, rows: Rows, pieces: &mut Vec<Piece>) {
+    /// The same of windows that thinning made, and nothing else.
+    pub(crate) fn thinned(&mut self, group: Group, rows: Rows, pieces: &mut Vec<Piece>) {
+        self.shipped(group, rows, true, pieces);
+    }
+
+    fn shipped(&mut self, group: Group, mut rows: Rows, thinned: bool, pieces: &mut Vec<Piece>) {
+        rows.counts.add(Cause::Shipped, rows.len() as u64);
+        self.divide(group, rows, thinned, pieces);
+    }
+
+    fn divide(&mut self, group: Group, rows: Rows, thinned: bool, pieces: &mut Vec<Piece>) {
         let reason = match self.encode(&rows) {
             Ok(encoded) => {
                 let (len, samples) = (rows.len() as u64, rows.series.len() as u64);
-                pieces.push(Piece { group, encoded, counts: rows.counts, rows: len, samples });
+                let of = |windows: &[telemetry::WindowRow]| windows.iter().map(|row| row.count).sum();
+                let thinned = if thinned { of(&rows.windows) } else { 0 };
+                pieces.push(Piece { group, encoded, counts: rows.counts, rows: len, samples, thinned });
                 return;
             }
             Err(reason) => reason,
@@ -138,13 +151,13 @@ impl Cutter<'_> {
             );
             let counts = Rows { counts, ..Rows::default() };
             if let Ok(encoded) = self.encode(&counts) {
-                pieces.push(Piece { group, encoded, counts: counts.counts, rows: 0, samples: 0 });
+                pieces.push(Piece { group, encoded, counts: counts.counts, rows: 0, samples: 0, thinned: 0 });
             }
             return;
         }
         let (first, second) = halves(rows);
-        self.divide(group, first, pieces);
-        self.divide(group, second, pieces);
+        self.divide(group, first, thinned, pieces);
+        self.divide(group, second, thinned, pieces);
     }
 
     fn encode(&mut self, rows: &Rows) -> Result<Encoded, wire::TooLarge> {

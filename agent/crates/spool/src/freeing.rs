@@ -21,6 +21,8 @@ impl Writer {
         self.clocks.save(&self.storage, &clocks, &self.state);
         self.save_losses()?;
         self.keep_caps()?;
+        self.look_at_floor();
+        self.refill(now);
         self.release(now)
     }
 
@@ -37,6 +39,16 @@ impl Writer {
                 .collect()
         };
         if unsaved.is_empty() { Ok(()) } else { self.commit(unsaved) }
+    }
+
+    /// What was taken back of a damaged batch is taken back once: its loss has its record before anything is written that
+    /// builds on it. What stands in the log behind that record, or in a cursor written after it, needs no correction.
+    pub(crate) fn save_corrected(&mut self) -> Result<(), SpoolError> {
+        if self.state.lock().corrected {
+            self.save_losses()?;
+            self.state.lock().corrected = false;
+        }
+        Ok(())
     }
 
     /// Writes the cursor when it is time to, and unlinks what every batch is done with.
@@ -99,15 +111,28 @@ impl Writer {
     }
 
     pub(crate) fn save_cursor(&mut self, now: Duration) -> Result<(), SpoolError> {
+        if self.state.lock().corrected {
+            if !self.unsynced.is_empty() {
+                return Err(SpoolError::Broken(
+                    "what was taken back of a damaged batch isn't written yet".into(),
+                ));
+            }
+            self.save_corrected()?;
+        }
+        // What is appended and not confirmed isn't counted yet: the record may still come, and says it then.
+        let unsynced = self.unsynced.iter().filter_map(|(_, placed)| placed.map(|placed| placed.record));
+        let next_record = unsynced.filter(|record| *record > 0).min().unwrap_or(self.next_record);
         let cursor = {
             let state = self.state.lock();
             Cursor {
                 position: state.position,
                 next_number: self.numbering.next(),
-                next_record: self.next_record,
+                next_record,
                 before: state.before.clone(),
                 settled: Some(state.settled.clone()),
                 losses: state.lost.clone(),
+                open: state.open,
+                damage: state.damage.clone(),
                 epochs: state
                     .epochs
                     .values()

@@ -172,24 +172,51 @@ impl Heads {
         }
     }
 
-    /// Removes what belongs to no segment any more.
-    pub(crate) fn clean(&self) {
-        let Ok(names) = self.storage.list(&self.dir) else { return };
-        let known: HashSet<&OsStr> = self.files.values().filter_map(|path| path.file_name()).collect();
-        for name in names.iter().filter(|name| !known.contains(OsStr::new(name))) {
+    /// Removes what belongs to no segment any more, once `take` has seen it.
+    pub(crate) fn clean(&self, take: impl FnMut(Kept)) {
+        let known = self.files.values().filter_map(|path| path.file_name()).collect();
+        for name in strays(&*self.storage, &self.dir, &known, take) {
             drop(self.storage.remove(&self.dir.join(name)));
         }
     }
 }
 
+/// Heads of segments that are cut off or gone: gives their names, and to `take` what can be read. They prove nothing, and
+/// still tell of which times the batches were that are missing now.
+pub(crate) fn strays(
+    storage: &dyn Storage,
+    dir: &Path,
+    known: &HashSet<&OsStr>,
+    mut take: impl FnMut(Kept),
+) -> Vec<String> {
+    let mut names = storage.list(dir).unwrap_or_default();
+    names.retain(|name| !known.contains(OsStr::new(name)));
+    for name in &names {
+        let Some(bytes) = read(storage, &dir.join(name)) else { continue };
+        if let Some(kept) = size_in(&bytes).and_then(|size| decode(bytes, size)) {
+            take(kept);
+        }
+    }
+    names
+}
+
 /// The heads of a segment, from the folder that they are kept in, if they are there and belong to it.
 pub(crate) fn look(storage: &dyn Storage, dir: &Path, segment: &(PathBuf, u64, u64)) -> Option<Kept> {
-    let file = storage.open(&dir.join(segment.0.file_name()?), Mode::Read).ok()?;
+    decode(read(storage, &dir.join(segment.0.file_name()?))?, segment.2)
+}
+
+fn read(storage: &dyn Storage, path: &Path) -> Option<Vec<u8>> {
+    let file = storage.open(path, Mode::Read).ok()?;
     let size = file.size().ok().filter(|size| *size <= MAX)?;
     let mut bytes = vec![0; size as usize];
     let n = file.read_at(&mut bytes, 0).ok()?;
     bytes.truncate(n);
-    decode(bytes, segment.2)
+    Some(bytes)
+}
+
+/// The size that the segment had.
+fn size_in(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(17..25)?.try_into().ok()?))
 }
 
 fn encode(segment: u64, records: &[HeadRecord]) -> Vec<u8> {

@@ -130,7 +130,7 @@ pub enum Found<'a> {
     Batch(BatchRecord<'a>),
     /// A loss.
     Loss(LossRecord),
-    /// Batches got other names.
+    /// Batches got other names, or something is said once more: nothing that counts by itself.
     Relabel,
     /// A record that is intact and can't be understood, and why.
     Unknown(u64, String),
@@ -298,6 +298,11 @@ impl Inspection {
         self.readers.quarantine(damage)
     }
 
+    /// Whether [`Inspection::quarantine`] would make a copy now: false once it has.
+    pub fn is_to_be_copied(&self, damage: &Damage) -> bool {
+        self.readers.is_to_be_copied(damage)
+    }
+
     /// Files in the quarantines: of damaged places, and of batches that the collector refused.
     pub fn quarantined(&self) -> usize {
         let count = |dir: PathBuf| self.storage.list(&dir).map_or(0, |names| names.len());
@@ -335,14 +340,15 @@ impl Inspection {
                 lost.extend(head.replaces.iter().map(|loss| loss.key));
             }
             Record::Moved { definitions, .. } => summary.define(definitions),
-            Record::Relabel { epoch, moves: new } => {
+            Record::Relabel { epoch, moves: new, .. } => {
                 summary.unfinished.extend(parts.drain(..));
                 moves.extend(new.into_iter().map(|(record, seq)| (record, BatchKey { epoch, seq })));
             }
-            Record::Loss(loss) => {
+            Record::Loss(loss, _) => {
                 summary.unfinished.extend(parts.drain(..));
                 lost.push(loss.key);
             }
+            Record::Echo(_) => {}
         };
         let segments = self.readers.segments();
         for (at, segment) in segments.iter().enumerate() {
@@ -386,6 +392,9 @@ impl Inspection {
                 None => drop(replay.segment(&self.readers, segment.1, until)),
             }
         }
+        let fitting = segments.iter().filter(|segment| self.heads(segment).is_some());
+        let known = fitting.filter_map(|segment| segment.0.file_name()).collect();
+        heads::strays(&*self.storage, &self.dir.join("heads"), &known, |kept| replay.remember(&kept));
         let (state, ..) = replay.finish(self.cursor.as_ref());
         let fresh = state.entries().filter(|(_, entry)| entry.record == 0);
         fresh
@@ -471,10 +480,10 @@ fn found(at: (u64, u64), bytes: &[u8], without: Option<u64>) -> Found<'_> {
             let bytes = without.unwrap_or(payload.len() as u64);
             Found::Batch(BatchRecord::new(at, head, bytes, definitions, payload))
         }
-        Ok(Record::Loss(loss)) => {
+        Ok(Record::Loss(loss, _)) => {
             Found::Loss(LossRecord { key: loss.key, times: (loss.t0, loss.t1), counts: loss.counts })
         }
-        Ok(Record::Relabel { .. }) => Found::Relabel,
+        Ok(Record::Relabel { .. } | Record::Echo(_)) => Found::Relabel,
         Err(error) => Found::Unknown(at.0, error.to_string()),
     }
 }

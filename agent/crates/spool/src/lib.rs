@@ -11,27 +11,31 @@
 //! - A full disk or a failed fsync loses nothing: rows stay with the caller, acks go on freeing space.
 //!
 //! On disk: `log/` (seglog; `record.rs` draws what is in it), `cursor` (a cell; `cursor.rs`), `heads/`
-//! (a copy that makes opening fast; `heads.rs`), `clocks` (where it was needed; `clocks.rs`), and `quarantine/` with batches that the collector refused for good. Order of writes: records, their
+//! (a copy that makes opening fast; `heads.rs`), `clocks` (where it was needed; `clocks.rs`), `reserve/` (room for when the
+//! disk is full; `reserve.rs`), and `quarantine/` with batches that the collector refused for good. Order of writes: records, their
 //! fsync, then the state that the uplink sees; the cursor, then the unlink of a segment.
 //!
 //! Lock order: writer, then place, then state or readers; none of the last two is held across disk access
 //! but for the reading of one batch.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use seglog::{Readers, Storage};
-use telemetry::{BatchKey, Boot, Counts, Epoch, Lane, Position, Rows, SeriesTable, Stamp};
+use telemetry::{BatchKey, Boot, Cause, Counts, Epoch, Lane, Position, Rows, SeriesTable, Stamp};
 use tokio::sync::Notify;
 use wire::v1;
 
 mod act;
+mod age;
 mod class;
 mod clocks;
 mod cursor;
 mod cut;
+mod damage;
+mod floor;
 mod freeing;
 mod group;
 mod heads;
@@ -43,16 +47,20 @@ mod proof;
 mod record;
 mod recover;
 mod recut;
+mod reserve;
 mod room;
 mod send;
 mod state;
+mod taken_back;
 mod tally;
 mod thin;
 mod writer;
 
 pub use class::{Class, ClassRule, MAX_CLASS_RULES, Overflow, Priority};
+pub use damage::{Damage, Part, Readings};
 pub use group::Group;
 pub use losses::Lost;
+pub use reserve::{Parts, Reserve};
 use state::State;
 use writer::Writer;
 
@@ -76,10 +84,15 @@ pub struct SpoolConfig {
     pub linger_offline: Duration,
     /// Batches whose newest reading is older are dropped as expired.
     pub max_age: Option<Duration>,
-    /// With less free space on the disk nothing is appended; the fold waits.
+    /// With less free space on the disk nothing is appended, but for the reserve; the fold waits.
     pub min_free_bytes: u64,
+    /// So much is appended all the same, and at most a quarter of `min_free_bytes`, while a collector is connected: it
+    /// leaves again with the ack, and the journal, which may be what fills the disk, is freed by it.
+    pub floor_reserve_bytes: u64,
     /// Below it batches give way too, as at `max_bytes`, before the fold waits.
     pub drop_at_floor: bool,
+    /// Room that is taken beforehand, for when the disk has none; `None` takes none.
+    pub reserve: Option<Parts>,
     /// zstd level of payloads, 1 to 19.
     pub level: i32,
     /// Which readings are worth more than others; tried in order, and then the defaults: anomaly scores
@@ -99,7 +112,9 @@ impl SpoolConfig {
             linger_offline: Duration::from_secs(5),
             max_age: None,
             min_free_bytes: 64 << 20,
+            floor_reserve_bytes: 1 << 20,
             drop_at_floor: false,
+            reserve: None,
             level: 3,
             classes: Vec::new(),
         }
@@ -108,10 +123,10 @@ impl SpoolConfig {
 
 /// Why a spool can't be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the spool in {dir} can't be opened: {reason}")]
+#[error("the spool in {dir} can't be opened: {source}")]
 pub struct OpenError {
     dir: PathBuf,
-    reason: String,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// Why an operation failed. Whatever it was, nothing was lost: the caller keeps what it offered.
@@ -122,6 +137,16 @@ pub enum SpoolError {
         "the disk under the spool is full; batches wait in the journal until acknowledgements or you free space"
     )]
     Full,
+    /// The file system has less free than others are to have: try again after acks.
+    #[error(
+        "the disk under the spool has {free} bytes free, less than spool.min_free ({min_free}); batches wait in the journal until acknowledgements or you free space, or min_free is lowered"
+    )]
+    Floor {
+        /// Bytes free now.
+        free: u64,
+        /// Bytes that others are to have.
+        min_free: u64,
+    },
     /// At its cap, and what is left is of classes that may not be dropped: try again after acks.
     #[error(
         "the spool is at its cap and holds only what its classes forbid to drop; readings wait in the journal until acknowledgements make room (spool.max_bytes, spool.class)"
@@ -161,6 +186,32 @@ pub struct Held {
     pub next_seq: u64,
     /// What isn't acknowledged, oldest first, at most 10,000.
     pub unacked: Vec<v1::Held>,
+}
+
+/// How far the rows are that batches have, and what was counted up to there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spooled {
+    /// As [`Spool::position`].
+    pub position: Position,
+    /// As [`Spool::counted`].
+    pub counted: Counts,
+    /// Readings that were in open windows then; `None` where that isn't known, or nothing was reduced to windows.
+    pub open: Option<u64>,
+}
+
+/// What would be gone with the spool: what isn't acknowledged, as numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unacked {
+    /// The first seq, of the epoch that batches are cut in.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// Rows in all of them, and in those of other epochs.
+    pub rows: u64,
+    /// Earliest event time, nanoseconds since the epoch; `None` where that isn't known.
+    pub from_ns: Option<i64>,
+    /// Latest event time.
+    pub to_ns: Option<i64>,
 }
 
 /// What a greeting settled.
@@ -222,10 +273,25 @@ pub struct Usage {
     pub quarantined: u64,
     /// Why it can't write now.
     pub trouble: Option<String>,
+    /// The disk has less free than others are to have, and what follows from that.
+    pub floor: Option<String>,
+    /// Room that is kept for when the disk has none; `None` where none is.
+    pub reserve: Option<Room>,
     /// Batches that wait, by priority: low, normal, high.
     pub by_priority: [Share; 3],
     /// The last losses, oldest first.
     pub lost: Vec<Lost>,
+    /// What damage is known of, oldest first.
+    pub damage: Vec<Damage>,
+}
+
+/// Room that is kept for when the disk has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are there.
+    pub left: u64,
+    /// Bytes that should be.
+    pub whole: u64,
 }
 
 /// Batches of one priority that wait for an ack.
@@ -258,6 +324,8 @@ struct Inner {
     readers: Arc<Mutex<Readers>>,
     place: Arc<Mutex<send::Place>>,
     changed: Notify,
+    /// Called when an ack makes rows due that wait for it.
+    due_now: OnceLock<Box<dyn Fn() + Send + Sync>>,
     config: SpoolConfig,
 }
 
@@ -272,7 +340,12 @@ impl Spool {
         table: Arc<SeriesTable>,
         agent: &str,
     ) -> Result<(Self, Recovery), OpenError> {
-        let (writer, recovery) = recover::open(config.clone(), storage, table)?;
+        let reserve = config.reserve.map(|parts| {
+            Reserve::open(Arc::clone(&storage), &config.dir.join("reserve"), parts, config.min_free_bytes)
+        });
+        let storage = reserve.as_ref().map_or(storage, Reserve::storage);
+        let (mut writer, recovery) = recover::open(config.clone(), storage, table)?;
+        writer.reserve = reserve;
         if recovery.damaged > 0 {
             tracing::error!(
                 agent,
@@ -284,7 +357,15 @@ impl Spool {
             (Arc::clone(&writer.state), Arc::clone(&writer.readers), Arc::clone(&writer.place));
         let writer = Mutex::new(writer);
         Ok((
-            Self(Arc::new(Inner { writer, state, readers, place, changed: Notify::new(), config })),
+            Self(Arc::new(Inner {
+                writer,
+                state,
+                readers,
+                place,
+                changed: Notify::new(),
+                due_now: OnceLock::new(),
+                config,
+            })),
             recovery,
         ))
     }
@@ -294,6 +375,58 @@ impl Spool {
     /// Position of the last row that is in a durable batch: rows at or below it are passed over by `append`.
     pub fn position(&self) -> Position {
         self.0.state.lock().position
+    }
+
+    /// What was counted up to [`Spool::position`], since there is a spool.
+    pub fn counted(&self) -> Counts {
+        self.0.state.lock().before.clone()
+    }
+
+    /// What isn't acknowledged; `None` when all is.
+    pub fn unacked(&self) -> Option<Unacked> {
+        let state = self.0.state.lock();
+        let (_, epoch) = state.current()?;
+        let shipped = state.before.get(Cause::Shipped);
+        let rows = shipped.saturating_sub(state.settled.get(Cause::Shipped));
+        let last = epoch.next_seq - 1;
+        let times = state.oldest().and_then(|entry| state.times(entry));
+        (state.batches() > 0 && rows > 0).then(|| Unacked {
+            first: (epoch.done.upto() + 1).min(last),
+            last,
+            rows,
+            from_ns: times.map(|times| times.0),
+            to_ns: times.map(|times| times.1.max(state.newest_t1)),
+        })
+    }
+
+    /// The same as [`Spool::position`] and [`Spool::counted`], and more, once it is proven that it is durable.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: call again.
+    pub fn spooled(&self) -> Result<Spooled, SpoolError> {
+        self.0.writer.lock().prove()?;
+        let state = self.0.state.lock();
+        Ok(Spooled { position: state.position, counted: state.before.clone(), open: state.open })
+    }
+
+    /// Notes damage, at once and for good; what is noted already is so once. Rows that tell of it may follow.
+    pub fn note_damage(&self, damage: Damage) {
+        let mut writer = self.0.writer.lock();
+        let now = {
+            let mut state = self.0.state.lock();
+            if !state.damage.note(damage) {
+                return;
+            }
+            state.dirty = true;
+            state.now
+        };
+        if !writer.proven() {
+            return;
+        }
+        // Before a checkpoint passes by it, it is written in any case.
+        if let Err(error) = writer.save_cursor(now) {
+            tracing::warn!(%error, "what is damaged can't be written down yet");
+        }
     }
 
     /// Takes the rows of one record, all or none. `recovering` says that they are a replay: then
@@ -332,6 +465,12 @@ impl Spool {
         result
     }
 
+    /// Calls this, on the uplink's side, when an ack makes rows due that were waiting for it: whoever cuts may be asleep
+    /// until their linger is over. Set once, by whoever cuts; it must return at once.
+    pub fn when_due(&self, wake: impl Fn() + Send + Sync + 'static) {
+        _ = self.0.due_now.set(Box::new(wake));
+    }
+
     /// How long until [`Spool::cut_if_due`] has a batch to cut; `None` = nothing is pending.
     pub fn due(&self, now_mono: Duration) -> Option<Duration> {
         let writer = self.0.writer.lock();
@@ -362,6 +501,7 @@ impl Spool {
             state.pending_rows = writer.pending.rows.len() as u64;
             state.pending = !writer.pending.is_empty();
             state.disk_bytes = writer.log.as_ref().map_or(0, seglog::Log::bytes);
+            state.reserve = writer.room_kept();
             std::mem::take(&mut state.news)
         };
         drop(writer);
@@ -595,7 +735,8 @@ impl Spool {
         let blocked = || SpoolError::Blocked.to_string();
         Usage {
             by_priority: state.shares,
-            lost: state.lost.list(),
+            lost: state.all_lost(),
+            damage: state.damage.list(),
             bytes: state.bytes,
             disk_bytes: state.disk_bytes,
             max_bytes: self.0.config.max_bytes,
@@ -613,6 +754,8 @@ impl Spool {
             acked: state.acked,
             quarantined: state.quarantined,
             trouble: state.trouble.clone().or_else(|| state.blocked.then(blocked)),
+            floor: state.floor.map(|floor| floor.to_string()),
+            reserve: state.reserve,
         }
     }
 }

@@ -38,7 +38,7 @@ impl Writer {
                 (self.log, self.unproven) = (found.log, found.unproven);
                 self.unproven.clone().unwrap_or_default()
             }
-            Err(OpenError { reason, .. }) => reason,
+            Err(OpenError { source, .. }) => source.to_string(),
         };
         self.state.lock().trouble = Some(reason.clone());
         Err(SpoolError::Broken(reason))
@@ -57,6 +57,7 @@ impl Writer {
             *place.lock() = None;
         }
         (found.state, found.readers, found.place) = (state, readers, place);
+        found.reserve = self.reserve.take();
         *self = found;
     }
 }

@@ -1,4 +1,4 @@
-//! What the spool writes into its log, and reads back at opening. Four kinds of records.
+//! What the spool writes into its log, and reads back at opening. Five kinds of records.
 //!
 //! ```text
 //! record   := kind u8, version u8, body              little-endian; `v` is a LEB128 number
@@ -6,26 +6,34 @@
 //!             t0 i64, t1 i64, rows v, counts, before counts, checksum 16 bytes,
 //!             group (from version 2 on),
 //!             series n v (number v, as the difference to the one before),
-//!             definitions n v bytes (wire::definitions: those that this segment lacks), payload (the rest)
-//! relabel  := epoch 16 bytes, n v * (record v, seq v)                 both as differences
-//! loss     := epoch 16 bytes, seq u64, t0 i64, t1 i64, counts
-//! moved    := as a batch, of version 2
+//!             definitions n v bytes (wire::definitions: those that this segment lacks, or has once), payload (the rest)
+//! relabel  := epoch 16 bytes, n v * (record v, seq v), [standing]     both as differences
+//! loss     := epoch 16 bytes, seq u64, t0 i64, t1 i64, counts, [standing]
+//! standing := position v, counts, [open]               of all batches before it; not in what older versions wrote
+//! moved    := as a batch, of version 2, 3 or 4
+//! echo     := epoch 16 bytes, seq u64, thinned v, counts, after counts, replaces n v * (loss, without standing)
 //! counts   := n v * (cause u8, count v)
 //! group    := samples v, offered u8 (0 or 1), priority u8, overflow u8 [window i64 with 3], clock u8 (0 or 1) [boot 16 bytes with 1],
-//!             replaces n v * loss
+//!             replaces n v * (loss, without standing), [thinned v, from version 3 on], [open, in version 4]
+//! open     := v: one more than the readings in open windows after the last of its positions, 0 where that isn't known
 //! ```
 //!
-//! Batches are written as version 2; version 1 had no group and is still read. The others are version 1.
+//! Batches are written as version 2, those whose windows thinning made as version 3, and those that were cut where readings
+//! are reduced to windows as version 4; version 1 had no group and is still read. The others are version 1.
 //!
 //! - A batch's `before` is the sum of the counts of all batches before it: what a damaged stretch
 //!   held is the difference between its neighbours, exactly.
 //! - Rows that don't fit into one batch become `parts` of one cut. Without the last of them none counts.
 //! - A relabel gives batches (by their record's number) a seq in another epoch; payloads don't change.
 //!   From it on that epoch is the one that batches are cut in.
+//! - A standing says what the last batch before says, should that be damaged and no batch be behind it: what was cut
+//!   isn't cut again.
 //! - A loss stands for the batch of the same name, which it drops. A batch that `replaces` others holds what
 //!   they held, in windows, and is in the log if and only if their losses are.
 //! - A moved batch is one whose first record was in a segment that had to go. It has its present name, and says
 //!   nothing of positions and of what was counted before.
+//! - An echo says once more what a cut counted that thinned others: with the name of its last part. Should that be damaged
+//!   while the batches that it replaces are there, they are what they were, and what it counted is taken back.
 //! - `offered` says that a collector was connected when it was cut: it may have been sent before anything
 //!   else was written.
 //!
@@ -39,20 +47,33 @@ use crate::group::Group;
 
 /// Of relabels and losses.
 const VERSION: u8 = 1;
-/// Of batches.
+/// Of batches, and of those that were thinned: a version that doesn't know of these reads all others.
 const BATCH_VERSION: u8 = 2;
+const THINNED_VERSION: u8 = 3;
+const OPEN_VERSION: u8 = 4;
 const BATCH: u8 = 1;
 const RELABEL: u8 = 2;
 const LOSS: u8 = 3;
 const MOVED: u8 = 4;
+const ECHO: u8 = 5;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Record<'a> {
     Batch { head: Head, definitions: &'a [u8], payload: &'a [u8] },
     Moved { head: Head, definitions: &'a [u8], payload: &'a [u8] },
-    Relabel { epoch: Epoch, moves: Vec<(u64, u64)> },
-    Loss(Loss),
+    Relabel { epoch: Epoch, moves: Vec<(u64, u64)>, standing: Standing },
+    Loss(Loss, Standing),
+    Echo(Echo),
+}
+
+/// Up to which position there were batches, and what they counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Standing {
+    pub(crate) position: u64,
+    pub(crate) before: Counts,
+    /// As in a head.
+    pub(crate) open: Option<u64>,
 }
 
 /// What is said of a batch before its payload.
@@ -78,6 +99,20 @@ pub(crate) struct Head {
     pub(crate) offered: bool,
     /// Batches that this one stands for.
     pub(crate) replaces: Vec<Loss>,
+    /// Raw readings that thinning made its windows of; 0 where it made none.
+    pub(crate) thinned: u64,
+    /// Readings that were in open windows after `last_position`; `None` where that isn't known, or nothing is reduced to windows.
+    pub(crate) open: Option<u64>,
+}
+
+impl Head {
+    fn version(&self) -> u8 {
+        match (self.open, self.thinned) {
+            (Some(_), _) => OPEN_VERSION,
+            (None, 0) => BATCH_VERSION,
+            (None, _) => THINNED_VERSION,
+        }
+    }
 }
 
 /// A seq whose batch was dropped.
@@ -87,6 +122,21 @@ pub(crate) struct Loss {
     pub(crate) t0: i64,
     pub(crate) t1: i64,
     pub(crate) counts: Counts,
+}
+
+/// What a cut counted that thinned others.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Echo {
+    /// Its last part, which has the losses.
+    pub(crate) key: BatchKey,
+    /// As in a head.
+    pub(crate) thinned: u64,
+    /// Of all its parts.
+    pub(crate) counts: Counts,
+    /// Of all batches ever cut, with it.
+    pub(crate) after: Counts,
+    /// As in a head.
+    pub(crate) replaces: Vec<Loss>,
 }
 
 /// Why a record isn't one of ours.
@@ -99,12 +149,12 @@ pub(crate) enum BadRecord {
 }
 
 pub(crate) fn put_batch(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payload: &[u8]) {
-    out.extend_from_slice(&[BATCH, BATCH_VERSION]);
+    out.extend_from_slice(&[BATCH, head.version()]);
     put_batch_body(out, head, definitions, payload);
 }
 
 pub(crate) fn put_moved(out: &mut Vec<u8>, head: &Head, definitions: &[u8], payload: &[u8]) {
-    out.extend_from_slice(&[MOVED, BATCH_VERSION]);
+    out.extend_from_slice(&[MOVED, head.version()]);
     put_batch_body(out, head, definitions, payload);
 }
 
@@ -155,10 +205,20 @@ fn put_group(out: &mut Vec<u8>, head: &Head) {
     for loss in &head.replaces {
         put_loss_body(out, loss);
     }
+    if head.version() >= THINNED_VERSION {
+        put_number(out, head.thinned);
+    }
+    if head.version() >= OPEN_VERSION {
+        put_open(out, head.open);
+    }
+}
+
+pub(crate) fn put_open(out: &mut Vec<u8>, open: Option<u64>) {
+    put_number(out, open.map_or(0, |open| open.saturating_add(1)));
 }
 
 /// `moves` ascend by record and by seq.
-pub(crate) fn put_relabel(out: &mut Vec<u8>, epoch: Epoch, moves: &[(u64, u64)]) {
+pub(crate) fn put_relabel(out: &mut Vec<u8>, epoch: Epoch, moves: &[(u64, u64)], standing: &Standing) {
     out.extend_from_slice(&[RELABEL, VERSION]);
     out.extend_from_slice(&epoch.0);
     put_number(out, moves.len() as u64);
@@ -168,11 +228,29 @@ pub(crate) fn put_relabel(out: &mut Vec<u8>, epoch: Epoch, moves: &[(u64, u64)])
         put_number(out, seq.wrapping_sub(last.1));
         last = (record, seq);
     }
+    put_standing(out, standing);
 }
 
-pub(crate) fn put_loss(out: &mut Vec<u8>, loss: &Loss) {
+fn put_standing(out: &mut Vec<u8>, standing: &Standing) {
+    put_number(out, standing.position);
+    put_counts(out, &standing.before);
+    put_open(out, standing.open);
+}
+
+pub(crate) fn put_loss(out: &mut Vec<u8>, loss: &Loss, standing: &Standing) {
     out.extend_from_slice(&[LOSS, VERSION]);
     put_loss_body(out, loss);
+    put_standing(out, standing);
+}
+
+pub(crate) fn put_echo(out: &mut Vec<u8>, echo: &Echo) {
+    out.extend_from_slice(&[ECHO, VERSION]);
+    put_key(out, echo.key);
+    put_number(out, echo.thinned);
+    put_counts(out, &echo.counts);
+    put_counts(out, &echo.after);
+    put_number(out, echo.replaces.len() as u64);
+    echo.replaces.iter().for_each(|loss| put_loss_body(out, loss));
 }
 
 fn put_loss_body(out: &mut Vec<u8>, loss: &Loss) {
@@ -187,7 +265,7 @@ impl<'a> Record<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, BadRecord> {
         let mut cursor = Cursor(bytes);
         let [kind, version] = cursor.array()?;
-        let newest = if matches!(kind, BATCH | MOVED) { BATCH_VERSION } else { VERSION };
+        let newest = if matches!(kind, BATCH | MOVED) { OPEN_VERSION } else { VERSION };
         if !(1..=newest).contains(&version) {
             return Err(BadRecord::Unknown("version"));
         }
@@ -209,9 +287,17 @@ impl<'a> Record<'a> {
                     last.1 = last.1.wrapping_add(cursor.number()?);
                     Ok(last)
                 });
-                Ok(Self::Relabel { epoch, moves: moves.collect::<Result<_, _>>()? })
+                let moves = moves.collect::<Result<_, _>>()?;
+                Ok(Self::Relabel { epoch, moves, standing: cursor.standing()? })
             }
-            LOSS => Ok(Self::Loss(cursor.loss()?)),
+            LOSS => Ok(Self::Loss(cursor.loss()?, cursor.standing()?)),
+            ECHO => Ok(Self::Echo(Echo {
+                key: cursor.key()?,
+                thinned: cursor.number()?,
+                counts: cursor.counts()?,
+                after: cursor.counts()?,
+                replaces: (0..cursor.count(41)?).map(|_| cursor.loss()).collect::<Result<_, _>>()?,
+            })),
             _ => Err(BadRecord::Unknown("kind")),
         }
     }
@@ -236,12 +322,20 @@ fn head(cursor: &mut Cursor<'_>, version: u8) -> Result<Head, BadRecord> {
         // Version 1 didn't say: it may have been sent.
         offered: true,
         replaces: Vec::new(),
+        thinned: 0,
+        open: None,
     };
     if version > 1 {
         head.samples = cursor.number()?;
         head.offered = cursor.flag()?;
         head.group = cursor.group()?;
         head.replaces = (0..cursor.count(41)?).map(|_| cursor.loss()).collect::<Result<_, _>>()?;
+    }
+    if version >= THINNED_VERSION {
+        head.thinned = cursor.number()?;
+    }
+    if version >= OPEN_VERSION {
+        head.open = cursor.open()?;
     }
     let n = cursor.count(1)?;
     let mut last = 0u32;
@@ -341,6 +435,20 @@ impl<'a> Cursor<'a> {
         Ok(Group { class: Class { priority, overflow }, clock })
     }
 
+    /// Nothing where an older version wrote the record.
+    fn standing(&mut self) -> Result<Standing, BadRecord> {
+        if self.0.is_empty() {
+            return Ok(Standing::default());
+        }
+        let (position, before) = (self.number()?, self.counts()?);
+        Ok(Standing { position, before, open: self.open()? })
+    }
+
+    /// `None` where it isn't known, also to an older version, which ends before it.
+    pub(crate) fn open(&mut self) -> Result<Option<u64>, BadRecord> {
+        if self.0.is_empty() { Ok(None) } else { Ok(self.number()?.checked_sub(1)) }
+    }
+
     pub(crate) fn loss(&mut self) -> Result<Loss, BadRecord> {
         Ok(Loss {
             key: self.key()?,
@@ -403,14 +511,17 @@ mod tests {
             bytes in any::<[u8; 16]>(), payload in proptest::collection::vec(any::<u8>(), 0..50),
             moves in proptest::collection::btree_map(any::<u64>(), any::<u64>(), 0..9),
             group in group(), samples in any::<u64>(), offered in any::<bool>(), replaced in 0usize..4,
+            thinned in prop_oneof![Just(0), any::<u64>()], open in any::<Option<u32>>(),
         ) {
+            let open = open.map(u64::from);
             let loss = Loss { key, t0: times[0], t1: times[1], counts: counts.clone() };
             let head = Head {
                 key, part: numbers[0], parts: numbers[1], first_position: numbers[2], last_position: numbers[3],
                 t0: times[0], t1: times[1], rows: numbers[4], counts: counts.clone(), before,
                 checksum: bytes, series: series.into_iter().collect(),
-                group, samples, offered, replaces: vec![loss.clone(); replaced],
+                group, samples, offered, replaces: vec![loss.clone(); replaced], thinned, open,
             };
+            let standing = Standing { position: numbers[0], before: head.before.clone(), open };
             let mut out = Vec::new();
             put_batch(&mut out, &head, &bytes, &payload);
             prop_assert_eq!(Record::decode(&out).unwrap(), Record::Batch { head: head.clone(), definitions: &bytes, payload: &payload });
@@ -419,18 +530,30 @@ mod tests {
             prop_assert_eq!(Record::decode(&out).unwrap(), Record::Moved { head, definitions: &bytes, payload: &payload });
             out.clear();
             let moves: Vec<_> = moves.into_iter().collect();
-            put_relabel(&mut out, key.epoch, &moves);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Relabel { epoch: key.epoch, moves });
+            put_relabel(&mut out, key.epoch, &moves, &standing);
+            let relabel = Record::Relabel { epoch: key.epoch, moves, standing: standing.clone() };
+            prop_assert_eq!(Record::decode(&out).unwrap(), relabel);
             out.clear();
-            put_loss(&mut out, &loss);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Loss(loss));
+            put_loss(&mut out, &loss, &standing);
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Loss(loss.clone(), standing));
+            out.clear();
+            let echo = Echo { key, thinned, counts: loss.counts.clone(), after: counts, replaces: vec![loss.clone(); replaced] };
+            put_echo(&mut out, &echo);
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Echo(echo));
+            // As it was written before it had a standing.
+            out.clear();
+            out.extend_from_slice(&[LOSS, VERSION]);
+            put_loss_body(&mut out, &loss);
+            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Loss(loss, Standing::default()));
         }
 
         #[test]
-        fn no_bytes_make_the_decoder_panic(kind in 0u8..5, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_the_decoder_panic(kind in 0u8..6, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             drop(Record::decode(&bytes));
             drop(Record::decode(&[&[kind, 1], &bytes[..]].concat()));
             drop(Record::decode(&[&[kind, 2], &bytes[..]].concat()));
+            drop(Record::decode(&[&[kind, 3], &bytes[..]].concat()));
+            drop(Record::decode(&[&[kind, 4], &bytes[..]].concat()));
         }
     }
 
@@ -455,8 +578,8 @@ mod tests {
         assert_eq!((head.key.seq, head.first_position, head.last_position), (5, 10, 11));
         assert_eq!((head.rows, head.counts.get(Cause::Shipped), head.series), (2, 2, vec![3, 4]));
         assert_eq!(
-            (head.group, head.samples, head.offered, head.replaces),
-            (Group::default(), 0, true, vec![])
+            (head.group, head.samples, head.offered, head.replaces, head.thinned),
+            (Group::default(), 0, true, vec![], 0)
         );
     }
 }

@@ -4,7 +4,7 @@
 //! holds nor the cursor calls done was damaged: a loss frame fills its hole. A batch found here may
 //! have been offered before the restart, so it counts as such until a greeting says otherwise.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::class::Classes;
 use crate::clocks::ClockFile;
 use crate::cursor::Cursor;
 use crate::cut::Pending;
-use crate::heads::{HeadRecord, Heads};
+use crate::heads::{HeadRecord, Heads, Kept};
 use crate::numbering::Numbering;
-use crate::record::{BadRecord, Head, Loss, Record};
+use crate::record::{BadRecord, Echo, Head, Loss, Record, Standing};
 use crate::recut::Recut;
 use crate::state::{Entry, Order, State, kept};
 use crate::writer::{CURSOR_BYTES, FRAME, Writer};
@@ -31,12 +31,14 @@ pub(crate) fn open(
     storage: Arc<dyn Storage>,
     table: Arc<SeriesTable>,
 ) -> Result<(Writer, Recovery), OpenError> {
-    let failed =
-        |error: &dyn std::fmt::Display| OpenError { dir: config.dir.clone(), reason: error.to_string() };
+    let failed = |source| OpenError { dir: config.dir.clone(), source };
     let dir = config.dir.join("log");
-    let (mut log, found) =
-        Log::open(Arc::clone(&storage), &dir, Writer::options(&config)).map_err(|error| failed(&error))?;
+    let (mut log, found) = Log::open(Arc::clone(&storage), &dir, Writer::options(&config))
+        .map_err(|error| failed(error.into()))?;
     let mut recovery = Recovery { torn_bytes: found.torn_bytes, ..Recovery::default() };
+    if !found.set_aside.is_empty() {
+        tracing::error!(moved_to = ?found.set_aside, "the disk does not give segments of the spool: what waited in them is reported as lost; check the disk (dmesg, smartctl)");
+    }
     let cell = match Cell::open(Arc::clone(&storage), &config.dir.join("cursor"), CURSOR_BYTES) {
         Ok(cell) => Some(cell),
         // A full disk has no room for a new one: the log alone tells nearly all, and the next write tries again.
@@ -66,7 +68,7 @@ pub(crate) fn open(
         tracing::warn!(%error, "the spool can't write yet");
     }
     if state.current().is_none() {
-        state.begin(fresh_epoch(&*storage).map_err(|error| failed(&error))?);
+        state.begin(fresh_epoch(&*storage).map_err(|error| failed(error.into()))?);
         recovery.new_epoch = true;
     }
     let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
@@ -96,11 +98,16 @@ pub(crate) fn open(
         place: Arc::new(Mutex::new(None)),
         next_record,
         numbering,
-        defined: HashSet::new(),
+        defined: HashMap::new(),
         pending,
         recut,
         unsynced: Vec::new(),
         cursor_at: std::time::Duration::ZERO,
+        floor: crate::floor::Floor::default(),
+        reserve: None,
+        refilled_at: None,
+        expired_at: None,
+        turned_away: (0, None),
     };
     if recovery.new_epoch && writer.proven() {
         // DURABILITY: the epoch's id is known before a batch of it exists, so that clones of this disk share it.
@@ -120,14 +127,14 @@ pub(crate) fn fresh_epoch(storage: &dyn Storage) -> std::io::Result<Epoch> {
 
 pub(crate) struct Replay<'a> {
     table: &'a SeriesTable,
-    state: State,
+    pub(crate) state: State,
     numbering: Numbering,
     /// Which entry a record holds.
     at: HashMap<u64, Order>,
     /// Entries that are done under the name in their record; a rename may have given them another since.
     done: HashMap<u64, Entry>,
     /// The counts before the next batch are known.
-    counted: bool,
+    pub(crate) counted: bool,
     /// Parts of a cut whose last one hasn't come.
     parts: Vec<Part>,
     /// Those of the last cut, of which some are missing.
@@ -137,22 +144,29 @@ pub(crate) struct Replay<'a> {
     gaps: BTreeMap<Order, Counts>,
     /// True when the last thing read was damage.
     gap: bool,
+    /// What thinning said once more, of batches that weren't met before it.
+    pub(crate) echoes: Vec<Echo>,
+    /// What losses of thinned batches add to the sum of all, of those that the cursor doesn't know of.
+    unthinned: Counts,
     /// The number that the next record has when none is missing.
     expected: u64,
     /// The record that said last what was counted before it, and the one that the cursor was written before.
-    chained: u64,
+    pub(crate) chained: u64,
     cursor_at: u64,
     /// Where the segment that is read begins, and those that begin with the rest of a cut.
     segment: u64,
     continued: BTreeSet<u64>,
     unreadable: u64,
+    /// Earliest and latest time of batches that stood in segments that are cut off or gone.
+    spans: HashMap<BatchKey, (i64, i64)>,
 }
 
 impl<'a> Replay<'a> {
     pub(crate) fn new(cursor: Option<&Cursor>, table: &'a SeriesTable) -> Self {
         let mut state = State::new();
         if let Some(cursor) = cursor {
-            state.position = cursor.position;
+            (state.position, state.open) = (cursor.position, cursor.open);
+            state.damage = cursor.damage.clone();
             state.lost = cursor.losses.clone();
             state.settled = cursor.settled.clone().unwrap_or_default();
             for known in &cursor.epochs {
@@ -178,12 +192,15 @@ impl<'a> Replay<'a> {
             gone: Counts::new(),
             gaps: BTreeMap::new(),
             gap: false,
+            echoes: Vec::new(),
+            unthinned: Counts::new(),
             expected: 0,
             chained: 0,
             segment: 0,
             continued: BTreeSet::new(),
             cursor_at: cursor.map_or(0, |cursor| cursor.next_record),
             unreadable: 0,
+            spans: HashMap::new(),
         }
     }
 
@@ -202,7 +219,19 @@ impl<'a> Replay<'a> {
                 }
             }
         });
-        heads.clean();
+        heads.clean(|kept| self.remember(&kept));
+    }
+
+    /// Takes from the heads of a segment that is cut off or gone of which times its batches were.
+    pub(crate) fn remember(&mut self, kept: &Kept) {
+        for (_, _, bytes) in kept.records() {
+            if let Ok(Record::Batch { head, .. } | Record::Moved { head, .. }) = Record::decode(bytes)
+                && head.group.clock.is_none()
+                && head.rows > 0
+            {
+                self.spans.insert(head.key, (head.t0, head.t1));
+            }
+        }
     }
 
     /// Reads a segment whole. Gives its heads, none when a part of it couldn't be read.
@@ -302,8 +331,9 @@ impl<'a> Replay<'a> {
                     self.whole();
                 }
             }
-            Owned::Relabel { epoch, moves } => {
+            Owned::Relabel { epoch, moves, standing } => {
                 self.parts.clear();
+                self.stand(number, standing);
                 let to = self.epoch(epoch);
                 for (record, seq) in moves {
                     self.noted(to, seq, number);
@@ -317,12 +347,14 @@ impl<'a> Replay<'a> {
                 }
                 self.noted(to, 0, number);
             }
-            Owned::Loss(loss) => {
+            Owned::Loss(loss, standing) => {
                 self.parts.clear();
-                if number >= self.cursor_at {
-                    self.state.lost.note(&loss.counts, loss.t0, loss.t1);
-                }
-                self.lose(number, size, &loss);
+                self.stand(number, standing);
+                self.lose(number, number, size, &loss);
+            }
+            Owned::Echo(echo) => {
+                self.parts.clear();
+                self.echo(number, echo);
             }
         }
     }
@@ -350,11 +382,34 @@ impl<'a> Replay<'a> {
         self.parts = parts;
     }
 
-    fn lose(&mut self, number: u64, size: usize, loss: &Loss) {
+    /// The batch before is damaged: how far it went is known all the same.
+    fn stand(&mut self, number: u64, standing: Standing) {
+        if standing.position > self.state.position {
+            self.state.reached(standing.position, standing.open);
+            self.state.before = standing.before;
+            (self.counted, self.chained) = (true, number);
+        }
+    }
+
+    /// A loss that became one with the record `since`; `number` is its own record, 0 without one.
+    fn lose(&mut self, since: u64, number: u64, size: usize, loss: &Loss) {
         let epoch = self.epoch(loss.key.epoch);
         let order = (epoch, loss.key.seq);
         self.noted(epoch, loss.key.seq, number);
-        let entry = Entry::of_loss(number, size, loss, self.state.entry(order));
+        let batch = self.state.entry(order);
+        // What is a loss already was noted as one, and is merely written again.
+        let done = self.state.epochs.get(&epoch).is_some_and(|epoch| epoch.done.contains(order.1));
+        if since >= self.cursor_at && !done && !batch.is_some_and(|batch| batch.loss) {
+            let newly = batch.map_or_else(|| loss.counts.clone(), |batch| batch.newly_lost(&loss.counts));
+            self.state.lost.note(&newly, loss.t0, loss.t1);
+        }
+        let batch = self.state.entry(order);
+        let more = batch.map_or_else(Counts::new, |batch| batch.unthinned(&loss.counts));
+        let entry = Entry::of_loss(number, size, loss, batch);
+        self.state.before.merge(&more);
+        if number >= self.cursor_at {
+            self.unthinned.merge(&more);
+        }
         self.insert(order, entry);
     }
 
@@ -381,15 +436,17 @@ impl<'a> Replay<'a> {
         self.noted(epoch, head.key.seq, *record);
         self.state.before.clone_from(&head.before);
         self.state.before.merge(&head.counts);
-        self.state.position = self.state.position.max(head.last_position);
+        self.state.reached(head.last_position, head.open);
         (self.counted, self.chained) = (true, *record);
         let offered = self.offered(epoch, head);
+        // Written again after a failed fsync it says nothing new.
+        let since = if self.state.entry(order).is_some() { 0 } else { *record };
+        if since >= self.cursor_at {
+            self.state.lost.note(&head.counts, head.t0, head.t1);
+        }
         self.insert(order, Entry::of_batch(*record, head, *bytes, *size, None, offered));
         for loss in &head.replaces {
-            if *record >= self.cursor_at {
-                self.state.lost.note(&loss.counts, loss.t0, loss.t1);
-            }
-            self.lose(0, 0, loss);
+            self.lose(since, 0, 0, loss);
         }
     }
 
@@ -416,14 +473,14 @@ impl<'a> Replay<'a> {
     }
 
     /// The epoch's number; a batch names it before anything else does when the cursor is lost.
-    fn epoch(&mut self, id: Epoch) -> u32 {
+    pub(crate) fn epoch(&mut self, id: Epoch) -> u32 {
         match self.state.number_of(id) {
             Some(number) => number,
             None => self.state.begin(id),
         }
     }
 
-    fn noted(&mut self, epoch: u32, seq: u64, record: u64) {
+    pub(crate) fn noted(&mut self, epoch: u32, seq: u64, record: u64) {
         if let Some(epoch) = self.state.epochs.get_mut(&epoch) {
             epoch.next_seq = epoch.next_seq.max(seq + 1);
             epoch.last_record = epoch.last_record.max(record);
@@ -448,11 +505,14 @@ impl<'a> Replay<'a> {
             let more = difference(&cursor.before, &self.state.before);
             if self.cursor_at > self.chained {
                 self.state.before.clone_from(&cursor.before);
+                self.state.before.merge(&self.unthinned);
+                self.chained = self.cursor_at;
             }
             if self.counted {
                 gone.merge(&more);
             }
         }
+        self.take_back();
         let held = |state: &State| {
             let mut held = Counts::new();
             state.entries().for_each(|(_, entry)| held.merge(&kept(&entry.counts.counts())));
@@ -516,21 +576,33 @@ impl<'a> Replay<'a> {
         };
         let before = near(epoch.entries.range(..*run.start()).next_back()).map(|times| times.1);
         let after = near(epoch.entries.range(newest..).next()).map(|times| times.0);
-        let (t0, t1) = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
+        let near = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
+        // What the heads still tell is exact; without them it was between its neighbours, as far as anybody can say.
+        let spans: Vec<_> =
+            run.clone().map_while(|seq| self.spans.get(&BatchKey { epoch: id, seq })).collect();
+        let known = spans.iter().copied().copied().reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)));
+        let (t0, t1) = match known {
+            Some(known) if spans.len() as u64 == newest - run.start() + 1 => known,
+            Some(known) => (known.0.min(near.0), known.1.max(near.1)),
+            None => near,
+        };
         // Some of it may have been lost before, and be counted as such.
         let lost: u64 = counts.iter().filter(|(cause, _)| cause.is_lost()).map(|(_, n)| n).sum();
         counts.add(Cause::Damaged, counts.get(Cause::Shipped).saturating_sub(lost));
         for seq in run {
             let counts = if seq == newest { std::mem::take(&mut counts) } else { Counts::new() };
             let loss = Loss { key: BatchKey { epoch: id, seq }, t0, t1, counts };
-            self.state.lost.note(&loss.counts, t0, t1);
+            // The cursor may be written before its record is: noted with that, it is noted once.
+            if loss.counts.iter().any(|(cause, _)| cause.is_lost()) {
+                self.state.found.insert((number, seq));
+            }
             self.state.insert((number, seq), Entry::of_loss(0, 0, &loss, None));
         }
     }
 }
 
 /// Of each cause what both have.
-fn least(one: &Counts, other: &Counts) -> Counts {
+pub(crate) fn least(one: &Counts, other: &Counts) -> Counts {
     let mut counts = Counts::new();
     for (cause, n) in one.iter() {
         counts.add(cause, n.min(other.get(cause)));
@@ -539,7 +611,7 @@ fn least(one: &Counts, other: &Counts) -> Counts {
 }
 
 /// What `later` has more than `earlier`.
-fn difference(later: &Counts, earlier: &Counts) -> Counts {
+pub(crate) fn difference(later: &Counts, earlier: &Counts) -> Counts {
     let mut counts = Counts::new();
     for (cause, n) in later.iter() {
         counts.add(cause, n.saturating_sub(earlier.get(cause)));
@@ -564,8 +636,9 @@ struct Part {
 enum Owned {
     Batch { head: Head, definitions: Vec<u8>, bytes: usize },
     Moved { head: Head, definitions: Vec<u8>, bytes: usize },
-    Relabel { epoch: Epoch, moves: Vec<(u64, u64)> },
-    Loss(Loss),
+    Relabel { epoch: Epoch, moves: Vec<(u64, u64)>, standing: Standing },
+    Loss(Loss, Standing),
+    Echo(Echo),
 }
 
 fn owned(record: Record<'_>) -> Owned {
@@ -576,7 +649,8 @@ fn owned(record: Record<'_>) -> Owned {
         Record::Moved { head, definitions, payload } => {
             Owned::Moved { head, definitions: definitions.to_vec(), bytes: payload.len() }
         }
-        Record::Relabel { epoch, moves } => Owned::Relabel { epoch, moves },
-        Record::Loss(loss) => Owned::Loss(loss),
+        Record::Relabel { epoch, moves, standing } => Owned::Relabel { epoch, moves, standing },
+        Record::Loss(loss, standing) => Owned::Loss(loss, standing),
+        Record::Echo(echo) => Owned::Echo(echo),
     }
 }

@@ -10,6 +10,7 @@
 //! DURABILITY: a copy is synced, and the cursor written, before the segment that held it goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use telemetry::Cause;
 
@@ -17,7 +18,7 @@ use crate::SpoolError;
 use crate::class::{Overflow, Priority};
 use crate::group::Group;
 use crate::record::Loss;
-use crate::state::{Entry, Order, State, lost};
+use crate::state::{Entry, Order, State};
 use crate::writer::{Act, Writer, unwritten};
 
 /// Of a segment, which no record needs.
@@ -25,6 +26,8 @@ const HEADER: u64 = 64;
 /// Payload bytes that are thinned at once, and batches.
 const THIN_BYTES: u64 = 4 << 20;
 const THIN_BATCHES: usize = 256;
+/// How often is looked for what is too old: a long backlog is a hundred thousand batches.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// A segment and what of it is needed.
 struct Segment {
@@ -102,7 +105,9 @@ impl Writer {
             return over;
         }
         let free = self.storage.free_bytes(&self.config.dir).unwrap_or(u64::MAX);
-        over.max(self.config.min_free_bytes.saturating_sub(free))
+        let short = self.config.min_free_bytes.saturating_sub(free);
+        // The reserve is not dropped: others would get little by it, and nothing would get through any more.
+        over.max(short.min(log.bytes().saturating_sub(self.reserve())))
     }
 
     fn segments(&self) -> Vec<Segment> {
@@ -171,7 +176,7 @@ impl Writer {
                 Act::Move { order, head: Box::new(head), payload }
             } else {
                 tracing::error!(seq = key.seq, epoch = %key.epoch, "a batch in the spool is damaged and is reported as lost");
-                loss(lost(entry.counts.counts(), entry.rows.into(), Cause::Damaged))
+                loss(entry.lost(Cause::Damaged))
             });
         }
         if !acts.is_empty() {
@@ -184,14 +189,22 @@ impl Writer {
     fn expire(&mut self) -> Result<(), SpoolError> {
         let Some(max_age) = self.config.max_age else { return Ok(()) };
         let old: Vec<Order> = {
-            let state = self.state.lock();
-            // Age is by event time against the newest that was seen: the clock may be wrong, and
-            // nothing must expire by waiting for a clock to be set.
+            let mut state = self.state.lock();
+            let now = state.now;
+            if self.expired_at.is_some_and(|at| now.saturating_sub(at) < EXPIRE_EVERY) {
+                return Ok(());
+            }
+            self.expired_at = Some(now);
             let max_age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
-            let limit = state.newest_t1.saturating_sub(max_age);
+            let (sure, limit) = state.expired_before(max_age);
             let batches = state.entries().filter(|(_, entry)| !entry.loss);
             let timed = batches.filter_map(|(order, entry)| Some((order, state.times(entry)?.1)));
-            timed.take_while(|(_, newest)| *newest < limit).map(|(order, _)| order).collect()
+            // All are looked at: what came late lies behind younger ones.
+            let old = timed.filter(|(_, newest)| *newest < limit);
+            let (old, kept): (Vec<_>, Vec<_>) =
+                old.partition(|(_, newest)| sure.is_some_and(|sure| *newest < sure));
+            state.age_keeps(kept.len() as u64);
+            old.into_iter().map(|(order, _)| order).collect()
         };
         let dropped = self.drop_entries(old, Cause::Expired)?;
         if dropped > 0 {
@@ -214,7 +227,7 @@ impl Writer {
                     entry.counts.counts()
                 } else {
                     batches += 1;
-                    lost(entry.counts.counts(), entry.rows.into(), cause)
+                    entry.lost(cause)
                 };
                 acts.push(Act::Lose { order, loss: Loss { key, t0: entry.t0, t1: entry.t1, counts } });
             }

@@ -11,7 +11,7 @@ use wire::{RangeSet, v1};
 use crate::clocks::Offset;
 use crate::record::{Head, Loss, Record};
 use crate::recover::fresh_epoch;
-use crate::state::{Entry, Order, State, lost};
+use crate::state::{Entry, Order, State};
 use crate::writer::{Act, Writer, loss_of};
 use crate::{Greeted, Held, Inner, SpoolError};
 
@@ -19,6 +19,8 @@ use crate::{Greeted, Held, Inner, SpoolError};
 const NAMED: usize = 10_000;
 /// Bytes of a checksum that speak of the payload; those behind them speak of its series.
 const OF_PAYLOAD: usize = 12;
+/// So often a segment that the disk doesn't give is tried.
+const TRIES: u32 = 20;
 /// Most batches that quarantine holds.
 const QUARANTINE: usize = 100;
 
@@ -204,6 +206,17 @@ impl Inner {
 
     /// The batch in its record; `None` when it isn't there as it was.
     fn read(&self, place: &mut Place, entry: &Entry) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
+        self.try_read(place, entry).or_else(|error| {
+            refused(&self.state, &self.readers, &error)?;
+            Ok(None)
+        })
+    }
+
+    fn try_read(
+        &self,
+        place: &mut Place,
+        entry: &Entry,
+    ) -> Result<Option<(Arc<Head>, Bytes)>, seglog::ReadError> {
         // Batches are sent in order, so the reader mostly stands where it should.
         let kept = place.take().filter(|(at, _)| *at == entry.record).map(|(_, reader)| reader);
         let fresh = || self.readers.lock().reader(entry.record);
@@ -232,7 +245,7 @@ impl Inner {
             return Ok(());
         }
         tracing::error!(seq = key.seq, epoch = %key.epoch, rows = entry.rows, "a batch in the spool is damaged and is reported as lost");
-        let counts = lost(entry.counts.counts(), entry.rows.into(), Cause::Damaged);
+        let counts = entry.lost(Cause::Damaged);
         writer.commit(vec![Act::Lose { order, loss: Loss { key, t0: entry.t0, t1: entry.t1, counts } }])
     }
 
@@ -267,7 +280,11 @@ impl Inner {
             orders.extend(flying.filter(|order| held.contains(order.1)));
         }
         let acked = orders.into_iter().filter(|order| state.done(*order)).count();
+        let due = acked > 0 && state.pending_rows > 0 && state.idle();
         drop(state);
+        if due && let Some(wake) = self.due_now.get() {
+            wake();
+        }
         if acked > 0 {
             self.changed.notify_waiters();
         }
@@ -314,7 +331,7 @@ impl Inner {
         {
             tracing::warn!(%error, "a refused batch can't be copied to quarantine");
         }
-        let counts = lost(entry.counts.counts(), entry.rows.into(), Cause::Refused);
+        let counts = entry.lost(Cause::Refused);
         let loss = Loss { key, t0: entry.t0, t1: entry.t1, counts };
         writer.commit(vec![Act::Lose { order, loss }])?;
         self.state.lock().quarantined += 1;
@@ -342,8 +359,8 @@ fn conflicting(state: &State, conflicts: &[v1::Held], order: Order) -> bool {
 pub(crate) fn read_at(
     reader: &mut seglog::Reader,
     entry: &Entry,
-) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
-    let found = reader.next().map_err(|error| SpoolError::Unreadable(error.to_string()))?;
+) -> Result<Option<(Arc<Head>, Bytes)>, seglog::ReadError> {
+    let found = reader.next()?;
     let Some(found) = found.filter(|found| found.number == entry.record) else { return Ok(None) };
     Ok(match Record::decode(found.payload) {
         Ok(Record::Batch { head, payload, .. } | Record::Moved { head, payload, .. })
@@ -353,6 +370,32 @@ pub(crate) fn read_at(
         }
         _ => None,
     })
+}
+
+/// What to do about a segment that the disk doesn't give: it is tried again, by whoever wants something of it, so often, and
+/// while the spool can write. Then it is damage: `Ok`, and so are all further reads of it.
+///
+/// # Errors
+/// [`SpoolError::Unreadable`]: try again.
+pub(crate) fn refused(
+    state: &parking_lot::Mutex<State>,
+    readers: &parking_lot::Mutex<seglog::Readers>,
+    error: &seglog::ReadError,
+) -> Result<(), SpoolError> {
+    let gives_up = {
+        let mut state = state.lock();
+        let tries =
+            state.refused.filter(|refused| refused.0 == error.segment).map_or(1, |refused| refused.1 + 1);
+        state.refused = Some((error.segment, tries));
+        // A disk that takes nothing either may be back in a moment, with all that is on it.
+        error.is_unreadable() && tries > TRIES && state.trouble.is_none()
+    };
+    if !gives_up {
+        return Err(SpoolError::Unreadable(error.to_string()));
+    }
+    tracing::error!(%error, "the disk does not give a segment of the spool: it is kept in quarantine, and its batches are reported as lost");
+    readers.lock().pass_over(error.segment);
+    Ok(())
 }
 
 fn holds(state: &State, holdings: &[v1::Holdings], order: Order) -> bool {

@@ -12,13 +12,15 @@ use bytes::Bytes;
 use telemetry::{BatchKey, Boot, Cause, Counts, Epoch, Lane, SeriesDef};
 use wire::{Checksum, RangeSet};
 
-use crate::Share;
 use crate::clocks::Clocks;
+use crate::damage::Damages;
+use crate::floor::Low;
 use crate::group::Group;
 use crate::held::{Held, less};
-use crate::losses::Losses;
-use crate::record::{Head, Loss};
+use crate::losses::{Losses, Lost};
+use crate::record::{Head, Loss, Standing};
 use crate::tally::Tally;
+use crate::{Room, Share};
 
 /// Younger than this is live.
 pub(crate) const LIVE: Duration = Duration::from_secs(10);
@@ -46,6 +48,8 @@ pub(crate) struct Entry {
     pub(crate) group: Arc<Group>,
     /// Raw samples among its rows.
     pub(crate) samples: u32,
+    /// Readings that thinning made its windows of.
+    pub(crate) thinned: u32,
     /// When it was cut, if that was in this process and of fresh records.
     pub(crate) cut_at: Option<Duration>,
     /// The collector may have it: it was sent, or may have been before the start, and no greeting denied it since.
@@ -77,6 +81,7 @@ impl Entry {
             checksum: head.checksum,
             group: Arc::new(head.group),
             samples: fewer(head.samples),
+            thinned: fewer(head.thinned),
             cut_at,
             offered,
             marked: offered || head.offered,
@@ -98,12 +103,40 @@ impl Entry {
             // A loss says real times, or 0.
             group: Arc::new(Group { clock: None, ..batch.map(|batch| *batch.group).unwrap_or_default() }),
             samples: 0,
+            thinned: 0,
             cut_at: None,
             offered: true,
             marked: true,
             counts: Tally::from(&loss.counts),
             loss: true,
         }
+    }
+
+    /// What a loss frame says that takes its place.
+    pub(crate) fn lost(&self, cause: Cause) -> Counts {
+        lost(self.counts.counts(), self.rows.into(), self.thinned.into(), cause)
+    }
+
+    /// What a loss in its place loses that wasn't lost when it was cut: what was is noted since then.
+    pub(crate) fn newly_lost(&self, loss: &Counts) -> Counts {
+        let (mut newly, counts) = (Counts::new(), self.counts.counts());
+        for (cause, n) in loss.iter().filter(|(cause, _)| cause.is_lost()) {
+            newly.add(cause, n.saturating_sub(counts.get(cause)));
+        }
+        newly
+    }
+
+    /// What a loss in its place counts as derived and shipped beyond what it does: see [`lost`]. The sum of all batches
+    /// grows by it.
+    pub(crate) fn unthinned(&self, loss: &Counts) -> Counts {
+        let mut more = Counts::new();
+        if self.thinned > 0 && !self.loss {
+            let counts = self.counts.counts();
+            for cause in [Cause::Derived, Cause::Shipped] {
+                more.add(cause, loss.get(cause).saturating_sub(counts.get(cause)));
+            }
+        }
+        more
     }
 }
 
@@ -186,11 +219,20 @@ pub(crate) struct State {
     pub(crate) fresh_from: Order,
     pub(crate) now: Duration,
     pub(crate) position: u64,
+    /// Readings that were in open windows there; `None` where that isn't known.
+    pub(crate) open: Option<u64>,
     pub(crate) before: Counts,
+    /// Opening took something back from it, which no record tells yet: see `Writer::save_corrected`.
+    pub(crate) corrected: bool,
     /// What was counted in batches that are done, but for what was lost.
     pub(crate) settled: Counts,
-    /// The last losses, for those who look.
+    /// The last losses, of which the log or the cursor says that they were noted.
     pub(crate) lost: Losses,
+    /// What damage is known of.
+    pub(crate) damage: Damages,
+    /// Losses that opening found and that have no record yet: they are noted with it, for until then another opening
+    /// finds them again.
+    pub(crate) found: BTreeSet<Order>,
     /// Over a cap with nothing left that may be dropped.
     pub(crate) blocked: bool,
     pub(crate) bytes: u64,
@@ -198,6 +240,8 @@ pub(crate) struct State {
     pub(crate) shares: [Share; 3],
     /// Groups of entries, each once.
     pub(crate) groups: BTreeSet<Arc<Group>>,
+    /// A segment that the disk didn't give, and how often.
+    pub(crate) refused: Option<(u64, u32)>,
     /// Losses among the entries.
     pub(crate) loss_count: u64,
     /// Those that have no record of their own yet.
@@ -209,6 +253,10 @@ pub(crate) struct State {
     /// The cursor on disk is older than this.
     pub(crate) dirty: bool,
     pub(crate) trouble: Option<String>,
+    /// The disk had less free than others are to have when something was cut last.
+    pub(crate) floor: Option<Low>,
+    /// Room that is kept for when the disk has none, as the writer left it.
+    pub(crate) reserve: Option<Room>,
     /// There is something to send that the uplink wasn't woken for.
     pub(crate) news: bool,
     /// Rows in no batch yet and bytes of the files, as the writer left them: those who look don't wait for it.
@@ -241,13 +289,18 @@ impl State {
             fresh_from: (0, 0),
             now: Duration::ZERO,
             position: 0,
+            open: None,
             before: Counts::new(),
+            corrected: false,
             settled: Counts::new(),
             lost: Losses::default(),
+            damage: Damages::default(),
+            found: BTreeSet::new(),
             blocked: false,
             bytes: 0,
             shares: [Share::default(); 3],
             groups: BTreeSet::new(),
+            refused: None,
             loss_count: 0,
             unsaved: 0,
             newest_t1: i64::MIN,
@@ -255,11 +308,24 @@ impl State {
             quarantined: 0,
             dirty: false,
             trouble: None,
+            floor: None,
+            reserve: None,
             news: false,
             pending_rows: 0,
             pending: false,
             disk_bytes: 0,
         }
+    }
+
+    /// Rows up to a position are in batches.
+    pub(crate) fn reached(&mut self, position: u64, open: Option<u64>) {
+        if position > self.position {
+            (self.position, self.open) = (position, open);
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { position: self.position, before: self.before.clone(), open: self.open }
     }
 
     /// Begins an epoch: batches are cut in it from now on. Gives its number.
@@ -404,11 +470,24 @@ impl State {
         let Some(batch) = self.take(order) else { return };
         let (t0, t1) = times.unwrap_or((loss.t0, loss.t1));
         let loss = Loss { t0, t1, ..loss.clone() };
-        if !batch.loss {
+        if self.found.remove(&order) {
             self.lost.note(&loss.counts, t0, t1);
+        }
+        if !batch.loss {
+            self.lost.note(&batch.newly_lost(&loss.counts), t0, t1);
+            self.before.merge(&batch.unthinned(&loss.counts));
         }
         self.dirty = true;
         self.insert(order, Entry::of_loss(record, size as usize, &loss, Some(&batch)));
+    }
+
+    /// The last losses, for those who look, with those that have no record yet.
+    pub(crate) fn all_lost(&self) -> Vec<Lost> {
+        let mut lost = self.lost.clone();
+        for entry in self.found.iter().filter_map(|order| self.entry(*order)) {
+            lost.note(&entry.counts.counts(), entry.t0, entry.t1);
+        }
+        lost.list()
     }
 
     /// A batch was written again elsewhere in the log.
@@ -427,6 +506,9 @@ impl State {
     pub(crate) fn done(&mut self, order: Order) -> bool {
         let defined = self.flight.remove(&order).unwrap_or_default();
         let Some(entry) = self.take(order) else { return false };
+        if self.found.remove(&order) {
+            self.lost.note(&entry.counts.counts(), entry.t0, entry.t1);
+        }
         self.settled.merge(&kept(&entry.counts.counts()));
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
             epoch.done.insert(order.1);
@@ -530,9 +612,13 @@ fn fewer(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// What a dropped batch's loss frame says: the batch's own counts, and what became of its rows.
-pub(crate) fn lost(mut counts: Counts, rows: u64, cause: Cause) -> Counts {
-    counts.add(cause, rows);
+/// What a dropped batch's loss frame says: the batch's own counts, and what became of its rows. Windows of thinning stand
+/// for the readings that they were made of: so many are lost. Both sums hold, since as many count as derived and shipped.
+pub(crate) fn lost(mut counts: Counts, rows: u64, thinned: u64, cause: Cause) -> Counts {
+    let more = thinned.saturating_sub(rows);
+    counts.add(Cause::Derived, more);
+    counts.add(Cause::Shipped, more);
+    counts.add(cause, rows + more);
     counts
 }
 

@@ -1,8 +1,9 @@
 //! Thinning: raw batches that nobody was offered become one batch of windows, which takes less room.
 //!
 //! The new batch's record carries the losses that fill the old ones' seqs (`replaces`), so that both are in
-//! the log or neither is. A loss counts the batch's samples as reduced to windows; the windows are counted as
-//! derived and shipped where they travel. Windows and events that were in the old batches move as they are.
+//! the log or neither is; an echo behind it says the same once more, should it be damaged later (`recover.rs`). A loss counts the batch's samples as reduced to windows; the windows are counted as
+//! derived and shipped where they travel. Windows and events that were in the old batches move as they are, in a batch of
+//! their own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use telemetry::{Aggregate, Cause, Counts, Rows, SampleFlags, SeriesRef, WindowRo
 
 use crate::SpoolError;
 use crate::cut::{Cut, Cutter};
-use crate::record::Loss;
+use crate::record::{Echo, Loss};
 use crate::state::{Entry, Order};
 use crate::writer::{Act, Writer};
 
@@ -70,12 +71,12 @@ impl Writer {
         self.not_worth(&unreadable);
         let (kept, raw) =
             (rows.series.len() as u64, open.values().map(|aggregate| aggregate.row().count).sum::<u64>());
-        let fresh = open.len() as u64;
-        rows.windows.extend(open.into_iter().map(|((series, start), aggregate)| {
+        let mut fresh = Rows::default();
+        fresh.count(Cause::Derived, open.len() as u64);
+        fresh.windows.extend(open.into_iter().map(|((series, start), aggregate)| {
             let (start, end) = telemetry::window_bounds(start, window);
             aggregate.into_row(SeriesRef(series), start, end.wrapping_sub(start))
         }));
-        rows.count(Cause::Derived, fresh);
         let Some(group) = group.filter(|_| raw > 0) else {
             self.not_worth(orders);
             return Ok(());
@@ -88,17 +89,33 @@ impl Writer {
             table: &self.table,
             state: &self.state,
         };
-        cutter.group(group, rows, &mut pieces);
+        if rows.has_readings() {
+            cutter.group(group, rows, &mut pieces);
+        }
+        // Apart from what moved as it was: a batch of theirs that is lost is as many readings as they were made of.
+        cutter.thinned(group, fresh, &mut pieces);
         let after_bytes: usize = pieces.iter().map(|piece| piece.encoded.bytes.len()).sum();
         if after_bytes * 100 > before_bytes * WORTH {
             self.not_worth(orders);
             return Ok(());
         }
         let losses = settle(losses, kept);
-        let mut acts = self.named(pieces, first, last, None, &losses)?;
+        let mut acts = self.named(pieces, (first, last, None), None, &losses)?;
         // All or none: the last part carries the losses.
+        let replaces: Vec<Loss> = losses.into_iter().map(|(loss, _)| loss).collect();
+        let mut counts = Counts::new();
+        let cuts = acts.iter().filter_map(|act| match act {
+            Act::Cut(cut) => Some(&cut.head),
+            _ => None,
+        });
+        cuts.for_each(|head| counts.merge(&head.counts));
         if let Some(Act::Cut(Cut { head, .. })) = acts.last_mut() {
-            Arc::make_mut(head).replaces = losses.into_iter().map(|(loss, _)| loss).collect();
+            let head = Arc::make_mut(head);
+            let mut after = head.before.clone();
+            after.merge(&head.counts);
+            head.replaces.clone_from(&replaces);
+            let echo = Echo { key: head.key, thinned: raw, counts, after, replaces };
+            acts.push(Act::Echo(echo));
         }
         self.commit(acts)
     }

@@ -5,7 +5,7 @@
 //! `unsynced` and is finished, in the same order and with the same bytes, before anything else is
 //! begun. So a name that was given is never given to other bytes, whatever fails when.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,14 @@ use crate::act::{Placed, apply};
 use crate::class::{Classes, Overflow};
 use crate::clocks::ClockFile;
 use crate::cut::{Cut, Cutter, Pending, Piece};
+use crate::floor::Floor;
 use crate::group;
 use crate::heads::Heads;
 use crate::numbering::Numbering;
 use crate::record::{self, Head, Loss};
 use crate::recut::Recut;
-use crate::send::{Place, read_at};
+use crate::reserve::Reserve;
+use crate::send::{Place, read_at, refused};
 use crate::state::{Entry, Order, State, lost};
 use crate::{SpoolConfig, SpoolError};
 
@@ -34,8 +36,14 @@ use crate::{SpoolConfig, SpoolError};
 pub(crate) const CURSOR_BYTES: usize = 128 << 10;
 /// So many further batches are marked with one that is about to be sent.
 const MARK_AHEAD: u64 = 255;
+/// Between two lines of the log about one thing that goes on.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What the log adds to a record.
 pub(crate) const FRAME: usize = 16;
+
+/// How often a segment defines a series: with the first two batches that use it. So a damaged one takes no other's
+/// definitions with it.
+const TIMES: u8 = 2;
 
 /// Writes a batch's record: as it was cut, or moved.
 type PutBatch = fn(&mut Vec<u8>, &Head, &[u8], &[u8]);
@@ -54,8 +62,8 @@ pub(crate) struct Writer {
     pub(crate) place: Arc<Mutex<Place>>,
     pub(crate) next_record: u64,
     pub(crate) numbering: Numbering,
-    /// Series numbers that the current segment defines.
-    pub(crate) defined: HashSet<u32>,
+    /// Series numbers that the current segment defines, and how often.
+    pub(crate) defined: HashMap<u32, u8>,
     pub(crate) heads: Heads,
     /// Segments that begin with the rest of a cut: without them, what is before isn't whole.
     pub(crate) continued: BTreeSet<u64>,
@@ -68,6 +76,14 @@ pub(crate) struct Writer {
     /// Begun and not finished, with the records that were appended.
     pub(crate) unsynced: Vec<(Act, Option<Placed>)>,
     pub(crate) cursor_at: Duration,
+    pub(crate) floor: Floor,
+    pub(crate) reserve: Option<Reserve>,
+    /// When what is missing of it was looked for last.
+    pub(crate) refilled_at: Option<Duration>,
+    /// When what is too old was looked for last.
+    pub(crate) expired_at: Option<Duration>,
+    /// New readings that had no room since that was told, and when it was.
+    pub(crate) turned_away: (u64, Option<Duration>),
 }
 
 impl Writer {
@@ -137,6 +153,7 @@ impl Writer {
     /// Cuts what is pending. The key is that of the last batch.
     pub(crate) fn cut(&mut self) -> Result<Option<BatchKey>, SpoolError> {
         self.settle()?;
+        self.save_corrected()?;
         if self.pending.is_empty() {
             return Ok(None);
         }
@@ -154,7 +171,8 @@ impl Writer {
             return Ok(None);
         }
         let cut_at = self.pending.fresh.then_some(self.state.lock().now);
-        let acts = self.named(pieces, self.pending.first, self.pending.last, cut_at, &[])?;
+        let open = self.pending.rows.open;
+        let acts = self.named(pieces, (self.pending.first, self.pending.last, open), cut_at, &[])?;
         let key = acts.iter().rev().find_map(|act| match act {
             Act::Cut(cut) => Some(cut.head.key),
             _ => None,
@@ -164,16 +182,16 @@ impl Writer {
         Ok(key)
     }
 
-    /// Gives pieces their names: what was cut becomes what is to be written. `replaced` are the losses that
-    /// come with them, and what they stand for.
+    /// Gives pieces their names: what was cut becomes what is to be written. `made_from` are the first and last position, and
+    /// how many readings were in open windows then; `replaced` the losses that come with them, and what they stand for.
     pub(crate) fn named(
         &mut self,
         pieces: Vec<Piece>,
-        first_position: Position,
-        last_position: Position,
+        made_from: (Position, Position, Option<u64>),
         cut_at: Option<Duration>,
         replaced: &[(Loss, Entry)],
     ) -> Result<Vec<Act>, SpoolError> {
+        let (first_position, last_position, open) = made_from;
         let (epoch, mut seq, mut before, offered) = {
             let state = self.state.lock();
             let Some((_, epoch)) = state.current() else { return Err(closed()) };
@@ -204,17 +222,33 @@ impl Writer {
                 samples: piece.samples,
                 offered,
                 replaces: Vec::new(),
+                thinned: piece.thinned,
+                open,
             };
             if self.turns_away(class.priority, class.overflow, payload.len()) {
-                let counts = lost(head.counts.clone(), head.rows, Cause::Overflowed);
+                let counts = lost(head.counts.clone(), head.rows, head.thinned, Cause::Overflowed);
                 head.replaces.push(Loss { key: head.key, t0: head.t0, t1: head.t1, counts });
                 (payload, head.series) = (Bytes::new(), Vec::new());
+                self.tell_turned_away(head.rows);
             }
             before.merge(&head.counts);
             seq += 1;
             acts.push(Act::Cut(Cut { head: Arc::new(head), payload, cut_at }));
         }
         Ok(acts)
+    }
+
+    /// Says that new readings are dropped; while it goes on, once a minute.
+    fn tell_turned_away(&mut self, rows: u64) {
+        let now = self.state.lock().now;
+        self.turned_away.0 += rows;
+        if self.turned_away.1.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY) {
+            tracing::warn!(
+                readings = self.turned_away.0,
+                "the spool is at its cap: new readings of a class that keeps its oldest were dropped, and are reported as lost"
+            );
+            self.turned_away = (0, Some(now));
+        }
     }
 
     /// Rows up to here are durable in batches, or there were none.
@@ -228,20 +262,6 @@ impl Writer {
         });
         let pending = (!self.pending.is_empty()).then(|| self.pending.first - 1);
         unsynced.or(pending).unwrap_or(self.pending.last).max(self.state.lock().position)
-    }
-
-    /// Refuses when the disk is too full for others to live beside us.
-    fn room(&mut self) -> Result<(), SpoolError> {
-        // A file system that can't say how much is free has its own way to refuse.
-        let tight = |writer: &Self| {
-            let free = writer.storage.free_bytes(&writer.config.dir);
-            free.is_ok_and(|free| free < writer.config.min_free_bytes)
-        };
-        if tight(self) && (!self.release_done() || tight(self)) {
-            self.state.lock().trouble = Some(SpoolError::Full.to_string());
-            return Err(SpoolError::Full);
-        }
-        Ok(())
     }
 
     /// Begins acts. `settle` must have succeeded before, so that nothing older is unfinished.
@@ -330,12 +350,16 @@ impl Writer {
                 let record = |order| state.entry(order).map(|entry| entry.record);
                 let moves: Vec<(u64, u64)> =
                     moves.iter().filter_map(|(order, seq)| Some((record(*order)?, *seq))).collect();
-                record::put_relabel(&mut out, *epoch, &moves);
+                let standing = state.standing();
+                record::put_relabel(&mut out, *epoch, &moves, &standing);
             }
             Act::Lose { order, loss } => {
-                let (t0, t1) = self.state.lock().times_of(*order).unwrap_or((loss.t0, loss.t1));
-                record::put_loss(&mut out, &Loss { t0, t1, ..loss.clone() });
+                let state = self.state.lock();
+                let (t0, t1) = state.times_of(*order).unwrap_or((loss.t0, loss.t1));
+                let standing = state.standing();
+                record::put_loss(&mut out, &Loss { t0, t1, ..loss.clone() }, &standing);
             }
+            Act::Echo(echo) => record::put_echo(&mut out, echo),
         }
         let log = self.log.as_mut().ok_or_else(closed)?;
         let begins = log.starts_segment(out.len());
@@ -358,14 +382,14 @@ impl Writer {
             }
         }
         self.heads.push(number, &out, payload_bytes);
-        self.defined.extend(newly);
+        newly.into_iter().for_each(|number| *self.defined.entry(number).or_default() += 1);
         self.next_record = number + 1;
         Ok(Placed { record: number, size: (out.len() + FRAME) as u32 })
     }
 
-    /// A batch's record, and the series that it defines because its segment doesn't yet.
+    /// A batch's record, and the series that it defines because its segment doesn't yet, or only once.
     fn batch(&self, put: PutBatch, head: &Head, payload: &[u8]) -> (Vec<u8>, Vec<u32>) {
-        let missing = |number: &&u32| !self.defined.contains(*number);
+        let missing = |number: &&u32| self.defined.get(*number).is_none_or(|times| *times < TIMES);
         let newly: Vec<u32> = head.series.iter().filter(missing).copied().collect();
         let out = self.defining(put, head, payload, &newly);
         if self.log.as_ref().is_some_and(|log| log.starts_segment(out.len())) {
@@ -416,7 +440,10 @@ impl Writer {
     /// The batch in its record; `None` when it isn't there as it was.
     pub(crate) fn read(&self, entry: &Entry) -> Result<Option<(Arc<Head>, Bytes)>, SpoolError> {
         let mut reader = self.readers.lock().reader(entry.record);
-        read_at(&mut reader, entry)
+        read_at(&mut reader, entry).or_else(|error| {
+            refused(&self.state, &self.readers, &error)?;
+            Ok(None)
+        })
     }
 
     /// Makes durable that these may be sent, before they are. Batches cut while a collector was connected need
@@ -472,7 +499,7 @@ pub(crate) fn loss_of(state: &State, order: Order, entry: &Entry) -> Option<Loss
 }
 
 /// A sum of counts in which some are replaced by others.
-fn exchanged(sum: &Counts, old: &Counts, new: &Counts) -> Counts {
+pub(crate) fn exchanged(sum: &Counts, old: &Counts, new: &Counts) -> Counts {
     let mut with = sum.clone();
     with.merge(new);
     let mut result = Counts::new();

@@ -1,11 +1,11 @@
-//! Damage that takes the definition of a series' number: the batches that use it are lost, and never given to another series.
+//! Damage that takes the definitions of a series' number: the batches that use it are lost, and never given to another
+//! series. Each is there twice, so that takes two.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
 
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use common::{Collector, config, open, rows};
 use seglog::sim::SimDisk;
@@ -21,13 +21,14 @@ fn other(table: &SeriesTable, position: u64) -> Rows {
     rows
 }
 
-#[test]
-fn a_number_whose_definition_was_damaged_is_never_given_to_another_series() {
+/// Three batches with a series of their own behind one without, all in one segment; of these some rot. Gives what the
+/// collector has, and a new start in which new series come.
+fn rotten(damaged: &[usize]) -> Collector {
     let disk = SimDisk::new(1);
     let whole = || spool::SpoolConfig { segment_bytes: 1 << 20, ..config() };
     let (spool, _, table) = open(&disk, whole());
-    // The second batch defines a series that the third uses again.
-    for (position, rows) in [(1, rows(&table, 1, 1)), (2, other(&table, 2)), (9, other(&table, 9))] {
+    let others = [2, 9, 16].map(|position| (position, other(&table, position)));
+    for (position, rows) in [(1, rows(&table, 1, 1))].into_iter().chain(others) {
         spool.append(position, &rows, false).unwrap();
         spool.cut().unwrap();
     }
@@ -38,14 +39,15 @@ fn a_number_whose_definition_was_damaged_is_never_given_to_another_series() {
         .find(|path| path.starts_with(Path::new("/spool/log")) && path.extension().is_some())
         .unwrap();
     let content = disk.read(&path).unwrap();
-    let second = find_second(&content);
-    assert!(disk.rot(&path, second, 1));
+    for record in damaged {
+        assert!(disk.rot(&path, last_byte(&content, *record), 1));
+    }
     disk.crash();
 
     let (spool, recovery, table) = open(&disk, whole());
     assert!(recovery.damaged > 0);
-    // New series after the restart must not take the lost number.
-    for position in 10..15 {
+    // New series after the restart must not take a lost number.
+    for position in 20..25 {
         spool.append(position, &rows(&table, position, 3), false).unwrap();
         spool.cut().unwrap();
     }
@@ -53,16 +55,27 @@ fn a_number_whose_definition_was_damaged_is_never_given_to_another_series() {
     let mut collector = Collector::default();
     collector.drain(&spool);
     collector.drain(&spool);
-    assert_eq!(collector.values.len(), 1 + 5 * 3);
-    assert_eq!(collector.counts.get(Cause::Received), 3 + 5 * 3, "what was lost is counted");
-    assert_eq!(collector.counts.get(Cause::Damaged), 2);
-    drop(Arc::clone(&table));
+    collector
 }
 
-/// A byte of the second record's payload: records are length, checksum, number and payload behind 64 bytes of header.
-fn find_second(content: &[u8]) -> usize {
-    let len = u32::from_le_bytes(content[64..68].try_into().unwrap()) as usize;
-    let second = 64 + 16 + len;
-    let len = u32::from_le_bytes(content[second..second + 4].try_into().unwrap()) as usize;
-    second + 16 + len - 1
+#[test]
+fn a_damaged_batch_takes_no_other_with_it() {
+    let collector = rotten(&[1]);
+    assert_eq!(collector.values.len(), 3 + 5 * 3);
+    assert_eq!(collector.counts.get(Cause::Received), 4 + 5 * 3, "what was lost is counted");
+    assert_eq!(collector.counts.get(Cause::Damaged), 1);
+}
+
+#[test]
+fn a_number_whose_definitions_were_damaged_is_never_given_to_another_series() {
+    let collector = rotten(&[1, 2]);
+    assert_eq!(collector.values.len(), 1 + 5 * 3);
+    assert_eq!(collector.counts.get(Cause::Received), 4 + 5 * 3, "what was lost is counted");
+    assert_eq!(collector.counts.get(Cause::Damaged), 3);
+}
+
+/// The last byte of the record at this place: records are length, checksum, number and payload behind 64 bytes of header.
+fn last_byte(content: &[u8], record: usize) -> usize {
+    let end = |at: usize| at + 16 + u32::from_le_bytes(content[at..at + 4].try_into().unwrap()) as usize;
+    (0..=record).fold(64, |at, _| end(at)) - 1
 }

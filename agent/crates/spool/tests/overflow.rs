@@ -5,13 +5,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use common::{Collector, SECOND, any, class, config, key, open};
+use common::{Collector, SECOND, any, class, config, key, open, witness};
 use seglog::sim::SimDisk;
 use spool::{ClassRule, Overflow, Priority, Spool, SpoolConfig, SpoolError};
-use telemetry::{Cause, Rows, SeriesDef, SeriesKey, SeriesTable};
+use telemetry::{Cause, Rows, SeriesDef, SeriesKey, SeriesTable, Stamp};
 use wire::v1;
 
 const CAP: u64 = 80_000;
@@ -124,6 +124,36 @@ fn drop_newest_keeps_how_it_began() {
     };
     assert_eq!(of(1, 100), 100 * N);
     assert!(of(601, 900) < 30 * N, "{}", of(601, 900));
+}
+
+#[test]
+fn below_the_free_space_of_others_the_spool_waits_and_says_how_much_there_is() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, SpoolConfig { min_free_bytes: 60_000, ..config() });
+    disk.set_capacity(Some(disk.used() + 100_000));
+    let mut position = 0;
+    let refused = loop {
+        position += 1;
+        assert!(position < 5000);
+        spool.append(position, &rows(&table, position, N), false).unwrap();
+        if let Err(error) = spool.cut_if_due(Duration::from_secs(100 * position)) {
+            break error;
+        }
+    };
+    let SpoolError::Floor { free, min_free: 60_000 } = refused else { panic!("{refused}") };
+    assert!((40_000..60_000).contains(&free), "{free}: what it wrote last is less than 20,000 bytes");
+    let trouble = spool.usage().trouble.unwrap();
+    assert!(
+        trouble.contains(&format!("{free} bytes free")) && trouble.contains("spool.min_free"),
+        "{trouble}"
+    );
+    assert_eq!(spool.usage().losses, 0, "nothing is dropped for it");
+    let mut collector = Collector::default();
+    collector.drain(&spool);
+    spool.cut().unwrap();
+    collector.drain(&spool);
+    assert_eq!(collector.values.len() as u64, position * N);
+    assert_eq!(spool.usage().trouble, None);
 }
 
 #[test]
@@ -327,4 +357,80 @@ fn windows_are_not_dropped_while_raw_batches_can_be_thinned() {
         assert_eq!(spool.usage().lost, [], "at {position}: {:?}", spool.usage());
     }
     assert!(spool.usage().losses > 0, "some were thinned");
+}
+
+/// Folds records one after the other, each into a batch of its own, with readings of these times in seconds.
+fn aged(disk: &SimDisk, max_age: u64, times: &[u64]) -> Spool {
+    let aged = SpoolConfig { max_age: Some(Duration::from_secs(max_age)), ..config() };
+    let (spool, _, table) = open(disk, aged);
+    witness(&spool);
+    let begin = spool.position();
+    for (position, time) in (begin + 1..).zip(times) {
+        spool.append(position, &rows(&table, *time, N), false).unwrap();
+        spool.cut().unwrap();
+    }
+    spool.cut_if_due(Duration::from_secs(1000 * begin + 1000)).unwrap();
+    spool
+}
+
+/// The times that arrive, and the count of readings that had expired.
+fn arrive(spool: &Spool) -> (BTreeSet<u64>, u64) {
+    let mut collector = Collector::default();
+    collector.drain(spool);
+    let count = |cause| collector.counts.get(cause);
+    assert_eq!(count(Cause::Shipped), collector.values.len() as u64 + count(Cause::Expired));
+    assert_eq!(count(Cause::Received), count(Cause::Shipped));
+    (collector.values.keys().map(|value| value / 1000).collect(), count(Cause::Expired))
+}
+
+#[test]
+fn batches_older_than_the_age_cap_expire_and_are_counted_with_their_times() {
+    let spool = aged(&SimDisk::new(1), 100, &[10, 20, 300, 399, 400]);
+    let lost = spool.usage().lost;
+    let [expired] = &lost[..] else { panic!("{lost:?}") };
+    assert_eq!((expired.cause, expired.count), (Cause::Expired, 2 * N));
+    assert_eq!((expired.from_ns, expired.to_ns), (10 * SECOND, 20 * SECOND));
+    assert_eq!(arrive(&spool), (BTreeSet::from([300, 399, 400]), 2 * N), "300 is just as old as may be");
+}
+
+#[test]
+fn what_came_late_expires_also_behind_younger_batches() {
+    let spool = aged(&SimDisk::new(1), 100, &[500, 10, 499, 20, 450]);
+    assert_eq!(arrive(&spool), (BTreeSet::from([450, 499, 500]), 2 * N));
+}
+
+#[test]
+fn nothing_expires_by_waiting_since_a_clock_may_be_wrong() {
+    let spool = aged(&SimDisk::new(1), 100, &[10, 20, 30]);
+    spool.cut_if_due(Duration::from_secs(1_000_000)).unwrap();
+    assert_eq!(arrive(&spool), (BTreeSet::from([10, 20, 30]), 0));
+}
+
+#[test]
+fn what_lies_ahead_of_the_clock_makes_nothing_expire() {
+    let disk = SimDisk::new(1);
+    let aged = SpoolConfig { max_age: Some(Duration::from_secs(100)), ..config() };
+    let (spool, _, table) = open(&disk, aged);
+    let now = 1_790_000_000;
+    let look = |spool: &Spool, wall: u64| {
+        spool.clock([1; 16], Stamp { wall: wall as i64 * SECOND, mono: 5 * SECOND as u64 });
+    };
+    // A clock that is a day ahead, until it is put right.
+    look(&spool, now + 86_400);
+    for (position, time) in (1..).zip([now + 86_400, now - 200, now - 90, now]) {
+        spool.append(position, &common::rows(&table, time, N), false).unwrap();
+        spool.cut().unwrap();
+    }
+    look(&spool, now);
+    spool.cut_if_due(Duration::from_secs(1000)).unwrap();
+    assert_eq!(arrive(&spool), (BTreeSet::from([now - 90, now, now + 86_400]), N));
+}
+
+#[test]
+fn what_expired_stays_so_over_a_restart_and_what_was_kept_expires_when_its_time_comes() {
+    let disk = SimDisk::new(1);
+    drop(aged(&disk, 100, &[10, 350, 400]));
+    disk.kill();
+    let spool = aged(&disk, 100, &[460]);
+    assert_eq!(arrive(&spool), (BTreeSet::from([400, 460]), 2 * N));
 }

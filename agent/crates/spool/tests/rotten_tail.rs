@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Answer, Collector, any, config, open, rows};
 use seglog::sim::SimDisk;
-use telemetry::{Cause, SeriesTable};
+use telemetry::{BatchKey, Cause, Epoch, SeriesTable};
 
 /// Twenty records in batches of uneven sizes, as load and acks make them; the collector has them all. Gives the
 /// positions that each batch ended at.
@@ -129,4 +129,44 @@ fn what_the_end_held_is_told_though_a_damaged_batch_before_it_needs_no_telling()
     collector.drain(&spool);
     assert_eq!(collector.counts.get(Cause::Received), 64);
     assert_eq!((collector.counts.get(Cause::Damaged), collector.values.len()), (4, 60));
+}
+
+/// Where the record that has these bytes begins and ends, from the end of the log's only segment.
+fn record_with(disk: &SimDisk, marker: &[u8]) -> usize {
+    let segment =
+        disk.paths().into_iter().find(|path| path.starts_with("/spool/log") && !path.ends_with("lock"));
+    let content = disk.read(&segment.unwrap()).unwrap();
+    let at = content.windows(marker.len()).rposition(|bytes| bytes == marker).unwrap();
+    content.len() - at
+}
+
+#[test]
+fn a_refused_batch_that_rots_before_its_loss_is_not_cut_again() {
+    let disk = SimDisk::new(1);
+    let mut collector = Collector::default();
+    let (spool, table) = sent(&disk, &mut collector);
+    for position in 21..=22 {
+        spool.append(position, &rows(&table, position, 3), false).unwrap();
+    }
+    cut(&spool, 22);
+    let batch = any(&spool).unwrap();
+    let key = BatchKey { epoch: Epoch(batch.epoch[..].try_into().unwrap()), seq: batch.seq };
+    spool.refused(key, "content", "no").unwrap();
+    let counted = spool.counted();
+    drop(spool);
+    disk.crash();
+    let payload = record_with(&disk, &batch.payload[..16]);
+    rot(&disk, payload - 1..payload);
+
+    let (spool, recovery, table) = open(&disk, config());
+    assert_eq!((recovery.damaged, spool.position()), (0, 22), "{recovery:?}");
+    assert_eq!(spool.counted(), counted);
+    for position in 19..=22 {
+        spool.append(position, &rows(&table, position, 3), true).unwrap();
+    }
+    assert_eq!(spool.cut().unwrap(), None, "nothing is left to cut");
+    collector.drain(&spool);
+    assert_eq!(collector.values.len(), 60);
+    let received = (collector.counts.get(Cause::Received), collector.counts.get(Cause::Refused));
+    assert_eq!(received, (66, 6));
 }

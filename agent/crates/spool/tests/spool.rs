@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::{Answer, Collector, SECOND, any, config, key, open, rows};
+use common::{Answer, Collector, SECOND, any, config, key, open, rows, witness};
 use seglog::sim::SimDisk;
 use spool::{SpoolConfig, SpoolError};
 use telemetry::{Cause, Lane, Rows, SeriesDef, SeriesKey};
@@ -44,6 +46,34 @@ fn the_first_batch_is_cut_at_once_and_the_next_when_it_was_acked_or_lingered() {
     assert_eq!(spool.cut_if_due(MS(100)).unwrap(), None);
     assert_eq!(spool.cut_if_due(MS(1000)).unwrap(), None, "offline there is no hurry");
     assert_eq!(spool.cut_if_due(MS(5100)).unwrap().unwrap().seq, 4);
+}
+
+#[test]
+fn whoever_cuts_is_woken_by_the_ack_that_rows_wait_for_and_by_no_other() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    let woken = Arc::new(AtomicU32::new(0));
+    let times = Arc::clone(&woken);
+    spool.when_due(move || _ = times.fetch_add(1, Ordering::Relaxed));
+    spool.greet(&[], &[]).unwrap();
+    let ack = |upto: u64| {
+        let epoch = spool.hello().epoch.0.to_vec();
+        spool.acked(&[v1::Holdings { epoch, upto, ranges: vec![] }]).unwrap();
+        woken.load(Ordering::Relaxed)
+    };
+    spool.append(1, &rows(&table, 1, 3), false).unwrap();
+    spool.cut_if_due(MS(0)).unwrap().unwrap();
+    any(&spool).unwrap();
+    assert_eq!(ack(1), 0, "no rows wait");
+
+    spool.append(2, &rows(&table, 2, 3), false).unwrap();
+    spool.cut_if_due(MS(1)).unwrap().unwrap();
+    any(&spool).unwrap();
+    spool.append(3, &rows(&table, 3, 3), false).unwrap();
+    assert_eq!(spool.cut_if_due(MS(2)).unwrap(), None);
+    assert_eq!(ack(1), 0, "an old ack says nothing new");
+    assert_eq!(ack(2), 1);
+    assert_eq!(spool.due(MS(2)), Some(MS(0)));
 }
 
 #[test]
@@ -330,6 +360,7 @@ fn what_is_older_than_the_age_cap_expires() {
     let disk = SimDisk::new(1);
     let max_age = Some(Duration::from_secs(100));
     let (spool, _, table) = open(&disk, SpoolConfig { max_age, ..config() });
+    witness(&spool);
     for position in [1, 2, 3, 150, 151] {
         spool.append(position, &rows(&table, position, 2), false).unwrap();
         spool.cut().unwrap();

@@ -35,8 +35,12 @@ pub fn open(sim: &SimDisk) -> Bench {
 
 /// One whose commits the test makes.
 pub fn open_stepped(sim: &SimDisk) -> Bench {
-    let table = SeriesTable::new(100);
-    let (journal, recovery) = Journal::open_stepped(config(), sim.storage(), Arc::clone(&table)).unwrap();
+    open_stepped_with(sim, config())
+}
+
+pub fn open_stepped_with(sim: &SimDisk, config: JournalConfig) -> Bench {
+    let table = SeriesTable::new(10_000);
+    let (journal, recovery) = Journal::open_stepped(config, sim.storage(), Arc::clone(&table)).unwrap();
     Bench { journal, table, recovery }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::content::{Change, Inode};
 use super::point::Call;
-use super::{SECTOR, SimDisk, State, due, eio, off};
+use super::{SECTOR, SimDisk, State, due, eio, eio_of_system, off};
 use crate::storage::{File, Guard, Mode, Storage};
 
 struct SimFile {
@@ -46,6 +46,9 @@ impl Storage for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.0.state.lock();
         state.alive()?;
+        if state.unlistable.contains(dir) {
+            return Err(eio_of_system());
+        }
         let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
@@ -54,6 +57,9 @@ impl Storage for SimDisk {
         let mut state = self.0.state.lock();
         state.alive()?;
         let known = state.names.get(path).copied();
+        if known.is_some_and(|inode| state.unopenable.contains(&inode)) {
+            return Err(eio_of_system());
+        }
         let inode = match (known, mode) {
             (Some(inode), Mode::Read | Mode::Write) => inode,
             (None, Mode::Read | Mode::Write) => return Err(io::ErrorKind::NotFound.into()),

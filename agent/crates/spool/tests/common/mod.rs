@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use seglog::sim::SimDisk;
 use spool::{Class, ClassRule, Overflow, Priority, Recovery, Spool, SpoolConfig};
-use telemetry::{Cause, Counts, Epoch, Lane, Rows, SeriesDef, SeriesKey, SeriesTable};
+use telemetry::{Cause, Counts, Epoch, Lane, Rows, SeriesDef, SeriesKey, SeriesTable, Stamp, clock};
 use wire::{RangeSet, v1};
 
 pub const SECOND: i64 = 1_000_000_000;
@@ -28,6 +28,11 @@ pub fn open(disk: &SimDisk, config: SpoolConfig) -> (Spool, Recovery, Arc<Series
     let table = SeriesTable::new(1000);
     let (spool, recovery) = Spool::open(config, disk.storage(), Arc::clone(&table), "test").unwrap();
     (spool, recovery, table)
+}
+
+/// Somebody vouches for a clock that is later than all readings of a test.
+pub fn witness(spool: &Spool) {
+    spool.witness(Stamp { wall: 4 * clock::SET_AFTER, mono: 0 });
 }
 
 /// The rows of one record: `n` samples whose values are position·1000 + index, so each is unique.

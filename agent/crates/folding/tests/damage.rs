@@ -1,0 +1,372 @@
+//! What damage takes of readings that were in open windows, in records that no batch has, or in a spool that is gone: it is
+//! counted where anybody knows how much it was, and noted for good in any case.
+#![allow(clippy::unwrap_used, reason = "a test may end so")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fold::NoScorer;
+use folding::{Checkpoint, Driver, Folding, Restored, Step};
+use journal::{Holder, Journal, JournalConfig};
+use seglog::sim::SimDisk;
+use spool::{Damage, Part, Readings, Spool, SpoolConfig};
+use telemetry::{
+    Cause, Counts, DeviceClock, Intake, Lane, Position, Record, SeriesDef, SeriesKey, SeriesTable, Stamp,
+};
+
+const SECOND: u64 = 1_000_000_000;
+const START: Stamp = Stamp { wall: 1_800_000_000_000_000_000, mono: 10 * SECOND };
+const CHECKPOINT: &str = "/data/fold.checkpoint";
+const WINDOW: &[u8] = br#"{"route":[{"match":"flow","to":"window","window":"10m"}]}"#;
+
+struct Bench {
+    disk: SimDisk,
+    table: Arc<SeriesTable>,
+    journal: Journal,
+    spool: Spool,
+    driver: Driver,
+    now: Stamp,
+}
+
+/// As a start of the agent opens them.
+fn start(disk: SimDisk, now: Stamp) -> Bench {
+    let table = SeriesTable::new(100);
+    let config = SpoolConfig { min_free_bytes: 0, batch_bytes: 200, ..SpoolConfig::new("/data/spool") };
+    let (spool, _) = Spool::open(config, disk.storage(), Arc::clone(&table), "edge").unwrap();
+    let config = JournalConfig {
+        max_bytes: 1 << 20,
+        segment_bytes: 4096,
+        min_free_bytes: 0,
+        ..JournalConfig::new("/data/journal")
+    };
+    let (journal, _) = Journal::open_stepped(config, disk.storage(), Arc::clone(&table)).unwrap();
+    journal.skip_to(spool.position());
+    journal.release(Holder::Sessions, Position::MAX);
+    let checkpoint = Checkpoint::open(disk.storage(), Path::new(CHECKPOINT)).unwrap();
+    let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, || Box::new(NoScorer));
+    journal.append(&Record::Tick(DeviceClock { at: now, boot: [1; 16], synced: true })).unwrap();
+    journal.append(&Record::Config { stamp: now, generation: 1, config: WINDOW.to_vec() }).unwrap();
+    journal.step();
+    let work = Folding {
+        journal: journal.clone(),
+        fold,
+        applied,
+        received,
+        unacked,
+        spool: spool.clone(),
+        checkpoint,
+        shown: Box::new(|_| {}),
+        clock: Box::new(|at| DeviceClock { at, boot: [1; 16], synced: true }),
+    };
+    Bench { disk, table, journal, spool, driver: Driver::new(work, now), now }
+}
+
+impl Bench {
+    /// Takes one reading of each name, durable and folded, and lets a moment pass. The position of their record.
+    fn take(&mut self, names: &[&str]) -> Position {
+        let mut intake = Intake::new(0, self.now);
+        for name in names {
+            let key = SeriesKey::new(*name, [("device", "tank")]).unwrap();
+            let series = self.table.intern(SeriesDef::bare(key)).unwrap();
+            let at = intake.series.iter().position(|known| *known == series).unwrap_or_else(|| {
+                intake.series.push(series);
+                intake.series.len() - 1
+            });
+            intake.push(at as u32, self.now.wall, 1.0, 0);
+        }
+        intake.counts.add(Cause::Received, names.len() as u64);
+        let position = self.journal.append(&Record::Intake(intake)).unwrap();
+        self.pass(50);
+        position
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.wall += ms as i64 * 1_000_000;
+        self.now.mono += ms * 1_000_000;
+        for _ in 0..3 {
+            self.journal.step();
+            while self.driver.step(self.now) == Step::Progress {}
+        }
+    }
+
+    /// The process is killed, and another one starts on what is there.
+    fn killed(self) -> Bench {
+        self.disk.kill();
+        start(self.disk.clone(), self.now)
+    }
+
+    /// It ends in order, and another one starts.
+    fn restarted(mut self) -> Bench {
+        self.journal.close();
+        for _ in 0..1000 {
+            self.now.mono += Duration::from_secs(1).as_nanos() as u64;
+            if self.driver.step(self.now) == Step::Ended {
+                let (disk, now) = (self.disk.clone(), self.now);
+                drop(self);
+                return start(disk, now);
+            }
+        }
+        panic!("it never ends");
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        self.spool.usage().damage
+    }
+
+    fn counts(&self) -> Counts {
+        self.spool.counted()
+    }
+
+    /// All leaves, as a day goes by: rows that are samples, readings in windows, and the bodies of events.
+    fn leave(&mut self) -> (u64, u64, Vec<String>) {
+        for _ in 0..30 {
+            self.pass(60_000);
+        }
+        self.spool.cut().unwrap();
+        self.spool.hello();
+        self.spool.greet(&[], &[]).unwrap();
+        let (mut samples, mut windowed, mut events) = (0, 0, Vec::new());
+        for lane in [Lane::Live, Lane::Backlog] {
+            while let Some(batch) = self.spool.next(lane, 0).unwrap() {
+                let payload = wire::payload::decode(&batch.payload).unwrap();
+                samples += payload.samples().count() as u64;
+                windowed += payload.windows.iter().map(|row| row.count).sum::<u64>();
+                events.extend(payload.events.into_iter().map(|event| event.body));
+            }
+        }
+        (samples, windowed, events)
+    }
+}
+
+/// The ledger's first equation.
+fn balances(counts: &Counts) {
+    let count = |cause| counts.get(cause);
+    let right = count(Cause::ReducedWindow) + count(Cause::Shipped);
+    assert_eq!(count(Cause::Received) + count(Cause::Derived), right, "{counts:?}");
+}
+
+/// Changes a byte of the journal's record with this number.
+fn rot_record(disk: &SimDisk, number: Position) {
+    for path in segments(disk, "/data/journal") {
+        let content = disk.read(&path).unwrap();
+        let mut at = 64;
+        while at + 16 <= content.len() {
+            let word = |at: usize| content[at..at + 4].try_into().map(u32::from_le_bytes).unwrap();
+            let (len, found) = (word(at) as usize, u64::from(word(at + 8)));
+            if found == number {
+                assert!(disk.rot(&path, at + 16 + len - 1, 1));
+                return;
+            }
+            at += 16 + len;
+        }
+    }
+    panic!("the journal has no record {number}");
+}
+
+fn segments(disk: &SimDisk, dir: &str) -> Vec<PathBuf> {
+    let all = disk.paths().into_iter().filter(|path| path.starts_with(dir));
+    all.filter(|path| path.extension().is_some_and(|is| is == "seg")).collect()
+}
+
+fn remove(disk: &SimDisk, part: &str) {
+    let storage = disk.storage();
+    disk.paths().iter().filter(|path| path.starts_with(part)).for_each(|path| storage.remove(path).unwrap());
+}
+
+#[test]
+fn readings_of_open_windows_whose_record_rots_once_it_is_folded_are_counted_and_stay_noted() {
+    let mut bench = start(SimDisk::new(1), START);
+    bench.take(&["flow"; 3]);
+    let rotten = bench.take(&["flow", "flow", "level"]);
+    bench.take(&["flow"]);
+    bench.pass(6000);
+    assert!(bench.spool.position() > rotten, "batches have it, and count it as reduced");
+    rot_record(&bench.disk, rotten);
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.first, damage.last), (Part::Windows, rotten, rotten));
+    assert_eq!((damage.readings, damage.again), (Readings::Exactly(2), 0));
+    let (from, to) = (damage.from_ns.unwrap(), damage.to_ns.unwrap());
+    assert!((START.wall..START.wall + SECOND as i64).contains(&from) && from < to && to <= bench.now.wall);
+    balances(&bench.counts());
+    assert_eq!(bench.counts().get(Cause::Damaged), 2);
+    let lost = bench.spool.usage().lost;
+    assert_eq!((lost.len(), lost[0].cause, lost[0].count), (1, Cause::Damaged, 2));
+    for killed in [false, true, false] {
+        bench = if killed { bench.killed() } else { bench.restarted() };
+        bench.pass(2000);
+        assert_eq!(bench.damage(), [damage]);
+        assert_eq!(bench.counts().get(Cause::Damaged), 2, "once");
+    }
+    let (samples, windowed, events) = bench.leave();
+    assert_eq!((samples, windowed), (1, 4), "the rest is there");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].contains("2 readings are lost"), "{events:?}");
+    balances(&bench.counts());
+}
+
+#[test]
+fn readings_of_a_record_that_no_batch_has_are_counted_and_stay_noted() {
+    let mut bench = start(SimDisk::new(1), START);
+    bench.take(&["flow"]);
+    bench.pass(2000);
+    // Durable, and not folded.
+    let mut intake = Intake::new(0, bench.now);
+    intake.counts.add(Cause::Received, 5);
+    let rotten = bench.journal.append(&Record::Intake(intake.clone())).unwrap();
+    bench.journal.append(&Record::Intake(intake)).unwrap();
+    bench.journal.step();
+    rot_record(&bench.disk, rotten);
+    let mut bench = bench.killed();
+    for killed in [false, true, false] {
+        bench.pass(2000);
+        let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+        assert_eq!((damage.part, damage.first, damage.last), (Part::Journal, rotten, rotten));
+        assert_eq!(damage.readings, Readings::Exactly(5));
+        assert_eq!(bench.counts().get(Cause::Damaged), 5);
+        bench = if killed { bench.killed() } else { bench.restarted() };
+    }
+    let (_, windowed, events) = bench.leave();
+    assert_eq!((windowed, events.len()), (1, 1), "{events:?}");
+}
+
+#[test]
+fn damage_whose_readings_nobody_knows_is_noted_as_such_and_told_to_the_collector() {
+    let mut bench = start(SimDisk::new(1), START);
+    for _ in 0..200 {
+        bench.take(&["level"]);
+    }
+    // A start whose first segment holds what isn't folded: nobody knows what was in it.
+    let bench = bench.killed();
+    let newest = segments(&bench.disk, "/data/journal").pop().unwrap();
+    let mut intake = Intake::new(0, bench.now);
+    intake.counts.add(Cause::Received, 5);
+    bench.journal.append(&Record::Intake(intake)).unwrap();
+    bench.journal.step();
+    bench.disk.fail_opens(&newest);
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    let unknown = |bench: &Bench| bench.damage().iter().any(|known| known.readings == Readings::Unknown);
+    assert!(unknown(&bench), "{:?}", bench.damage());
+    let mut bench = bench.restarted();
+    assert!(unknown(&bench));
+    let (.., events) = bench.leave();
+    assert!(events.iter().any(|body| body.contains("an unknown number of readings")), "{events:?}");
+}
+
+#[test]
+fn what_open_windows_held_is_counted_when_the_checkpoint_is_gone() {
+    let mut bench = start(SimDisk::new(1), START);
+    for _ in 0..900 {
+        bench.take(&["flow"]);
+    }
+    bench.pass(2000);
+    assert!(bench.journal.first() > 1, "the journal let go of what the window holds");
+    remove(&bench.disk, CHECKPOINT);
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    let lost = bench.counts().get(Cause::Damaged);
+    assert!(lost > 0, "the fold begins anew");
+    let mut bench = bench.restarted();
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.readings), (Part::Windows, Readings::Exactly(lost)));
+    let (_, windowed, _) = bench.leave();
+    assert_eq!(windowed + lost, 900);
+    balances(&bench.counts());
+}
+
+#[test]
+fn a_spool_that_is_gone_leaves_a_note_of_what_was_not_acknowledged() {
+    let mut bench = start(SimDisk::new(1), START);
+    for _ in 0..900 {
+        bench.take(&["level"]);
+    }
+    bench.pass(20_000);
+    let usage = bench.spool.usage();
+    assert!(usage.batches > 3);
+    remove(&bench.disk, "/data/spool");
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.first), (Part::Spool, 1));
+    assert!(damage.last + 3 > usage.batches, "{damage:?}");
+    let Readings::AtMost(lost) = damage.readings else { panic!("{damage:?}") };
+    assert!((800..=900).contains(&lost), "{lost}");
+    assert_eq!(damage.from_ns, Some(START.wall));
+    let mut bench = bench.restarted();
+    assert_eq!(bench.damage(), [damage]);
+    let (.., events) = bench.leave();
+    assert_eq!(events, [damage.sentence()]);
+}
+
+#[test]
+fn a_segment_that_the_disk_stops_giving_is_passed_over_after_a_while_with_its_readings_counted() {
+    let mut bench = start(SimDisk::new(1), START);
+    bench.pass(1000);
+    // More than one segment that isn't folded yet.
+    let mut intake = Intake::new(0, bench.now);
+    let key = SeriesKey::new("level", [("device", "tank")]).unwrap();
+    intake.series.push(bench.table.intern(SeriesDef::bare(key)).unwrap());
+    intake.push(0, bench.now.wall, 1.0, 0);
+    intake.counts.add(Cause::Received, 1);
+    for _ in 0..200 {
+        bench.journal.append(&Record::Intake(intake.clone())).unwrap();
+        bench.journal.step();
+    }
+    let all = segments(&bench.disk, "/data/journal");
+    assert!(all.len() > 4);
+    let first =
+        |path: &PathBuf| -> u64 { path.file_name().unwrap().to_str().unwrap()[..20].parse().unwrap() };
+    let (from, to) = (first(&all[2]), first(&all[3]));
+    bench.disk.fail_opens(&all[2]);
+    bench.pass(3000);
+    let blocked = bench.driver.watch().progress(bench.journal.last()).blocked;
+    assert!(blocked.unwrap().contains("can't be read"), "the disk may give it yet");
+    assert_eq!(bench.counts().get(Cause::Damaged), 0);
+    for _ in 0..10 {
+        bench.pass(1000);
+    }
+    assert_eq!(bench.driver.watch().progress(bench.journal.last()).blocked, None);
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.first, damage.last), (Part::Journal, from, to - 1));
+    assert_eq!(damage.readings, Readings::Exactly(to - from));
+    assert_eq!(bench.counts().get(Cause::Damaged), to - from);
+    assert_eq!(bench.counts().get(Cause::Received), 200, "all others are there");
+    balances(&bench.counts());
+    // When its turn comes to be unlinked it is kept.
+    for _ in 0..40 {
+        bench.pass(1000);
+    }
+    let kept = Path::new("/data/journal/quarantine").join(all[2].file_name().unwrap());
+    let paths = bench.disk.paths();
+    assert!(paths.contains(&kept) && !paths.contains(&all[2]), "{paths:?}");
+}
+
+#[test]
+fn a_disk_that_takes_nothing_either_is_waited_for() {
+    let mut bench = start(SimDisk::new(1), START);
+    bench.pass(1000);
+    for _ in 0..200 {
+        let mut intake = Intake::new(0, bench.now);
+        intake.counts.add(Cause::Received, 1);
+        bench.journal.append(&Record::Intake(intake)).unwrap();
+        bench.journal.step();
+    }
+    let all = segments(&bench.disk, "/data/journal");
+    all.iter().for_each(|path| bench.disk.fail_opens(path));
+    bench.disk.set_capacity(Some(0));
+    for _ in 0..30 {
+        bench.now.mono += SECOND;
+        while bench.driver.step(bench.now) == Step::Progress {}
+    }
+    assert_eq!(bench.damage(), []);
+    bench.disk.give_again();
+    bench.disk.set_capacity(None);
+    for _ in 0..30 {
+        bench.pass(1000);
+    }
+    assert_eq!(bench.damage(), []);
+    assert_eq!(bench.counts().get(Cause::Received), 200);
+}
