@@ -40,8 +40,10 @@ impl Address {
             "mqtts" => (Carrier::Mqtt, true, 8883),
             _ => return Err(no_address()),
         };
-        let secret = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-        if host.is_empty() || secret {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        // The library passes over a port that is none.
+        let bad_port = uri.port_u16().is_none_or(|port| port == 0) && authority.len() > host.len();
+        if host.is_empty() || authority.contains('@') || bad_port {
             return Err(no_address());
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -85,6 +87,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
+        for url in ["http://127.0.0.1:99999", "http://127.0.0.1:0", "mqtt://localhost:", "https://[::1]:x"] {
+            assert!(matches!(parse(url), Err(ConfigError::Url { .. })), "{url}");
+        }
         for url in ["", "collector:8421", "ftp://127.0.0.1", "https://", "mqtts://user:secret@broker"] {
             assert!(matches!(parse(url), Err(ConfigError::Url { .. })), "{url}");
         }

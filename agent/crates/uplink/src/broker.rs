@@ -3,13 +3,14 @@
 //! One task polls the connection for as long as it lasts, so that no other task's waiting interrupts a read
 //! or a write halfway, and leaves what came in a bounded queue. Whoever lets go of the connection ends the task.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, QoS,
-    SubscribeFilter, SubscribeReasonCode, Transport,
+    AsyncClient, ClientError, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
+    Packet, QoS, SubscribeFilter, SubscribeReasonCode, Transport,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -67,10 +68,16 @@ pub(crate) enum Incoming {
     Lost(String),
 }
 
+/// A message on its way to the broker.
+pub(crate) type Publishing = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
+
 /// An open connection, subscribed.
 pub(crate) struct Connection {
     pub(crate) client: AsyncClient,
     pub(crate) incoming: mpsc::Receiver<Incoming>,
+    /// Publishes that were handed to it, and those that the broker has confirmed.
+    published: u64,
+    confirmed: watch::Receiver<u64>,
     polling: JoinHandle<()>,
 }
 
@@ -142,8 +149,32 @@ impl Broker {
         let opened = timeout(self.connect_timeout * 2, opening).await;
         opened.map_err(|_| LinkError::Broker("no answer to CONNECT and SUBSCRIBE".into()))??;
         let topics = self.topics.clone();
-        let polling = tokio::spawn(async move { poll(events, &topics, came).await });
-        Ok(Connection { client, incoming, polling })
+        let (confirms, confirmed) = watch::channel(0);
+        let polling = tokio::spawn(async move { poll(events, &topics, came, confirms).await });
+        Ok(Connection { client, incoming, published: 0, confirmed, polling })
+    }
+
+    /// How large a packet it takes: MQTT 5 has a word for it, so it is asked by a short connection of that version. `None` where
+    /// it gives no answer, or speaks 3.1.1 only; `Some(None)` where it names no limit.
+    pub(crate) async fn largest(&self) -> Option<Option<usize>> {
+        use rumqttc::v5::{self, mqttbytes::v5::Packet};
+        let (host, port) = self.options.broker_address();
+        let id = format!("telemetryx-{}-{:08x}", self.agent, crate::backoff::draw());
+        let mut options = v5::MqttOptions::new(id, host, port);
+        options.set_transport(self.options.transport()).set_keep_alive(KEEP_ALIVE);
+        options.set_connection_timeout(self.connect_timeout.as_secs());
+        if let Some(login) = self.options.credentials() {
+            options.set_credentials(login.username, login.password);
+        }
+        let (client, mut events) = v5::AsyncClient::new(options, 1);
+        let asked = async {
+            let v5::Event::Incoming(Packet::ConnAck(ack)) = events.poll().await.ok()? else { return None };
+            let _ = client.try_disconnect();
+            while events.poll().await.is_ok() {}
+            let largest = ack.properties.and_then(|all| all.max_packet_size);
+            Some(largest.and_then(|bytes| usize::try_from(bytes).ok()))
+        };
+        timeout(self.connect_timeout * 2, asked).await.ok().flatten()
     }
 
     fn read(&self, event: Event) -> Option<Incoming> {
@@ -152,6 +183,19 @@ impl Broker {
 }
 
 impl Connection {
+    /// Hands it a message for a topic; done when there is room for it.
+    pub(crate) fn publish(&mut self, topic: String, message: Vec<u8>) -> Publishing {
+        self.published += 1;
+        let client = self.client.clone();
+        Box::pin(async move { client.publish(topic, QoS::AtLeastOnce, false, message).await })
+    }
+
+    /// Waits until the broker has confirmed all that it was handed; false where it ends before.
+    pub(crate) async fn confirmed(&mut self) -> bool {
+        let published = self.published;
+        self.confirmed.wait_for(|confirmed| *confirmed >= published).await.is_ok()
+    }
+
     /// Leaves after what was published before, so that the broker doesn't publish the will.
     pub(crate) async fn leave(mut self) {
         let farewell = async {
@@ -163,9 +207,18 @@ impl Connection {
     }
 }
 
-async fn poll(mut events: EventLoop, topics: &Topics, came: mpsc::Sender<Incoming>) {
+async fn poll(
+    mut events: EventLoop,
+    topics: &Topics,
+    came: mpsc::Sender<Incoming>,
+    confirms: watch::Sender<u64>,
+) {
     loop {
         let incoming = match events.poll().await {
+            Ok(Event::Incoming(Packet::PubAck(_))) => {
+                confirms.send_modify(|confirmed| *confirmed += 1);
+                None
+            }
             // The event loop reconnects by itself; a session doesn't survive that.
             Ok(Event::Incoming(Packet::ConnAck(_))) => Some(Incoming::Lost("it was reconnected".into())),
             Ok(event) => read(event, topics),

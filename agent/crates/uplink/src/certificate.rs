@@ -1,7 +1,7 @@
-//! From when until when a certificate is valid: the one thing of X.509 that nobody tells before it fails.
+//! From when until when a certificate is valid, which nobody tells before it fails, and whose key it is of.
 //!
-//! Walks the DER of RFC 5280 section 4.1 down to `validity` and reads nothing else; whether a certificate is trusted is the
-//! TLS library's to say.
+//! Walks the DER of RFC 5280 section 4.1 down to `subjectPublicKeyInfo` and reads nothing else; whether a certificate is
+//! trusted is the TLS library's to say.
 
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
@@ -19,8 +19,35 @@ pub struct Validity {
     pub to: i64,
 }
 
+/// What stands before a P-256 key in its certificate: id-ecPublicKey, prime256v1 (RFC 5480).
+const P256: &[u8] = &[
+    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
+    0x01, 0x07,
+];
+const BIT_STRING: u8 = 0x03;
+/// An uncompressed point, with the count of unused bits before it.
+const POINT: usize = 66;
+
 /// The validity of a DER certificate; `None` for what is none.
 pub fn validity(der: &[u8]) -> Option<Validity> {
+    let (from, rest) = time(dated(der)?.0)?;
+    let (to, _) = time(rest)?;
+    Some(Validity { from, to })
+}
+
+/// The P-256 public key of a DER certificate: 65 bytes, an uncompressed point. `None` for another kind of key.
+pub fn public_key(der: &[u8]) -> Option<&[u8]> {
+    // subject, subjectPublicKeyInfo.
+    let (_, rest) = expect(dated(der)?.1, SEQUENCE)?;
+    let (info, _) = expect(rest, SEQUENCE)?;
+    let (algorithm, rest) = expect(info, SEQUENCE)?;
+    let (key, _) = expect(rest, BIT_STRING)?;
+    let [0, point @ ..] = key else { return None };
+    (algorithm == P256 && key.len() == POINT).then_some(point)
+}
+
+/// The content of `validity`, and what follows it.
+fn dated(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (certificate, _) = expect(der, SEQUENCE)?;
     let (mut tbs, _) = expect(certificate, SEQUENCE)?;
     if tbs.first() == Some(&VERSION) {
@@ -30,10 +57,7 @@ pub fn validity(der: &[u8]) -> Option<Validity> {
     for tag in [INTEGER, SEQUENCE, SEQUENCE] {
         tbs = expect(tbs, tag)?.1;
     }
-    let (validity, _) = expect(tbs, SEQUENCE)?;
-    let (from, rest) = time(validity)?;
-    let (to, _) = time(rest)?;
-    Some(Validity { from, to })
+    expect(tbs, SEQUENCE)
 }
 
 /// Tag, content and rest of the first item.
@@ -132,12 +156,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>()) {
-            _ = validity(&bytes);
+            _ = (validity(&bytes), public_key(&bytes));
             let mut der = certificate((UTC_TIME, "240229235959Z"), (UTC_TIME, "491231235959Z"));
-            _ = validity(&der[..at.index(der.len())]);
+            _ = (validity(&der[..at.index(der.len())]), public_key(&der[..at.index(der.len())]));
             let at = at.index(der.len());
             der[at] = bytes.first().copied().unwrap_or(0xff);
-            _ = validity(&der);
+            _ = (validity(&der), public_key(&der));
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::address::Address;
+use crate::address::{Address, Carrier};
+use crate::enrolment::Enrolled;
 use crate::hours::Hours;
 use crate::units::{Pause, Rate};
 
@@ -24,8 +25,9 @@ pub struct UplinkConfig {
     /// How often `url` is tried while the fallback is in use; once it answers, the agent returns to it.
     pub fallback_return: Pause,
     /// File that holds this agent's token, one line, readable by the agent's user only. Over a broker every frame is signed with it.
+    /// A host that was enrolled (`telemetryx-agent enroll`) needs none: it shows its certificate, and over a broker signs with its key.
     pub token_file: Option<PathBuf>,
-    /// File with the PEM certificates of the authorities that may have signed the collector's, or the broker's: these are trusted and no others. Without it the system's are (in Debian the package ca-certificates; `SSL_CERT_FILE` names another bundle).
+    /// File with the PEM certificates of the authorities that may have signed the collector's, or the broker's: these are trusted and no others. Without it an enrolled host trusts its collector's, and others the system's (in Debian the package ca-certificates; `SSL_CERT_FILE` names another bundle).
     pub ca_file: Option<PathBuf>,
     /// Name in the collector's certificate, where it differs from the host in `url`.
     pub server_name: Option<String>,
@@ -39,12 +41,15 @@ pub struct UplinkConfig {
     pub mqtt_user: Option<String>,
     /// File with the password at the broker, one line, readable by the agent's user only.
     pub mqtt_password_file: Option<PathBuf>,
-    /// PEM file with a certificate to show the broker.
+    /// PEM file with a certificate to show the collector or the broker. Not set: over gRPC the one of the enrolment.
     pub client_cert_file: Option<PathBuf>,
     /// PEM file with that certificate's key.
     pub client_key_file: Option<PathBuf>,
     /// How the bandwidth is divided and limited.
     pub lanes: LanesConfig,
+    /// What came of the host's enrolment; of no file.
+    #[serde(skip)]
+    pub enrolled: Option<Enrolled>,
 }
 
 /// `[uplink.lanes]`: what just came in (the live lane, younger than ten seconds) and what waited (the backlog lane) travel
@@ -52,9 +57,9 @@ pub struct UplinkConfig {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LanesConfig {
-    /// The live lane's part of the bandwidth while both lanes have something; what one leaves the other may use.
+    /// The live lane's part of the bandwidth, 1 to 99, while both lanes have something; what one leaves the other may use.
     pub live_share: u8,
-    /// The backlog lane's part.
+    /// The backlog lane's part, 1 to 99.
     pub backlog_share: u8,
     /// Most bytes per second in total, such as `64KiB/s`; 0 is no limit. A second's worth may leave at once.
     pub limit: Rate,
@@ -116,11 +121,36 @@ impl Default for UplinkConfig {
             client_cert_file: None,
             client_key_file: None,
             lanes: LanesConfig::default(),
+            enrolled: None,
         }
     }
 }
 
 impl UplinkConfig {
+    /// The enrolment, where it counts: over gRPC, and where no other certificate is named.
+    pub(crate) fn enrolled(&self, carrier: Carrier) -> Option<&Enrolled> {
+        self.enrolled.as_ref().filter(|_| carrier == Carrier::Grpc && self.client_cert_file.is_none())
+    }
+
+    /// Certificate and key to show: the config keys, and the files.
+    pub(crate) fn certificate(&self, carrier: Carrier) -> Option<(PathBuf, PathBuf)> {
+        let enrolled = self.enrolled(carrier).map(|it| (it.folder.cert_file(), it.folder.key_file()));
+        self.client_cert_file.clone().zip(self.client_key_file.clone()).or(enrolled)
+    }
+
+    /// The file of the authorities to trust; `None`: the system's.
+    pub(crate) fn authorities(&self, carrier: Carrier) -> Option<PathBuf> {
+        let own = |it: &Enrolled| (!it.joined.server_name.is_empty()).then(|| it.folder.ca_file());
+        self.ca_file.clone().or_else(|| self.enrolled(carrier).and_then(own))
+    }
+
+    /// The name that counts in the other side's certificate; `None`: the host's in the address.
+    pub(crate) fn name(&self, carrier: Carrier) -> Option<&str> {
+        let own = |it: &'_ Enrolled| !it.joined.server_name.is_empty() && self.ca_file.is_none();
+        let enrolled = self.enrolled(carrier).filter(|it| own(it)).map(|it| it.joined.server_name.as_str());
+        self.server_name.as_deref().or(enrolled)
+    }
+
     /// Checks what can be checked without a network.
     ///
     /// # Errors
@@ -129,7 +159,11 @@ impl UplinkConfig {
         let fallback = self.fallback_url.as_ref().map(|url| ("fallback_url", url));
         for (key, url) in [("url", &self.url)].into_iter().chain(fallback) {
             let address = Address::parse(key, url)?;
-            if !address.loopback && self.token_file.is_none() {
+            let known = match address.carrier {
+                Carrier::Grpc => self.certificate(address.carrier).is_some(),
+                Carrier::Mqtt => self.enrolled.is_some(),
+            };
+            if !address.loopback && self.token_file.is_none() && !known {
                 return Err(ConfigError::NoToken { key, url: url.clone() });
             }
         }

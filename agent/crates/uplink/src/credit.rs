@@ -28,11 +28,12 @@ impl Credit {
         self.left = self.left.saturating_sub_unsigned(bytes);
     }
 
-    /// May a batch of this lane be sent?
-    pub fn allows(&self, lane: Lane) -> bool {
+    /// May a batch of this lane be sent? While nothing is under way (`idle`) the backlog may take of the reserve too: when many
+    /// agents come, the collector gives back less than it took, and what is left may never be more than the reserve again.
+    pub fn allows(&self, lane: Lane, idle: bool) -> bool {
         match lane {
             Lane::Live => self.left > 0,
-            Lane::Backlog => self.left > self.reserve,
+            Lane::Backlog => self.left > if idle { 0 } else { self.reserve },
         }
     }
 }
@@ -45,13 +46,24 @@ mod tests {
     fn a_backlog_leaves_room_for_live_batches() {
         let mut credit = Credit::new(100);
         credit.spend(75);
-        assert!(!credit.allows(Lane::Backlog));
-        assert!(credit.allows(Lane::Live));
+        assert!(!credit.allows(Lane::Backlog, false));
+        assert!(credit.allows(Lane::Live, false));
         credit.spend(100);
-        assert!(!credit.allows(Lane::Live));
+        assert!(!credit.allows(Lane::Live, false));
         credit.add(75);
-        assert!(!credit.allows(Lane::Live), "an overdraft is paid back first");
+        assert!(!credit.allows(Lane::Live, false), "an overdraft is paid back first");
         credit.add(20);
-        assert!(credit.allows(Lane::Live) && !credit.allows(Lane::Backlog));
+        assert!(credit.allows(Lane::Live, false) && !credit.allows(Lane::Backlog, false));
+    }
+
+    #[test]
+    fn credit_that_became_smaller_than_the_reserve_stops_no_backlog() {
+        let mut credit = Credit::new(100);
+        credit.spend(90);
+        credit.add(10);
+        assert!(!credit.allows(Lane::Backlog, false));
+        assert!(credit.allows(Lane::Backlog, true));
+        credit.spend(20);
+        assert!(!credit.allows(Lane::Backlog, true), "nothing is left");
     }
 }

@@ -1,13 +1,14 @@
 //! From the configuration to a gRPC connection: address, TLS, token, keep-alive.
 
 use std::error::Error as _;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use tokio_rustls::rustls::{CertificateError, Error as TlsError};
+use tokio::time::timeout;
+use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::address::Address;
 use crate::config::UplinkConfig;
@@ -18,6 +19,8 @@ use crate::error::{ConfigError, LinkError};
 pub(crate) struct Gateway {
     pub(crate) endpoint: Endpoint,
     pub(crate) bearer: Option<MetadataValue<Ascii>>,
+    /// What TCP's and TLS's handshakes may take together.
+    patience: Duration,
     /// Open, and without a session yet.
     pub(crate) channel: Option<Channel>,
 }
@@ -25,7 +28,13 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Opens the connection.
     pub(crate) async fn connect(&mut self) -> Result<(), LinkError> {
-        self.channel = Some(self.endpoint.connect().await.map_err(unreached)?);
+        // The library's own limit ends with TCP's handshake: a peer that takes the connection and says nothing, no TLS either, would
+        // hold us for ever.
+        let connected = timeout(self.patience, self.endpoint.connect()).await;
+        let late = |_| {
+            LinkError::Connect(format!("no answer within {:?}: is that the gateway's port?", self.patience))
+        };
+        self.channel = Some(connected.map_err(late)?.map_err(unreached)?);
         Ok(())
     }
 }
@@ -42,14 +51,17 @@ pub(crate) fn gateway(config: &UplinkConfig, url: &str, address: &Address) -> Re
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true);
     if address.tls {
-        let mut tls = ClientTlsConfig::new().trust_anchors(crate::tls::roots(config)?.roots);
-        if let Some(name) = &config.server_name {
+        let mut tls = ClientTlsConfig::new().trust_anchors(crate::tls::roots(config, address.carrier)?.roots);
+        if let Some(name) = config.name(address.carrier) {
             tls = tls.domain_name(name);
+        }
+        if let Some((cert, key)) = crate::tls::own(config, address.carrier)? {
+            tls = tls.identity(Identity::from_pem(cert, key));
         }
         endpoint = endpoint.tls_config(tls).map_err(ConfigError::Certificate)?;
     }
     let bearer = config.token_file.as_deref().map(bearer).transpose()?;
-    Ok(Gateway { endpoint, bearer, channel: None })
+    Ok(Gateway { endpoint, bearer, patience: 2 * Duration::from_secs(config.connect_timeout), channel: None })
 }
 
 /// Why there is no connection: what the library wrapped, and for a certificate what to do about it.
@@ -61,6 +73,9 @@ fn unreached(error: tonic::transport::Error) -> LinkError {
         if let Some(TlsError::InvalidCertificate(why)) = wrapped.and_then(|inner| inner.downcast_ref()) {
             return LinkError::Untrusted(certificate(why));
         }
+        if let Some(why) = refused(inner) {
+            return LinkError::Certificate(why);
+        }
         let further = inner.to_string();
         if !text.ends_with(&further) {
             text = format!("{text}: {further}");
@@ -70,8 +85,47 @@ fn unreached(error: tonic::transport::Error) -> LinkError {
     LinkError::Connect(text)
 }
 
+/// Why the other side doesn't accept our certificate, where that is what an error means.
+pub(crate) fn refused(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = wrapped.and_then(|inner| inner.downcast_ref()).or_else(|| inner.downcast_ref());
+        if let Some(TlsError::AlertReceived(alert)) = tls {
+            return alerted(*alert);
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+/// What an alert says of our certificate, and what to do.
+fn alerted(alert: AlertDescription) -> Option<String> {
+    use AlertDescription as Alert;
+    let why = match alert {
+        Alert::CertificateExpired => {
+            "this agent's certificate has expired: the agent renews it by itself as soon as it reaches the collector's console"
+        }
+        Alert::CertificateRequired | Alert::HandshakeFailure | Alert::NoCertificate => {
+            "it wants a certificate: enroll the host with `telemetryx-agent enroll`"
+        }
+        Alert::UnknownCA | Alert::DecryptError => {
+            "this agent's certificate is of another authority than the collector's: enroll the host at this collector, with --replace"
+        }
+        Alert::BadCertificate
+        | Alert::CertificateUnknown
+        | Alert::CertificateRevoked
+        | Alert::UnsupportedCertificate
+        | Alert::AccessDenied => {
+            "it doesn't accept this agent's certificate: `telemetryx-agent doctor` tells more"
+        }
+        _ => return None,
+    };
+    Some(why.into())
+}
+
 /// What is wrong with the collector's certificate, and what to do.
-fn certificate(why: &CertificateError) -> String {
+pub(crate) fn certificate(why: &CertificateError) -> String {
     match why {
         CertificateError::UnknownIssuer => "its certificate is signed by no authority that this agent trusts: set uplink.ca_file to the certificate of the authority that signed it (without ca_file the system's authorities are trusted)".into(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -99,12 +153,10 @@ pub(crate) fn token(path: &Path) -> Result<String, ConfigError> {
 /// The one line of visible ASCII of a file that only its owner can read.
 pub(crate) fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
     let bytes = read(key, path)?;
-    let mode = std::fs::metadata(path)
-        .map_err(|source| ConfigError::File { key, path: path.into(), source })?
-        .permissions()
-        .mode()
-        & 0o777;
-    if mode & 0o077 != 0 {
+    let metadata =
+        std::fs::metadata(path).map_err(|source| ConfigError::File { key, path: path.into(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if exposed(mode, metadata.uid()) {
         return Err(ConfigError::Mode { key, path: path.into(), mode });
     }
     let invalid = || ConfigError::Secret { key, path: path.into() };
@@ -114,6 +166,12 @@ pub(crate) fn secret(key: &'static str, path: &Path) -> Result<String, ConfigErr
         return Err(invalid());
     }
     Ok(text.to_owned())
+}
+
+/// Whether others can read a file with a secret. A file of root's may be readable by its group: so Kubernetes hands secrets to a
+/// process that isn't root, and PostgreSQL judges its keys.
+fn exposed(mode: u32, owner: u32) -> bool {
+    mode & if owner == 0 { 0o037 } else { 0o077 } != 0
 }
 
 fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, ConfigError> {
@@ -143,6 +201,12 @@ mod tests {
     fn a_token_that_others_can_read_is_refused() {
         assert!(matches!(with_token("secret", 0o644), Err(ConfigError::Mode { mode: 0o644, .. })));
         assert_eq!(with_token("secret\n", 0o600).unwrap(), "secret");
+    }
+
+    #[test]
+    fn a_token_may_be_roots_and_readable_by_the_group_of_this_process() {
+        assert!(!exposed(0o440, 0) && !exposed(0o640, 0) && !exposed(0o600, 1000));
+        assert!(exposed(0o440, 1000) && exposed(0o660, 0) && exposed(0o444, 0));
     }
 
     #[test]

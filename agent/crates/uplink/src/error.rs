@@ -1,5 +1,5 @@
-//! What can go wrong on the way to the collector. Only [`ConfigError`] ends the uplink: every
-//! [`LinkError`] ends one session and the next one is tried after a pause.
+//! What can go wrong on the way to the collector. A [`ConfigError`] in the config file itself ends the uplink; every
+//! [`LinkError`], a missing file included, ends one session, and the next one is tried after a pause.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub enum ConfigError {
     },
     /// No token to another machine.
     #[error(
-        "uplink.{key} {url:?} leaves this machine: set uplink.token_file to a file made by `telemetryx token new`"
+        "uplink.{key} {url:?} leaves this machine: enroll the host with `telemetryx-agent enroll`, or set uplink.token_file to a file made by `telemetryx token new`"
     )]
     NoToken {
         /// The config key.
@@ -119,6 +119,17 @@ pub enum ConfigError {
         /// Why.
         reason: String,
     },
+    /// It joined, and nobody has approved it yet.
+    #[error(
+        "this host waits until somebody approves it: on the collector, `telemetryx agents approve {agent}`"
+    )]
+    Waits {
+        /// Its name.
+        agent: String,
+    },
+    /// What the host's enrolment left can't be used.
+    #[error("{0}")]
+    Enrolment(String),
     /// Nothing to trust.
     #[error(
         "no certificate authority to trust: set uplink.ca_file, or install the system's (ca-certificates)"
@@ -135,12 +146,18 @@ pub enum ConfigError {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
+    /// A file that the section names can't be used now: it may be once somebody has put it there.
+    #[error("{0}")]
+    Settings(#[from] Box<ConfigError>),
     /// No connection.
     #[error("can't reach the collector: {0}")]
     Connect(String),
     /// Its certificate is not to be trusted.
     #[error("can't trust the collector: {0}")]
     Untrusted(String),
+    /// It doesn't accept this agent's certificate, or wants one.
+    #[error("the collector refuses this agent: {0}")]
+    Certificate(String),
     /// The collector, or something between, ended the stream.
     #[error("the collector ended the session: {} ({})", .0.message(), .0.code())]
     Status(#[from] Box<tonic::Status>),
@@ -165,7 +182,7 @@ pub enum LinkError {
     #[error("nothing came from the collector for {0:?}")]
     Silent(Duration),
     /// The collector asks to come back later.
-    #[error("the collector asks to come back in {after:?}: {reason}")]
+    #[error("{}", asked(*.after, .reason))]
     Later {
         /// When.
         after: Duration,
@@ -216,7 +233,24 @@ pub enum LinkError {
     Spool(String),
 }
 
+/// Its words, and when to come back, where it names a time.
+fn asked(after: Duration, reason: &str) -> String {
+    match after {
+        Duration::ZERO => format!("the collector ended the session: {reason}"),
+        _ => format!("the collector asks to come back in {after:?}: {reason}"),
+    }
+}
+
 impl LinkError {
+    /// The session was cut short: something got lost on the way, or the connection did.
+    pub(crate) fn breaks_off(&self) -> bool {
+        match self {
+            Self::Later { reason, .. } => crate::session::GOODBYES.contains(&reason.as_str()),
+            Self::Broker(_) | Self::OutOfStep { .. } => true,
+            _ => false,
+        }
+    }
+
     /// When the collector asks to come back; `None` when it doesn't say.
     pub fn come_back(&self) -> Option<Duration> {
         match self {

@@ -5,7 +5,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 use wire::v1::{self, link_client::LinkClient};
 
-use crate::endpoint::Gateway;
+use crate::endpoint::{self, Gateway};
 use crate::error::LinkError;
 use crate::pump::{Inbox, OUTBOX, Wires};
 
@@ -25,6 +25,14 @@ pub(crate) async fn open(gateway: &mut Gateway, hello: v1::FromAgent) -> Result<
     .max_encoding_message_size(MAX_FRAME);
     let (outbox, frames) = mpsc::channel(OUTBOX);
     outbox.send(hello).await.map_err(|_| LinkError::Closed)?;
-    let inbox = client.session(ReceiverStream::new(frames)).await.map_err(Box::new)?.into_inner();
+    // In TLS 1.3 the collector judges our certificate after the handshake: only now is it heard.
+    let inbox =
+        client.session(ReceiverStream::new(frames)).await.map_err(|status| {
+            match endpoint::refused(&status) {
+                Some(why) => LinkError::Certificate(why),
+                None => LinkError::from(Box::new(status)),
+            }
+        })?;
+    let inbox = inbox.into_inner();
     Ok(Wires { outbox, inbox: Inbox::Grpc(Box::new(inbox)) })
 }

@@ -1,8 +1,11 @@
 //! The hours of the day in which the backlog may travel: `22:00-06:00`, in the host's time zone, in UTC, or in a named one.
 
-use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+/// Nobody plans further ahead: a year of nights.
+const MOST_CHANGES: usize = 2 * 366;
 
 /// A daily span of time that may pass midnight.
 #[derive(Clone, Debug)]
@@ -35,6 +38,55 @@ impl Hours {
         } else {
             self.from <= time || time < self.to
         }
+    }
+}
+
+impl Hours {
+    /// When that next becomes otherwise; `None` where time ends.
+    fn next_change(&self, wall_ns: i64) -> Option<i64> {
+        let now = Timestamp::from_nanosecond(i128::from(wall_ns)).ok()?;
+        let until = now.checked_add(72.hours()).ok()?;
+        let mut day = self.zone.to_datetime(now).date();
+        // Where clocks are set, an hour may be skipped or come twice: that is a change too, or makes two of one.
+        let mut moments: Vec<Timestamp> = self
+            .zone
+            .following(now)
+            .map(|transition| transition.timestamp())
+            .take_while(|at| *at <= until)
+            .collect();
+        for _ in 0..3 {
+            for time in [self.from, self.to] {
+                let at = self.zone.to_ambiguous_timestamp(day.to_datetime(time));
+                moments.extend(at.earlier());
+                moments.extend(at.later());
+            }
+            day = day.tomorrow().ok()?;
+        }
+        let open = self.open(wall_ns);
+        moments.sort_unstable();
+        let later = moments.into_iter().filter(|at| *at > now);
+        later.filter_map(|at| i64::try_from(at.as_nanosecond()).ok()).find(|at| self.open(*at) != open)
+    }
+
+    /// When they open; `None` while they are open.
+    pub(crate) fn opens(&self, wall_ns: i64) -> Option<i64> {
+        if self.open(wall_ns) { None } else { self.next_change(wall_ns) }
+    }
+
+    /// After how many seconds what takes so many open ones is done; `None` beyond a year.
+    pub(crate) fn done_after(&self, wall_ns: i64, seconds: f64) -> Option<f64> {
+        let (mut at, mut left) = (wall_ns, seconds);
+        for _ in 0..MOST_CHANGES {
+            let open = self.open(at);
+            let change = self.next_change(at)?;
+            let span = change.saturating_sub(at) as f64 / 1e9;
+            if open && left <= span {
+                return Some(at.saturating_sub(wall_ns) as f64 / 1e9 + left);
+            }
+            left -= if open { span } else { 0.0 };
+            at = change;
+        }
+        None
     }
 }
 
@@ -72,6 +124,57 @@ mod tests {
     fn a_zone_by_name_follows_its_summer_time() {
         assert!(open("22:00-06:00 Europe/Berlin", "2026-07-01T20:00:00Z"));
         assert!(!open("22:00-06:00 Europe/Berlin", "2026-01-05T20:00:00Z"));
+    }
+
+    fn ns(at: &str) -> i64 {
+        at.parse::<Timestamp>().unwrap().as_nanosecond() as i64
+    }
+
+    #[test]
+    fn closed_hours_name_the_moment_when_they_open() {
+        let opens = |hours: &str, at: &str| Hours::parse(hours).unwrap().opens(ns(at));
+        assert_eq!(opens("22:00-06:00 UTC", "2026-01-05T08:00:00Z"), Some(ns("2026-01-05T22:00:00Z")));
+        assert_eq!(opens("22:00-06:00 UTC", "2026-01-05T05:59:59Z"), None, "they are open");
+        assert_eq!(opens("01:00-02:00 UTC", "2026-01-05T02:00:00Z"), Some(ns("2026-01-06T01:00:00Z")));
+        let berlin = "22:00-06:00 Europe/Berlin";
+        assert_eq!(opens(berlin, "2026-07-01T08:00:00Z"), Some(ns("2026-07-01T20:00:00Z")));
+        // At 02:00 it becomes 03:00: what begins at 02:30 begins then.
+        let spring = "02:30-05:00 Europe/Berlin";
+        assert_eq!(opens(spring, "2026-03-29T00:00:00Z"), Some(ns("2026-03-29T01:00:00Z")));
+        // At 03:00 it becomes 02:00: it opens at 02:30, is closed again at 02:00, and opens once more.
+        assert_eq!(opens(spring, "2026-10-25T00:00:00Z"), Some(ns("2026-10-25T00:30:00Z")));
+        assert_eq!(opens(spring, "2026-10-25T01:00:00Z"), Some(ns("2026-10-25T01:30:00Z")));
+    }
+
+    #[test]
+    fn what_takes_longer_than_the_open_hours_takes_the_closed_ones_too() {
+        let hours = Hours::parse("22:00-06:00 UTC").unwrap();
+        let after = |at: &str, open_hours: f64| {
+            hours.done_after(ns(at), open_hours * 3600.0).map(|seconds| seconds / 3600.0)
+        };
+        assert_eq!(after("2026-01-05T23:00:00Z", 2.0), Some(2.0));
+        assert_eq!(after("2026-01-05T23:00:00Z", 7.0), Some(7.0), "to the last minute");
+        assert_eq!(after("2026-01-05T23:00:00Z", 8.0), Some(24.0), "an hour is left for the next night");
+        assert_eq!(after("2026-01-05T08:00:00Z", 1.0), Some(15.0), "it waits for the evening first");
+        assert_eq!(after("2026-01-05T08:00:00Z", 1e9), None);
+    }
+
+    proptest::proptest! {
+        /// Minute by minute, over the days when clocks are set.
+        #[test]
+        fn the_next_change_is_the_first_minute_that_is_otherwise(
+            from in 0u32..1440, to in 0u32..1440, start in 0i64..5 * 1440, autumn: bool,
+        ) {
+            proptest::prop_assume!(from != to);
+            let text = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
+            let hours = Hours::parse(&format!("{}-{} Europe/Berlin", text(from), text(to))).unwrap();
+            let begin = ns(if autumn { "2026-10-23T00:00:00Z" } else { "2026-03-27T00:00:00Z" });
+            let minute = 60_000_000_000;
+            let at = begin + start * minute;
+            let open = hours.open(at);
+            let first = (1..3 * 1440).map(|n| at + n * minute).find(|at| hours.open(*at) != open);
+            proptest::prop_assert_eq!(hours.next_change(at), first);
+        }
     }
 
     #[test]

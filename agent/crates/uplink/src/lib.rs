@@ -10,12 +10,15 @@ mod address;
 mod backoff;
 mod broker;
 mod bucket;
+mod care;
 pub mod certificate;
 mod config;
 mod credit;
 mod drain;
 mod endpoint;
+pub mod enrolment;
 mod error;
+mod fit;
 mod flight;
 mod grpc;
 mod hours;
@@ -25,6 +28,7 @@ mod mqtt;
 mod network;
 mod pace;
 mod parts;
+mod patience;
 pub mod probe;
 mod pump;
 mod retry_info;
@@ -38,14 +42,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spool::Spool;
+use telemetry::BEAT;
 use tokio_util::sync::CancellationToken;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, asked, draw};
+pub use care::{Asked, Care, MOST_ASKED, MOST_BYTES};
 pub use config::{Identity, LanesConfig, UplinkConfig};
 pub use error::{ConfigError, LinkError};
+pub use fit::BrokerLimit;
 pub use lanes::Lanes;
+pub use link::unusable_files;
 pub use session::{ACK_TIMEOUT, Finish, GREETING_TIMEOUT, STATUS_EVERY, Session};
 pub use state::{Backlog, Limits, LinkState, LinkStatus, Over, SlowDown};
+pub use tls::trusting;
 pub use units::{Pause, Rate};
 
 use link::Link;
@@ -54,6 +63,39 @@ use route::{Route, Way};
 
 /// The version of the frames this build speaks.
 pub const WIRE: u32 = 1;
+
+/// A session that broke off has to have lasted so long for the pauses to begin anew.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// All that sessions wait for ends by itself, and they beat meanwhile: in so many times [`BEAT`] without a beat they never go on.
+const STANDS_STILL: u32 = 12;
+
+/// Runs sessions to their end; those that stand still are dropped and begun anew. `pause` passes a [`BEAT`].
+async fn tended<T, S: Future<Output = T>>(
+    state: &LinkState,
+    pause: impl AsyncFn(),
+    mut begin: impl FnMut() -> S,
+    mut give_up: impl FnMut(),
+) -> T {
+    loop {
+        let stood_still = async {
+            let (mut seen, mut still) = (state.beats(), 0);
+            while still < STANDS_STILL {
+                pause().await;
+                let beats = state.beats();
+                still = if beats == seen { still + 1 } else { 0 };
+                seen = beats;
+            }
+        };
+        tokio::select! {
+            // First they: after a time in which the whole process stood still they beat before they are judged.
+            biased;
+            ended = begin() => return ended,
+            () = stood_still => {}
+        }
+        give_up();
+    }
+}
 
 /// What the uplink needs of its host: the clock, the text of a status frame, and chance.
 pub trait Host: Send + Sync + 'static {
@@ -81,15 +123,32 @@ pub struct Uplink {
     pub host: Arc<dyn Host>,
     /// What others may see.
     pub state: Arc<LinkState>,
+    /// What the collector may want of the agent itself.
+    pub care: Arc<Care>,
 }
 
 impl Uplink {
     /// Keeps a session up until `shutdown`, then gives what is spooled a last chance to be acknowledged.
     ///
     /// # Errors
-    /// [`ConfigError`] when no session can ever be opened with this configuration.
+    /// [`ConfigError`] when no session can ever be opened with this section, whatever comes of the files it names.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ConfigError> {
         self.config.check()?;
+        let beat = async || tokio::time::sleep(BEAT).await;
+        tended(&self.state, beat, || self.sessions(shutdown.clone()), || self.give_up()).await
+    }
+
+    /// Whatever was under way waits again: nobody goes on with it.
+    fn give_up(&self) {
+        let why = format!("the uplink stood still for {:?} and was begun anew", BEAT * STANDS_STILL);
+        tracing::error!("{why}");
+        self.spool.session_lost();
+        self.care.session_lost();
+        self.state.down(self.host.wall(), &why);
+    }
+
+    /// One session after the other.
+    async fn sessions(&self, shutdown: CancellationToken) -> Result<(), ConfigError> {
         let agent = &self.identity.agent;
         let mut url = Link::new(&self.config, agent, &self.state, false)?;
         let mut fallback = match &self.config.fallback_url {
@@ -105,10 +164,12 @@ impl Uplink {
             Arc::clone(&self.host),
             Arc::clone(&self.state),
             Lanes::new(&self.config.lanes)?,
-        );
+        )
+        .with_care(Arc::clone(&self.care));
         while !shutdown.is_cancelled() {
             let stop = Stop { drain: shutdown.clone(), settle: CancellationToken::new() };
             let mut greeted = false;
+            let (began, before) = (clock.now(), self.state.moved());
             let (end, link) = match (route.way(clock.now()), &mut fallback) {
                 (Way::Fallback, Some(fallback)) => {
                     // Only the connection that is in use is kept.
@@ -127,16 +188,21 @@ impl Uplink {
             };
             let why = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
             session.closed(clock.now(), &why);
-            route.ended(greeted, clock.now());
+            // A way on which batches leave and nothing ever comes of them is none, however it greets.
+            let after = self.state.moved();
+            let useful = greeted && (end.is_ok() || after.sent == before.sent || after.acked > before.acked);
+            route.ended(useful, clock.now());
             if shutdown.is_cancelled() {
                 link.leave().await;
                 break;
             }
             let Err(error) = end else { continue };
-            if greeted {
+            // A session that breaks off soon after its greeting, again and again, is no return to health.
+            if useful && !(error.breaks_off() && clock.now().saturating_sub(began) < HEALTHY) {
                 backoff.reset();
             }
-            self.pause(&error, &mut backoff, link, &shutdown).await;
+            let pause = Box::pin(self.pause(&error, &mut backoff, link, &shutdown));
+            self.state.beating(pause).await;
         }
         Ok(())
     }
@@ -195,5 +261,39 @@ impl Uplink {
                 session.await
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sessions_that_stand_still_are_given_up_and_begun_anew_and_those_that_beat_are_not() {
+        let (state, begun, pauses) = (LinkState::default(), AtomicU32::new(0), AtomicU32::new(0));
+        let given_up_at = AtomicU32::new(0);
+        let sessions = async || {
+            if begun.fetch_add(1, Ordering::Relaxed) == 0 {
+                // Well for a long time, if seldom, and then they wait for what never comes.
+                for turn in 0..1000 {
+                    if turn % (STANDS_STILL - 1) == 0 {
+                        state.beat();
+                    }
+                    tokio::task::yield_now().await;
+                }
+                std::future::pending::<()>().await;
+            }
+        };
+        let pause = async || {
+            pauses.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        };
+        let give_up = || given_up_at.store(pauses.load(Ordering::Relaxed), Ordering::Relaxed);
+        tended(&state, pause, sessions, give_up).await;
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+        let given_up_at = given_up_at.load(Ordering::Relaxed);
+        assert!((1000..=1000 + 2 * STANDS_STILL).contains(&given_up_at), "{given_up_at}");
     }
 }

@@ -4,18 +4,16 @@
 //! shows as a gap in the counters, which ends the session; the next one begins with what the collector holds.
 //! The connection outlives a session that the collector ended, so that its `online` is heard at once.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use rumqttc::{ClientError, QoS};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::envelope::{EnvelopeError, Key, Opened, Sealer};
 use wire::v1::{self, from_collector};
 
-use crate::broker::{Broker, Connection, Incoming};
+use crate::broker::{Broker, Connection, Incoming, Publishing};
 use crate::error::LinkError;
 use crate::pump::{Inbox, OUTBOX, Wires};
 use crate::session::GOODBYES;
@@ -23,6 +21,9 @@ use crate::state::LinkState;
 
 /// The collector answers each status, every five seconds: this long without a word, and it is gone.
 pub(crate) const SILENCE: Duration = Duration::from_secs(30);
+
+/// At a session's end the broker has confirmed what it got within this time, or its connection is no good.
+const CONFIRMED: Duration = Duration::from_secs(2);
 
 /// A broker, the connection to it and the session on that.
 pub(crate) struct Mqtt {
@@ -40,12 +41,22 @@ impl Mqtt {
         Self { broker, key, agent, state, connection: None, carrying: None }
     }
 
+    /// Whether a connection is open, with or without a session on it.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection.is_some() || self.carrying.is_some()
+    }
+
     /// Connects, unless the last session left its connection behind.
     pub(crate) async fn connect(&mut self) -> Result<(), LinkError> {
         if self.connection.is_none() {
             self.connection = Some(self.broker.connect().await?);
         }
         Ok(())
+    }
+
+    /// How large a packet the broker takes: see [`Broker::largest`].
+    pub(crate) async fn largest(&self) -> Option<Option<usize>> {
+        self.broker.largest().await
     }
 
     /// Begins a session with a hello.
@@ -107,8 +118,6 @@ struct Carrier {
     came: mpsc::Sender<Result<v1::FromCollector, LinkError>>,
 }
 
-type Publishing = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
-
 impl Carrier {
     /// Carries until either end is gone; gives the connection back when it is still good.
     async fn run(mut self) -> Option<Connection> {
@@ -155,9 +164,9 @@ impl Carrier {
     }
 
     fn publish(&mut self, frame: &v1::FromAgent) -> Publishing {
-        let (client, topic) = (self.connection.client.clone(), self.broker.topics.up.clone());
         let envelope = self.sealer.seal(frame.encode_to_vec());
-        Box::pin(async move { client.publish(topic, QoS::AtLeastOnce, false, envelope).await })
+        self.state.sealed(envelope.len());
+        self.connection.publish(self.broker.topics.up.clone(), envelope)
     }
 
     fn heard(&mut self, incoming: Option<Incoming>) -> Heard {
@@ -197,13 +206,17 @@ impl Carrier {
         }
     }
 
-    /// Tells the collector, so that it need not wait for a silence.
+    /// Tells the collector, so that it need not wait for a silence. A broker that confirms nothing, or not all, has nothing to tell
+    /// either: its connection is given up, so that the next session begins on another.
     async fn gone(mut self) -> Option<Connection> {
         let last = self.sealer.seal(Vec::new());
-        let client = self.connection.client.clone();
-        let said = client.publish(self.broker.topics.gone.clone(), QoS::AtLeastOnce, false, last);
-        let said = tokio::time::timeout(Duration::from_secs(2), said).await;
-        matches!(said, Ok(Ok(()))).then_some(self.connection)
+        let said = self.connection.publish(self.broker.topics.gone.clone(), last);
+        let confirmed = async { said.await.is_ok() && self.connection.confirmed().await };
+        let confirmed = tokio::time::timeout(CONFIRMED, confirmed).await == Ok(true);
+        if !confirmed {
+            tracing::warn!("the broker doesn't confirm what it gets: its connection is closed");
+        }
+        confirmed.then_some(self.connection)
     }
 }
 

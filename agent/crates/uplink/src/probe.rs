@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use telemetry::Epoch;
 use tokio::net::TcpStream;
@@ -17,20 +16,19 @@ use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
-use wire::envelope::Key;
 use wire::v1::{self, from_agent, from_collector, link_client::LinkClient};
 
 use crate::WIRE;
 use crate::address::{Address, Carrier};
-use crate::broker::Broker;
 use crate::certificate::{Validity, validity};
 use crate::config::{Identity, UplinkConfig};
-use crate::endpoint::{self, Gateway};
+use crate::endpoint;
 use crate::error::{ConfigError, LinkError};
+use crate::link::Way;
 use crate::mqtt::Mqtt;
 use crate::state::LinkState;
 
@@ -52,13 +50,33 @@ pub struct ProbeReport {
     /// Whether something accepts connections there, and how long that took.
     pub connection: Option<Result<Duration, String>>,
     /// Whether its certificate is trusted; `None` without TLS.
-    pub tls: Option<Result<(), String>>,
+    pub tls: Option<Result<(), TlsRefused>>,
     /// Of the certificate it showed, trusted or not.
     pub certificate: Option<Validity>,
     /// What the collector said.
     pub session: Option<Result<Greeted, SessionRefused>>,
     /// True for a broker: name, connection and certificate are its own.
     pub broker: bool,
+}
+
+/// Why there is no TLS.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsRefused {
+    /// The certificate, or what is trusted.
+    #[error("{0}")]
+    Untrusted(String),
+    /// It is of another host.
+    #[error("{0}")]
+    WrongHost(String),
+    /// It has expired, or isn't valid yet, by this host's clock.
+    #[error("{0}")]
+    OutOfTime(String),
+    /// What answers there speaks something else.
+    #[error("what answers there speaks no TLS ({0})")]
+    Plain(String),
+    /// It ended, or said nothing.
+    #[error("{0}")]
+    Broken(String),
 }
 
 /// The collector's greeting.
@@ -78,6 +96,15 @@ pub enum SessionRefused {
     /// The token.
     #[error("the token is not accepted: {0}")]
     Token(String),
+    /// This agent's certificate: expired, of another authority, or missing.
+    #[error("{0}")]
+    Certificate(String),
+    /// This agent was revoked, or another host has taken its place.
+    #[error("{0}")]
+    Revoked(String),
+    /// The name isn't this agent's.
+    #[error("{0}")]
+    Name(String),
     /// It speaks another version of the frames, or refuses the hello for good.
     #[error("the collector refuses this agent: {0}")]
     Refused(String),
@@ -127,7 +154,7 @@ async fn over(
         }
     };
     report.settings = Some(Ok(()));
-    report.broker = matches!(carrier, Carried::Mqtt(_));
+    report.broker = matches!(carrier, Way::Mqtt(_));
     let Address { host, port, tls, .. } = address;
 
     let looked_up = timeout(patience, tokio::net::lookup_host((host.as_str(), port))).await;
@@ -153,7 +180,8 @@ async fn over(
     };
     report.connection = Some(Ok(begun.elapsed()));
     if tls {
-        let name = config.server_name.as_deref().unwrap_or(&host);
+        let carrier = if report.broker { Carrier::Mqtt } else { Carrier::Grpc };
+        let name = config.name(carrier).unwrap_or(&host);
         let (trusted, certificate) = handshake(config, report.broker, name, stream, patience).await;
         report.tls = Some(trusted.clone());
         report.certificate = certificate;
@@ -162,12 +190,12 @@ async fn over(
         }
     }
     report.session = Some(match carrier {
-        Carried::Grpc(gateway) => {
+        Way::Grpc(gateway) => {
             let session = timeout(patience + ANSWER, greeting(&gateway, identity, &wall)).await;
             let late = || Err(SessionRefused::Broken(format!("nothing within {:?}", patience + ANSWER)));
             session.unwrap_or_else(|_| late())
         }
-        Carried::Mqtt(mut mqtt) => {
+        Way::Mqtt(mut mqtt) => {
             let session = greeting_over_broker(&mut mqtt, identity, &wall).await;
             mqtt.leave().await;
             session
@@ -176,32 +204,18 @@ async fn over(
     report
 }
 
-/// What would carry a session.
-enum Carried {
-    Grpc(Box<Gateway>),
-    Mqtt(Box<Mqtt>),
-}
-
 /// Where an address leads, and what carries frames there.
 fn settings(
     config: &UplinkConfig,
     key: &'static str,
     url: &str,
     agent: &str,
-) -> Result<(Address, Carried), ConfigError> {
+) -> Result<(Address, Way), ConfigError> {
     config.check()?;
     let address = Address::parse(key, url)?;
-    let carried = match address.carrier {
-        Carrier::Grpc => Carried::Grpc(Box::new(endpoint::gateway(config, url, &address)?)),
-        Carrier::Mqtt => {
-            let token = config.token_file.as_deref().map(endpoint::token).transpose()?;
-            let key = token.as_deref().map(Key::of_token);
-            let state = Arc::new(LinkState::new(&config.lanes));
-            let broker = Broker::new(config, &address, agent)?;
-            Carried::Mqtt(Box::new(Mqtt::new(broker, key, agent, state)))
-        }
-    };
-    Ok((address, carried))
+    let state = Arc::new(LinkState::new(&config.lanes));
+    let way = Way::read(config, url, &address, agent, &state)?;
+    Ok((address, way))
 }
 
 /// Whether the certificate is trusted, and what it is.
@@ -211,26 +225,45 @@ async fn handshake(
     name: &str,
     stream: TcpStream,
     patience: Duration,
-) -> (Result<(), String>, Option<Validity>) {
+) -> (Result<(), TlsRefused>, Option<Validity>) {
     let shown = Arc::new(Mutex::new(None));
     let tls = match client(config, broker, Arc::clone(&shown)) {
         Ok(tls) => tls,
-        Err(error) => return (Err(error), None),
+        Err(error) => return (Err(TlsRefused::Untrusted(error)), None),
     };
     let Ok(name) = ServerName::try_from(name.to_owned()) else {
-        return (
-            Err(format!("{name:?} is no name that a certificate could have: set uplink.server_name")),
-            None,
-        );
+        let why = format!("{name:?} is no name that a certificate could have: set uplink.server_name");
+        return (Err(TlsRefused::Untrusted(why)), None);
     };
     let result = timeout(patience, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await;
     let trusted = match result {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no TLS answer within {patience:?}")),
+        Ok(Err(error)) => Err(no_tls(&error)),
+        Err(_) => Err(TlsRefused::Broken(format!("no TLS answer within {patience:?}"))),
     };
     let certificate = shown.lock().as_deref().and_then(validity);
     (trusted, certificate)
+}
+
+/// What a failed handshake tells.
+fn no_tls(error: &std::io::Error) -> TlsRefused {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        Some(TlsError::InvalidMessage(why)) => TlsRefused::Plain(format!("{why:?}")),
+        Some(TlsError::InvalidCertificate(why)) => {
+            let said = error.to_string();
+            match why {
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    TlsRefused::WrongHost(said)
+                }
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => TlsRefused::OutOfTime(said),
+                _ => TlsRefused::Untrusted(said),
+            }
+        }
+        _ => TlsRefused::Broken(error.to_string()),
+    }
 }
 
 fn client(
@@ -238,21 +271,8 @@ fn client(
     broker: bool,
     shown: Arc<Mutex<Option<Vec<u8>>>>,
 ) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match &config.ca_file {
-        Some(path) => {
-            let bad = |error: &dyn std::fmt::Display| {
-                format!("uplink.ca_file {} can't be used: {error}", path.display())
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(&error))? {
-                roots.add(certificate.map_err(|error| bad(&error))?).map_err(|error| bad(&error))?;
-            }
-        }
-        None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
-    }
-    if roots.is_empty() {
-        return Err("no certificate authority to trust: set uplink.ca_file, or install the system's (ca-certificates)".into());
-    }
+    let carrier = if broker { Carrier::Mqtt } else { Carrier::Grpc };
+    let roots = crate::tls::roots(config, carrier).map_err(|error| error.to_string())?;
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
@@ -318,7 +338,10 @@ async fn greeting(
     identity: &Identity,
     wall: &impl Fn() -> i64,
 ) -> Result<Greeted, SessionRefused> {
-    let broken = |error: &dyn std::error::Error| {
+    let broken = |error: &(dyn std::error::Error + 'static)| {
+        if let Some(why) = endpoint::refused(error) {
+            return SessionRefused::Certificate(why);
+        }
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
@@ -405,8 +428,18 @@ fn greeted(greeting: v1::Greeting, round_trip: Duration, wall: i64) -> Result<Gr
     Ok(Greeted { collector: greeting.collector, skew_ns: wall - halfway - greeting.wall_ns, round_trip })
 }
 
+/// By the word that the collector gives beside its sentence.
 fn refused(status: Status) -> SessionRefused {
     let text = status.message().to_owned();
+    if let Some(why) = endpoint::refused(&status) {
+        return SessionRefused::Certificate(why);
+    }
+    let cause = status.metadata().get("telemetryx-cause").and_then(|cause| cause.to_str().ok());
+    match (cause, status.code()) {
+        (Some("revoked"), _) => return SessionRefused::Revoked(text),
+        (Some("agent" | "certificate"), _) => return SessionRefused::Name(text),
+        _ => {}
+    }
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => SessionRefused::Token(text),
         Code::FailedPrecondition | Code::InvalidArgument => SessionRefused::Refused(text),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use telemetry::BEAT;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use wire::v1;
 
 use crate::error::LinkError;
 use crate::session::{Finish, GREETING_TIMEOUT, Session};
+use crate::state::LinkState;
 
 /// Frames between us and the transport; more would only hide its back-pressure, and stand before fresh ones.
 pub(crate) const OUTBOX: usize = 16;
@@ -84,11 +86,14 @@ pub(crate) async fn run(
     spool: &spool::Spool,
     clock: Clock,
     stop: &Stop,
+    state: &LinkState,
     mut greeted: impl FnMut(&mut Session),
 ) -> Result<(), LinkError> {
     let mut told = false;
     let mut known = false;
+    let care = session.care();
     loop {
+        state.beat();
         // Interest is registered before looking, so that a batch cut in between wakes us.
         let changed = spool.changed().notified();
         tokio::pin!(changed);
@@ -108,12 +113,14 @@ pub(crate) async fn run(
         }
         let wake = session.wake_at().unwrap_or(now + GREETING_TIMEOUT);
         let wake = if full { wake.max(now + FULL_NAP) } else { wake };
+        let wake = wake.min(now + BEAT);
         let outbox = wires.outbox.clone();
         tokio::select! {
             frame = wires.inbox.receive() => session.take(frame?, clock.now())?,
             // Closed is found by the next offer.
             _ = outbox.reserve(), if full => {}
             () = &mut changed => {}
+            () = care.news() => {}
             () = tokio::time::sleep_until(clock.at(wake)) => {}
             how = stop.told(), if !told => {
                 told = true;

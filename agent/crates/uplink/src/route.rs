@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// So many failed attempts in a row over `url`, and the fallback is tried.
 const ATTEMPTS: u32 = 3;
-/// Or this long without a greeting.
+/// Or this long without a session that was good for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One of the two addresses.
@@ -22,7 +22,7 @@ pub(crate) struct Route {
     fallback: bool,
     way: Way,
     failures: u32,
-    /// Since when there was no greeting over `url`.
+    /// Since when there was no such session over `url`.
     since: Option<Duration>,
     /// `url` was given up for now: the two take turns.
     turns: bool,
@@ -39,10 +39,10 @@ impl Route {
         self.way
     }
 
-    /// The attempt ended: was it greeted?
-    pub(crate) fn ended(&mut self, greeted: bool, now: Duration) {
+    /// The attempt ended: was there a session that was good for anything?
+    pub(crate) fn ended(&mut self, useful: bool, now: Duration) {
         if self.way == Way::Url {
-            if greeted {
+            if useful {
                 (self.failures, self.since, self.turns) = (0, Some(now), false);
             } else {
                 self.failures += 1;

@@ -32,13 +32,15 @@ use telemetry::{BatchKey, Epoch, Lane, Stamp, clock};
 use wire::v1::{self, from_agent, from_collector};
 
 use crate::backoff;
+use crate::care::{Asked, Care};
 use crate::credit::Credit;
 use crate::error::LinkError;
 use crate::flight::Flights;
 use crate::lanes::{Choice, Lanes};
 use crate::pace::Pace;
 use crate::parts::Parts;
-use crate::state::{LinkState, SlowDown};
+use crate::patience::Patience;
+use crate::state::{Closed, LinkState, SlowDown};
 use crate::{Host, Identity, WIRE};
 
 /// The collector greets within this time.
@@ -47,8 +49,14 @@ pub const GREETING_TIMEOUT: Duration = Duration::from_secs(15);
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the agent tells how it is.
 pub const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// How often a part of an answer may leave while nothing else is under way, and while something is.
+const ANSWER_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The size of such a part, on a link of which nothing more is known.
+const ANSWER_PART: u64 = 16 << 10;
 /// At the end, how long what is under way may still take to be acknowledged.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
+/// What a message over a broker holds beside a part's bytes or a status: envelope, signature, the frame's own numbers.
+const AROUND: u64 = 192;
 /// Reasons of a SlowDown that ends the session: the collector knows nothing of it any more, or missed a part of it.
 pub const GOODBYES: [&str; 2] = ["out of step", "unknown session"];
 
@@ -68,13 +76,14 @@ pub struct Session {
     host: Arc<dyn Host>,
     state: Arc<LinkState>,
     lanes: Lanes,
+    care: Arc<Care>,
     phase: Phase,
 }
 
 enum Phase {
     Closed,
     Hello { by: Duration },
-    Greeting { by: Duration, asked: Duration },
+    Greeting { by: Duration, asked: Duration, told: u64 },
     Open(Box<Open>),
 }
 
@@ -91,11 +100,23 @@ struct Open {
     /// A limit allows something then.
     limited_until: Option<Duration>,
     status_at: Duration,
-    last_ack: Duration,
-    last_word: Duration,
-    /// The link is one on which a living collector is never silent for so long.
-    silence: Option<Duration>,
+    /// Of the state of the configuration that the collector knows.
+    told: u64,
+    /// When the last part of an answer left.
+    answered: Duration,
+    patience: Patience,
+    /// Nothing is under way, and only credit lacks for what waits.
+    starved: bool,
     finish: Option<(Finish, Duration)>,
+}
+
+impl Open {
+    /// When the next part of an answer may leave.
+    fn answer_at(&self) -> Duration {
+        // What is under way shows how full the link is: while it is, a part must not stand before what is fresh.
+        let pause = if self.flights.is_empty() { ANSWER_EVERY.0 } else { ANSWER_EVERY.1 };
+        (self.answered + pause).max(self.held_until.unwrap_or_default())
+    }
 }
 
 impl Session {
@@ -107,7 +128,19 @@ impl Session {
         state: Arc<LinkState>,
         lanes: Lanes,
     ) -> Self {
-        Self { identity, spool, host, state, lanes, phase: Phase::Closed }
+        Self { identity, spool, host, state, lanes, care: Arc::default(), phase: Phase::Closed }
+    }
+
+    /// With what the collector may want of the agent itself.
+    #[must_use]
+    pub fn with_care(mut self, care: Arc<Care>) -> Self {
+        self.care = care;
+        self
+    }
+
+    /// What the collector may want of the agent itself.
+    pub(crate) fn care(&self) -> Arc<Care> {
+        Arc::clone(&self.care)
     }
 
     /// A link to the collector is there: the next frame is the hello.
@@ -119,6 +152,7 @@ impl Session {
     pub fn closed(&mut self, _now: Duration, why: &str) {
         self.phase = Phase::Closed;
         self.spool.session_lost();
+        self.care.session_lost();
         self.state.down(self.host.wall(), why);
     }
 
@@ -130,7 +164,7 @@ impl Session {
     /// From here on, this long without a word from the collector ends the session.
     pub fn expect_word_every(&mut self, silence: Duration) {
         if let Phase::Open(open) = &mut self.phase {
-            open.silence = Some(silence);
+            open.patience.expect_word_every(silence);
         }
     }
 
@@ -163,10 +197,11 @@ impl Session {
             Phase::Closed => None,
             Phase::Hello { by } | Phase::Greeting { by, .. } => Some(*by),
             Phase::Open(open) => {
-                let acks = (!open.flights.is_empty()).then_some(open.last_ack + ACK_TIMEOUT);
-                let silence = open.silence.map(|silence| open.last_word + silence);
                 let finish = open.finish.map(|(_, by)| by);
-                let all = [Some(open.status_at), open.held_until, open.limited_until, acks, silence, finish];
+                let answer = self.care.speaks().then(|| open.answer_at());
+                let patience = open.patience.ends_at(ACK_TIMEOUT);
+                let all =
+                    [Some(open.status_at), open.held_until, open.limited_until, patience, finish, answer];
                 all.into_iter().flatten().min()
             }
         }
@@ -184,19 +219,19 @@ impl Session {
             }
             Phase::Hello { .. } | Phase::Greeting { .. } => Ok(()),
             Phase::Open(open) => {
-                if open.flights.is_empty() || open.held_until.is_some() {
-                    open.last_ack = now;
-                } else if now >= open.last_ack + ACK_TIMEOUT {
+                let owes = open.held_until.is_none() && (open.starved || !open.flights.is_empty());
+                let long = open.patience.owes(owes, now);
+                self.state.unanswered(long);
+                if long >= ACK_TIMEOUT {
                     // What was dropped from the spool meanwhile waits for nothing.
-                    if self.spool.usage().in_flight > 0 {
+                    if open.starved || self.spool.usage().in_flight > 0 {
+                        self.state.stalled();
                         return Err(LinkError::Stalled(ACK_TIMEOUT));
                     }
                     open.flights = Flights::default();
+                    open.patience.owes(false, now);
                 }
-                match open.silence {
-                    Some(silence) if now >= open.last_word + silence => Err(LinkError::Silent(silence)),
-                    _ => Ok(()),
-                }
+                open.patience.silent(now).map_or(Ok(()), |silence| Err(LinkError::Silent(silence)))
             }
         }
     }
@@ -210,16 +245,25 @@ impl Session {
             Phase::Closed => return Err(LinkError::NotOpen),
             Phase::Greeting { .. } => None,
             Phase::Hello { by } => {
-                self.phase = Phase::Greeting { by: *by, asked: now };
-                Some(from_agent::Frame::Hello(self.hello()))
+                let by = *by;
+                let (hello, told) = self.hello();
+                self.phase = Phase::Greeting { by, asked: now, told };
+                Some(from_agent::Frame::Hello(hello))
             }
             Phase::Open(open) if now >= open.status_at => {
                 open.status_at = now + STATUS_EVERY;
-                let status = self.status(now);
+                let mut status = self.status(now);
+                if self.state.most().is_some_and(|most| status.encoded_len() as u64 + AROUND > most) {
+                    // The numbers of what waits pass where the text doesn't.
+                    status.json.clear();
+                }
                 self.lanes.aside(status.encoded_len() as u64, now);
                 Some(from_agent::Frame::Status(status))
             }
-            Phase::Open(_) => self.next_of_spool(now)?,
+            Phase::Open(_) => match self.next_of_care(now) {
+                Some(frame) => Some(frame),
+                None => self.next_of_spool(now)?,
+            },
         };
         Ok(frame.map(|frame| v1::FromAgent { frame: Some(frame) }))
     }
@@ -238,12 +282,12 @@ impl Session {
                 Ok(())
             }
             (Phase::Open(open), frame) => {
-                open.last_word = now;
+                open.patience.heard(now);
                 self.answered(frame, now)
             }
-            (Phase::Greeting { asked, .. }, from_collector::Frame::Greeting(greeting)) => {
-                let asked = *asked;
-                self.greet(greeting, asked, now)
+            (Phase::Greeting { asked, told, .. }, from_collector::Frame::Greeting(greeting)) => {
+                let (asked, told) = (*asked, *told);
+                self.greet(greeting, (asked, told), now)
             }
             (_, from_collector::Frame::SlowDown(slow)) => Err(LinkError::Later {
                 after: Duration::from_millis(u64::from(slow.after_ms)),
@@ -253,22 +297,35 @@ impl Session {
         }
     }
 
-    fn hello(&self) -> v1::Hello {
+    /// And the number of the state that it tells.
+    fn hello(&self) -> (v1::Hello, u64) {
         let held = self.spool.hello();
-        v1::Hello {
+        let (config, requests, told) = self.care.hello();
+        let hello = v1::Hello {
+            config,
+            requests,
             epoch: held.epoch.0.to_vec(),
             next_seq: held.next_seq,
             unacked: held.unacked,
             probe: false,
             ..probing_hello(&self.identity, &self.spool, &*self.host)
-        }
+        };
+        (hello, told)
     }
 
-    fn greet(&mut self, greeting: v1::Greeting, asked: Duration, now: Duration) -> Result<(), LinkError> {
+    fn greet(
+        &mut self,
+        greeting: v1::Greeting,
+        (asked, told): (Duration, u64),
+        now: Duration,
+    ) -> Result<(), LinkError> {
         if greeting.wire != WIRE {
             return Err(LinkError::Version { ours: WIRE, theirs: greeting.wire });
         }
-        self.spool.greet(&greeting.holdings, &greeting.conflicts).map_err(spool_error)?;
+        let greeted = self.spool.greet(&greeting.holdings, &greeting.conflicts).map_err(spool_error)?;
+        if greeted.confirmed > 0 {
+            self.state.answered();
+        }
         let wall = self.host.wall();
         let at = Stamp { wall, mono: self.host.mono() };
         self.spool.told_time(self.identity.boot, at, greeting.wall_ns, now.saturating_sub(asked));
@@ -283,9 +340,10 @@ impl Session {
             held_until: None,
             limited_until: None,
             status_at: now,
-            last_ack: now,
-            last_word: now,
-            silence: None,
+            told,
+            answered: now,
+            patience: Patience::new(now),
+            starved: false,
             finish: None,
         }));
         Ok(())
@@ -304,9 +362,29 @@ impl Session {
         }
     }
 
+    /// What is said of the agent itself: how its configuration stands, at once; answers, in parts that leave the link to fresh
+    /// readings.
+    fn next_of_care(&mut self, now: Duration) -> Option<from_agent::Frame> {
+        let Phase::Open(open) = &mut self.phase else { return None };
+        if let Some((number, state)) = self.care.state_since(open.told) {
+            open.told = number;
+            self.lanes.aside(state.encoded_len() as u64, now);
+            return Some(from_agent::Frame::ConfigState(state));
+        }
+        if now < open.answer_at() {
+            return None;
+        }
+        let cap = self.state.most().map_or(u64::MAX, |most| most.saturating_sub(AROUND).max(1));
+        let part = self.care.next_part(open.pace.part().max(ANSWER_PART).min(cap) as usize)?;
+        open.answered = now;
+        self.lanes.aside(part.encoded_len() as u64, now);
+        Some(from_agent::Frame::Answer(part))
+    }
+
     fn next_of_spool(&mut self, now: Duration) -> Result<Option<from_agent::Frame>, LinkError> {
         let Phase::Open(open) = &mut self.phase else { return Ok(None) };
         open.limited_until = None;
+        open.starved = false;
         if open.held_until.is_some_and(|until| now < until) {
             return Ok(None);
         }
@@ -321,6 +399,7 @@ impl Session {
             self.lanes.aside(loss.encoded_len() as u64, now);
             if let Some(key) = key(&loss.epoch, loss.seq) {
                 open.flights.sent(key, Lane::Live, 0, now);
+                open.patience.owes(true, now);
             }
             return Ok(Some(from_agent::Frame::Loss(loss)));
         }
@@ -328,14 +407,24 @@ impl Session {
         // A clock that was never set doesn't tell the hour: the collector's does.
         let hour = if wall < clock::SET_AFTER { wall - open.skew_ns } else { wall };
         let in_hours = self.lanes.open_hours(hour);
-        self.state.hours(in_hours);
         let mut waiting = self.spool.waiting(wall);
+        self.state.hours(match (in_hours, waiting.backlog && !waiting.young) {
+            (true, _) => Closed::Open,
+            (false, false) => Closed::Idle,
+            (false, true) => Closed::Keeping,
+        });
         let (live, whole) = (open.flights.bytes(Lane::Live), open.flights.bytes(Lane::Backlog));
         let backlog = whole + open.parts.as_ref().map_or(0, Parts::bytes);
-        waiting.live &= !settling && open.credit.allows(Lane::Live);
-        waiting.backlog = (begun
-            || (waiting.backlog && (in_hours || waiting.young) && open.credit.allows(Lane::Backlog)))
+        waiting.live &= !settling;
+        waiting.backlog &= in_hours || waiting.young;
+        let idle = open.flights.is_empty();
+        open.starved = idle && (waiting.live || waiting.backlog) && !open.credit.allows(Lane::Live, idle);
+        waiting.live &= open.credit.allows(Lane::Live, idle);
+        waiting.backlog = (begun || (waiting.backlog && open.credit.allows(Lane::Backlog, idle)))
             && open.pace.allows(backlog, live, self.lanes.backlog_per_live());
+        // Where a broker takes small messages only, a batch is not begun while another is in parts: it might be too large too.
+        let cap = self.state.most().map(|most| most.saturating_sub(AROUND).max(1));
+        waiting.live &= !(begun && cap.is_some());
         // The lane that was chosen may be empty by now; the other one has its turn then.
         for _ in 0..2 {
             let lane = match self.lanes.choose(now, waiting) {
@@ -346,7 +435,8 @@ impl Session {
                 }
                 Choice::Nothing => return Ok(None),
             };
-            let most = open.pace.part();
+            let most = cap.map_or(open.pace.part(), |cap| cap.min(open.pace.part()));
+            let whole_up_to = cap.map_or(2 * most, |cap| cap.min(2 * most));
             if let Some(parts) = open.parts.as_mut().filter(|parts| lane == Lane::Backlog && parts.unsent())
                 && let Some(part) = parts.next(most as usize, whole, now)
             {
@@ -358,13 +448,11 @@ impl Session {
                 // A small payload weighs less than what is around it, and both stand in the link's queue.
                 let on_the_link = batch.encoded_len() as u64;
                 open.credit.spend(bytes);
-                if open.flights.is_empty() {
-                    open.last_ack = now;
-                }
-                let parts = open.parts.as_mut().filter(|parts| on_the_link > 2 * most && !parts.unsent());
+                let parts = open.parts.as_mut().filter(|parts| on_the_link > whole_up_to && !parts.unsent());
                 if let Some(key) = key(&batch.epoch, batch.seq) {
                     // Parts are counted one by one.
                     open.flights.sent(key, lane, if parts.is_some() { 0 } else { on_the_link }, now);
+                    open.patience.owes(true, now);
                 }
                 self.state.sent(bytes);
                 let frame = match parts {
@@ -396,7 +484,7 @@ impl Session {
         match frame {
             Frame::Ack(ack) => {
                 if !ack.holdings.is_empty() {
-                    open.last_ack = now;
+                    open.patience.given(now);
                 }
                 let mut bytes = 0;
                 for flight in ack.holdings.iter().flat_map(|held| open.flights.acked(held)) {
@@ -410,7 +498,7 @@ impl Session {
                 self.state.acked(acked as u64, bytes);
             }
             Frame::Taken(taken) => {
-                open.last_ack = now;
+                open.patience.given(now);
                 for part in open.parts.iter_mut().flat_map(|parts| parts.taken(taken.bytes)) {
                     open.pace.acked(part.bytes, part.beside, part.sent, now);
                     self.state.acked(0, part.bytes);
@@ -458,6 +546,8 @@ impl Session {
                 spool.session_lost();
                 self.state.slowed(SlowDown::new(self.host.wall(), pause, slow.reason));
             }
+            Frame::Config(config) => self.care.ask(Asked::Config(config)),
+            Frame::Request(request) => self.care.ask(Asked::Request(request)),
             Frame::Greeting(_) => {}
         }
         Ok(())
@@ -479,6 +569,8 @@ pub(crate) fn probing_hello(identity: &Identity, spool: &Spool, host: &dyn Host)
         mono_ns: host.mono(),
         labels: identity.labels.iter().cloned().collect(),
         probe: true,
+        config: None,
+        requests: false,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::units::Rate;
 
 const SECOND: Duration = Duration::from_secs(1);
 const START: i64 = 1_800_000_000_000_000_000;
+const HOUR: i64 = 3_600_000_000_000;
 
 struct Bench {
     wall: AtomicI64,
@@ -63,6 +64,10 @@ impl Agent {
             Lanes::new(&lanes).unwrap(),
         );
         Self { session, spool, table, host, state, now: Duration::ZERO, position: 0 }
+    }
+
+    fn status(&self) -> crate::LinkStatus {
+        self.state.status(&self.spool.usage(), self.host.wall())
     }
 
     fn pass(&mut self, time: Duration) {
@@ -155,7 +160,7 @@ fn a_session_begins_with_a_hello_and_says_nothing_more_before_the_greeting() {
     assert!(!agent.session.greeted());
     agent.take(from_collector::Frame::Greeting(greeting(Vec::new(), START - 5_000_000))).unwrap();
     assert!(agent.session.greeted());
-    assert_eq!(agent.state.status(&agent.spool.usage()).skew_ms, Some(5.0));
+    assert_eq!(agent.status().skew_ms, Some(5.0));
     assert_eq!(agent.batches().len(), 1);
 }
 
@@ -270,7 +275,7 @@ fn a_collector_that_asks_to_wait_gets_nothing_but_the_status_until_then() {
     }
     assert_eq!(again, [(end, sent[0].seq)]);
     assert_eq!(status, 12);
-    let told = agent.state.status(&agent.spool.usage()).slow_down.unwrap();
+    let told = agent.status().slow_down.unwrap();
     assert_eq!((told.reason.as_str(), told.until_ns - told.at_ns), ("the store is busy", 60_000_000_000));
 }
 
@@ -341,10 +346,116 @@ fn outside_its_hours_the_backlog_stays_and_fresh_batches_leave() {
     let sent = agent.batches();
     assert_eq!(sent.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [2]);
     agent.take(ack(&sent)).unwrap();
-    assert!(!agent.state.status(&agent.spool.usage()).lanes.backlog_open);
+    assert!(!agent.status().lanes.backlog_open);
     agent.pass(14 * 3600 * SECOND);
     assert_eq!(agent.batches().iter().map(|batch| batch.seq).collect::<Vec<_>>(), [1]);
-    assert!(agent.state.status(&agent.spool.usage()).lanes.backlog_open);
+    assert!(agent.status().lanes.backlog_open);
+}
+
+#[test]
+fn hours_keep_what_is_ten_seconds_old_and_nothing_younger() {
+    let hours = Some("22:00-06:00 UTC".to_owned());
+    let mut agent = Agent::new(LanesConfig { backlog_hours: hours, ..LanesConfig::default() });
+    // All of it gathered in an outage; what of it is live is decided when it could be sent.
+    agent.batch(3600 * SECOND);
+    agent.batch(10 * SECOND);
+    agent.batch(10 * SECOND - Duration::from_nanos(1));
+    agent.batch(2 * SECOND);
+    agent.open(Vec::new());
+    let sent = agent.batches();
+    assert_eq!(sent.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [3, 4]);
+    agent.take(ack(&sent)).unwrap();
+    assert!(agent.batches().is_empty());
+    agent.session.closed(agent.now, "the link broke");
+
+    // What was live becomes backlog by waiting.
+    agent.batch(2 * SECOND);
+    agent.pass(8 * SECOND);
+    agent.open(Vec::new());
+    assert!(agent.batches().is_empty());
+    let told = agent.status();
+    assert_eq!((told.backlog.batches, told.backlog.waits_until_ns), (3, Some(START + 14 * HOUR)));
+    let mut sent: Vec<u64> = Vec::new();
+    agent.pass(Duration::from_nanos((14 * HOUR) as u64) - 8 * SECOND);
+    sent.extend(agent.batches().iter().map(|batch| batch.seq));
+    assert_eq!(sent, [1, 2, 5]);
+    assert_eq!(agent.status().backlog.waits_until_ns, None);
+}
+
+#[test]
+fn the_forecast_of_a_backlog_knows_its_hours() {
+    let hours = Some("07:00-08:02 UTC".to_owned());
+    let mut agent = Agent::new(LanesConfig { backlog_hours: hours, ..LanesConfig::default() });
+    for _ in 0..100 {
+        agent.batch(3600 * SECOND);
+    }
+    let offline = agent.status().backlog;
+    assert_eq!((offline.caught_up_s, offline.waits_until_ns), (None, None));
+    agent.open(Vec::new());
+    // One batch in five seconds, for a minute: then 88 are left, and another minute of today's hours.
+    let mut sent: Vec<v1::Batch> = Vec::new();
+    let mut minute = |agent: &mut Agent| {
+        for _ in 0..12 {
+            agent.pass(5 * SECOND);
+            sent.extend(agent.batches());
+            let first = sent.remove(0);
+            agent.take(ack(&[first])).unwrap();
+            agent.session.tick(agent.now).unwrap();
+        }
+    };
+    minute(&mut agent);
+    let night = 82_680.0;
+    assert_eq!(agent.status().backlog.batches, 88);
+    let open = agent.status();
+    assert!(open.lanes.backlog_open);
+    let seconds = open.backlog.caught_up_s.unwrap();
+    assert!((night + 300.0..night + 600.0).contains(&seconds), "{seconds}");
+
+    minute(&mut agent);
+    let closed = agent.status();
+    assert!(!closed.lanes.backlog_open);
+    assert_eq!(closed.backlog.waits_until_ns, Some(START + 23 * HOUR));
+    let seconds = closed.backlog.caught_up_s.unwrap();
+    assert!((night + 300.0..night + 600.0).contains(&seconds), "{seconds}");
+    agent.session.closed(agent.now, "the link broke");
+    let offline = agent.status();
+    assert!(!offline.lanes.backlog_open, "the hours are known without a session");
+    assert_eq!(offline.backlog.waits_until_ns, Some(START + 23 * HOUR));
+    assert_eq!(offline.backlog.caught_up_s, None, "how fast the next one will be, nobody knows");
+}
+
+#[test]
+fn a_collector_that_gives_no_credit_and_acknowledges_nothing_is_given_up() {
+    let mut agent = Agent::new(LanesConfig::default());
+    agent.session.opened(agent.now);
+    agent.frames();
+    let nothing = v1::Greeting { credit_bytes: 0, ..greeting(Vec::new(), START) };
+    agent.take(from_collector::Frame::Greeting(nothing)).unwrap();
+    let overdue = |agent: &mut Agent| loop {
+        let time = agent.session.wake_at().unwrap() - agent.now;
+        agent.pass(time);
+        assert!(agent.batches().is_empty());
+        if let Err(error) = agent.session.tick(agent.now) {
+            break error;
+        }
+        assert!(agent.now < 600 * SECOND, "it waits for ever");
+    };
+    agent.pass(300 * SECOND);
+    agent.frames();
+    agent.session.tick(agent.now).unwrap();
+    assert_eq!(agent.status().unanswered_s, 0, "nothing waits for credit");
+    agent.batch(SECOND);
+    assert!(agent.batches().is_empty());
+    agent.session.tick(agent.now).unwrap();
+    assert!(matches!(overdue(&mut agent), LinkError::Stalled(_)));
+    assert_eq!(agent.now, 300 * SECOND + ACK_TIMEOUT);
+    assert_eq!(agent.status().stalls, 1);
+    agent.session.closed(agent.now, "no ack");
+    agent.open(Vec::new());
+    assert_eq!(agent.status().stalls, 1, "a greeting is no acknowledgement");
+    let sent = agent.batches();
+    agent.take(ack(&sent)).unwrap();
+    assert_eq!((sent.len(), agent.status().stalls), (1, 0));
 }
 
 #[test]
@@ -390,7 +501,7 @@ fn before_and_after_a_session_there_is_nothing_to_say() {
     agent.open(Vec::new());
     agent.session.closed(agent.now, "over");
     assert!(matches!(agent.take(ack(&[])), Err(LinkError::NotOpen)));
-    assert_eq!(agent.state.status(&agent.spool.usage()).last_error, "over");
+    assert_eq!(agent.status().last_error, "over");
 }
 
 proptest! {
@@ -553,4 +664,107 @@ fn a_collector_that_knows_no_parts_gets_the_batch_whole() {
     let older = v1::Greeting { parts: false, ..greeting(Vec::new(), START) };
     agent.take(from_collector::Frame::Greeting(older)).unwrap();
     assert_eq!(agent.batches().iter().map(|batch| batch.seq).collect::<Vec<_>>(), [1]);
+}
+
+fn state(version: u64, phase: v1::ConfigPhase) -> v1::ConfigState {
+    v1::ConfigState { version, phase: phase.into(), ..v1::ConfigState::default() }
+}
+
+#[test]
+fn the_hello_says_which_configuration_is_there_and_a_change_is_said_at_once() {
+    let care = Arc::new(Care::default());
+    let mut agent = Agent::new(LanesConfig::default());
+    agent.session = agent.session.with_care(Arc::clone(&care));
+    let silent = agent.open(Vec::new());
+    assert_eq!((silent.config, silent.requests), (None, false));
+    agent.session.closed(agent.now, "");
+
+    care.say(state(7, v1::ConfigPhase::ConfigTrial), true);
+    let hello = agent.open(Vec::new());
+    assert_eq!((hello.config.map(|config| config.version), hello.requests), (Some(7), true));
+    let said = |agent: &mut Agent| {
+        let states = agent.frames().into_iter().filter_map(|frame| match frame {
+            from_agent::Frame::ConfigState(state) => Some(state.phase()),
+            _ => None,
+        });
+        states.collect::<Vec<_>>()
+    };
+    assert_eq!(said(&mut agent), [], "the hello has said it");
+    care.say(state(7, v1::ConfigPhase::ConfigApplied), true);
+    assert_eq!(said(&mut agent), [v1::ConfigPhase::ConfigApplied]);
+    care.say(state(7, v1::ConfigPhase::ConfigApplied), true);
+    assert_eq!(said(&mut agent), []);
+}
+
+#[test]
+fn what_changes_between_hello_and_greeting_is_said_after_it() {
+    let care = Arc::new(Care::default());
+    care.say(state(7, v1::ConfigPhase::ConfigTrial), true);
+    let mut agent = Agent::new(LanesConfig::default());
+    agent.session = agent.session.with_care(Arc::clone(&care));
+    agent.session.opened(agent.now);
+    assert_eq!(agent.frames().len(), 1);
+    care.say(state(7, v1::ConfigPhase::ConfigApplied), true);
+    agent.take(from_collector::Frame::Greeting(greeting(Vec::new(), START))).unwrap();
+    let states =
+        agent.frames().into_iter().filter(|frame| matches!(frame, from_agent::Frame::ConfigState(_)));
+    assert_eq!(states.count(), 1);
+}
+
+#[test]
+fn a_long_answer_lets_fresh_readings_pass_and_comes_whole() {
+    let care = Arc::new(Care::default());
+    care.say(v1::ConfigState::default(), true);
+    let mut agent = Agent::new(LanesConfig::default());
+    agent.session = agent.session.with_care(Arc::clone(&care));
+    agent.open(Vec::new());
+    agent.take(from_collector::Frame::Request(v1::Request { id: vec![1; 16], what: None })).unwrap();
+    let data: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
+    care.answer(&[1; 16], Ok(data.clone()));
+
+    let (mut got, mut batches, mut done) = (Vec::new(), 0, false);
+    for turn in 0..200 {
+        agent.pass(ANSWER_EVERY.0);
+        if turn % 10 == 0 && turn < 50 {
+            agent.batch(Duration::ZERO);
+        }
+        let mut parts = 0;
+        for frame in agent.frames() {
+            match frame {
+                from_agent::Frame::Answer(part) => {
+                    assert_eq!(part.offset, got.len() as u64);
+                    got.extend_from_slice(&part.data);
+                    done = part.done;
+                    parts += 1;
+                }
+                from_agent::Frame::Batch(batch) => {
+                    batches += 1;
+                    agent.take(ack(&[batch])).unwrap();
+                }
+                _ => {}
+            }
+        }
+        assert!(parts <= 1, "one part at a time");
+    }
+    assert_eq!((got.len(), batches, done), (data.len(), 5, true));
+    assert_eq!(got, data);
+    let wake = agent.session.wake_at().unwrap();
+    assert!(wake > agent.now, "nothing is left to say");
+}
+
+#[test]
+fn while_the_collector_asks_to_wait_no_answer_leaves_and_nobody_spins() {
+    let care = Arc::new(Care::default());
+    care.say(v1::ConfigState::default(), true);
+    let mut agent = Agent::new(LanesConfig::default());
+    agent.session = agent.session.with_care(Arc::clone(&care));
+    agent.open(Vec::new());
+    agent.frames();
+    agent.take(slow_down(4_000, "busy")).unwrap();
+    care.answer(&[1; 16], Ok(vec![1; 10]));
+    agent.pass(SECOND);
+    assert_eq!(agent.frames().len(), 0);
+    assert!(agent.session.wake_at().unwrap() > agent.now);
+    agent.pass(4 * SECOND);
+    assert!(agent.frames().iter().any(|frame| matches!(frame, from_agent::Frame::Answer(_))));
 }

@@ -1,13 +1,16 @@
 //! What can be seen of the link from outside: for `status`, for the log, never for decisions.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use telemetry::{BEAT, Pulse, clock};
 
 use crate::config::LanesConfig;
 use crate::drain::Drain;
+use crate::fit::BrokerLimit;
+use crate::hours::Hours;
 
 /// Shared between the uplink, which writes it, and whoever shows it.
 #[derive(Debug, Default)]
@@ -19,6 +22,9 @@ pub struct LinkState {
     acked_bytes: AtomicU64,
     sessions: AtomicU64,
     dropped: AtomicU64,
+    /// Bytes of the largest message of this session, over a broker.
+    largest: AtomicUsize,
+    pulse: Pulse,
 }
 
 #[derive(Debug, Default)]
@@ -30,9 +36,35 @@ struct Inner {
     skew_ns: Option<i64>,
     over: Over,
     lanes: LanesConfig,
-    hours_closed: bool,
+    hours: Option<Hours>,
+    /// What this session keeps back because of them.
+    closed: Closed,
     drain: Drain,
+    /// How long nothing was acknowledged though something waits for it.
+    unanswered: Duration,
+    /// Sessions in a row that ended because of that.
+    stalls: u64,
     slow_down: Option<SlowDown>,
+    broker_limit: Option<BrokerLimit>,
+}
+
+/// What the hours of the backlog do to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// They are open, or there are none.
+    #[default]
+    Open,
+    /// They are closed, and there is nothing that waits for them.
+    Idle,
+    /// They are closed, and something waits.
+    Keeping,
+}
+
+/// Batches since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) sent: u64,
+    pub(crate) acked: u64,
 }
 
 /// What carries the link.
@@ -75,8 +107,11 @@ pub struct Backlog {
     pub oldest_ns: Option<i64>,
     /// Payload bytes acknowledged a second, averaged over the last ten seconds or so.
     pub drain_rate: f64,
-    /// Seconds until nothing waits, as things go; absent while the backlog doesn't get smaller.
+    /// Seconds until nothing waits, as things go, closed hours included; absent while the backlog doesn't get smaller, or nobody
+    /// has seen yet how fast it does.
     pub caught_up_s: Option<f64>,
+    /// It waits for its hours, which open then, nanoseconds since the epoch; absent while it may travel, or nothing of it waits.
+    pub waits_until_ns: Option<i64>,
 }
 
 /// The limits in force: bytes per second, 0 = none.
@@ -132,13 +167,45 @@ pub struct LinkStatus {
     pub lanes: Limits,
     /// The last time the collector asked to wait.
     pub slow_down: Option<SlowDown>,
+    /// How large a message may be on the site's broker, where that is less than batches are.
+    pub broker_limit: Option<BrokerLimit>,
+    /// Seconds without an acknowledgement though something waits for one; the session begins anew after sixty.
+    pub unanswered_s: u64,
+    /// Sessions in a row that ended because of that; 0 once something was acknowledged.
+    pub stalls: u64,
 }
 
 impl LinkState {
     /// With the limits that will be in force.
     pub fn new(lanes: &LanesConfig) -> Self {
-        let inner = Inner { lanes: lanes.clone(), ..Inner::default() };
+        let hours = lanes.hours().ok().flatten();
+        let inner = Inner { lanes: lanes.clone(), hours, ..Inner::default() };
         Self { inner: Mutex::new(inner), ..Self::default() }
+    }
+
+    /// Whether a session is open.
+    pub fn connected(&self) -> bool {
+        self.inner.lock().connected
+    }
+
+    /// How often the uplink's task has passed its loop; see [`Pulse`].
+    pub fn beats(&self) -> u64 {
+        self.pulse.beats()
+    }
+
+    pub(crate) fn beat(&self) {
+        self.pulse.beat();
+    }
+
+    /// Beats while the task waits for something that ends by a time-out of its own, however long that is.
+    pub(crate) async fn beating<T>(&self, mut wait: impl Future<Output = T> + Unpin) -> T {
+        loop {
+            self.pulse.beat();
+            tokio::select! {
+                done = &mut wait => return done,
+                () = tokio::time::sleep(BEAT) => {}
+            }
+        }
     }
 
     pub(crate) fn over(&self, over: Over) {
@@ -163,10 +230,51 @@ impl LinkState {
         }
         inner.connected = false;
         inner.last_error = why.to_owned();
+        (inner.closed, inner.unanswered) = (Closed::Open, Duration::ZERO);
     }
 
-    pub(crate) fn hours(&self, open: bool) {
-        self.inner.lock().hours_closed = !open;
+    /// Why the last session ended, "" before the first end.
+    pub fn last_error(&self) -> String {
+        self.inner.lock().last_error.clone()
+    }
+
+    /// So long nothing was acknowledged though something waits for it.
+    pub(crate) fn unanswered(&self, long: Duration) {
+        self.inner.lock().unanswered = long;
+    }
+
+    /// The session is given up because of that.
+    pub(crate) fn stalled(&self) {
+        self.inner.lock().stalls += 1;
+    }
+
+    /// A session begins over a way that takes messages of this size.
+    pub(crate) fn begins(&self, limit: Option<&BrokerLimit>) {
+        self.largest.store(0, Ordering::Relaxed);
+        self.inner.lock().broker_limit = limit.cloned();
+    }
+
+    /// Messages may be of another size from now on.
+    pub(crate) fn limited(&self, limit: Option<&BrokerLimit>) {
+        self.inner.lock().broker_limit = limit.cloned();
+    }
+
+    /// Most bytes of a message.
+    pub(crate) fn most(&self) -> Option<u64> {
+        self.inner.lock().broker_limit.as_ref().map(|limit| limit.bytes as u64)
+    }
+
+    /// A message of so many bytes leaves over a broker.
+    pub(crate) fn sealed(&self, bytes: usize) {
+        self.largest.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn largest(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn hours(&self, closed: Closed) {
+        self.inner.lock().closed = closed;
     }
 
     pub(crate) fn slowed(&self, slow_down: SlowDown) {
@@ -176,7 +284,9 @@ impl LinkState {
     /// So many bytes wait now.
     pub(crate) fn waiting(&self, now: Duration, bytes: u64) {
         let acked = self.acked_bytes.load(Ordering::Relaxed);
-        self.inner.lock().drain.observe(now, bytes, acked);
+        let mut inner = self.inner.lock();
+        let open = inner.closed == Closed::Open;
+        inner.drain.observe(now, bytes, acked, open);
     }
 
     pub(crate) fn sent(&self, bytes: u64) {
@@ -187,6 +297,22 @@ impl LinkState {
     pub(crate) fn acked(&self, batches: u64, bytes: u64) {
         self.acked_batches.fetch_add(batches, Ordering::Relaxed);
         self.acked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if batches > 0 {
+            self.answered();
+        }
+    }
+
+    /// The collector has said that it holds something.
+    pub(crate) fn answered(&self) {
+        self.inner.lock().stalls = 0;
+    }
+
+    /// How many batches were sent and acknowledged so far.
+    pub(crate) fn moved(&self) -> Moved {
+        Moved {
+            sent: self.sent_batches.load(Ordering::Relaxed),
+            acked: self.acked_batches.load(Ordering::Relaxed),
+        }
     }
 
     /// An envelope was passed over; gives how many were.
@@ -194,10 +320,16 @@ impl LinkState {
         self.dropped.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The state now, with what the spool says of what waits.
-    pub fn status(&self, usage: &spool::Usage) -> LinkStatus {
+    /// The state now, with what the spool says of what waits and the host of the time.
+    pub fn status(&self, usage: &spool::Usage, wall: i64) -> LinkStatus {
         let inner = self.inner.lock();
-        let draining = inner.connected && usage.batches > 0;
+        // A clock that was never set doesn't tell the hour: the collector's does.
+        let off = if wall < clock::SET_AFTER { inner.skew_ns.unwrap_or(0) } else { 0 };
+        let hour = wall - off;
+        let open = inner.hours.as_ref().is_none_or(|hours| hours.open(hour));
+        // Without a session nobody knows yet what will be fresh: as far as one can see, all waits.
+        let keeps = usage.batches > 0 && !open && (!inner.connected || inner.closed == Closed::Keeping);
+        let opens = inner.hours.as_ref().filter(|_| keeps).and_then(|hours| hours.opens(hour));
         LinkStatus {
             connected: inner.connected,
             since_ns: inner.since_ns,
@@ -216,11 +348,8 @@ impl LinkState {
                 batches: usage.batches,
                 oldest_ns: usage.oldest_ns,
                 drain_rate: if inner.connected { inner.drain.rate() } else { 0.0 },
-                caught_up_s: match (usage.batches, draining) {
-                    (0, _) => Some(0.0),
-                    (_, true) => inner.drain.caught_up(usage.bytes),
-                    (_, false) => None,
-                },
+                caught_up_s: if usage.batches == 0 { Some(0.0) } else { inner.caught_up(usage.bytes, hour) },
+                waits_until_ns: opens.map(|at| at.saturating_add(off)),
             },
             lanes: Limits {
                 live_share: inner.lanes.live_share,
@@ -229,9 +358,25 @@ impl LinkState {
                 live_limit: inner.lanes.live_limit.0,
                 backlog_limit: inner.lanes.backlog_limit.0,
                 backlog_hours: inner.lanes.backlog_hours.clone(),
-                backlog_open: !inner.hours_closed,
+                backlog_open: open,
             },
             slow_down: inner.slow_down.clone(),
+            broker_limit: inner.broker_limit.clone(),
+            unanswered_s: inner.unanswered.as_secs(),
+            stalls: inner.stalls,
+        }
+    }
+}
+
+impl Inner {
+    /// Seconds until so many bytes are gone; `None` where nobody can say.
+    fn caught_up(&self, bytes: u64, hour: i64) -> Option<f64> {
+        // What is under way while the hours are closed is fresh, and says nothing of the rest.
+        let known = self.connected && self.closed != Closed::Idle;
+        let seconds = self.drain.caught_up(bytes).filter(|_| known)?;
+        match &self.hours {
+            Some(hours) => hours.done_after(hour, seconds),
+            None => Some(seconds),
         }
     }
 }

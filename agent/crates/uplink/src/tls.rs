@@ -1,4 +1,4 @@
-//! TLS towards a broker: whom to trust, and an own certificate, from PEM files.
+//! TLS towards a broker, or any server: whom to trust, and an own certificate, from PEM files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
+use crate::address::Carrier;
 use crate::config::UplinkConfig;
 use crate::error::ConfigError;
 
 /// The client's side of TLS, as the section says.
 pub(crate) fn client(config: &UplinkConfig) -> Result<ClientConfig, ConfigError> {
-    let roots = roots(config)?;
+    let roots = roots(config, Carrier::Mqtt)?;
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(refused)?
@@ -27,10 +28,39 @@ pub(crate) fn client(config: &UplinkConfig) -> Result<ClientConfig, ConfigError>
     builder.with_client_auth_cert(chain, key).map_err(refused)
 }
 
-/// Whom to trust: the authorities of `ca_file` and nobody else, or without it the system's.
-pub(crate) fn roots(config: &UplinkConfig) -> Result<RootCertStore, ConfigError> {
+/// The client's side of TLS towards any server: believes the authorities of this PEM file, or without one the system's.
+///
+/// # Errors
+/// When the file can't be used.
+pub fn trusting(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, ConfigError> {
+    let config = UplinkConfig { ca_file: ca_file.map(Into::into), ..UplinkConfig::default() };
+    client(&config).map(Arc::new)
+}
+
+/// A certificate and its key, both PEM.
+type Shown = (Vec<u8>, Vec<u8>);
+
+/// The certificate to show; `None` where there is none to show.
+pub(crate) fn own(config: &UplinkConfig, carrier: Carrier) -> Result<Option<Shown>, ConfigError> {
+    let Some((cert, key)) = config.certificate(carrier) else { return Ok(None) };
+    let read = |name, path: &Path| {
+        std::fs::read(path).map_err(|source| ConfigError::File { key: name, path: path.into(), source })
+    };
+    match (config.enrolled(carrier), read("client_cert_file", &cert)) {
+        (Some(enrolled), Err(ConfigError::File { source, .. }))
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Err(ConfigError::Waits { agent: enrolled.joined.agent.clone() })
+        }
+        (_, cert) => Ok(Some((cert?, read("client_key_file", &key)?))),
+    }
+}
+
+/// Whom to trust: the authorities of `ca_file` and nobody else; without it those of the enrolment, or the system's.
+pub(crate) fn roots(config: &UplinkConfig, carrier: Carrier) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
-    match &config.ca_file {
+    let file = config.authorities(carrier);
+    match &file {
         Some(path) => {
             for certificate in certificates("ca_file", path)? {
                 roots.add(certificate).map_err(refused)?;
@@ -41,7 +71,7 @@ pub(crate) fn roots(config: &UplinkConfig) -> Result<RootCertStore, ConfigError>
         }
     }
     if roots.is_empty() {
-        return Err(match &config.ca_file {
+        return Err(match &file {
             Some(path) => ConfigError::Pem {
                 key: "ca_file",
                 path: path.clone(),

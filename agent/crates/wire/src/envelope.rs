@@ -1,17 +1,27 @@
 //! Envelopes: frames on a site's broker, which ends TLS and may drop, repeat or forge what passes through it.
 //!
-//! `signature = HMAC-SHA256(token, "telemetryx-link-1" ‖ direction ‖ name length (u16) ‖ name ‖ session ‖ counter (u64) ‖ frame)`,
-//! numbers little-endian. Session and counter make a replay and a gap visible: a counter that was seen is a
-//! redelivery and passed over, one that skips ends the session. Both directions are signed: a forged ack would
-//! make an agent delete data. Without a token, which is possible on loopback only, nothing is signed or checked.
-//! `proto/vectors/envelope.json` has signatures that both languages must find.
+//! What is signed: `label ‖ direction ‖ name length (u16) ‖ name ‖ session ‖ counter (u64) ‖ frame`, numbers little-endian.
+//! With a token: HMAC-SHA256 under it, label "telemetryx-link-1". By an enrolled host: ECDSA P-256 with SHA-256 (DER), label
+//! "telemetryx-link-2"; up with the host's key, down with that of the collector's authority.
+//!
+//! Session and counter make a replay and a gap visible: a counter that was seen is a redelivery and passed over, one that
+//! skips ends the session. Both directions are signed: a forged ack would make an agent delete data. Without token and
+//! enrolment, which is possible on loopback only, nothing is signed or checked. `proto/vectors/envelope.json` has
+//! signatures that both languages must find, or believe.
+
+use std::sync::Arc;
 
 use prost::Message;
 use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, UnparsedPublicKey,
+};
 
 use crate::v1;
 
-const LABEL: &[u8] = b"telemetryx-link-1";
+const TOKEN_LABEL: &[u8] = b"telemetryx-link-1";
+const HOST_LABEL: &[u8] = b"telemetryx-link-2";
 
 /// Which way an envelope travels: one of the other direction can't be played back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +32,37 @@ pub enum Direction {
     Down = 2,
 }
 
-/// What both ends sign with: the agent's token.
+/// What an agent signs with, and believes its collector by.
 #[derive(Clone, Debug)]
-pub struct Key(hmac::Key);
+pub struct Key(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// Both ends have the token.
+    Token(hmac::Key),
+    /// An enrolled host: its own key pair, and its authority's public point (65 bytes, uncompressed).
+    Host { pair: Arc<EcdsaKeyPair>, authority: Vec<u8> },
+}
+
+/// A host's key can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a P-256 key: {0}")]
+pub struct KeyError(String);
 
 impl Key {
     /// The key that a token is.
     pub fn of_token(token: &str) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes()))
+        Self(Kind::Token(hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes())))
+    }
+
+    /// An enrolled host's: its PKCS #8, and the public key of the authority (65 bytes, uncompressed).
+    ///
+    /// # Errors
+    /// [`KeyError`] when the first isn't a P-256 key.
+    pub fn of_host(pkcs8: &[u8], authority: &[u8]) -> Result<Self, KeyError> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new())
+            .map_err(|error| KeyError(error.to_string()))?;
+        Ok(Self(Kind::Host { pair: Arc::new(pair), authority: authority.to_owned() }))
     }
 
     /// The signature of an envelope.
@@ -40,24 +73,46 @@ impl Key {
         session: &[u8],
         counter: u64,
         frame: &[u8],
-    ) -> [u8; 32] {
-        let tag = hmac::sign(&self.0, &signed(direction, agent, session, counter, frame));
-        let mut signature = [0; 32];
-        signature.copy_from_slice(tag.as_ref());
-        signature
+    ) -> Vec<u8> {
+        let text = self.signed(direction, agent, session, counter, frame);
+        match &self.0 {
+            Kind::Token(key) => hmac::sign(key, &text).as_ref().to_vec(),
+            // It fails when the system has no random bytes; the envelope then is passed over, and the session begins anew.
+            Kind::Host { pair, .. } => pair
+                .sign(&SystemRandom::new(), &text)
+                .map(|signature| signature.as_ref().to_vec())
+                .unwrap_or_default(),
+        }
     }
 
-    /// Whether a signature is of this key and these contents. Takes the same time whatever differs.
+    /// Whether a signature is of the other end and these contents. Of a token it takes the same time whatever differs.
     pub fn verify(&self, direction: Direction, agent: &str, envelope: &v1::Envelope) -> bool {
         let v1::Envelope { session, counter, frame, signature } = envelope;
-        hmac::verify(&self.0, &signed(direction, agent, session, *counter, frame), signature).is_ok()
+        let text = self.signed(direction, agent, session, *counter, frame);
+        match &self.0 {
+            Kind::Token(key) => hmac::verify(key, &text, signature).is_ok(),
+            Kind::Host { authority, .. } => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, authority).verify(&text, signature).is_ok()
+            }
+        }
     }
-}
 
-fn signed(direction: Direction, agent: &str, session: &[u8], counter: u64, frame: &[u8]) -> Vec<u8> {
-    // Names are at most 128 bytes; a longer one could only fail to verify.
-    let name = u16::try_from(agent.len()).unwrap_or(u16::MAX).to_le_bytes();
-    [LABEL, &[direction as u8], &name, agent.as_bytes(), session, &counter.to_le_bytes(), frame].concat()
+    fn signed(
+        &self,
+        direction: Direction,
+        agent: &str,
+        session: &[u8],
+        counter: u64,
+        frame: &[u8],
+    ) -> Vec<u8> {
+        let label = match self.0 {
+            Kind::Token(_) => TOKEN_LABEL,
+            Kind::Host { .. } => HOST_LABEL,
+        };
+        // Names are at most 128 bytes; a longer one could only fail to verify.
+        let name = u16::try_from(agent.len()).unwrap_or(u16::MAX).to_le_bytes();
+        [label, &[direction as u8], &name, agent.as_bytes(), session, &counter.to_le_bytes(), frame].concat()
+    }
 }
 
 /// Why bytes are no envelope of this session. They are passed over and counted, never answered.
@@ -70,7 +125,9 @@ pub enum EnvelopeError {
     #[error("an envelope of another session")]
     OtherSession,
     /// Not signed with our key.
-    #[error("the signature is not the collector's: do agent and collector hold the same token?")]
+    #[error(
+        "the signature is not the collector's: do agent and collector hold the same token, or was the host enrolled at another collector?"
+    )]
     Signature,
 }
 
@@ -117,8 +174,7 @@ impl Sealer {
     /// The next envelope, serialised, with a frame (serialised too; empty at the end of a session).
     pub fn seal(&mut self, frame: Vec<u8>) -> Vec<u8> {
         self.sent += 1;
-        let sign =
-            |key: &Key| key.sign(self.outgoing, &self.agent, &self.session, self.sent, &frame).to_vec();
+        let sign = |key: &Key| key.sign(self.outgoing, &self.agent, &self.session, self.sent, &frame);
         let signature = self.key.as_ref().map(sign).unwrap_or_default();
         v1::Envelope { session: self.session.to_vec(), counter: self.sent, frame, signature }.encode_to_vec()
     }
@@ -230,14 +286,70 @@ mod tests {
         let vectors = vectors.as_array().unwrap();
         assert!(vectors.len() >= 4);
         for vector in vectors {
-            let key = Key::of_token(vector["token"].as_str().unwrap());
+            let Some(token) = vector["token"].as_str() else { continue };
+            let key = Key::of_token(token);
             let direction = if vector["direction"] == "up" { Direction::Up } else { Direction::Down };
             let counter = vector["counter"].as_str().unwrap().parse().unwrap();
             let agent = vector["agent"].as_str().unwrap();
             let signature =
                 key.sign(direction, agent, &bytes(&vector["session"]), counter, &bytes(&vector["frame"]));
-            assert_eq!(signature.to_vec(), bytes(&vector["signature"]), "{vector}");
+            assert_eq!(signature, bytes(&vector["signature"]), "{vector}");
         }
+        let hosts: Vec<_> = vectors.iter().filter(|vector| vector["key"].is_string()).collect();
+        assert!(hosts.len() >= 2);
+        for vector in hosts {
+            // Each end believes the other: what the vector calls the key's is believed by its public point.
+            let direction = if vector["direction"] == "up" { Direction::Up } else { Direction::Down };
+            let key = Key::of_host(&host_pair(), &bytes(&vector["key"])).unwrap();
+            let envelope = v1::Envelope {
+                session: bytes(&vector["session"]),
+                counter: vector["counter"].as_str().unwrap().parse().unwrap(),
+                frame: bytes(&vector["frame"]),
+                signature: bytes(&vector["signature"]),
+            };
+            let agent = vector["agent"].as_str().unwrap();
+            assert!(key.verify(direction, agent, &envelope), "{vector}");
+            assert!(!key.verify(direction, "another", &envelope), "{vector}");
+        }
+    }
+
+    fn host_pair() -> Vec<u8> {
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
+            .unwrap()
+            .as_ref()
+            .to_vec()
+    }
+
+    fn public(pkcs8: &[u8]) -> Vec<u8> {
+        use ring::signature::KeyPair;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new()).unwrap();
+        pair.public_key().as_ref().to_vec()
+    }
+
+    #[test]
+    fn an_enrolled_host_is_believed_by_its_key_and_believes_its_authority_alone() {
+        let (host, authority, other) = (host_pair(), host_pair(), host_pair());
+        let key = Key::of_host(&host, &public(&authority)).unwrap();
+        let mut agent = Sealer::of_agent(Some(key), "edge", [1; 16]);
+        // The collector's end: it signs with the authority's key, and believes the host's.
+        let end = |own: &[u8], theirs: &[u8]| Key::of_host(own, &public(theirs)).unwrap();
+        let mut collector = Sealer::of_collector(Some(end(&authority, &host)), "edge", [1; 16]);
+        let hello = agent.seal(b"hello".to_vec());
+        assert_eq!(collector.open(&hello), Ok(Opened::Next(b"hello".to_vec())));
+        assert_eq!(agent.open(&hello), Err(EnvelopeError::Signature), "its own, played back");
+        let mut foreign = Sealer::of_collector(Some(end(&other, &host)), "edge", [1; 16]);
+        assert_eq!(agent.open(&foreign.seal(b"ack".to_vec())), Err(EnvelopeError::Signature));
+        let mut by_token = Sealer::of_collector(self::key(), "edge", [1; 16]);
+        assert_eq!(agent.open(&by_token.seal(b"ack".to_vec())), Err(EnvelopeError::Signature));
+        let mut unsigned = Sealer::of_collector(None, "edge", [1; 16]);
+        assert_eq!(agent.open(&unsigned.seal(b"ack".to_vec())), Err(EnvelopeError::Signature));
+        let mut ack = collector.seal(b"ack".to_vec());
+        assert_eq!(agent.open(&ack.clone()), Ok(Opened::Next(b"ack".to_vec())));
+        let last = ack.len() - 1;
+        ack[last] ^= 1;
+        assert_eq!(agent.open(&ack), Err(EnvelopeError::Signature));
+        assert!(Key::of_host(b"none", &public(&authority)).is_err());
     }
 
     proptest! {

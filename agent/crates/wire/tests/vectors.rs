@@ -131,7 +131,7 @@ fn every_frame_says_what_is_to_be_added_to_its_times_and_whether_that_is_a_guess
     let text = std::fs::read_to_string(dir().join("frames.json"))?;
     let expected: Value = serde_json::from_str(&text)?;
     let all = expected["frames"].as_array().unwrap();
-    assert!(all.len() >= 5);
+    assert!(all.len() >= 6);
     for one in all {
         let hex = one["frame"].as_str().unwrap();
         let bytes: Result<Vec<u8>, _> =
@@ -140,6 +140,7 @@ fn every_frame_says_what_is_to_be_added_to_its_times_and_whether_that_is_a_guess
         assert_eq!(json!(batch.seq.to_string()), one["seq"]);
         assert_eq!(json!(batch.clock_offset_ns.to_string()), one["clock_offset_ns"], "{}", one["name"]);
         assert_eq!(json!(batch.clock_uncertain), one["clock_uncertain"], "{}", one["name"]);
+        assert_eq!(json!(batch.trace), one["trace"], "{}", one["name"]);
         let checksum: wire::Checksum = batch.checksum[..].try_into()?;
         assert!(wire::fits(&checksum, &batch.payload));
         // As the collector does it: the offset is added, and what is certain now loses its mark.

@@ -60,7 +60,21 @@ pub fn frames() -> Result<Vec<Frame>, Error> {
             [4, 4],
             [0, 0],
         )?,
+        traced(frame(
+            "traced",
+            "A sampled trace goes beside the payload: all else is as without it.",
+            (0, false),
+            [T, T + SECOND],
+            [1, 0],
+            [1, 0],
+        )?),
     ])
+}
+
+/// With the trace of the example in W3C's Trace Context.
+fn traced(mut frame: Frame) -> Frame {
+    frame.batch.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into();
+    frame
 }
 
 fn frame(
@@ -105,7 +119,7 @@ pub fn json(frames: &[Frame]) -> String {
     let one = |frame: &Frame| {
         let Frame { name, about, batch, times, flags } = frame;
         format!(
-            "  {{\"name\": {}, \"about\": {},\n   \"frame\": \"{}\",\n   \"epoch\": \"{}\", \"seq\": \"{}\", \"clock_offset_ns\": {}, \"clock_uncertain\": {},\n   \"times\": {}, \"flags\": {}}}",
+            "  {{\"name\": {}, \"about\": {},\n   \"frame\": \"{}\",\n   \"epoch\": \"{}\", \"seq\": \"{}\", \"clock_offset_ns\": {}, \"clock_uncertain\": {}, \"trace\": {},\n   \"times\": {}, \"flags\": {}}}",
             quoted(name),
             quoted(about),
             hex(&batch.encode_to_vec()),
@@ -113,6 +127,7 @@ pub fn json(frames: &[Frame]) -> String {
             batch.seq,
             whole(batch.clock_offset_ns),
             batch.clock_uncertain,
+            quoted(&batch.trace),
             list(times, |time| whole(time)),
             list(flags, |flags| flags.to_string()),
         )

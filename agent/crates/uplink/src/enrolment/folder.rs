@@ -1,0 +1,316 @@
+//! What is kept of an enrolment, in `data_dir/identity`:
+//!
+//! ```text
+//! key.pem       the host's key, mode 0600; made here, never sent
+//! ca.pem        the collector's authority
+//! joined.json   the agent's name, its site, where the collector is met
+//! cert.pem      the certificate; missing while an operator has to approve the host
+//! ```
+//!
+//! DURABILITY: a new enrolment is written whole into `identity.new` and takes the place of the old one by renames; a start
+//! that finds only the new one finishes that. A renewed certificate replaces cert.pem alone, since the key stays.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::crypto::ring as crypto;
+use tokio_rustls::rustls::sign::CertifiedKey;
+
+use super::EnrolError;
+use super::csr::Key;
+use crate::certificate::{Validity, public_key, validity};
+
+const KEY: &str = "key.pem";
+const CA: &str = "ca.pem";
+const CERT: &str = "cert.pem";
+const JOINED: &str = "joined.json";
+
+/// What the collector said when the host joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The agent's name: the certificate is for it alone.
+    pub agent: String,
+    /// Its site, as the token said.
+    pub site: String,
+    /// The people's door, where certificates are renewed.
+    pub collector: String,
+    /// The agents' door.
+    pub gateway: String,
+    /// The name that counts in the collector's certificate; empty: the host's in the address, and the system's authorities.
+    pub server_name: String,
+    /// File with an authority of the people's door, where that has a certificate of another one.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// An enrolment, as a link uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Where it is kept.
+    pub folder: Folder,
+    /// What was said.
+    pub joined: Joined,
+}
+
+/// The folder, and beside it the one that is being written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    path: PathBuf,
+    new: PathBuf,
+}
+
+impl Folder {
+    /// In this data folder.
+    pub fn of(data_dir: &Path) -> Self {
+        Self { path: data_dir.join("identity"), new: data_dir.join("identity.new") }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The certificate.
+    pub fn cert_file(&self) -> PathBuf {
+        self.path.join(CERT)
+    }
+
+    /// Its key.
+    pub fn key_file(&self) -> PathBuf {
+        self.path.join(KEY)
+    }
+
+    /// The collector's authority.
+    pub fn ca_file(&self) -> PathBuf {
+        self.path.join(CA)
+    }
+
+    /// What is kept; `None` when the host never joined.
+    ///
+    /// # Errors
+    /// [`EnrolError`] when it is there and can't be read.
+    pub fn load(&self) -> Result<Option<Enrolled>, EnrolError> {
+        let file = self.path.join(JOINED);
+        let new = self.new.join(JOINED);
+        if !self.path.exists() && new.exists() {
+            // A start was cut short between the two renames.
+            rename(&self.new, &self.path)?;
+        }
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(EnrolError::Io { path: file, source }),
+        };
+        let joined = serde_json::from_str(&text)
+            .map_err(|error| EnrolError::Folder { path: file, why: error.to_string() })?;
+        Ok(Some(Enrolled { folder: self.clone(), joined }))
+    }
+
+    /// The key of an enrolment that is under way: the one of the last try, so that a host whose answer was lost is the same
+    /// to the collector; or a new one.
+    pub(crate) fn new_key(&self) -> Result<Key, EnrolError> {
+        let file = self.new.join(KEY);
+        if let Ok(key) = PrivateKeyDer::from_pem_file(&file) {
+            return Key::read(key.secret_der());
+        }
+        if !self.new.exists() {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.new);
+            made.map_err(|source| EnrolError::Io { path: self.new.clone(), source })?;
+            self.give(&self.new)?;
+        }
+        let (key, bytes) = Key::generate()?;
+        self.write(&file, &super::csr::pem("PRIVATE KEY", &bytes), 0o600)?;
+        Ok(key)
+    }
+
+    /// The key that is in force.
+    pub(crate) fn key(&self) -> Result<Key, EnrolError> {
+        let file = self.key_file();
+        let key = PrivateKeyDer::from_pem_file(&file)
+            .map_err(|error| EnrolError::Folder { path: file, why: error.to_string() })?;
+        Key::read(key.secret_der())
+    }
+
+    /// What frames over a site's broker are signed with, and the collector is believed by.
+    pub(crate) fn signer(&self) -> Result<wire::envelope::Key, EnrolError> {
+        let (path, ca) = (self.key_file(), self.ca_file());
+        let unusable = |path: &PathBuf, why: String| EnrolError::Folder { path: path.clone(), why };
+        let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| unusable(&path, error.to_string()))?;
+        let authority =
+            CertificateDer::from_pem_file(&ca).map_err(|error| unusable(&ca, error.to_string()))?;
+        let point = public_key(&authority).ok_or_else(|| unusable(&ca, "it has no P-256 key".into()))?;
+        wire::envelope::Key::of_host(key.secret_der(), point)
+            .map_err(|error| unusable(&path, error.to_string()))
+    }
+
+    /// Puts a new enrolment in force, with the key of [`Folder::new_key`].
+    pub(crate) fn put(&self, joined: &Joined, ca: &str, certificate: Option<&str>) -> Result<(), EnrolError> {
+        self.write(&self.new.join(CA), ca, 0o644)?;
+        if let Some(certificate) = certificate {
+            fits(certificate, &self.new.join(KEY))?;
+            self.write(&self.new.join(CERT), certificate, 0o644)?;
+        }
+        let text = serde_json::to_string_pretty(joined)
+            .map_err(|error| EnrolError::Folder { path: self.new.join(JOINED), why: error.to_string() })?;
+        self.write(&self.new.join(JOINED), &text, 0o644)?;
+        if self.path.exists() {
+            let old = self.path.with_extension("old");
+            if old.exists() {
+                std::fs::remove_dir_all(&old)
+                    .map_err(|source| EnrolError::Io { path: old.clone(), source })?;
+            }
+            rename(&self.path, &old)?;
+        }
+        rename(&self.new, &self.path)
+    }
+
+    /// Replaces the certificate.
+    pub(crate) fn renewed(&self, certificate: &str) -> Result<(), EnrolError> {
+        fits(certificate, &self.key_file())?;
+        self.write(&self.cert_file(), certificate, 0o644)
+    }
+
+    /// From when until when the certificate is valid; `None` while there is none.
+    pub fn validity(&self) -> Option<Validity> {
+        let certificate = CertificateDer::from_pem_file(self.cert_file()).ok()?;
+        validity(&certificate)
+    }
+
+    /// Writes a file, whole or not at all.
+    fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), EnrolError> {
+        let beside = path.with_extension("tmp");
+        let io = |source| EnrolError::Io { path: path.to_owned(), source };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&beside)
+            .map_err(io)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        self.give(&beside)?;
+        rename(&beside, path)
+    }
+
+    /// Gives what root writes to whom the data folder belongs: the agent runs as another user than the one who enrolls it.
+    fn give(&self, path: &Path) -> Result<(), EnrolError> {
+        let Some(owner) = self.path.parent().and_then(|data| std::fs::metadata(data).ok()) else {
+            return Ok(());
+        };
+        let io = |source| EnrolError::Io { path: path.to_owned(), source };
+        let now = std::fs::metadata(path).map_err(io)?;
+        if (now.uid(), now.gid()) == (owner.uid(), owner.gid()) {
+            return Ok(());
+        }
+        std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).map_err(io)
+    }
+}
+
+/// Whether a certificate is of this key.
+fn fits(certificate: &str, key: &Path) -> Result<(), EnrolError> {
+    let bad = |error: &dyn std::fmt::Display| EnrolError::Certificate(error.to_string());
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| bad(&error))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| EnrolError::Folder { path: key.into(), why: error.to_string() })?;
+    if chain.is_empty() {
+        return Err(EnrolError::Certificate("it is empty".into()));
+    }
+    CertifiedKey::from_der(chain, key, &crypto::default_provider()).map(drop).map_err(|error| bad(&error))
+}
+
+/// The SHA-256 of the one certificate in a PEM text.
+pub(crate) fn fingerprint(pem: &str) -> Option<[u8; 32]> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    digest(&SHA256, &certificate).as_ref().try_into().ok()
+}
+
+/// Renames, and makes it last.
+fn rename(from: &Path, to: &Path) -> Result<(), EnrolError> {
+    let io = |source| EnrolError::Io { path: to.to_owned(), source };
+    std::fs::rename(from, to).map_err(io)?;
+    let parent = to.parent().unwrap_or(Path::new("."));
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn joined(agent: &str) -> Joined {
+        Joined {
+            agent: agent.into(),
+            site: "plant1".into(),
+            collector: "https://c:8420".into(),
+            gateway: "https://c:8421".into(),
+            server_name: String::new(),
+            ca_file: None,
+        }
+    }
+
+    #[test]
+    fn a_host_that_never_joined_has_no_enrolment_and_one_that_waits_has_no_certificate() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::of(data.path());
+        assert_eq!(folder.load().unwrap(), None);
+        folder.new_key().unwrap();
+        assert_eq!(folder.load().unwrap(), None, "a key alone is none");
+        folder.put(&joined("a"), "ca", None).unwrap();
+        assert_eq!(folder.load().unwrap().unwrap().joined, joined("a"));
+        assert_eq!(folder.validity(), None);
+    }
+
+    #[test]
+    fn the_key_is_readable_by_its_owner_alone_and_kept_until_an_answer_came() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::of(data.path());
+        folder.new_key().unwrap();
+        let first = std::fs::read(data.path().join("identity.new/key.pem")).unwrap();
+        folder.new_key().unwrap();
+        assert_eq!(std::fs::read(data.path().join("identity.new/key.pem")).unwrap(), first);
+        folder.put(&joined("a"), "ca", None).unwrap();
+        assert_eq!(std::fs::read(folder.key_file()).unwrap(), first);
+        assert_eq!(std::fs::metadata(folder.key_file()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_new_enrolment_takes_the_place_of_the_old_one_also_when_the_last_step_was_cut_short() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::of(data.path());
+        for name in ["a", "b", "c"] {
+            folder.new_key().unwrap();
+            folder.put(&joined(name), "ca", None).unwrap();
+            assert_eq!(folder.load().unwrap().unwrap().joined.agent, name);
+        }
+        std::fs::rename(folder.path(), data.path().join("identity.new")).unwrap();
+        assert_eq!(folder.load().unwrap().unwrap().joined.agent, "c");
+    }
+
+    #[test]
+    fn a_certificate_that_is_none_is_refused_and_the_enrolment_stays_as_it_was() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::of(data.path());
+        folder.new_key().unwrap();
+        assert!(matches!(folder.put(&joined("a"), "ca", Some("none")), Err(EnrolError::Certificate(_))));
+        assert_eq!(folder.load().unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_what_to_do() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::of(data.path());
+        std::fs::create_dir(folder.path()).unwrap();
+        std::fs::write(folder.path().join(JOINED), "{").unwrap();
+        assert!(folder.load().unwrap_err().to_string().contains("enroll the host again"));
+    }
+}

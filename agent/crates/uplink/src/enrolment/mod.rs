@@ -1,0 +1,138 @@
+//! Enrolment: a host joins its collector with a token, and from then on shows a certificate.
+//!
+//! ```text
+//! token    the line that a person pastes: a secret, and the fingerprint of the collector's authority
+//! csr      the host's key, and the request for a certificate of it
+//! https    one request to the people's door, believing that authority alone
+//! join     token + request up; certificate, site and the gateway's address down
+//! folder   what is kept of it, in `data_dir/identity`
+//! renewal  the next certificate, at two thirds of a life and also after its end
+//! ```
+//!
+//! The key is made on the host and never leaves it.
+
+mod csr;
+mod folder;
+mod https;
+mod join;
+mod renewal;
+mod token;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use folder::{Enrolled, Folder, Joined};
+pub use join::{Ask, Outcome, join};
+pub use renewal::{Schedule, keep_renewed, renew};
+pub use token::Token;
+
+/// Why a host can't join, or renew.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// Not a token.
+    #[error(
+        "this is no enrolment token ({0}): paste it whole, as `telemetryx enroll token` on the collector printed it"
+    )]
+    Token(&'static str),
+    /// Not an address.
+    #[error("{0:?} is no collector's address: write https://HOST:PORT, the one of its console")]
+    Url(String),
+    /// Plain text to another machine.
+    #[error("{0:?} leaves this machine without TLS: write https://")]
+    PlainText(String),
+    /// It was done before.
+    #[error(
+        "this host is enrolled as agent {agent:?} at {collector}: to enroll it anew, give --replace (with a token that allows it), or remove {}",
+        folder.display()
+    )]
+    Already {
+        /// Its name.
+        agent: String,
+        /// Where.
+        collector: String,
+        /// What is kept.
+        folder: PathBuf,
+    },
+    /// The collector can't be reached.
+    #[error("can't reach the collector at {url}: {why}")]
+    Connect {
+        /// Its address.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// What answers there isn't to be trusted.
+    #[error("can't trust what answers at {url}: {why}")]
+    Untrusted {
+        /// The address.
+        url: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// What answers there is no collector of ours.
+    #[error(
+        "{url} answers with something that is no collector's answer ({why}): name the address of the collector's console"
+    )]
+    Answer {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The collector refuses.
+    #[error("the collector refuses: {message}{}", what_to_do(hint))]
+    Refused {
+        /// The status.
+        status: u16,
+        /// Its words.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The collector is busy.
+    #[error("the collector asks to come back in {after:?}: {message}")]
+    Later {
+        /// When.
+        after: Duration,
+        /// Its words.
+        message: String,
+    },
+    /// The certificate isn't one of our key, or of the authority.
+    #[error("the collector sent a certificate that can't be used: {0}")]
+    Certificate(String),
+    /// The key on disk can't be used.
+    #[error(
+        "the host's key can't be used ({0}): remove the folder `identity` in data_dir and enroll the host again"
+    )]
+    Key(String),
+    /// What is kept can't be read.
+    #[error("{} can't be used ({why}): remove the folder and enroll the host again", path.display())]
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The disk.
+    #[error("{} can't be read or written: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gives no randomness.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+fn what_to_do(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("; {text}") }
+}
+
+impl EnrolError {
+    /// Whether the collector said that this host may not, so that asking again soon is of no use.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
