@@ -3,7 +3,8 @@
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    // Read when it runs: a compiled build script may be shared between checkouts.
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("proto");
     let file = root.join("onnx.proto");
     println!("cargo:rerun-if-changed={}", file.display());
     prost_build::Config::new().compile_fds(protox::compile([&file], [&root])?)?;

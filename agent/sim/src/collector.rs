@@ -222,6 +222,14 @@ impl Collector {
         let payload = wire::payload::decode(&batch.payload).expect("a payload is understood");
         let series: Vec<u32> =
             payload.samples.ids.iter().copied().chain(payload.windows.iter().map(|row| row.id)).collect();
+        let ledger = self.ledger.entry(batch.epoch.clone()).or_default();
+        if ledger.held.contains(batch.seq) {
+            let known = ledger.checksums.get(&batch.seq);
+            return match known {
+                Some(known) if *known != checksum => Outcome::Conflict(known.to_vec()),
+                _ => Outcome::Duplicate,
+            };
+        }
         if self.refuse > 0 {
             self.refuse -= 1;
             for (_, _, value, _) in payload.samples() {
@@ -234,14 +242,6 @@ impl Collector {
                 }
             }
             return Outcome::Refused;
-        }
-        let ledger = self.ledger.entry(batch.epoch.clone()).or_default();
-        if ledger.held.contains(batch.seq) {
-            let known = ledger.checksums.get(&batch.seq);
-            return match known {
-                Some(known) if *known != checksum => Outcome::Conflict(known.to_vec()),
-                _ => Outcome::Duplicate,
-            };
         }
         if self.forget > 0 && !series.is_empty() {
             self.forget -= 1;

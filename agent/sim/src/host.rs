@@ -1,5 +1,6 @@
 //! One agent on its disk: what a process keeps in memory, and how it comes back without it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fold::NoScorer;
-use folding::{Checkpoint, Driver, Folding};
+use folding::{Checkpoint, Driver, Folding, Restored};
 use journal::{Holder, Journal, JournalConfig};
 use seglog::sim::SimDisk;
 use spool::{Spool, SpoolConfig};
@@ -35,8 +36,12 @@ pub struct Host {
     pub config: usize,
     /// Batches that its starts found damaged.
     pub damaged: u64,
-    /// Records that rotted in the newest segments of their logs.
-    pub(crate) tails: Vec<crate::rot::Tail>,
+    /// Records that rotted since it was last started.
+    pub(crate) hits: Vec<crate::rot::Hit>,
+    /// Readings that each batch had received which rotted in the spool.
+    pub(crate) rotten_batches: Vec<u64>,
+    /// The device of each series number in its spool, as far as anybody looked.
+    pub(crate) series: HashMap<u32, u32>,
     /// Bytes of the spool's cursor have.
     pub(crate) cursor_rotten: bool,
     clock: Arc<HostClock>,
@@ -103,7 +108,9 @@ impl Host {
             booted: 0,
             config: 0,
             damaged: 0,
-            tails: Vec::new(),
+            hits: Vec::new(),
+            rotten_batches: Vec::new(),
+            series: HashMap::new(),
             cursor_rotten: false,
             clock: Arc::new(clock),
         }
@@ -157,7 +164,7 @@ impl Host {
         storage.create_dir_all(Path::new("/data")).map_err(|error| said(&error))?;
         let checkpoint =
             Checkpoint::open(storage, Path::new("/data/fold.checkpoint")).map_err(|error| said(&error))?;
-        let (fold, applied) = checkpoint.restore(&table, || Box::new(NoScorer));
+        let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, || Box::new(NoScorer));
         let standing = self.standing(plan, now);
         let unconfigured = journal.append_all(&standing).is_err();
         let boots = self.boots;
@@ -165,6 +172,8 @@ impl Host {
             journal: journal.clone(),
             fold,
             applied,
+            received,
+            unacked,
             spool: spool.clone(),
             checkpoint,
             shown: Box::new(|_| {}),

@@ -77,6 +77,12 @@ impl Readings {
         self.all.len() as u64 - 1
     }
 
+    /// Whether any of these lay in the spool's last record when that rotted, so that they may have been cut again.
+    pub fn may_come_again(&self, samples: &[u64], windows: &[(u32, u64, f64)]) -> bool {
+        samples.iter().any(|value| self.all[*value as usize].again)
+            || windows.iter().any(|(device, ..)| self.again.contains_key(device))
+    }
+
     /// The sender learned something.
     pub fn tell(&mut self, values: &[u64], told: Told) {
         for value in values {

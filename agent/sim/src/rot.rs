@@ -6,6 +6,7 @@
 //! nobody knows any more that they were there (docs/reliability.md). So what lay in rotten records of a newest segment is
 //! remembered here, as long as no intact one is behind them: it is all that the checks let pass.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,8 +29,8 @@ const FRAME: usize = 16;
 /// What the journal says before a record.
 const TALLY: usize = 17;
 
-/// A record of a log's newest segment, which rotted.
-pub struct Tail {
+/// A record that rotted.
+pub struct Hit {
     path: PathBuf,
     number: u64,
     content: Content,
@@ -46,7 +47,9 @@ impl World {
     /// One bit of one file.
     pub(crate) fn rot(&mut self, host: usize) {
         let disk = &self.hosts[host].disk;
-        let paths: Vec<_> = disk.paths().into_iter().filter(|path| !path.ends_with("lock")).collect();
+        let spared = |path: &Path| self.plan.spares_spool() && path.starts_with(SPOOL);
+        let paths = disk.paths().into_iter().filter(|path| !path.ends_with("lock") && !spared(path));
+        let paths: Vec<_> = paths.collect();
         if paths.is_empty() {
             return;
         }
@@ -62,11 +65,12 @@ impl World {
     /// The same in the last record of journal or spool.
     pub(crate) fn rot_last(&mut self, host: usize) {
         let mut rng = Rng::new(self.rng.next(), 0);
-        let dir = if rng.chance(1, 3) { JOURNAL.to_owned() } else { format!("{SPOOL}/log") };
+        let journal = rng.chance(1, 3) || self.plan.spares_spool();
+        let dir = if journal { JOURNAL.to_owned() } else { format!("{SPOOL}/log") };
         let disk = &self.hosts[host].disk;
         let Some(path) = newest(disk, Path::new(&dir)) else { return };
         let content = disk.read(&path).unwrap_or_default();
-        if let Some(start) = records(&content).last().map(|(_, start)| *start) {
+        if let Some(start) = records(&path, &content).last().map(|(_, start)| *start) {
             let offset = rng.range(start as u64, content.len() as u64 - 1) as usize;
             self.change(host, &path, offset, 1 << rng.range(0, 7));
         }
@@ -74,9 +78,27 @@ impl World {
 
     fn change(&mut self, host: usize, path: &Path, offset: usize, mask: u8) {
         let this = &mut self.hosts[host];
-        this.tails.extend(Tail::of(&this.disk, path, offset));
+        // Asked each time, since a record that rots may have a number's only definition.
+        this.series.extend(devices(&this.disk));
+        let hit = Hit::of(&this.disk, path, offset, &this.series);
+        if let Some(Hit { content: Content::Batch { samples, windows, received }, .. }) = &hit {
+            this.rotten_batches.push(*received);
+            // What several held is told with the last of them, where the collector may have the first.
+            match this.rotten_batches[..] {
+                [] | [_] => {}
+                [first, second] => self.readings.received_again += first + second,
+                _ => self.readings.received_again += received,
+            }
+            // Rows that were cut again, and whose batch rots again: if the collector has the first batch by this name,
+            // it isn't told what came with the second.
+            if self.readings.may_come_again(samples, windows) {
+                self.readings.received_gone += received;
+            }
+        }
+        this.hits.extend(hit);
         if this.disk.rot(path, offset, mask) {
             self.rotten = true;
+            self.spool_rotten |= path.starts_with(SPOOL);
             self.lost_state |= path.starts_with("/data/fold.checkpoint") || path.starts_with(JOURNAL);
             this.cursor_rotten |= path.ends_with("spool/cursor");
         }
@@ -92,20 +114,31 @@ impl Host {
     /// Before a start: which of the rotten records have no intact one behind them. True when windows may be gone with
     /// them.
     pub(crate) fn fall_silent(&mut self, readings: &mut Readings) -> bool {
-        let tails = std::mem::take(&mut self.tails);
+        let hits = std::mem::take(&mut self.hits);
         let rotten =
-            |path: &Path, number: u64| tails.iter().any(|tail| tail.path == path && tail.number == number);
+            |path: &Path, number: u64| hits.iter().any(|hit| hit.path == path && hit.number == number);
         let mut windows_gone = false;
-        for tail in &tails {
-            let dir = tail.path.parent().unwrap_or(Path::new("/"));
-            let Some(file) = newest(&self.disk, dir).filter(|newest| *newest == tail.path) else { continue };
-            let content = self.disk.read(&file).unwrap_or_default();
-            if records(&content).iter().any(|(number, _)| *number > tail.number && !rotten(&file, *number)) {
+        for tail in &hits {
+            let behind = segments(&self.disk, tail.path.parent().unwrap_or(Path::new("/")))
+                .into_iter()
+                .filter(|path| *path >= tail.path);
+            let intact = |path: PathBuf| {
+                let content = self.disk.read(&path).unwrap_or_default();
+                let records = records(&path, &content);
+                records.iter().any(|(number, _)| *number > tail.number && !rotten(&path, *number))
+            };
+            if behind.into_iter().any(intact) {
                 continue;
             }
             match &tail.content {
                 Content::Readings(values) => {
-                    values.iter().for_each(|value| readings.all[*value as usize].silent = true);
+                    // One that had rotted before may say anything.
+                    let all = values.iter().filter_map(|value| usize::try_from(*value).ok());
+                    for value in all {
+                        if let Some(reading) = readings.all.get_mut(value) {
+                            reading.silent = true;
+                        }
+                    }
                 }
                 Content::Batch { samples, windows, received } => {
                     for value in samples {
@@ -128,22 +161,23 @@ impl Host {
     }
 }
 
-impl Tail {
-    /// What lies in the record of a log's newest segment that has this byte.
-    fn of(disk: &SimDisk, path: &Path, offset: usize) -> Option<Self> {
+impl Hit {
+    /// What lies in the record of a log that has this byte.
+    fn of(disk: &SimDisk, path: &Path, offset: usize, series: &HashMap<u32, u32>) -> Option<Self> {
         let dir = path.parent()?;
-        if newest(disk, dir).is_none_or(|newest| newest != path) {
+        let log = dir == Path::new(JOURNAL) || dir == Path::new(SPOOL).join("log");
+        if !log || path.extension().is_none_or(|extension| extension != "seg") {
             return None;
         }
         let file = disk.read(path)?;
-        let (number, start) = records(&file).into_iter().rfind(|(_, start)| *start <= offset)?;
+        let (number, start) = records(path, &file).into_iter().rfind(|(_, start)| *start <= offset)?;
         // Behind the last record may be bytes of one that a power cut tore.
         let end = frame(&file, start).map(|(_, end)| end).filter(|end| offset < *end)?;
         let content = if dir.starts_with(JOURNAL) {
             readings(&file[start + FRAME..end])?
         } else {
             // A copy is looked at: looking must not move the disk's chance.
-            batch(disk.image(1).storage(), number)?
+            batch(disk.image(1).storage(), number, series)?
         };
         Some(Self { path: path.to_owned(), number, content })
     }
@@ -166,22 +200,27 @@ fn readings(entry: &[u8]) -> Option<Content> {
     }))
 }
 
+/// Which device each series number of the spool belongs to.
+fn devices(disk: &SimDisk) -> Vec<(u32, u32)> {
+    let inspection = spool::inspect::Inspection::open(disk.image(1).storage(), Path::new(SPOOL));
+    let Ok(summary) = inspection.and_then(|inspection| inspection.summary()) else { return Vec::new() };
+    let device = |def: &telemetry::SeriesDef| def.key.label("device")?.strip_prefix('d')?.parse().ok();
+    summary.series.iter().filter_map(|(number, def)| Some((*number, device(def)?))).collect()
+}
+
 /// What is in a batch of the spool, by the number of its record.
-fn batch(storage: Arc<dyn Storage>, number: u64) -> Option<Content> {
+fn batch(storage: Arc<dyn Storage>, number: u64, series: &HashMap<u32, u32>) -> Option<Content> {
     let mut content = None;
     let inspection = spool::inspect::Inspection::open(storage, Path::new(SPOOL)).ok()?;
-    let summary = inspection.summary().ok()?;
     let walked = inspection.walk(&mut |found| {
         if let spool::inspect::Found::Batch(batch) = found
             && batch.record == number
         {
             let Ok(payload) = wire::payload::decode(batch.payload) else { return ControlFlow::Continue(()) };
-            let device = |number: &u32| {
-                summary.series.get(number)?.key.label("device")?.strip_prefix('d')?.parse::<u32>().ok()
-            };
             let samples = payload.samples().map(|(_, _, value, _)| value as u64).collect();
             let windows = payload.windows.iter();
-            let windows = windows.filter_map(|row| Some((device(&row.id)?, row.count, row.sum))).collect();
+            let windows =
+                windows.filter_map(|row| Some((*series.get(&row.id)?, row.count, row.sum))).collect();
             let received = batch.counts.get(Cause::Received);
             content = Some(Content::Batch { samples, windows, received });
         }
@@ -190,34 +229,48 @@ fn batch(storage: Arc<dyn Storage>, number: u64) -> Option<Content> {
     walked.ok().and(content)
 }
 
-/// The segment that is written last.
-fn newest(disk: &SimDisk, dir: &Path) -> Option<PathBuf> {
+/// The segments of a log, the one that is written last at the end.
+fn segments(disk: &SimDisk, dir: &Path) -> Vec<PathBuf> {
     let segment =
         |path: &PathBuf| path.parent() == Some(dir) && path.extension().is_some_and(|is| is == "seg");
-    disk.paths().into_iter().rfind(segment)
+    disk.paths().into_iter().filter(segment).collect()
 }
 
-/// Numbers of a segment's records, and where they begin. Behind one whose length or number rotted it goes on with the
-/// next that another one follows, or the end.
-fn records(content: &[u8]) -> Vec<(u64, usize)> {
+fn newest(disk: &SimDisk, dir: &Path) -> Option<PathBuf> {
+    segments(disk, dir).pop()
+}
+
+/// Numbers of a segment's records, and where they begin. The first one's number is the segment's name. Behind one whose
+/// length or number rotted it goes on with the next that fits.
+fn records(path: &Path, content: &[u8]) -> Vec<(u64, usize)> {
     let mut found: Vec<(u64, usize)> = Vec::new();
-    let mut at = HEADER;
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('-'));
+    let Some(first) = name.and_then(|(first, _)| first.parse::<u64>().ok()) else { return found };
+    let is = |at: usize, number: u64| frame(content, at).is_some_and(|(found, _)| found == number);
+    // Where a record ends, if what is behind it bears that out.
+    let end_of = |at: usize, number: u64| {
+        let (found, end) = frame(content, at)?;
+        let skips =
+            || frame(content, end).is_some_and(|(_, end)| end == content.len() || is(end, number + 2));
+        (end == content.len() || is(end, number + 1) || found == number && skips()).then_some(end)
+    };
+    let (mut number, mut at) = (first, HEADER);
     while at < content.len() {
-        let expected = found.last().map(|(number, _)| number + 1);
-        let here = frame(content, at).filter(|(number, _)| expected.is_none_or(|is| is == *number));
-        let next = here.or_else(|| {
-            at = (at + 1..content.len()).find(|at| {
-                frame(content, *at).is_some_and(|(number, end)| {
-                    let numbers = expected.unwrap_or(1)..expected.map_or(u64::MAX, |is| is + 256);
-                    let follows = frame(content, end).is_some_and(|(next, _)| next == number + 1);
-                    numbers.contains(&number) && (end == content.len() || follows)
-                })
-            })?;
-            frame(content, at)
+        if let Some(end) = end_of(at, number) {
+            found.push((number, at));
+            (number, at) = (number + 1, end);
+            continue;
+        }
+        let behind = (at + 1..content.len()).find_map(|at| {
+            let next = frame(content, at)?.0;
+            ((number + 1..number + 256).contains(&next) && end_of(at, next).is_some()).then_some((next, at))
         });
-        let Some((number, end)) = next else { break };
-        found.push((number, at));
-        at = end;
+        // Behind the last one may be bytes of one that a power cut tore.
+        if behind.is_some() || is(at, number) {
+            found.push((number, at));
+        }
+        let Some(next) = behind else { break };
+        (number, at) = next;
     }
     found
 }
@@ -231,4 +284,38 @@ fn frame(content: &[u8], at: usize) -> Option<(u64, usize)> {
     ]);
     let end = at + FRAME + len;
     (end <= content.len()).then_some((number, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use seglog::{Log, Options};
+
+    use super::*;
+
+    #[test]
+    fn records_are_found_behind_one_whose_number_or_length_rotted() {
+        let disk = SimDisk::new(1);
+        let dir = Path::new(SPOOL);
+        let options = Options { segment_bytes: 1 << 20, max_record: 1 << 20 };
+        let (mut log, _) = Log::open(disk.storage(), dir, options).unwrap();
+        for payload in [&b"first"[..], b"second", b"third", b"fourth"] {
+            log.append(payload).unwrap();
+        }
+        log.sync().unwrap();
+        let path = newest(&disk, dir).unwrap();
+        let content = disk.read(&path).unwrap();
+        let whole = records(&path, &content);
+        assert_eq!(whole.len(), 4);
+        for (at, (_, start)) in whole.iter().enumerate() {
+            for offset in (*start..start + 4).chain(start + 8..start + FRAME) {
+                let mut rotten = content.clone();
+                rotten[offset] ^= 1 << (offset % 8);
+                let found = records(&path, &rotten);
+                let others = whole.iter().enumerate().filter(|(other, _)| *other != at);
+                for (_, record) in others.filter(|(other, _)| at < 3 || *other < 3) {
+                    assert!(found.contains(record), "byte {offset}: {record:?} of {found:?}");
+                }
+            }
+        }
+    }
 }

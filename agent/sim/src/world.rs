@@ -75,6 +75,8 @@ pub struct World {
     pub(crate) rotten: bool,
     /// One of the fold's checkpoint, or of the journal that it is made good from.
     pub(crate) lost_state: bool,
+    /// One of the spool.
+    pub(crate) spool_rotten: bool,
     /// Faults and senders are done.
     pub(crate) over: bool,
     /// How many looks in a row found everything with the collector.
@@ -123,6 +125,7 @@ impl World {
             returned: None,
             rotten: false,
             lost_state: false,
+            spool_rotten: false,
             over: false,
             calm: 0,
             carried: BTreeMap::new(),

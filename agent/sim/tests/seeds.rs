@@ -1,5 +1,6 @@
 //! The part of the simulation that runs with all other tests.
 
+use sim::outage::Outage;
 use sim::plan::{Aim, Plan};
 use sim::run::{run, run_all, run_plan};
 
@@ -23,6 +24,16 @@ fn a_seed_that_is_run_again_does_the_same_in_the_same_order() {
         assert_eq!(first.hash, second.hash, "seed {seed}");
     }
     assert_ne!(run(300, false, None).hash, run(301, false, None).hash);
+}
+
+#[test]
+fn after_an_outage_fresh_readings_arrive_within_a_second_while_the_backlog_takes_its_share() {
+    let drain = sim::outage::run(Outage { seconds: 60, rate: 1_000, room: 2.0, seed: 1 });
+    assert!(drain.failures.is_empty(), "{:?}", drain.failures);
+    assert_eq!((drain.sums.lost, drain.sums.twice, drain.sums.unexplained), (0, 0, 0));
+    assert!(drain.backlog > 50_000 && drain.fresh > 20_000, "{drain:?}");
+    assert!(drain.fresh_max < 1.0, "{drain:?}");
+    assert!((0.3..0.7).contains(&drain.share), "{drain:?}");
 }
 
 /// The first of some seeds with short steps that fails when the disk says of a file too early that it is durable.

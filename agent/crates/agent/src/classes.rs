@@ -9,6 +9,8 @@ use serde::Deserialize;
 use spool::{Class, ClassRule, MAX_CLASS_RULES, Overflow, Priority};
 use telemetry::Severity;
 
+/// A window of thinned readings where nothing is said.
+const MINUTE: i64 = 60_000_000_000;
 /// The shortest and the longest window of thinned readings.
 const THIN: std::ops::RangeInclusive<i64> = 1_000_000_000..=86_400_000_000_000;
 
@@ -33,8 +35,8 @@ pub struct ClassConfig {
     /// How it goes: `drop-oldest`; `drop-newest`, which keeps how it began; `block`, which drops nothing and lets
     /// inputs push back; `thin`, which makes windows of raw readings and drops the oldest only after that.
     pub overflow: OverflowConfig,
-    /// Length of the windows that `thin` makes.
-    pub thin_to: ThinTo,
+    /// Length of the windows that `thin` makes; `1m` where nothing is said.
+    pub thin_to: Option<Span>,
 }
 
 /// Which goes first.
@@ -65,22 +67,11 @@ pub enum OverflowConfig {
     Thin,
 }
 
-/// A minute where nothing is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct ThinTo(Span);
-
-impl Default for ThinTo {
-    fn default() -> Self {
-        Self(Span::from_secs(60))
-    }
-}
-
 /// What happens when the disk is nearly full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FreeFloor {
-    /// Batches wait in the journal, and inputs push back when that is full.
+    /// Batches wait in the journal, and inputs push back when there is no room for more.
     #[default]
     Wait,
     /// Batches give way as at `max_bytes`, and only when none is left they wait.
@@ -98,7 +89,7 @@ impl ClassConfig {
             OverflowConfig::DropOldest => Overflow::DropOldest,
             OverflowConfig::DropNewest => Overflow::DropNewest,
             OverflowConfig::Block => Overflow::Block,
-            OverflowConfig::Thin => Overflow::Thin(self.thin_to.0.nanos()),
+            OverflowConfig::Thin => Overflow::Thin(self.thin_to.map_or(MINUTE, Span::nanos)),
         };
         ClassRule {
             name: self.name.clone(),
@@ -124,14 +115,28 @@ pub fn problems(classes: &[ClassConfig]) -> Vec<(String, String)> {
         ));
     }
     for (at, class) in classes.iter().enumerate() {
-        if !THIN.contains(&class.thin_to.0.nanos()) {
+        if let Some(thin_to) = class.thin_to.filter(|thin_to| !THIN.contains(&thin_to.nanos())) {
             found.push((
                 format!("spool.class.{}", at + 1),
-                format!("spool.class {}: thin_to = {} can't be used; take 1s to 1d", at + 1, class.thin_to.0),
+                format!("spool.class {}: thin_to = {thin_to} can't be used; take 1s to 1d", at + 1),
             ));
         }
     }
     found
+}
+
+/// What is allowed and does nothing: the section it is in, and a sentence.
+pub fn warnings(classes: &[ClassConfig]) -> Vec<(String, String)> {
+    let idle = |class: &ClassConfig| class.overflow != OverflowConfig::Thin && class.thin_to.is_some();
+    let idle = classes.iter().enumerate().filter(|(_, class)| idle(class));
+    idle.map(|(at, _)| {
+        let said = format!(
+            "spool.class {}: thin_to counts only with overflow = \"thin\": set that, or take thin_to out",
+            at + 1
+        );
+        (format!("spool.class.{}", at + 1), said)
+    })
+    .collect()
 }
 
 #[cfg(test)]

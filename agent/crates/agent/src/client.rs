@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::control;
 
+/// A collector that acknowledges nothing for so long is named: a slow link and a busy store take some seconds.
+pub const SUSPICIOUS_S: u64 = 15;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -22,6 +25,17 @@ pub enum ClientError {
         /// Why.
         source: std::io::Error,
     },
+    /// It may not be asked.
+    #[error(
+        "the agent's socket {path} may not be opened by this user: run the command as the agent's user (sudo -u telemetryx telemetryx-agent …), or as root"
+    )]
+    NotAllowed {
+        /// The socket.
+        path: String,
+    },
+    /// It answers that it can't answer now.
+    #[error("the agent says: {0}")]
+    Unable(String),
     /// The connection or standard output broke.
     #[error("asking the agent: {0}")]
     Io(#[from] std::io::Error),
@@ -32,8 +46,13 @@ pub enum ClientError {
 
 fn ask(data_dir: &Path, request: &str) -> Result<BufReader<UnixStream>, ClientError> {
     let path = control::socket(data_dir);
-    let mut stream = UnixStream::connect(&path)
-        .map_err(|source| ClientError::NotRunning { path: path.display().to_string(), source })?;
+    let mut stream = UnixStream::connect(&path).map_err(|source| {
+        let path = path.display().to_string();
+        match source.kind() {
+            std::io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path },
+            _ => ClientError::NotRunning { path, source },
+        }
+    })?;
     stream.write_all(request.as_bytes())?;
     stream.write_all(b"\n")?;
     Ok(BufReader::new(stream))
@@ -48,14 +67,18 @@ pub fn ask_once(data_dir: &Path, request: &str) -> Result<Value, ClientError> {
     answer.get_ref().set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut line = String::new();
     answer.read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
+    let answer: Value = serde_json::from_str(&line)?;
+    match answer["error"].as_str() {
+        Some(error) => Err(ClientError::Unable(error.to_owned())),
+        None => Ok(answer),
+    }
 }
 
-/// `status`
+/// `status`: prints what the agent says of itself, and returns it.
 ///
 /// # Errors
 /// [`ClientError`].
-pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<(), ClientError> {
+pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<Value, ClientError> {
     let mut status = ask_once(data_dir, "status")?;
     let refused = if rejects { ask_once(data_dir, "rejects")? } else { Value::Array(Vec::new()) };
     let mut out = std::io::stdout().lock();
@@ -64,7 +87,7 @@ pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<(), ClientEr
             status["rejects"] = refused;
         }
         writeln!(out, "{status}")?;
-        return Ok(());
+        return Ok(status);
     }
     show(&mut out, &status)?;
     for reject in refused.as_array().into_iter().flatten() {
@@ -77,7 +100,7 @@ pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<(), ClientEr
             text(&reject["excerpt"])
         )?;
     }
-    Ok(())
+    Ok(status)
 }
 
 fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
@@ -99,7 +122,25 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         span(status["uptime_s"].as_u64().unwrap_or(0)),
         status["series"]
     )?;
+    if let Some(why) = status["config"]["refused"]["why"].as_str() {
+        let at = crate::human::moment(status["config"]["refused"]["at_ns"].as_i64());
+        writeln!(
+            out,
+            "config   NOT TAKEN at {at}, the one before stays in force: {}",
+            text(&Value::from(why))
+        )?;
+    }
+    show_remote(out, status)?;
+    for trouble in status["config"]["trouble"].as_array().into_iter().flatten() {
+        writeln!(out, "config   {}", text(trouble))?;
+    }
+    for warning in status["config"]["warnings"].as_array().into_iter().flatten() {
+        writeln!(out, "config   WARNING: {}", text(warning))?;
+    }
     writeln!(out, "link     {connection}")?;
+    if let Some(limit) = broker_limit(status) {
+        writeln!(out, "         {}: {}", limit.found(), limit.remedy())?;
+    }
     show_lanes(out, link)?;
     for input in status["inputs"].as_array().into_iter().flatten() {
         let problem =
@@ -119,6 +160,10 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
             causes.concat()
         )?;
     }
+    if let Some(why) = status["refusing"]["why"].as_str() {
+        writeln!(out, "REFUSED  readings are refused: {}", text(&Value::from(why)))?;
+        writeln!(out, "         {}", text(&status["refusing"]["remedy"]))?;
+    }
     let (journal, spool, fold) = (&status["journal"], &status["spool"], &status["fold"]);
     writeln!(
         out,
@@ -129,21 +174,42 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     )?;
     writeln!(
         out,
-        "spool    {} in {} batch{}, {} in flight",
+        "spool    {} in {}, {} in flight{}",
         size(&spool["bytes"]),
-        spool["batches"],
-        if spool["batches"] == 1 { "" } else { "es" },
-        spool["in_flight"]
+        crate::human::things(spool["batches"].as_u64().unwrap_or(0), "batch"),
+        spool["in_flight"],
+        match spool["pending_rows"].as_u64().unwrap_or(0) {
+            0 => String::new(),
+            rows => format!(", {} in no batch yet", crate::human::things(rows, "row")),
+        }
     )?;
+    if let Some(trouble) =
+        spool["trouble"].as_str().filter(|trouble| fold["blocked"].as_str() != Some(trouble))
+    {
+        writeln!(out, "         {}", text(&Value::from(trouble)))?;
+    }
+    if let Some(floor) = spool["floor"].as_str().filter(|_| spool["trouble"].is_null()) {
+        writeln!(out, "         {}", text(&Value::from(floor)))?;
+    }
     for lost in spool["lost"].as_array().into_iter().flatten() {
         writeln!(
             out,
-            "lost     {} readings {}, of {} to {}",
-            lost["readings"],
+            "lost     {} {}, {} {} {} {}",
+            crate::human::things(lost["readings"].as_u64().unwrap_or(0), "reading"),
             text(&lost["cause"]),
+            // Of what is damaged often nobody knows more than what stands beside it.
+            if lost["cause"] == "damaged" { "between" } else { "of" },
             day_time(lost["from_ns"].as_i64().unwrap_or(0)),
+            if lost["cause"] == "damaged" { "and" } else { "to" },
             day_time(lost["to_ns"].as_i64().unwrap_or(0))
         )?;
+    }
+    for damage in spool["damage"].as_array().into_iter().flatten() {
+        let at = |key: &str| damage[key].as_i64().map_or("-".to_owned(), day_time);
+        writeln!(out, "damage   {}; between {} and {}", text(&damage["text"]), at("from_ns"), at("to_ns"))?;
+    }
+    if let Some(missing) = fold["missing"].as_str() {
+        writeln!(out, "missing  {}", text(&Value::from(missing)))?;
     }
     if let Some(reason) = fold["blocked"].as_str() {
         writeln!(out, "         rows can't be spooled: {reason}")?;
@@ -155,10 +221,17 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     if held["batches"].as_u64().is_some_and(|batches| batches > 0) {
         writeln!(
             out,
-            "         {} batches ({}) of {} boot(s) wait until it is known when that was: NTP or the collector tells",
-            held["batches"],
+            "         {} ({}) of {} wait until it is known when that was: NTP or the collector tells",
+            crate::human::things(held["batches"].as_u64().unwrap_or(0), "batch"),
             size(&held["bytes"]),
-            held["boots"]
+            crate::human::things(held["boots"].as_u64().unwrap_or(0), "boot")
+        )?;
+    }
+    if let Some(kept) = spool["age_kept"].as_u64().filter(|kept| *kept > 0) {
+        writeln!(
+            out,
+            "         {} older than spool.max_age by this host's clock alone: kept until a time service or the collector confirms it",
+            crate::human::things(kept, "batch")
         )?;
     }
     if let Some(by) = fold["fold"]["clock_step"]["by_ns"].as_f64() {
@@ -168,22 +241,98 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What the collector pushed, and whether it asked for another log level.
+fn show_remote(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
+    let (remote, log) = (&status["remote"], &status["log"]);
+    let at = || crate::human::moment(remote["at_ns"].as_i64());
+    let version = &remote["version"];
+    match remote["phase"].as_str() {
+        Some("trial") => writeln!(out, "pushed   configuration {version} on trial since {}", at())?,
+        Some("applied") => writeln!(out, "pushed   configuration {version} in force, applied at {}", at())?,
+        Some("failed") => {
+            let force = match remote["in_force"].as_u64() {
+                Some(0) | None => "the host's file alone".to_owned(),
+                Some(force) => format!("configuration {force}"),
+            };
+            writeln!(
+                out,
+                "pushed   configuration {version} FAILED at {}, in force is {force}: {}",
+                at(),
+                text(&remote["reason"])
+            )?;
+        }
+        Some("declined") if version != &Value::from(0) => {
+            writeln!(out, "pushed   configuration {version} declined: {}", text(&remote["reason"]))?;
+        }
+        _ => {}
+    }
+    if remote["trouble"].is_string() {
+        writeln!(out, "pushed   {}", text(&remote["trouble"]))?;
+    }
+    if let Some(until) = log["until_ns"].as_i64() {
+        let until = crate::human::moment(Some(until));
+        writeln!(out, "log      {} until {until}, as the collector asked", text(&log["filter"]))?;
+    }
+    Ok(())
+}
+
+/// How large a message may be on the site's broker, where a running agent has found that out.
+pub fn broker_limit(status: &Value) -> Option<uplink::BrokerLimit> {
+    serde_json::from_value(status["link"]["broker_limit"].clone()).ok()
+}
+
+/// Until when the backlog waits for its hours, where it does.
+pub fn waits_until(link: &Value) -> Option<String> {
+    link["backlog"]["waits_until_ns"].as_i64()?;
+    link["lanes"]["backlog_hours"].as_str().map(|hours| crate::human::opening(&text(&hours.into())))
+}
+
+/// When nothing waits any more, as far as anybody knows; `None` where what is under way is fresh.
+pub fn forecast(link: &Value) -> Option<String> {
+    let seconds = link["backlog"]["caught_up_s"].as_f64();
+    let end = seconds.map(|seconds| format!("caught up in {}", span(seconds.ceil() as u64)));
+    match (waits_until(link), end) {
+        (Some(until), Some(end)) => Some(format!("backlog waits until {until}, {end}")),
+        (Some(until), None) => Some(format!("backlog waits until {until}")),
+        (None, Some(end)) => Some(end),
+        (None, None) if link["lanes"]["backlog_open"] == Value::Bool(false) => None,
+        (None, None) => Some("not getting less".to_owned()),
+    }
+}
+
+/// That the collector acknowledges nothing, and what comes of it; `None` while it does.
+pub fn unanswered(link: &Value) -> Option<String> {
+    let since = link["unanswered_s"].as_u64().unwrap_or(0);
+    let stalls = link["stalls"].as_u64().unwrap_or(0);
+    let limit = uplink::ACK_TIMEOUT.as_secs();
+    let now = format!("NOTHING IS ACKNOWLEDGED for {since} s: at {limit} s the session begins anew");
+    match (since >= SUSPICIOUS_S, stalls) {
+        (false, 0) => None,
+        (true, 0) => Some(now),
+        (true, _) => Some(format!("{now}, as {} before", crate::human::things(stalls, "session"))),
+        (false, _) => {
+            let sessions = crate::human::things(stalls, "session");
+            Some(format!("NOTHING WAS ACKNOWLEDGED in the last {sessions}, of {limit} s or more"))
+        }
+    }
+}
+
 /// What waits for the collector, and what holds it back.
 fn show_lanes(out: &mut impl Write, link: &Value) -> std::io::Result<()> {
     let (backlog, lanes) = (&link["backlog"], &link["lanes"]);
     if backlog["batches"].as_u64().unwrap_or(0) > 0 {
-        let end = match backlog["caught_up_s"].as_f64() {
-            Some(seconds) => format!("caught up in {}", span(seconds.ceil() as u64)),
-            None => "not getting less".to_owned(),
-        };
+        let end = forecast(link).map_or_else(String::new, |end| format!(", {end}"));
         writeln!(
             out,
-            "backlog  {} in {}, oldest from {}; {}/s acknowledged, {end}",
+            "backlog  {} in {}, oldest from {}; {}/s acknowledged{end}",
             size(&backlog["bytes"]),
             crate::human::things(backlog["batches"].as_u64().unwrap_or(0), "batch"),
             crate::human::moment(backlog["oldest_ns"].as_i64()),
             size(&backlog["drain_rate"]),
         )?;
+    }
+    if let Some(told) = unanswered(link) {
+        writeln!(out, "         {told}")?;
     }
     let limit = |key: &str| {
         lanes[key].as_u64().filter(|limit| *limit > 0).map(|_| format!("{}/s", size(&lanes[key])))
@@ -256,7 +405,7 @@ pub fn tap(data_dir: &Path, json: bool, count: Option<u64>) -> Result<(), Client
 /// A JSON string without what could steer a terminal.
 pub fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+        Value::String(text) => crate::human::printable(text),
         Value::Null => String::new(),
         other => other.to_string(),
     }
@@ -325,18 +474,57 @@ mod tests {
     }
 
     #[test]
+    fn a_backlog_that_waits_for_its_hours_says_until_when_and_promises_nothing_that_nobody_knows() {
+        let mut link = serde_json::json!({
+            "backlog": {"caught_up_s": null, "waits_until_ns": 1_800_050_400_000_000_000_i64},
+            "lanes": {"backlog_hours": "22:00-06:00 UTC", "backlog_open": false},
+        });
+        assert_eq!(forecast(&link).as_deref(), Some("backlog waits until 22:00 UTC"));
+        link["backlog"]["caught_up_s"] = 50_700.0.into();
+        assert_eq!(
+            forecast(&link).as_deref(),
+            Some("backlog waits until 22:00 UTC, caught up in 14 h 5 min")
+        );
+        link["backlog"] = serde_json::json!({"caught_up_s": null, "waits_until_ns": null});
+        assert_eq!(forecast(&link), None, "what is under way is fresh");
+        link["lanes"]["backlog_open"] = true.into();
+        assert_eq!(forecast(&link).as_deref(), Some("not getting less"));
+    }
+
+    #[test]
+    fn a_collector_that_acknowledges_nothing_is_named_with_what_comes_of_it() {
+        let said = |since: u64, stalls: u64| {
+            unanswered(&serde_json::json!({"unanswered_s": since, "stalls": stalls}))
+        };
+        assert_eq!(said(SUSPICIOUS_S - 1, 0), None);
+        assert_eq!(
+            said(20, 0).as_deref(),
+            Some("NOTHING IS ACKNOWLEDGED for 20 s: at 60 s the session begins anew")
+        );
+        assert_eq!(
+            said(20, 2).as_deref(),
+            Some("NOTHING IS ACKNOWLEDGED for 20 s: at 60 s the session begins anew, as 2 sessions before")
+        );
+        assert_eq!(
+            said(0, 1).as_deref(),
+            Some("NOTHING WAS ACKNOWLEDGED in the last 1 session, of 60 s or more")
+        );
+    }
+
+    #[test]
     fn what_holds_the_backlog_back_is_shown() {
         let link = serde_json::json!({
-            "backlog": {"bytes": 5 << 20, "batches": 40, "oldest_ns": 0, "drain_rate": 65536.0, "caught_up_s": 80.0},
+            "backlog": {"bytes": 5 << 20, "batches": 40, "oldest_ns": 0, "drain_rate": 65536.0, "caught_up_s": 80.0,
+                "waits_until_ns": null},
             "lanes": {"live_share": 70, "backlog_share": 30, "limit": 131_072, "live_limit": 0, "backlog_limit": 0,
-                "backlog_hours": "22:00-06:00", "backlog_open": false},
+                "backlog_hours": "22:00-06:00", "backlog_open": true},
             "slow_down": null,
         });
         let mut out = Vec::new();
         show_lanes(&mut out, &link).unwrap();
         let lines = [
             "backlog  5 MiB in 40 batches, oldest from 1970-01-01T00:00:00.000Z; 64 KiB/s acknowledged, caught up in 1 min",
-            "lanes    live 70 : backlog 30, at most 128 KiB/s, backlog from 22:00-06:00, closed now\n",
+            "lanes    live 70 : backlog 30, at most 128 KiB/s, backlog from 22:00-06:00, open now\n",
         ];
         assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
     }

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::classes::{ClassConfig, FreeFloor};
-use crate::place;
 use crate::units::ByteSize;
+use crate::{data_dir, place};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -26,6 +26,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// The way to the collector.
     pub uplink: uplink::UplinkConfig,
+    /// What the collector may do to this agent.
+    pub remote: crate::remote::RemoteConfig,
     /// Where readings come from. A section that is missing is an input that is off.
     pub input: InputsConfig,
     /// Anomaly models.
@@ -36,7 +38,7 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
-    /// What this agent is called at the collector. Empty: the host's name.
+    /// What this agent is called at the collector. Empty: what the variable TELEMETRYX_AGENT_NAME holds (in a container, which has a name of its own), else the host's name.
     pub name: String,
     /// Where journal, spool, sessions and quarantine live. Only this agent may write there.
     pub data_dir: PathBuf,
@@ -52,7 +54,7 @@ impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             name: String::new(),
-            data_dir: "/var/lib/telemetryx-agent".into(),
+            data_dir: data_dir::USUAL.into(),
             max_series: 100_000,
             log: "info".into(),
             log_json: false,
@@ -82,7 +84,8 @@ impl Default for JournalConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
-    /// Most bytes on disk. Beyond it batches give way and are counted as `overflowed`: the lowest priority first
+    /// Most bytes of its segments. For moments one more may be there, while older ones make room; the cursor and the
+    /// segments' heads take up to 1 MiB beside them. Beyond it batches give way and are counted as `overflowed`: the lowest priority first
     /// (`[[spool.class]]`), and of it what was never offered to the collector before what was.
     pub max_bytes: ByteSize,
     /// Size of one file.
@@ -93,10 +96,12 @@ pub struct SpoolConfig {
     pub linger: Span,
     /// Batches older than this are dropped and counted as expired; 0ms keeps them for ever.
     pub max_age: Span,
-    /// Stop writing when the file system has less free than this.
+    /// What the agent leaves free on the file system for others: the journal pushes back before there is less, whatever its
+    /// own cap. Once others have taken it, journal and spool hold at most 2 MiB and 1 MiB (each at most a quarter of this)
+    /// of what comes in, so that it still gets through to a collector that is there. 0B leaves nothing.
     pub min_free: ByteSize,
-    /// What happens at `min_free`: `wait` lets batches wait in the journal, and inputs push back when that is full;
-    /// `drop` lets batches give way first, as at `max_bytes`.
+    /// What happens at `min_free`: `wait` lets batches wait in the journal, and inputs push back when there is no room for
+    /// more; `drop` lets batches give way first, as at `max_bytes`.
     pub free_floor: FreeFloor,
     /// Which readings are worth more than others.
     pub class: Vec<ClassConfig>,
@@ -177,6 +182,9 @@ pub enum ConfigError {
     /// Values that can't work: all of them, each with place, key, value and remedy.
     #[error("{}", .0.join("\n"))]
     Values(Vec<String>),
+    /// Files that it names and that can't be used now. The agent starts all the same, since they may come.
+    #[error("{}\nthe agent starts without and tries again: nothing is lost meanwhile, and nothing gets through there", .0.join("\n"))]
+    Files(Vec<String>),
 }
 
 fn hint(text: &str) -> String {
@@ -199,20 +207,105 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|error| located(&error, text, path))?;
-        if config.agent.name.is_empty() {
-            config.agent.name = crate::identity::hostname();
-        }
-        let problems = config.problems();
+        Self::parse_shown(text, (text, path))
+    }
+
+    /// Only keys and types: what a text has, without what a whole configuration must have. `path` is only for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`].
+    pub fn typed(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| located(&error, text, path))
+    }
+
+    /// As [`Config::parse`], of a text that was made from others: values that can't work are looked for in the one that is
+    /// `shown`, under its name.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse_shown(text: &str, (shown, name): (&str, &Path)) -> Result<Self, ConfigError> {
+        let mut config = Self::typed(text, name)?;
+        config.agent.data_dir = data_dir::in_use(config.agent.data_dir, Path::new(data_dir::BEFORE));
+        let mut problems = config.enrolled(text);
+        config.take_name(&std::env::var("TELEMETRYX_AGENT_NAME").unwrap_or_default());
+        problems.extend(config.problems());
         if problems.is_empty() {
             return Ok(config);
         }
-        let said = problems.into_iter().map(|(section, message)| {
-            let place = place::locate(text, &section, &message)
-                .map_or_else(String::new, |(line, column)| format!("{line}:{column}:"));
-            format!("{}:{place} {message}", path.display())
-        });
-        Err(ConfigError::Values(said.collect()))
+        Err(ConfigError::Values(said(problems, shown, name)))
+    }
+
+    /// The configuration of a host that is about to be enrolled, and the name that the file gives it, if it does. Of the file
+    /// only `[agent]` has to be right: an uplink to another machine needs what the enrolment brings. A host without a file has
+    /// the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn before_enrolment(path: &Path) -> Result<(Self, Option<String>), ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(ConfigError::Read { path: path.into(), source }),
+        };
+        let mut config: Self = toml::from_str(&text).map_err(|error| located(&error, &text, path))?;
+        let said = Some(config.agent.name.clone()).filter(|name| !name.is_empty());
+        config.agent.data_dir = data_dir::in_use(config.agent.data_dir, Path::new(data_dir::BEFORE));
+        config.take_name(&std::env::var("TELEMETRYX_AGENT_NAME").unwrap_or_default());
+        Ok((config, said))
+    }
+
+    /// Takes over what an enrolment brought: the agent's name, and the collector's address where the file names none.
+    fn enrolled(&mut self, text: &str) -> Vec<(String, String)> {
+        match crate::enrol::kept(&self.agent.data_dir, &self.agent.name) {
+            Ok(Some(enrolled)) => {
+                self.agent.name.clone_from(&enrolled.joined.agent);
+                let named = text
+                    .parse::<toml::Table>()
+                    .is_ok_and(|table| table.get("uplink").and_then(|uplink| uplink.get("url")).is_some());
+                if !named {
+                    self.uplink.url.clone_from(&enrolled.joined.gateway);
+                }
+                self.uplink.enrolled = Some(enrolled);
+                Vec::new()
+            }
+            Ok(None) => Vec::new(),
+            Err(message) => vec![("agent".to_owned(), message)],
+        }
+    }
+
+    /// Fills in what the file leaves to the host: a container's own name says nothing, so it is told the host's.
+    fn take_name(&mut self, told: &str) {
+        if self.agent.name.is_empty() {
+            self.agent.name = if told.is_empty() { crate::identity::hostname() } else { told.to_owned() };
+        }
+        if let Some(host) = self.input.host.as_mut().filter(|host| host.device.is_empty()) {
+            told.clone_into(&mut host.device);
+        }
+    }
+
+    /// As [`Config::load`], and the files that it names must be usable too: tokens, certificates, passwords, a model.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; [`ConfigError::Files`] is none that keeps the agent from starting.
+    pub fn load_with_files(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let config = Self::parse(&text, path)?;
+        let found = config.unusable_files();
+        if found.is_empty() { Ok(config) } else { Err(ConfigError::Files(said(found, &text, path))) }
+    }
+
+    /// The files that it names and that can't be used now: the section, and a sentence.
+    pub fn unusable_files(&self) -> Vec<(String, String)> {
+        let mut found: Vec<_> = uplink::unusable_files(&self.uplink)
+            .into_iter()
+            .map(|error| ("uplink".to_owned(), error.to_string()))
+            .collect();
+        found.extend(crate::inputs_table::unusable_files(&self.input));
+        if let Err(error) = crate::models::host_files(&self.model) {
+            found.push(("model".into(), format!("{error:#}")));
+        }
+        found
     }
 
     /// What can't work: the section it is in, and a sentence.
@@ -224,6 +317,13 @@ impl Config {
             || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         {
             say("agent", format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128"));
+        }
+        if self.agent.data_dir.as_os_str().is_empty() {
+            say(
+                "agent",
+                "agent.data_dir is empty: name a folder that only this agent writes to, or leave the key out"
+                    .into(),
+            );
         }
         if self.agent.max_series == 0 {
             say("agent", "agent.max_series must be at least 1".into());
@@ -250,18 +350,96 @@ impl Config {
         if let Err(error) = self.uplink.check() {
             say("uplink", error.to_string());
         }
+        if let Some(problem) = self.remote.problem() {
+            found.push(("remote".into(), problem));
+        }
         found.extend(crate::classes::problems(&self.spool.class));
         found.extend(crate::inputs_table::problems(&self.input));
+        found.extend(crate::inputs_table::clashes(&self.input));
         found
     }
+}
+
+impl Config {
+    /// What it allows and few want: the section it is in, and a sentence with the remedy.
+    pub fn warnings(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let lanes = &self.uplink.lanes;
+        let (live, backlog) = (u32::from(lanes.live_share), u32::from(lanes.backlog_share));
+        if live + backlog != 100 {
+            let share = |part: u32| (100 * part + (live + backlog) / 2) / (live + backlog).max(1);
+            found.push((
+                "uplink.lanes".to_owned(),
+                format!(
+                    "uplink.lanes: live_share = {live} and backlog_share = {backlog} add up to {}: they count as parts of that, {} % and {} %; let them add up to 100",
+                    live + backlog,
+                    share(live),
+                    share(backlog)
+                ),
+            ));
+        }
+        let ahead = self.fold.future_limit;
+        if ahead > Span::from_secs(86_400) {
+            found.push((
+                "fold".to_owned(),
+                format!(
+                    "fold.future_limit = {ahead}: a collector refuses batches that are more than a day ahead of its clock: give its [ingest] future_limit as much, or take 1d"
+                ),
+            ));
+        }
+        for (at, route) in self.fold.route.iter().enumerate() {
+            if route.to == fold::To::Window && route.window < Span::from_secs(1) {
+                found.push((
+                    format!("fold.route.{}", at + 1),
+                    format!(
+                        "fold.route {}: a window of {} is shipped for nearly each reading, and is larger than one: take 1s or more, or to = \"raw\"",
+                        at + 1,
+                        route.window
+                    ),
+                ));
+            }
+        }
+        found.extend(crate::classes::warnings(&self.spool.class));
+        let inputs = crate::inputs_table::warnings(&self.input).into_iter();
+        found.extend(inputs.map(|warning| ("input.mqtt".to_owned(), warning)));
+        found
+    }
+
+    /// The same, each with its place in the file before it, and a word between.
+    pub fn warnings_in(&self, path: &Path, word: &str) -> Vec<String> {
+        // Without the text, which was there a moment ago, the places are missing.
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let worded =
+            self.warnings().into_iter().map(|(section, warning)| (section, format!("{word}{warning}")));
+        said(worded.collect(), &text, path)
+    }
+}
+
+/// Each problem behind the place it is about.
+fn said(problems: Vec<(String, String)>, text: &str, path: &Path) -> Vec<String> {
+    let said = problems.into_iter().map(|(section, message)| {
+        let place = place::locate(text, &section, &message)
+            .map_or_else(String::new, |(line, column)| format!("{line}:{column}:"));
+        format!("{}:{place} {message}", path.display())
+    });
+    said.collect()
 }
 
 /// Turns a TOML error into a place and a remedy.
 fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
     let (line, column) = place::of(text, error.span().map_or(0, |span| span.start));
-    let message = error.message().to_owned();
+    let message = plainly(error.message());
     let hint_text = nearest(&message).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
     ConfigError::Parse { path: path.into(), line, column, message, hint_text }
+}
+
+/// The parser's words for numbers, as people say them.
+fn plainly(message: &str) -> String {
+    let whole = ["usize", "u64", "u32", "u16", "u8", "i64", "i32"];
+    match message.rsplit_once("expected ") {
+        Some((before, kind)) if whole.contains(&kind) => format!("{before}expected a whole number"),
+        _ => message.to_owned(),
+    }
 }
 
 /// From serde's "unknown field `lisen`, expected one of `listen`, `users`" the nearest expected name.
@@ -300,6 +478,20 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_told_its_hosts_name_and_the_file_goes_first() {
+        let told = |text: &str| {
+            let mut config: Config = toml::from_str(text).unwrap();
+            config.take_name("node-7");
+            (config.agent.name.clone(), config.input.host.map(|host| host.device))
+        };
+        assert_eq!(told("[input.host]\n"), ("node-7".into(), Some("node-7".into())));
+        assert_eq!(
+            told("[agent]\nname = \"press\"\n[input.host]\ndevice = \"hall\"\n"),
+            ("press".into(), Some("hall".into()))
+        );
+    }
+
+    #[test]
     fn an_empty_file_is_a_valid_one() {
         let config = Config::parse("", Path::new("agent.toml")).unwrap();
         assert!(!config.agent.name.is_empty());
@@ -315,7 +507,8 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_named_with_its_line() {
-        assert!(error("[agent]\nmax_series = \"many\"\n").starts_with("agent.toml:2:14: "));
+        let said = error("[agent]\nmax_series = \"many\"\n");
+        assert!(said.starts_with("agent.toml:2:14: ") && said.ends_with("expected a whole number"), "{said}");
     }
 
     #[test]
@@ -335,6 +528,30 @@ mod tests {
         assert!(lines[1].starts_with("agent.toml:12:1: fold.route 1"), "{said}");
         assert!(lines[2].starts_with("agent.toml:4:1: input.mqtt: max_inflight = 0"), "{said}");
         assert!(lines[3].starts_with("agent.toml:8:1: input.mqtt_client.1: qos = 9"), "{said}");
+    }
+
+    #[test]
+    fn what_few_want_is_warned_of_with_its_line_and_what_to_do() {
+        let text = "[uplink.lanes]\nlive_share = 70\nbacklog_share = 70\n\n[[fold.route]]\nmatch = \"a\"\nto = \"window\"\nwindow = \"1ms\"\n\n[[spool.class]]\nmatch = \"b\"\nthin_to = \"5m\"\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        let said = Config::load(&path).unwrap().warnings_in(&path, "warning: ");
+        let at = |line: &str| format!("{}:{line}: warning: ", path.display());
+        let [lanes, window, thin] = &said[..] else { panic!("{said:?}") };
+        assert!(
+            lanes.starts_with(&at("2:1")) && lanes.contains("50 % and 50 %; let them add up to 100"),
+            "{lanes}"
+        );
+        assert!(window.starts_with(&at("8:1")) && window.contains("take 1s or more"), "{window}");
+        assert!(thin.starts_with(&at("12:1")) && thin.contains("overflow = \"thin\""), "{thin}");
+        // With one key alone the other's default counts.
+        let alone = Config::parse("[uplink.lanes]\nlive_share = 90\n", &path).unwrap().warnings();
+        assert!(alone[0].1.contains("75 % and 25 %"), "{alone:?}");
+        let ahead = Config::parse("[fold]\nfuture_limit = \"48h\"\n", &path).unwrap().warnings();
+        assert!(ahead[0].1.contains("[ingest] future_limit"), "{ahead:?}");
+        let fine = "[[spool.class]]\noverflow = \"thin\"\nthin_to = \"5m\"\n[[fold.route]]\nto = \"raw\"\nwindow = \"1ms\"\n";
+        assert_eq!(Config::parse(fine, &path).unwrap().warnings(), []);
     }
 
     #[test]

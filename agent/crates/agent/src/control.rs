@@ -1,7 +1,8 @@
-//! The control socket: how `status`, `tap` and `rejects` ask the running agent.
+//! The control socket: how `status`, `tap`, `rejects` and `remote forget` ask the running agent.
 //!
 //! A Unix socket in the data folder (mode 0600). One request line a connection, answered with JSON
-//! lines: `status` one object, `rejects` one array, `tap` a line a reading until the client leaves.
+//! lines: `status` one object, `rejects` one array, `tap` a line a reading until the client leaves. It goes on
+//! while the pipeline begins anew.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::status::Reporter;
-use crate::tap::Taps;
+use uplink::{Asked, Care};
+use wire::v1;
+
+use crate::remote::Pushed;
+use crate::stage::Seat;
 
 const MAX_CLIENTS: usize = 32;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,22 +44,17 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Serves until shutdown.
-pub async fn serve(
-    listener: UnixListener,
-    reporter: Arc<Reporter>,
-    taps: Arc<Taps>,
-    shutdown: CancellationToken,
-) {
+pub async fn serve(listener: UnixListener, seat: Seat, remote: Arc<Care>, shutdown: CancellationToken) {
     let mut clients = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if clients.len() < MAX_CLIENTS => match accepted {
                 Ok((stream, _)) => {
-                    let (reporter, taps, shutdown) = (Arc::clone(&reporter), Arc::clone(&taps), shutdown.clone());
+                    let (seat, remote, shutdown) = (seat.clone(), Arc::clone(&remote), shutdown.clone());
                     clients.spawn(async move {
                         tokio::select! {
                             // A client that leaves in the middle is no event.
-                            _ = answer(stream, &reporter, &taps) => {}
+                            _ = answer(stream, seat, &remote) => {}
                             () = shutdown.cancelled() => {}
                         }
                     });
@@ -72,27 +71,63 @@ pub async fn serve(
     while clients.join_next().await.is_some() {}
 }
 
-async fn answer(stream: UnixStream, reporter: &Reporter, taps: &Arc<Taps>) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, mut seat: Seat, remote: &Care) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut request = String::new();
     let mut limited = BufReader::new(read).take(256);
     tokio::time::timeout(REQUEST_TIMEOUT, limited.read_line(&mut request)).await??;
+    let Some(shown) = seat.shown().await else {
+        let error = serde_json::json!({"error": "the agent's pipeline is beginning anew: ask again"});
+        return write.write_all(line(&error).as_bytes()).await;
+    };
+    // Nothing of the pipeline is held while the client reads: its logs are opened anew when it begins anew.
     match request.trim() {
-        "status" => write.write_all(line(&reporter.status()).as_bytes()).await,
-        "rejects" => write.write_all(line(&reporter.rejects()).as_bytes()).await,
+        "status" => {
+            let text = line(&shown.reporter.status());
+            drop(shown);
+            write.write_all(text.as_bytes()).await
+        }
+        "rejects" => {
+            let text = line(&shown.reporter.rejects());
+            drop(shown);
+            write.write_all(text.as_bytes()).await
+        }
+        "remote forget" => {
+            drop(shown);
+            // As if the collector took it back.
+            let nothing = Pushed::default();
+            let digest = nothing.digest().to_vec();
+            remote.ask(Asked::Config(v1::PushedConfig { version: 0, toml: nothing.toml, digest }));
+            write.write_all(line(&serde_json::json!({"ok": true})).as_bytes()).await
+        }
         "tap" => {
-            let mut viewer = taps.watch();
-            while let Some(next) = viewer.next().await {
-                let text = match next {
-                    Ok(reading) => line(&reading),
-                    Err(missed) => line(&serde_json::json!({"kind": "missed", "count": missed})),
+            let mut viewer = shown.taps.watch();
+            drop(shown);
+            // What is folded last of one pipeline is shown before the next one's.
+            loop {
+                let more = tokio::select! {
+                    biased;
+                    next = viewer.next() => match next {
+                        Some(next) => {
+                            let text = match next {
+                                Ok(reading) => line(&reading),
+                                Err(missed) => line(&serde_json::json!({"kind": "missed", "count": missed})),
+                            };
+                            write.write_all(text.as_bytes()).await?;
+                            continue;
+                        }
+                        None => seat.changed().await,
+                    },
+                    more = seat.changed() => more,
                 };
-                write.write_all(text.as_bytes()).await?;
+                match (more, seat.shown().await) {
+                    (true, Some(shown)) => viewer = shown.taps.watch(),
+                    _ => return Ok(()),
+                }
             }
-            Ok(())
         }
         other => {
-            let error = format!("unknown request {other:?}: ask for status, rejects or tap");
+            let error = format!("unknown request {other:?}: ask for status, rejects, tap or remote forget");
             write.write_all(line(&serde_json::json!({ "error": error })).as_bytes()).await
         }
     }

@@ -45,9 +45,21 @@ pub fn size(bytes: u64) -> String {
     format!("{amount:.1} GiB")
 }
 
-/// What may not steer a terminal.
+/// Of hours as the configuration has them, when they open: `22:00` of `22:00-06:00`, with the zone where one is named.
+pub fn opening(hours: &str) -> String {
+    let (span, zone) = hours.split_once(' ').unwrap_or((hours, ""));
+    let from = span.split('-').next().unwrap_or(span);
+    format!("{from} {}", zone.trim()).trim_end().to_owned()
+}
+
+/// One line that can't steer a terminal.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let shown = text.chars().map(|c| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    });
+    shown.collect()
 }
 
 #[cfg(test)]
@@ -76,6 +88,8 @@ mod tests {
         );
         assert_eq!(moment(Some(1_700_000_000_123_456_789)), "2023-11-14T22:13:20.123Z");
         assert_eq!(moment(None), "-");
-        assert_eq!(printable("a\u{1b}[31mb"), "a\u{fffd}[31mb");
+        assert_eq!(opening("22:00-06:00"), "22:00");
+        assert_eq!(opening("22:00-06:00 Europe/Berlin"), "22:00 Europe/Berlin");
+        assert_eq!(printable("a\u{1b}[31mb\nc"), "a\u{fffd}[31mb c");
     }
 }

@@ -1,8 +1,12 @@
 //! The table of inputs: which are configured, what they are called, how each is started.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use inputs::{Clock, Door, Rejects, Retry, Timeline};
+use fold::Span;
+use inputs::mqtt::LiveConfig;
+use inputs::{Clock, Door, Limits, Rejects, Retry, Timeline};
 use journal::Journal;
 use telemetry::SeriesTable;
 use tokio::task::JoinSet;
@@ -22,8 +26,53 @@ pub struct Frame {
     pub clock: Arc<dyn Clock>,
     /// Ages.
     pub timeline: Arc<Timeline>,
+    /// How far ahead of this host's clock the fold takes readings.
+    pub future_limit: Span,
     /// Where an input may keep state of its own.
     pub data_dir: std::path::PathBuf,
+}
+
+/// The way to inputs that take a changed configuration without a restart.
+pub struct Reloads {
+    mqtt: Option<LiveConfig>,
+}
+
+impl Reloads {
+    /// To the inputs of this configuration.
+    pub fn new(config: &InputsConfig) -> Self {
+        Self { mqtt: config.mqtt.clone().map(LiveConfig::new) }
+    }
+
+    /// Could they take it? The files that it names are read for that.
+    ///
+    /// # Errors
+    /// With section, key and remedy.
+    pub fn check(&self, config: &InputsConfig) -> anyhow::Result<()> {
+        match (&self.mqtt, &config.mqtt) {
+            (Some(_), Some(config)) => config.files().map_err(|error| anyhow::anyhow!("input.mqtt: {error}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands it to them. A section that is new, or gone, takes a restart.
+    pub fn send(&self, config: &InputsConfig) {
+        if let (Some(live), Some(config)) = (&self.mqtt, &config.mqtt) {
+            live.set(config.clone());
+        }
+    }
+}
+
+/// What the sections allow and few want: of each its sentences.
+pub fn warnings(config: &InputsConfig) -> Vec<String> {
+    let mqtt = config.mqtt.iter().flat_map(inputs::mqtt::MqttConfig::warnings);
+    mqtt.map(|warning| format!("input.mqtt: {warning}")).collect()
+}
+
+/// As far ahead of this host's clock as the fold takes readings, their senders must be able to hand them over.
+fn limits(future_limit: Span) -> Limits {
+    let standard = Limits::default();
+    let fold = Duration::from_nanos(future_limit.nanos().unsigned_abs());
+    Limits { future: standard.future.max(fold), ..standard }
 }
 
 /// An input that can be started.
@@ -54,6 +103,55 @@ pub fn problems(config: &InputsConfig) -> Vec<(String, String)> {
     found
 }
 
+/// Two inputs that want one port: the second one's section, and a sentence.
+pub fn clashes(config: &InputsConfig) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    for (name, kind) in table(config) {
+        let ports = match &kind {
+            Kind::Mqtt(config) => vec![("listen", config.listen), ("tls_listen", config.tls_listen)],
+            Kind::Http(config) => vec![("listen", Some(config.listen))],
+            Kind::Tcp(config) => vec![("listen", Some(config.listen))],
+            Kind::MqttClient(_) | Kind::Host(_) => Vec::new(),
+        };
+        for (key, port) in ports {
+            let Some(port) = port.filter(|port| port.port() != 0) else { continue };
+            if let Some((other, owner)) = taken.iter().find(|(other, _)| is_one_port(*other, port)) {
+                let said = format!(
+                    "input.{name}: {key} = \"{port}\" is taken by input.{owner}, which listens on {other}: give each a port of its own"
+                );
+                found.push((format!("input.{name}"), said));
+            }
+            taken.push((port, name.clone()));
+        }
+    }
+    found
+}
+
+/// Whether the system would refuse the second: the same port on the same address, or on all of them.
+fn is_one_port(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && (all || one.ip() == other.ip())
+}
+
+/// Files that inputs need and can't use now: they start without, say so, and try again.
+pub fn unusable_files(config: &InputsConfig) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, kind) in table(config) {
+        let read = match &kind {
+            Kind::Mqtt(config) => config.files().map_err(|error| error.to_string()),
+            Kind::MqttClient(config) => config.files().map_err(|error| error.to_string()),
+            Kind::Http(config) => config.files().map_err(|error| error.to_string()),
+            Kind::Tcp(config) => config.files().map_err(|error| error.to_string()),
+            Kind::Host(_) => Ok(()),
+        };
+        if let Err(error) = read {
+            found.push((format!("input.{name}"), format!("input.{name}: {error}")));
+        }
+    }
+    found
+}
+
 fn table(config: &InputsConfig) -> Vec<(String, Kind)> {
     let mut table = Vec::new();
     table.extend(config.mqtt.clone().map(|config| ("mqtt".to_owned(), Kind::Mqtt(config))));
@@ -70,6 +168,7 @@ fn table(config: &InputsConfig) -> Vec<(String, Kind)> {
 pub fn start(
     config: &InputsConfig,
     frame: &Frame,
+    reloads: &Reloads,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> Vec<Door> {
@@ -83,18 +182,26 @@ pub fn start(
             Arc::clone(&frame.rejects),
             Arc::clone(&frame.clock),
         )
+        .with_limits(limits(frame.future_limit))
         .with_timeline(Arc::clone(&frame.timeline));
         doors.push(door.clone());
-        tasks.spawn(keep(kind, door, frame.data_dir.clone(), shutdown.clone()));
+        let mqtt = reloads.mqtt.clone();
+        tasks.spawn(keep(kind, mqtt, door, frame.data_dir.clone(), shutdown.clone()));
     }
     doors
 }
 
 /// Runs an input until shutdown, again and again if need be.
-async fn keep(kind: Kind, door: Door, data_dir: std::path::PathBuf, shutdown: CancellationToken) {
+async fn keep(
+    kind: Kind,
+    mqtt: Option<LiveConfig>,
+    door: Door,
+    data_dir: std::path::PathBuf,
+    shutdown: CancellationToken,
+) {
     let mut retry = Retry::default();
     loop {
-        let result = run(kind.clone(), door.clone(), &data_dir, shutdown.clone()).await;
+        let result = run(kind.clone(), mqtt.clone(), door.clone(), &data_dir, shutdown.clone()).await;
         if shutdown.is_cancelled() {
             return;
         }
@@ -112,14 +219,19 @@ async fn keep(kind: Kind, door: Door, data_dir: std::path::PathBuf, shutdown: Ca
 
 async fn run(
     kind: Kind,
+    mqtt: Option<LiveConfig>,
     door: Door,
     data_dir: &std::path::Path,
     shutdown: CancellationToken,
 ) -> Result<(), String> {
     match kind {
-        Kind::Mqtt(config) => inputs::mqtt::run(config, door, &data_dir.join("sessions"), shutdown)
-            .await
-            .map_err(|e| e.to_string()),
+        Kind::Mqtt(config) => {
+            // By the newest configuration that was taken.
+            let live = mqtt.unwrap_or_else(|| LiveConfig::new(config));
+            inputs::mqtt::run(live, door, &data_dir.join("sessions"), shutdown)
+                .await
+                .map_err(|e| e.to_string())
+        }
         Kind::MqttClient(config) => {
             inputs::mqtt_client::run(config, door, shutdown).await.map_err(|e| e.to_string())
         }

@@ -2,6 +2,10 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
+
+/// How often a lock that another has is tried again.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Held as long as the agent runs.
 #[derive(Debug)]
@@ -14,7 +18,8 @@ pub struct DataLock {
 pub enum LockError {
     /// It can't be made or written.
     #[error(
-        "the data folder {path} can't be used: {source}; set agent.data_dir to a folder that this user may write"
+        "the data folder {path} can't be used: {source}; {}, or set agent.data_dir to a folder that this user may write",
+        seglog::remedy(source)
     )]
     Unusable {
         /// The folder.
@@ -27,16 +32,26 @@ pub enum LockError {
     Taken(String),
 }
 
-/// Makes the folder (mode 0700) and takes its lock.
+/// Makes the folder (mode 0700), where there is none.
+///
+/// # Errors
+/// [`LockError`].
+pub fn make(data_dir: &Path) -> Result<(), LockError> {
+    use std::os::unix::fs::DirBuilderExt;
+    if data_dir.exists() {
+        return Ok(());
+    }
+    let unusable = |source| LockError::Unusable { path: data_dir.display().to_string(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unusable)
+}
+
+/// Makes the folder and takes its lock.
 ///
 /// # Errors
 /// [`LockError`].
 pub fn take(data_dir: &Path) -> Result<DataLock, LockError> {
     let unusable = |source| LockError::Unusable { path: data_dir.display().to_string(), source };
-    if !data_dir.exists() {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unusable)?;
-    }
+    make(data_dir)?;
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -47,6 +62,35 @@ pub fn take(data_dir: &Path) -> Result<DataLock, LockError> {
         Ok(()) => Ok(DataLock { _file: file }),
         Err(std::fs::TryLockError::WouldBlock) => Err(LockError::Taken(data_dir.display().to_string())),
         Err(std::fs::TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+/// As [`take`]; what another agent has is tried again for `patience`: one that was killed holds it until the kernel has
+/// let go of all it had, which takes seconds where it had much memory or its disk is slow.
+///
+/// # Errors
+/// [`LockError`].
+pub async fn take_from_a_dying(data_dir: &Path, patience: Duration) -> Result<DataLock, LockError> {
+    let until = tokio::time::Instant::now() + patience;
+    let mut told = false;
+    loop {
+        match take(data_dir) {
+            Err(LockError::Taken(path)) if tokio::time::Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        data_dir = path,
+                        "another agent still has the data folder: waiting up to {} s for it to end",
+                        patience.as_secs()
+                    );
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+            Ok(lock) if told => {
+                tracing::info!("the other agent has ended");
+                return Ok(lock);
+            }
+            other => return other,
+        }
     }
 }
 
@@ -62,5 +106,20 @@ mod tests {
         assert!(matches!(take(&path), Err(LockError::Taken(_))));
         drop(first);
         assert!(take(&path).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_dying_is_waited_for_and_one_that_lives_is_not_waited_for_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let first = take(&path).unwrap();
+        let short = take_from_a_dying(&path, Duration::from_millis(120)).await;
+        assert!(matches!(short, Err(LockError::Taken(_))));
+        let (waiting, dying) = tokio::join!(take_from_a_dying(&path, Duration::from_secs(60)), async {
+            tokio::time::sleep(RETRY).await;
+            drop(first);
+        });
+        let ((), _second) = (dying, waiting.unwrap());
+        assert!(take(&path).is_err(), "it has the lock");
     }
 }

@@ -1,30 +1,44 @@
 //! The agent binary: the commands a person uses, and what keeps its documents true.
 
+mod brief;
+mod care;
 mod classes;
 mod client;
 mod config;
 mod control;
+mod data_dir;
 mod doctor;
+mod enrol;
+mod health;
 mod human;
 mod identity;
 mod inputs_table;
 mod lock;
+mod logging;
 mod models;
+mod pages;
+mod pipeline;
 mod place;
 mod reference;
+mod refusing;
+mod remote;
 mod run;
+mod service;
 mod spool_commands;
+mod stage;
+mod standing;
 mod status;
 mod tap;
+mod time_service;
 mod top;
 mod units;
+mod watchdog;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 
@@ -51,15 +65,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the agent until SIGTERM or Ctrl-C. SIGHUP reads [fold] and [model] again.
+    /// Run the agent until SIGTERM or Ctrl-C. SIGHUP reads [fold], [model], [remote], the log level and who may use
+    /// [input.mqtt] again.
     Run(At),
-    /// Check the config file: names the line and the remedy, or says that it is fine.
+    /// Check the config file and the files it names: gives line and remedy, or says that all is fine.
     Check {
         #[command(flatten)]
         at: At,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
+        /// Print the configuration in force instead: every key that is set, and whether the file or the collector set it.
+        #[arg(long)]
+        merged: bool,
     },
     /// Show how the running agent is: inputs, journal, spool, link.
     Status {
@@ -71,6 +89,10 @@ enum Command {
         /// Also list the last refused readings with the reason.
         #[arg(long)]
         rejects: bool,
+        /// Say on standard error what keeps it from taking and keeping readings, and end with 1 then: for a container's
+        /// health check. A link that is down is no such thing.
+        #[arg(long)]
+        healthy: bool,
     },
     /// Show readings live as they are taken.
     Tap {
@@ -80,7 +102,7 @@ enum Command {
         #[arg(long)]
         json: bool,
         /// End after so many readings.
-        #[arg(long, short = 'n')]
+        #[arg(long, short = 'n', value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Watch the running agent live: rates, fill, backlog, link, refusals.
@@ -90,6 +112,14 @@ enum Command {
         at: At,
         #[command(flatten)]
         args: top::Args,
+    },
+    /// Join a collector with an enrolment token: makes this host's key, and gets a certificate for it.
+    #[command(after_help = enrol::EXAMPLES)]
+    Enroll {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        args: enrol::Args,
     },
     /// Find out what is wrong: config, disk, clock, link, certificates, inputs, limits; each with what to do.
     #[command(after_help = doctor::EXAMPLES)]
@@ -103,6 +133,9 @@ enum Command {
     /// Look into the spool, verify it, settle damage, take readings out of it.
     #[command(subcommand)]
     Spool(spool_commands::SpoolCommand),
+    /// Show or forget the configuration that the collector pushed.
+    #[command(subcommand)]
+    Remote(remote::command::RemoteCommand),
     /// Print a commented config file, or the reference of every key.
     Config {
         /// Print the reference as Markdown.
@@ -114,6 +147,12 @@ enum Command {
     },
     /// Read a password from standard input and print its hash for [input.mqtt] users.
     HashPassword,
+    /// Write the man pages and shell completions that packages ship.
+    #[command(hide = true)]
+    Pages {
+        /// The folder: man pages go to `man`, completions to `completions` in it.
+        to: PathBuf,
+    },
 }
 
 impl Command {
@@ -124,8 +163,14 @@ impl Command {
             | Self::Status { json, .. }
             | Self::Tap { json, .. }
             | Self::Doctor { json, .. } => *json,
+            Self::Enroll { args, .. } => args.json,
             Self::Spool(command) => command.json(),
-            Self::Run(_) | Self::Top { .. } | Self::Config { .. } | Self::HashPassword => false,
+            Self::Remote(command) => command.json(),
+            Self::Run(_)
+            | Self::Top { .. }
+            | Self::Config { .. }
+            | Self::HashPassword
+            | Self::Pages { .. } => false,
         }
     }
 }
@@ -163,26 +208,35 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(at) => {
-            let config = Config::load(&at.config)?;
-            log_to_stderr(&config);
+            // The file must do alone: it is what everything that is pushed falls back to.
+            let file = remote::HostFile::read(&at.config)?;
+            let alone = file.alone()?;
+            let logging = logging::Logging::begin(&alone.config.agent);
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(run::run(config, &at.config))?;
+            runtime.block_on(run::run(file, alone, logging))?;
         }
-        Command::Check { at, json } => return check(&at.config, json),
-        Command::Status { at, json, rejects } => {
-            let config = Config::load(&at.config)?;
-            client::status(&config.agent.data_dir, json, rejects)?;
+        Command::Check { at, json, merged: true } => return remote::command::check_merged(&at.config, json),
+        Command::Check { at, json, merged: false } => return check(&at.config, json),
+        Command::Status { at, json, rejects, healthy } => {
+            let status = client::status(&data_dir::of(&at.config)?, json, rejects)?;
+            let trouble = if healthy { health::trouble(&status) } else { Vec::new() };
+            for reason in &trouble {
+                say_error(reason, json);
+            }
+            if !trouble.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Tap { at, json, count } => {
-            let config = Config::load(&at.config)?;
-            client::tap(&config.agent.data_dir, json, count)?;
+            client::tap(&data_dir::of(&at.config)?, json, count)?;
         }
         Command::Top { at, args } => {
-            let config = Config::load(&at.config)?;
-            top::run(&args, &config.agent.data_dir)?;
+            top::run(&args, &data_dir::of(&at.config)?)?;
         }
+        Command::Enroll { at, args } => enrol::run(args, &at.config)?,
         Command::Doctor { at, json } => return doctor::run(&at.config, json),
         Command::Spool(command) => return spool_commands::run(command),
+        Command::Remote(command) => return remote::command::run(command),
         Command::Config { reference, schema } => {
             let text = match (reference, schema) {
                 (true, _) => reference::markdown(),
@@ -197,19 +251,28 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let hash = inputs::mqtt::hash_password(password.trim_end_matches(['\r', '\n']))?;
             writeln!(std::io::stdout(), "{hash}")?;
         }
+        Command::Pages { to } => pages::write(<Cli as clap::CommandFactory>::command(), &to)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn check(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
-    let result = Config::load(path);
+    let result = Config::load_with_files(path);
     let mut out = std::io::stdout();
     if json {
         let error = result.as_ref().err().map(ToString::to_string);
-        writeln!(out, "{}", serde_json::json!({"file": path, "ok": result.is_ok(), "error": error}))?;
+        let warnings = result.as_ref().map(|config| config.warnings_in(path, "")).unwrap_or_default();
+        let said =
+            serde_json::json!({"file": path, "ok": result.is_ok(), "error": error, "warnings": warnings});
+        writeln!(out, "{said}")?;
     } else {
         match &result {
-            Ok(config) => writeln!(out, "{}: fine (agent {})", path.display(), config.agent.name)?,
+            Ok(config) => {
+                for warning in config.warnings_in(path, "warning: ") {
+                    writeln!(out, "{warning}")?;
+                }
+                writeln!(out, "{}: fine (agent {})", path.display(), config.agent.name)?;
+            }
             Err(error) => say_error(&error.to_string(), false),
         }
     }
@@ -242,18 +305,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     })
-}
-
-fn log_to_stderr(config: &Config) {
-    let filter = EnvFilter::try_from_env("TELEMETRYX_LOG")
-        .or_else(|_| EnvFilter::try_new(&config.agent.log))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if config.agent.log_json {
-        builder.json().init();
-    } else {
-        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
-    }
 }
 
 #[cfg(test)]

@@ -19,16 +19,24 @@ pub fn scorer() -> Box<dyn Scorer> {
 /// # Errors
 /// When `model.host_dir` can't be read.
 pub fn host_record(config: &ModelsConfig, stamp: Stamp) -> anyhow::Result<Record> {
-    let model = match (&config.host, &config.host_dir) {
+    Ok(Record::Model { stamp, slot: "host".into(), model: host_files(config)? })
+}
+
+/// Manifest and model of the slot `host`; `None` when it is switched off.
+///
+/// # Errors
+/// When `model.host_dir` can't be read.
+pub fn host_files(config: &ModelsConfig) -> anyhow::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    Ok(match (&config.host, &config.host_dir) {
         (false, _) => None,
         (true, None) => Some((HOST_MANIFEST.to_vec(), HOST_ONNX.to_vec())),
         (true, Some(folder)) => {
             let read = |name: &str| {
                 let path = folder.join(name);
-                std::fs::read(&path).with_context(|| format!("model.host_dir: reading {}", path.display()))
+                std::fs::read(&path)
+                    .with_context(|| format!("model.host_dir: {} can't be read", path.display()))
             };
             Some((read("manifest.json")?, read("model.onnx")?))
         }
-    };
-    Ok(Record::Model { stamp, slot: "host".into(), model })
+    })
 }

@@ -1,274 +1,312 @@
-//! `telemetryx-agent run`: opens everything, lets it flow, and closes it in the direction of the flow.
+//! `telemetryx-agent run`: the process around the pipeline. It builds one, tends it (signals, configurations that the collector
+//! pushes), ends it, and builds another where a configuration needs that.
 //!
 //! ```text
-//! inputs ─▶ journal ─▶ fold thread ─▶ spool ─▶ uplink
+//!          ┌──────────── another configuration ────────────┐
+//!          ▼                                                │
+//! lock ─▶ Pipeline::start ─▶ tend: SIGHUP · pushed · gate ─▶ Pipeline::stop ─▶ told to stop
 //! ```
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use folding::{Checkpoint, Folding};
-use inputs::{Clock, Rejects, SystemClock, Timeline};
-use journal::{AppendError, Journal};
+use inputs::{Clock, SystemClock};
 use seglog::{Disk, Storage};
-use spool::Spool;
-use telemetry::{Record, SeriesTable, Stamp};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use uplink::{Identity, LinkState, Uplink};
 
-use crate::classes::FreeFloor;
-use crate::config::Config;
-use crate::status::Reporter;
-use crate::tap::Taps;
-use crate::{classes, control, identity, inputs_table, lock, models};
+use crate::logging::Logging;
+use crate::pipeline::{Pipeline, UplinkEnd, World};
+use crate::remote::{Cache, Gate, HostFile, Merged, Outcome, Remote, Step, Verdict};
+use crate::service::Service;
+use crate::stage::Stage;
+use crate::{brief, care, control, lock, remote};
 
-/// After this long at shutdown an input that doesn't end is left behind.
-const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often is looked whether a full journal has room for the configuration.
-const STANDING_RETRY: Duration = Duration::from_millis(250);
-const UPLINK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a configuration on trial is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// An agent that was killed has let go of its folder after this long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs the agent until it is told to stop.
+/// Why a pipeline is to end.
+enum End {
+    /// The process was told to.
+    Told,
+    /// The uplink can't go on.
+    Uplink(UplinkEnd),
+    /// This configuration needs another one.
+    Again(Box<Merged>, Ailing),
+}
+
+/// Inputs that didn't run before: a trial asks nothing of them.
+type Ailing = BTreeSet<String>;
+
+/// Runs the agent until it is told to stop. `file` was checked: alone it gives `first`.
 ///
 /// # Errors
 /// When the data folder can't be used or the configuration can't work; never for damage or a missing network.
-pub async fn run(config: Config, path: &std::path::Path) -> anyhow::Result<()> {
-    let data = config.agent.data_dir.clone();
-    let _lock = lock::take(&data)?;
+pub async fn run(mut file: HostFile, first: Merged, logging: Arc<Logging>) -> anyhow::Result<()> {
+    let service = Arc::new(Service::from_env());
+    let mut open = CancellationToken::new();
+    tokio::spawn(care::starting(Arc::clone(&service), open.clone()));
+    let mut _opened = open.clone().drop_guard();
+    let data = first.config.agent.data_dir.clone();
+    let _lock = lock::take_from_a_dying(&data, LOCK_PATIENCE).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let storage: Arc<dyn Storage> = Arc::new(Disk);
-    let table = SeriesTable::new(config.agent.max_series);
-
-    let (spool, journal) = open_logs(&config, &storage, &table)?;
-    let checkpoint = Checkpoint::open(Arc::clone(&storage), &data.join("fold.checkpoint"))
-        .context("opening the fold's checkpoint")?;
-    let (fold, applied) = checkpoint.restore(&table, models::scorer);
-    let standing = standing_records(&config, &*clock)?;
-    let no_room = match journal.append_all(&standing) {
-        Ok(_) => false,
-        Err(AppendError::Full { .. }) => true,
-        Err(error) => return Err(error).context("writing the configuration into the journal"),
-    };
-
-    let taps = Arc::new(Taps::new(Arc::clone(&table)));
-    let (shown, ticking, boot) = (Arc::clone(&taps), Arc::clone(&clock), identity::boot_id());
-    let work = Folding {
-        journal: journal.clone(),
-        fold,
-        applied,
-        spool: spool.clone(),
-        checkpoint,
-        shown: Box::new(move |record| shown.offer(record)),
-        clock: Box::new(move |at| identity::device_clock(at, boot)),
-    };
-    let folding = folding::start(work, move || ticking.now()).context("starting the fold's thread")?;
-
-    let stop_inputs = CancellationToken::new();
-    let mut input_tasks = JoinSet::new();
-    let rejects = Arc::new(Rejects::new());
-    let timeline = Arc::new(timeline(&data, &storage, clock.now()));
-    input_tasks.spawn(Arc::clone(&timeline).keep(Arc::clone(&clock), stop_inputs.clone()));
-    let doors = inputs_table::start(
-        &config.input,
-        &inputs_table::Frame {
-            journal: journal.clone(),
-            table: Arc::clone(&table),
-            rejects: Arc::clone(&rejects),
-            clock: Arc::clone(&clock),
-            timeline,
-            data_dir: data.clone(),
-        },
-        &mut input_tasks,
-        &stop_inputs,
-    );
-    taps.name_inputs(doors.iter().map(|door| door.name.to_string()).collect());
-    if no_room {
-        tracing::warn!("the journal is full: the configuration is written into it once there is room");
-        input_tasks.spawn(write_late(standing, journal.clone(), stop_inputs.clone()));
-    }
-
-    let link = Arc::new(LinkState::new(&config.uplink.lanes));
-    let reporter = Arc::new(Reporter {
-        agent: config.agent.name.clone(),
+    let cache = Cache::of(Arc::clone(&storage), &data);
+    let world = World {
+        path: file.path.clone(),
+        remote: Arc::new(Remote::open(cache, Arc::clone(&clock), file.remote())),
         started_mono: clock.now().mono,
-        clock: Arc::clone(&clock),
-        table,
-        doors,
-        rejects,
-        journal: journal.clone(),
-        fold: folding.watch(),
-        spool: spool.clone(),
-        link: Arc::clone(&link),
-    });
-    let stop_uplink = CancellationToken::new();
-    let uplink = Uplink {
-        config: config.uplink.clone(),
-        identity: Identity {
-            agent: config.agent.name.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            boot: identity::boot_id(),
-            labels: identity::labels(),
-        },
-        spool,
-        host: Arc::clone(&reporter) as Arc<dyn uplink::Host>,
-        state: link,
+        clock,
+        storage,
+        service: Arc::clone(&service),
+        logging,
+        stage: Stage::new(),
     };
-    let mut uplink_task = tokio::spawn(uplink.run(stop_uplink.clone()));
-    let control_task = tokio::spawn(control::serve(
-        control::bind(&data).context("opening the control socket")?,
-        reporter,
-        taps,
-        stop_uplink.clone(),
-    ));
-
-    tracing::info!(agent = %config.agent.name, data_dir = %data.display(), "running");
-    let early = tokio::select! {
-        () = told_to_stop(path, &journal, &*clock) => None,
-        ended = &mut uplink_task => Some(ended),
-    };
-    tracing::info!("stopping");
-
-    // In the direction of the flow, each part drained before the next is told.
-    stop_inputs.cancel();
-    let drained = async { while input_tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(INPUTS_TIMEOUT, drained).await.is_err() {
-        tracing::warn!(
-            "an input did not end in {INPUTS_TIMEOUT:?}; its unacknowledged readings stay with their senders"
-        );
-        input_tasks.abort_all();
-    }
-    let closing = journal.clone();
-    tokio::task::spawn_blocking(move || {
-        closing.close();
-        folding.finish();
-    })
-    .await?;
-    stop_uplink.cancel();
-    let ended = match early {
-        Some(ended) => ended,
-        None => match tokio::time::timeout(UPLINK_TIMEOUT, &mut uplink_task).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                uplink_task.abort();
-                Ok(Ok(()))
+    let done = CancellationToken::new();
+    let _done = done.clone().drop_guard();
+    let mut merged = world.remote.effective(&file)?;
+    let mut ailing = Ailing::new();
+    let mut signals = Signals::listen()?;
+    let mut beside = None;
+    loop {
+        world.logging.configure(&merged.config.agent);
+        let mut pipeline = match Pipeline::start(&merged, &world, open.clone()) {
+            Ok(pipeline) => pipeline,
+            Err(error) if world.remote.on_trial() => {
+                world.remote.returned(&format!("the agent can't start with it: {error:#}"));
+                merged = world.remote.effective(&file)?;
+                continue;
             }
+            Err(error) => return Err(error),
+        };
+        if beside.is_none() {
+            beside = Some(beside_pipelines(&world, &data, &done)?);
+        }
+        tracing::info!(agent = %merged.config.agent.name, data_dir = %data.display(), "running");
+        let end = tend(&mut pipeline, &world, &mut signals, &mut file, std::mem::take(&mut ailing)).await;
+        pipeline.hush().await?;
+        match end {
+            End::Again(wanted, before) => {
+                tracing::info!("the pipeline ends and begins anew, with another configuration");
+                service.reloading();
+                open = CancellationToken::new();
+                tokio::spawn(care::starting_again(Arc::clone(&service), open.clone()));
+                _opened = open.clone().drop_guard();
+                pipeline.stop(&world.stage, None).await?;
+                (merged, ailing) = (*wanted, before);
+            }
+            end => {
+                tracing::info!("stopping");
+                service.stopping();
+                let early = match end {
+                    End::Uplink(ended) => Some(ended),
+                    _ => None,
+                };
+                let stopped = pipeline.stop(&world.stage, early).await;
+                world.remote.ended();
+                done.cancel();
+                for task in beside.into_iter().flatten() {
+                    task.await?;
+                }
+                let _ = std::fs::remove_file(control::socket(&data));
+                return stopped;
+            }
+        }
+    }
+}
+
+/// What goes on while pipelines come and go: the control socket, and requests of the collector.
+fn beside_pipelines(
+    world: &World,
+    data: &Path,
+    done: &CancellationToken,
+) -> anyhow::Result<[tokio::task::JoinHandle<()>; 2]> {
+    let listener = control::bind(data).context("opening the control socket")?;
+    let control = control::serve(listener, world.stage.seat(), world.remote.care(), done.clone());
+    let requests = remote::requests::serve(
+        remote::requests::Desk {
+            care: world.remote.care(),
+            remote: Arc::clone(&world.remote),
+            logging: Arc::clone(&world.logging),
+            seat: world.stage.seat(),
+            clock: Arc::clone(&world.clock),
+            path: world.path.clone(),
+            data_dir: data.to_owned(),
         },
+        done.clone(),
+    );
+    Ok([tokio::spawn(control), tokio::spawn(requests)])
+}
+
+/// Tends a pipeline until it is to end.
+async fn tend(
+    pipeline: &mut Pipeline,
+    world: &World,
+    signals: &mut Signals,
+    file: &mut HostFile,
+    ailing: Ailing,
+) -> End {
+    let remote = &world.remote;
+    let care = remote.care();
+    let begin = |ailing: Ailing, pipeline: &Pipeline| {
+        Gate::begin(Arc::clone(&pipeline.reporter), ailing, remote.takes().gate(), Instant::now())
     };
-    control_task.await?;
-    let _ = std::fs::remove_file(control::socket(&data));
-    ended?.context("the uplink")
-}
-
-/// Never a reason not to start: without it ages are right until the next restart.
-fn timeline(data: &std::path::Path, storage: &Arc<dyn Storage>, now: Stamp) -> Timeline {
-    let path = data.join("timeline");
-    Timeline::open(Arc::clone(storage), &path, identity::boot_id(), now).unwrap_or_else(|error| {
-        tracing::error!(%error, "the timeline of ages can't be kept: it begins anew at the wall clock's time");
-        Timeline::beginning(now)
-    })
-}
-
-fn open_logs(
-    config: &Config,
-    storage: &Arc<dyn Storage>,
-    table: &Arc<SeriesTable>,
-) -> anyhow::Result<(Spool, Journal)> {
-    let data = &config.agent.data_dir;
-    let (spool, recovery) = Spool::open(
-        spool::SpoolConfig {
-            dir: data.join("spool"),
-            max_bytes: config.spool.max_bytes.0,
-            segment_bytes: config.spool.segment_bytes.0,
-            batch_bytes: config.spool.batch_bytes.0 as usize,
-            linger: Duration::from_nanos(config.spool.linger.nanos() as u64),
-            max_age: match config.spool.max_age.nanos() {
-                0 => None,
-                nanos => Some(Duration::from_nanos(nanos as u64)),
+    let mut gate = remote.on_trial().then(|| begin(ailing, pipeline));
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let verdict = tokio::select! {
+            _ = signals.term.recv() => return End::Told,
+            _ = signals.int.recv() => return End::Told,
+            ended = &mut pipeline.uplink => return End::Uplink(ended),
+            _ = signals.hup.recv() => {
+                world.service.reloading();
+                let again = read_again(pipeline, world, file);
+                if let Some(end) = again {
+                    return end;
+                }
+                // The file may have ended a trial, or let one go on.
+                match remote.on_trial() {
+                    true if gate.is_none() => gate = Some(begin(Ailing::new(), pipeline)),
+                    true => {}
+                    false => gate = None,
+                }
+                world.service.ready(&brief::line(&pipeline.reporter.status()));
+                continue;
+            }
+            // One after the other: what is on trial is judged first.
+            config = care.next_config(), if gate.is_none() => {
+                let before: Vec<String> = unusable(pipeline, file);
+                let outcome = remote.came(file, config, |merged| new_trouble(merged, &before));
+                let Outcome::Try(merged) = outcome else { continue };
+                match remote::step(&pipeline.built, &pipeline.taken(), &merged.table) {
+                    Step::Nothing => Verdict::Healthy,
+                    Step::Restart => return End::Again(merged, remote::ailing(&pipeline.reporter)),
+                    Step::Reload => match pipeline.take(&merged) {
+                        Ok(()) => {
+                            world.logging.configure(&merged.config.agent);
+                            gate = Some(begin(remote::ailing(&pipeline.reporter), pipeline));
+                            Verdict::Wait
+                        }
+                        Err(error) => Verdict::Sick(format!("{error:#}")),
+                    }
+                }
+            }
+            _ = look.tick(), if gate.is_some() => match &gate {
+                Some(gate) => gate.look(Instant::now()),
+                None => Verdict::Wait,
             },
-            min_free_bytes: config.spool.min_free.0,
-            drop_at_floor: config.spool.free_floor == FreeFloor::Drop,
-            classes: classes::rules(&config.spool.class),
-            ..spool::SpoolConfig::new(data.join("spool"))
-        },
-        Arc::clone(storage),
-        Arc::clone(table),
-        &config.agent.name,
-    )
-    .context("opening the spool")?;
-    tracing::info!(?recovery, "spool open");
-    let (journal, recovery) = Journal::open(
-        journal::JournalConfig {
-            dir: data.join("journal"),
-            max_bytes: config.journal.max_bytes.0,
-            segment_bytes: config.journal.segment_bytes.0,
-            linger: Duration::from_nanos(config.journal.linger.nanos() as u64),
-        },
-        Arc::clone(storage),
-        Arc::clone(table),
-    )
-    .context("opening the journal")?;
-    tracing::info!(?recovery, "journal open");
-    // A journal that was lost must not count through positions that the spool already has.
-    journal.skip_to(spool.position());
-    if config.input.mqtt.is_none() {
-        // Nobody keeps sessions: nobody holds the journal for them.
-        journal.release(journal::Holder::Sessions, telemetry::Position::MAX);
+        };
+        match verdict {
+            Verdict::Wait => {}
+            Verdict::Healthy => {
+                gate = None;
+                remote.proven();
+            }
+            Verdict::Sick(why) => {
+                gate = None;
+                remote.returned(&why);
+                if let Some(end) = go_back(pipeline, world, file) {
+                    return end;
+                }
+            }
+        }
     }
-    Ok((spool, journal))
 }
 
-/// What the fold must know before the first reading: time, configuration, models. Equal ones change nothing.
-fn standing_records(config: &Config, clock: &dyn Clock) -> anyhow::Result<Vec<Record>> {
-    let stamp = clock.now();
-    Ok(vec![
-        identity::tick(clock.now(), identity::boot_id()),
-        Record::Config { stamp, generation: stamp.wall.unsigned_abs(), config: config.fold.to_json() },
-        models::host_record(&config.model, stamp)?,
-    ])
-}
-
-/// Returns on SIGTERM or SIGINT. SIGHUP reads the file again and applies `[fold]` and `[model]`; a
-/// file that can't be used changes nothing.
-async fn told_to_stop(path: &std::path::Path, journal: &Journal, clock: &dyn Clock) {
-    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
-        tracing::error!("the system gives no signals: stopping");
-        return;
+/// Puts in force what is to be after a trial that failed.
+fn go_back(pipeline: &Pipeline, world: &World, file: &HostFile) -> Option<End> {
+    let merged = match world.remote.effective(file) {
+        Ok(merged) => merged,
+        Err(error) => {
+            tracing::error!(%error, "the configuration of before can't be used any more: the pipeline stays as it is");
+            return None;
+        }
     };
-    loop {
-        tokio::select! {
-            _ = term.recv() => return,
-            _ = int.recv() => return,
-            _ = hup.recv() => match reload(path, journal, clock) {
-                Ok(()) => tracing::info!("[fold] and [model] are read again; other sections take effect at the next start"),
-                Err(error) => tracing::error!("the config file was not taken, the old one stays in force: {error:#}"),
-            },
+    match remote::step(&pipeline.built, &pipeline.taken(), &merged.table) {
+        Step::Nothing => None,
+        Step::Restart => Some(End::Again(Box::new(merged), Ailing::new())),
+        Step::Reload => {
+            match pipeline.take(&merged) {
+                Ok(()) => world.logging.configure(&merged.config.agent),
+                Err(error) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the configuration of before is not in force again: SIGHUP tries it once more"
+                    );
+                }
+            }
+            None
         }
     }
 }
 
-/// Writes the standing records as soon as the journal has room. Until then nearly no reading finds room either, and
-/// the fold goes by the configuration of before.
-async fn write_late(standing: Vec<Record>, journal: Journal, shutdown: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(STANDING_RETRY) => {}
-            () = shutdown.cancelled() => return,
+/// SIGHUP: reads the file anew, and puts in force what can be while readings flow. A file that can't be used changes nothing.
+/// All else waits for the next start, but for a file that takes pushed configurations in another way now: that counts at once.
+fn read_again(pipeline: &Pipeline, world: &World, file: &mut HostFile) -> Option<End> {
+    let before = world.remote.takes();
+    let read = HostFile::read(&file.path).map_err(anyhow::Error::from).and_then(|read| {
+        read.alone()?;
+        let merged = world.remote.effective(&read)?;
+        pipeline.take(&merged)?;
+        Ok((read, merged))
+    });
+    match read {
+        Ok((read, merged)) => {
+            *file = read;
+            world.logging.configure(&merged.config.agent);
+            tracing::info!(
+                "[fold], [model], [remote], the log level and who may use [input.mqtt] are read again; all else takes effect at the next start"
+            );
+            let otherwise = before.config != world.remote.takes().config;
+            let step = remote::step(&pipeline.built, &merged.table, &merged.table);
+            (otherwise && step == Step::Restart)
+                .then(|| End::Again(Box::new(merged), remote::ailing(&pipeline.reporter)))
         }
-        match journal.append_all(&standing) {
-            Ok(_) => return tracing::info!("the journal has room again and the configuration in it"),
-            Err(error) => tracing::debug!(%error, "the configuration is not in the journal yet"),
+        Err(error) => {
+            pipeline.standing.refuse(&error);
+            // What is taken of pushed configurations stays as it was, too.
+            if let Err(error) = world.remote.effective(file) {
+                tracing::error!(%error, "the configuration in force can't be read again");
+            }
+            None
         }
     }
 }
 
-fn reload(path: &std::path::Path, journal: &Journal, clock: &dyn Clock) -> anyhow::Result<()> {
-    let config = Config::load(path)?;
-    // All or none: half of a configuration is none that anybody checked.
-    journal.append_all(&standing_records(&config, clock)?)?;
-    Ok(())
+/// The files that the configuration in force names and that can't be used anyway.
+fn unusable(pipeline: &Pipeline, file: &HostFile) -> Vec<String> {
+    let text = toml::to_string(&pipeline.taken()).unwrap_or_default();
+    let config = crate::config::Config::parse(&text, &file.path);
+    let found = config.map(|config| config.unusable_files()).unwrap_or_default();
+    found.into_iter().map(|(_, said)| said).collect()
+}
+
+/// What a configuration could not use of this host that the one before could.
+fn new_trouble(merged: &Merged, before: &[String]) -> Option<String> {
+    let found = merged.config.unusable_files().into_iter().map(|(_, said)| said);
+    let new: Vec<String> = found.filter(|said| !before.contains(said)).collect();
+    (!new.is_empty()).then(|| new.join("; "))
+}
+
+/// What we are told by signals, from [`Signals::listen`] on: before the service manager hears that we are ready, since
+/// a SIGHUP that nobody waits for ends a process.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
 }

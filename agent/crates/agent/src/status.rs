@@ -12,6 +12,11 @@ use spool::Spool;
 use telemetry::SeriesTable;
 use uplink::{LinkState, LinkStatus};
 
+use crate::logging::{LevelStatus, Logging};
+use crate::refusing::Refusing;
+use crate::remote::{Remote, RemoteStatus};
+use crate::standing::{ConfigStatus, Standing};
+
 /// Everything at one moment.
 #[derive(Serialize)]
 pub struct Status {
@@ -27,10 +32,18 @@ pub struct Status {
     pub uptime_s: u64,
     /// Whether the clock can be trusted.
     pub clock_set: bool,
+    /// The configuration.
+    pub config: ConfigStatus,
+    /// What the collector pushed, and what came of it.
+    pub remote: RemoteStatus,
+    /// What is logged.
+    pub log: LevelStatus,
     /// Series known.
     pub series: usize,
     /// One entry an input.
     pub inputs: Vec<InputStatus>,
+    /// Why readings are refused now; `None` while they are taken.
+    pub refusing: Option<Refusing>,
     /// The journal.
     pub journal: JournalStatus,
     /// The fold and its thread.
@@ -48,6 +61,8 @@ pub struct JournalStatus {
     pub bytes: u64,
     /// The cap.
     pub max_bytes: u64,
+    /// What it may hold at present: less than the cap where the disk has little free.
+    pub limit_bytes: u64,
     /// Not yet released.
     pub records: u64,
     /// Taken since the start.
@@ -81,6 +96,8 @@ pub struct SpoolStatus {
     pub oldest_ns: Option<i64>,
     /// What waits until it is known when its boot was.
     pub clock_held: ClockHeld,
+    /// Batches that are older than `spool.max_age` by this host's clock, which nobody confirms: they are kept until somebody does.
+    pub age_kept: u64,
     /// Rows that are in no batch yet.
     pub pending_rows: u64,
     /// True when rows or counts are in no batch yet.
@@ -97,10 +114,14 @@ pub struct SpoolStatus {
     pub counts: BTreeMap<&'static str, u64>,
     /// Why it can't write now; `None` when it can.
     pub trouble: Option<String>,
+    /// That its disk has less free than others are to have; `None` when it has more.
+    pub floor: Option<String>,
     /// Batches and payload bytes that wait, by priority.
     pub priorities: BTreeMap<&'static str, ShareStatus>,
     /// The last losses, oldest first: what was lost of which times, and why.
     pub lost: Vec<LostStatus>,
+    /// What damage is known of, oldest first: also of what no count can tell.
+    pub damage: Vec<DamageStatus>,
 }
 
 /// What waits of one priority.
@@ -125,11 +146,57 @@ pub struct LostStatus {
     pub readings: u64,
 }
 
+/// Something that is damaged or gone.
+#[derive(Serialize)]
+pub struct DamageStatus {
+    /// `journal` (records that no batch had), `windows` (open ones) or `spool` (batches).
+    pub part: &'static str,
+    /// The first record's number, or batch's.
+    pub first: u64,
+    /// The last one's.
+    pub last: u64,
+    /// Not before this, nanoseconds since the epoch; `None` where nobody knows.
+    pub from_ns: Option<i64>,
+    /// Not after this.
+    pub to_ns: Option<i64>,
+    /// Readings that it took, which are in the ledger; `None` where nobody knows.
+    pub readings: Option<u64>,
+    /// Where that isn't known, how many it may have been at most.
+    pub readings_at_most: Option<u64>,
+    /// Readings that may be stored again for its sake.
+    pub again: u64,
+    /// The same as a sentence.
+    pub text: String,
+}
+
+impl From<&spool::Damage> for DamageStatus {
+    fn from(damage: &spool::Damage) -> Self {
+        let spool::Damage { part, first, last, from_ns, to_ns, readings, again } = *damage;
+        let (readings, readings_at_most) = match readings {
+            spool::Readings::Exactly(n) => (Some(n), None),
+            spool::Readings::AtMost(n) => (None, Some(n)),
+            spool::Readings::Unknown => (None, None),
+        };
+        let (part, text) = (part.name(), damage.sentence());
+        Self { part, first, last, from_ns, to_ns, readings, readings_at_most, again, text }
+    }
+}
+
 impl From<journal::Usage> for JournalStatus {
     fn from(usage: journal::Usage) -> Self {
-        let journal::Usage { bytes, max_bytes, records, appended, syncs, pushed_back, disk_full, poisoned } =
-            usage;
-        Self { bytes, max_bytes, records, appended, syncs, pushed_back, disk_full, poisoned }
+        let disk_full = usage.disk_full || usage.refusing == Some(journal::Fullness::Disk);
+        let journal::Usage {
+            bytes,
+            max_bytes,
+            limit_bytes,
+            records,
+            appended,
+            syncs,
+            pushed_back,
+            poisoned,
+            ..
+        } = usage;
+        Self { bytes, max_bytes, limit_bytes, records, appended, syncs, pushed_back, disk_full, poisoned }
     }
 }
 
@@ -144,6 +211,7 @@ impl From<spool::Usage> for SpoolStatus {
             in_flight: usage.in_flight,
             oldest_ns: usage.oldest_ns,
             clock_held: usage.clock_held.into(),
+            age_kept: 0,
             pending_rows: usage.pending_rows,
             pending: usage.pending,
             epoch: usage.epoch.map(|epoch| epoch.to_string()),
@@ -152,11 +220,13 @@ impl From<spool::Usage> for SpoolStatus {
             quarantined: usage.quarantined,
             counts: usage.counts.iter().map(|(cause, n)| (cause.name(), n)).collect(),
             trouble: usage.trouble,
+            floor: usage.floor,
             priorities: ["low", "normal", "high"]
                 .into_iter()
                 .zip(usage.by_priority)
                 .map(|(name, share)| (name, ShareStatus { batches: share.batches, bytes: share.bytes }))
                 .collect(),
+            damage: usage.damage.iter().map(DamageStatus::from).collect(),
             lost: usage
                 .lost
                 .iter()
@@ -221,6 +291,12 @@ pub struct Reporter {
     pub spool: Spool,
     /// The link.
     pub link: Arc<LinkState>,
+    /// The configuration.
+    pub standing: Arc<Standing>,
+    /// What was pushed.
+    pub remote: Arc<Remote>,
+    /// The log.
+    pub logging: Arc<Logging>,
 }
 
 impl Reporter {
@@ -232,6 +308,8 @@ impl Reporter {
         let journal = self.journal.usage();
         let fold = self.fold.progress(self.journal.last());
         let spooled = self.spool.usage();
+        let link = self.link.status(&spooled, now.wall);
+        let refusing = Refusing::now(&journal, fold.blocked.as_deref(), link.connected);
         Status {
             agent: self.agent.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -239,16 +317,20 @@ impl Reporter {
             now_ns: now.wall,
             uptime_s: now.mono.saturating_sub(self.started_mono) / 1_000_000_000,
             clock_set: now.is_set(),
+            config: self.standing.status(),
+            remote: self.remote.status(),
+            log: self.logging.status(),
             series: self.table.len(),
             inputs: self
                 .doors
                 .iter()
                 .map(|door| InputStatus { name: door.name.to_string(), stats: door.stats.snapshot(now) })
                 .collect(),
+            refusing,
             journal: journal.into(),
             fold,
-            link: self.link.status(&spooled),
-            spool: spooled.into(),
+            link,
+            spool: SpoolStatus { age_kept: self.spool.age_kept(), ..spooled.into() },
         }
     }
 

@@ -5,6 +5,7 @@
 //! cargo run --release -p inputs --example line_load -- --port 8187 --tcp
 //! cargo run --release -p inputs --example line_load -- --port 8186 --rate 10000 --lines 100   # paced
 //! cargo run --release -p inputs --example line_load -- --serve /tmp/front --port 8186         # our inputs alone
+//! cargo run --release -p inputs --example line_load -- --sink --port 8186                     # what answers at once
 //! ```
 //! A request (over TCP: a group) is `--lines` lines over `--series` series with the time of sending, and
 //! each connection waits for its answer before it sends the next (over TCP: has at most `--inflight` groups
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+mod sink;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -46,6 +49,8 @@ struct Load {
     /// How many times faster than the wall clock the lines' times run; they reach now at the end.
     speed: u32,
     serve: Option<String>,
+    /// Serve, but answer everything at once and keep nothing: what is measured then is this program.
+    sink: bool,
 }
 
 fn arguments() -> Result<Load, Failure> {
@@ -61,6 +66,7 @@ fn arguments() -> Result<Load, Failure> {
         scored: false,
         speed: 1,
         serve: None,
+        sink: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -77,6 +83,7 @@ fn arguments() -> Result<Load, Failure> {
             "--scored" => load.scored = true,
             "--tcp" => load.tcp = true,
             "--serve" => load.serve = Some(value()?),
+            "--sink" => load.sink = true,
             other => return Err(format!("unknown option {other}").into()),
         }
     }
@@ -332,6 +339,9 @@ fn own_cpu() -> f64 {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
     let load = arguments()?;
+    if load.sink {
+        return Ok(sink::run(load.port, sink::http).await?);
+    }
     if let Some(dir) = &load.serve {
         return serve(&load, dir).await;
     }

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release -p inputs --example mqtt_load -- --port 1883 --connections 50 --seconds 10
 //! cargo run --release -p inputs --example mqtt_load -- --serve /tmp/front   # our front alone, for comparison
+//! cargo run --release -p inputs --example mqtt_load -- --sink               # what answers at once and keeps nothing
 //! ```
 //! Each connection keeps `--inflight` publishes unacknowledged. Delays are from send to PUBACK. The
 //! last line is JSON: `{"acked":…,"per_second":…,"p50_ms":…,"p99_ms":…}`.
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+mod sink;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone)]
@@ -30,6 +33,8 @@ struct Load {
     v5: bool,
     subscriber: bool,
     serve: Option<String>,
+    /// Serve, but answer everything at once and keep nothing: what is measured then is this program.
+    sink: bool,
 }
 
 fn arguments() -> Result<Load, Failure> {
@@ -43,6 +48,7 @@ fn arguments() -> Result<Load, Failure> {
         v5: false,
         subscriber: false,
         serve: None,
+        sink: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -55,6 +61,7 @@ fn arguments() -> Result<Load, Failure> {
             "--seconds" => load.seconds = value()?.parse()?,
             "--bytes" => load.bytes = value()?.parse()?,
             "--serve" => load.serve = Some(value()?),
+            "--sink" => load.sink = true,
             "--v5" => load.v5 = true,
             "--subscriber" => load.subscriber = true,
             other => return Err(format!("unknown option {other}").into()),
@@ -193,7 +200,7 @@ async fn serve(load: &Load, dir: &str) -> Result<(), Failure> {
         }
     });
     eprintln!("MQTT on {listen}");
-    mqtt::run(config, door, &dir.join("sessions"), stop).await?;
+    mqtt::run(mqtt::LiveConfig::new(config), door, &dir.join("sessions"), stop).await?;
     release.abort();
     Ok(())
 }
@@ -201,6 +208,9 @@ async fn serve(load: &Load, dir: &str) -> Result<(), Failure> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
     let load = arguments()?;
+    if load.sink {
+        return Ok(sink::run(load.port, sink::mqtt).await?);
+    }
     if let Some(dir) = &load.serve {
         return serve(&load, dir).await;
     }

@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use telemetry::Cause;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::Error as TlsProblem;
 
 use crate::door::Door;
 use crate::mqtt::tls::{self, TlsError};
@@ -27,7 +28,12 @@ pub(crate) fn handshake_failed(door: &Door, peer: Option<SocketAddr>, error: &st
     tracing::debug!(peer, %error, "a TLS handshake failed");
     if error.kind() == std::io::ErrorKind::InvalidData {
         let reason = format!("{peer}: the TLS handshake failed: {error}");
-        door.reject(Cause::RejectedSyntax, &reason, b"");
+        // What a server can find wrong with a certificate is whose it is, or that there is none.
+        let found = error.get_ref().and_then(|error| error.downcast_ref());
+        let forbidden =
+            matches!(found, Some(TlsProblem::InvalidCertificate(_) | TlsProblem::NoCertificatesPresented));
+        let cause = if forbidden { Cause::RejectedForbidden } else { Cause::RejectedSyntax };
+        door.reject(cause, &reason, b"");
     }
 }
 

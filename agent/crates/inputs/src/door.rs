@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{AppendError, Journal};
+use journal::{AppendError, Fullness, Journal};
 use parking_lot::Mutex;
 use seglog::Storage;
 use telemetry::{Cause, Counts, Intake, Position, Record, SeriesTable, Stamp};
@@ -17,6 +17,9 @@ use crate::clock::Clock;
 use crate::rejects::Rejects;
 use crate::stats::InputStats;
 use crate::timeline::Timeline;
+
+/// How often who waits for the disk looks whether it is full.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What an input tolerates.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +39,11 @@ impl Default for Limits {
 /// Why an intake was not taken. Nothing of it was stored, unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The journal is at its cap: push back, the sender keeps the reading.
-    #[error("the agent's journal is full: try again in {} ms", retry_after.as_millis())]
+    /// The journal is at its cap, or its disk has no space or is behind: push back, the sender keeps the reading.
+    #[error("the agent takes no data now ({what}): try again in {} ms", retry_after.as_millis())]
     Busy {
+        /// Which of these.
+        what: Fullness,
         /// When to try again.
         retry_after: Duration,
     },
@@ -50,6 +55,13 @@ pub enum Refused {
     Slow {
         /// How long was waited.
         waited: Duration,
+    },
+    /// The disk has no space for what was taken. It is written once there is some: a retry can store the reading
+    /// twice.
+    #[error("no space is left on the disk of the agent's journal: try again in {} s", retry_after.as_secs())]
+    DiskFull {
+        /// When to try again.
+        retry_after: Duration,
     },
     /// The journal can't take anything until it is repaired or restarted.
     #[error("the agent's journal does not accept data: {0}")]
@@ -175,7 +187,7 @@ impl Door {
         let until = tokio::time::Instant::now() + patience;
         loop {
             match self.append(&records) {
-                Err(Refused::Busy { retry_after }) if tokio::time::Instant::now() < until => {
+                Err(Refused::Busy { retry_after, .. }) if tokio::time::Instant::now() < until => {
                     let pause = retry_after.clamp(Duration::from_millis(5), Duration::from_secs(1));
                     tokio::time::sleep_until(until.min(tokio::time::Instant::now() + pause)).await;
                 }
@@ -209,9 +221,9 @@ impl Door {
 
     fn refused(&self, error: AppendError) -> Refused {
         match error {
-            AppendError::Full { retry_after, .. } => {
+            AppendError::Full { what, retry_after } => {
                 self.stats.pushed_back();
-                Refused::Busy { retry_after }
+                Refused::Busy { what, retry_after }
             }
             AppendError::TooLarge { .. } => Refused::TooLarge,
             other => Refused::Broken(other.to_string()),
@@ -221,12 +233,25 @@ impl Door {
     /// Waits until everything up to a position is on disk. Only now may it be acknowledged.
     ///
     /// # Errors
-    /// [`Refused::Broken`] when the journal failed, [`Refused::Slow`] when the disk takes too long.
+    /// [`Refused::Broken`] when the journal failed, [`Refused::DiskFull`] soon after there was no space for it,
+    /// [`Refused::Slow`] when the disk takes too long.
     pub async fn durable(&self, position: Position) -> Result<(), Refused> {
-        match tokio::time::timeout(self.limits.durable_wait, self.journal.wait(position)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(poisoned)) => Err(Refused::Broken(poisoned.to_string())),
-            Err(_) => Err(Refused::Slow { waited: self.limits.durable_wait }),
+        let waited = self.limits.durable_wait;
+        let until = tokio::time::Instant::now() + waited;
+        let wait = self.journal.wait(position);
+        tokio::pin!(wait);
+        loop {
+            let now = tokio::time::Instant::now();
+            match tokio::time::timeout_at(until.min(now + LOOK), &mut wait).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(poisoned)) => return Err(Refused::Broken(poisoned.to_string())),
+                // What was released may have made room, so it isn't asked at once.
+                Err(_) if self.journal.usage().disk_full => {
+                    return Err(Refused::DiskFull { retry_after: Duration::from_secs(5) });
+                }
+                Err(_) if tokio::time::Instant::now() >= until => return Err(Refused::Slow { waited }),
+                Err(_) => {}
+            }
         }
     }
 

@@ -24,6 +24,7 @@ pub mod lineproto;
 pub mod mapping;
 pub mod mqtt;
 pub mod mqtt_client;
+pub mod network;
 pub mod rejects;
 pub mod retry;
 pub mod span;

@@ -1,6 +1,6 @@
 //! What an input tells about itself in `status`: received, refused by cause, last reading, rate.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -21,6 +21,7 @@ pub struct InputStats {
     accept_failures: AtomicU64,
     buckets: [(AtomicU64, AtomicU64); BUCKETS],
     trouble: Mutex<Option<String>>,
+    tried: AtomicBool,
 }
 
 impl Default for InputStats {
@@ -33,6 +34,7 @@ impl Default for InputStats {
             accept_failures: AtomicU64::new(0),
             buckets: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; BUCKETS],
             trouble: Mutex::new(None),
+            tried: AtomicBool::new(false),
         }
     }
 }
@@ -66,6 +68,7 @@ impl InputStats {
 
     /// It isn't running, and why; true when that is news.
     pub fn stumbled(&self, why: &str) -> bool {
+        self.tried.store(true, Relaxed);
         let mut trouble = self.trouble.lock();
         let news = trouble.as_deref() != Some(why);
         if news {
@@ -76,7 +79,13 @@ impl InputStats {
 
     /// It is running.
     pub fn recovered(&self) {
+        self.tried.store(true, Relaxed);
         *self.trouble.lock() = None;
+    }
+
+    /// Whether it ran, or could not, since the start.
+    pub fn tried(&self) -> bool {
+        self.tried.load(Relaxed)
     }
 
     /// Takes in what one intake counted.

@@ -135,7 +135,9 @@ async fn compressed_bodies_are_read_and_bombs_and_other_encodings_refused() {
     assert_eq!(server.post("/write", &[("Content-Encoding", "br")], b"x").await.status, 415);
     assert_eq!(server.post("/write", &[("Content-Encoding", "gzip, gzip")], b"x").await.status, 415);
     assert_eq!(server.post("/write", &[("Content-Encoding", "gzip")], b"not gzip").await.status, 400);
-    assert_eq!(server.post("/write", &[], &vec![b'x'; 65 << 10]).await.status, 413);
+    let large = server.post("/write", &[], &vec![b'x'; 65 << 10]).await;
+    assert_eq!(large.status, 413);
+    assert!(large.body.contains("spool export --to URL"), "{}", large.body);
     assert_eq!(server.count(Cause::RejectedLimit).await, 3);
     assert_eq!(server.post("/write", &[], b"m v=1").await.status, 204);
 }
@@ -316,8 +318,27 @@ async fn a_full_journal_pushes_back_with_503_and_a_time() {
     }
     assert_eq!(last.status, 503, "{last:?}");
     assert_eq!(last.header("retry-after"), Some("1"));
-    assert!(last.json()["error"].as_str().unwrap().contains("full"));
+    assert!(last.json()["error"].as_str().unwrap().contains("journal.max_bytes is reached"));
     assert!(server.door.stats.snapshot(server.door.now()).pushed_back >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_called_so_and_does_not_keep_senders_waiting() {
+    let server = Server::start().await;
+    assert_eq!(server.post("/write", &[], b"m v=1").await.status, 204);
+    let disk = server.disk.clone();
+    disk.set_capacity(Some(disk.used()));
+    // The first finds it out and waits for space, but not for long; the others are turned away.
+    for _ in 0..2 {
+        let answer = server.post("/write", &[], b"m v=2").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+        let message = answer.json()["error"].to_string();
+        assert!(message.contains("no space is left on"), "{message}");
+    }
+    disk.set_capacity(None);
+    while server.post("/write", &[], b"m v=3").await.status != 204 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

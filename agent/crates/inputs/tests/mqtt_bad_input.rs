@@ -306,7 +306,7 @@ async fn a_publish_to_a_topic_of_the_server_is_refused_and_counted() {
     }
     // Nor by way of a will or as a retained value.
     for topic in topics {
-        drop(Client::open(front.address, &Connect::new("will").will(topic, "1", 0, true)).await);
+        assert_eq!(front.refusal(&Connect::new("will").will(topic, "1", 0, true)).await, 5);
         five.publish_with(topic, "1", 1, 0).await;
     }
     five.nothing().await;

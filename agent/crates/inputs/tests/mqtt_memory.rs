@@ -37,7 +37,6 @@ fn crafted(at: usize) -> Vec<(Vec<u8>, bool)> {
         lasting(will("will/a/b", u32(24, u32::MAX))),
         will("will/a/b", [u32(24, 0), u32(2, 0)].concat()),
         will("will/a/b", [u32(24, u32::MAX), u32(2, u32::MAX), user(5)].concat()),
-        will("$SYS/will", u32(24, 0)),
     ];
     let bad = [
         // Twice what may be there once; none that is; what belongs to other packets; a zero that is none.
@@ -51,6 +50,7 @@ fn crafted(at: usize) -> Vec<(Vec<u8>, bool)> {
         plain([&[21][..], &text("SCRAM")].concat()),
         will("will/a/b", [u32(24, 1), u32(24, 1)].concat()),
         will("will/+/b", vec![]),
+        will("$SYS/will", u32(24, 0)),
         will("will/a/b", user(7)[..71].to_vec()),
     ];
     let mut all: Vec<_> = good.iter().map(|connect| (connect.bytes(), true)).collect();

@@ -96,7 +96,7 @@ async fn after_a_restart_with_narrower_rights_only_what_they_allow_is_delivered_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_a_will_is_judged_by_the_new_rights_of_who_leaves_it_and_of_who_gets_it() {
+async fn after_a_restart_a_will_is_refused_by_the_new_rights_of_who_leaves_it_and_of_who_gets_it() {
     let disk = SimDisk::new(2);
     let dying = ada("dying").will("status/dying", "0", 1, true);
     let all: (&[&str], &[&str]) = (&["status/#"], &["status/#"]);
@@ -120,9 +120,7 @@ async fn after_a_restart_a_will_is_judged_by_the_new_rights_of_who_leaves_it_and
     reader.nothing().await;
     let mut watcher = admin(&after, "watcher").await;
     watcher.nothing().await;
-    drop(Client::open(after.address, &dying).await);
-    // The next of the same id comes after the will of the one before.
-    drop(Client::open(after.address, &dying).await);
+    assert_eq!(after.refusal(&dying).await, 5);
     watcher.nothing().await;
     after.door.durable(after.door.journal.last()).await.unwrap();
     assert_eq!(after.values(), values);
@@ -178,7 +176,7 @@ async fn a_member_that_may_not_read_a_message_takes_no_turn_in_its_share_group()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_session_of_a_user_who_is_gone_is_nobody_elses() {
+async fn what_waits_for_a_user_who_is_gone_is_nobody_elses_and_the_client_id_is_free() {
     let disk = SimDisk::new(4);
     let before = front(&disk, Some((&["t/#"], &["t/#"]))).await;
     let (mut client, _) = Client::open(before.address, &ada("c")).await;
@@ -188,13 +186,19 @@ async fn the_session_of_a_user_who_is_gone_is_nobody_elses() {
     say(&mut writer, "t/waits", 1, false).await;
     before.stop().await;
     let after = front(&disk, None).await;
-    for connect in [ada("c"), Connect::new("c").keep().login("admin", "a"), Connect::new("c").keep()] {
-        let mut client = after.raw().await;
-        client.send(&connect.bytes()).await;
-        let came = client.until_closed().await;
-        assert!(matches!(&came[..], [Packet(0x20, answer)] if answer[1] != 0), "{came:?}");
+    for connect in [ada("c"), Connect::new("c").keep()] {
+        after.refusal(&connect).await;
     }
+    let (mut other, present) =
+        Client::open(after.address, &Connect::new("c").keep().login("admin", "a")).await;
+    assert!(!present);
+    other.nothing().await;
+    other.disconnect().await;
     after.stop().await;
+    // Nor does it wait for a user of that name to come.
+    let again = front(&disk, Some((&["t/#"], &["t/#"]))).await;
+    assert_eq!(again.refusal(&ada("c")).await, 5, "the id is admin's now");
+    again.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,7 +217,8 @@ async fn a_client_without_a_name_may_do_what_its_lists_say() {
         client.publish(topic, "1", 1, pkid).await;
     }
     // Three acks and one delivery: what may not be written goes nowhere, what may not be read comes to nobody.
-    let came = client.all().await;
+    let mut came = client.until_ack(4).await;
+    came.extend(client.all().await);
     assert_eq!(topics(&came), ["plant/x"]);
     assert_eq!(front.values().len(), 2, "own/a/x and plant/x were taken in");
     front.stop().await;

@@ -5,13 +5,14 @@
 mod mqtt_support;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use inputs::mqtt::MqttConfig;
 use inputs::mqtt_client::MqttClientConfig;
+use mqtt_support::authority::{Authority, HERE};
 use mqtt_support::programs::{Broker, Input, mosquitto_pub, there};
 use mqtt_support::*;
 use seglog::sim::SimDisk;
@@ -23,54 +24,6 @@ use tokio::process::Command;
 fn ready() -> bool {
     ["openssl", "mosquitto", "mosquitto_pub"].into_iter().all(there)
 }
-
-fn openssl(dir: &Path, arguments: &str) {
-    let mut command = std::process::Command::new("openssl");
-    let done = command.args(arguments.split(' ')).current_dir(dir).output().unwrap();
-    assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// An authority, and certificates that it signed.
-struct Authority(tempfile::TempDir);
-
-impl Authority {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        openssl(
-            dir.path(),
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
-        );
-        Self(dir)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn shown(&self, name: &str) -> String {
-        self.file(name).display().to_string()
-    }
-
-    /// Makes `name.pem` and `name.key`, for these names and addresses.
-    fn sign(&self, name: &str, alternatives: &str) {
-        let dir = self.0.path();
-        std::fs::write(dir.join("extensions"), format!("subjectAltName={alternatives}\n")).unwrap();
-        openssl(
-            dir,
-            &format!(
-                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"
-            ),
-        );
-        openssl(
-            dir,
-            &format!(
-                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out {name}.pem"
-            ),
-        );
-    }
-}
-
-const HERE: &str = "DNS:localhost,IP:127.0.0.1,IP:::1";
 
 /// A front with both ports, and the TLS port's address.
 async fn front(authority: &Authority, seed: u64, config: MqttConfig) -> (Front, SocketAddr) {

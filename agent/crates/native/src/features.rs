@@ -41,7 +41,7 @@ impl Features {
         let keys = keys(names, labels)?;
         let samples = Samples::read(py, series, times, values, keys.len())?;
         let order: Vec<usize> = (0..samples.times.len()).collect();
-        self.take(keys, &samples, &order);
+        py.detach(|| self.take(keys, &samples, &order));
         Ok(())
     }
 
@@ -50,10 +50,12 @@ impl Features {
     #[pyo3(signature = (watermark=None))]
     fn close<'py>(&mut self, py: Python<'py>, watermark: Option<i64>) -> PyResult<Table<'py>> {
         let mut rows: Vec<(i64, Vector)> = Vec::new();
-        for device in 0..self.devices.len() as u32 {
-            let watermark = watermark.unwrap_or(i64::MAX);
-            self.features.advance(device, watermark, |vector| rows.push((i64::from(device), vector)));
-        }
+        py.detach(|| {
+            for device in 0..self.devices.len() as u32 {
+                let watermark = watermark.unwrap_or(i64::MAX);
+                self.features.advance(device, watermark, |vector| rows.push((i64::from(device), vector)));
+            }
+        });
         let column = |f: &dyn Fn(&(i64, Vector)) -> i64| rows.iter().map(f).collect::<Vec<_>>();
         let values: Vec<f32> = rows.iter().flat_map(|(_, vector)| vector.values).collect();
         let ready: Vec<bool> = rows.iter().map(|(_, vector)| vector.ready).collect();

@@ -15,8 +15,8 @@ pub(crate) struct Model {
 impl Model {
     /// Loads and checks an ONNX file; a `ValueError` says what the evaluator can't do.
     #[new]
-    fn new(onnx: &[u8]) -> PyResult<Self> {
-        let model = score::Model::load(onnx).map_err(|error| refused(error.to_string()))?;
+    fn new(py: Python<'_>, onnx: &[u8]) -> PyResult<Self> {
+        let model = py.detach(|| score::Model::load(onnx)).map_err(|error| refused(error.to_string()))?;
         Ok(Self { model })
     }
 
@@ -54,15 +54,15 @@ pub(crate) fn evaluate<'py>(
     onnx: &[u8],
     rows: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    Model::new(onnx)?.run(py, rows)
+    Model::new(py, onnx)?.run(py, rows)
 }
 
 /// Checks manifest and file as an agent would; gives id, version and threshold.
 #[pyfunction]
-pub(crate) fn verify(manifest: &[u8], onnx: &[u8]) -> PyResult<(String, String, f64)> {
+pub(crate) fn verify(py: Python<'_>, manifest: &[u8], onnx: &[u8]) -> PyResult<(String, String, f64)> {
     let manifest = score::Manifest::from_json(manifest).map_err(|error| refused(error.to_string()))?;
-    manifest.verify(onnx).map_err(|error| refused(error.to_string()))?;
-    let model = score::Model::load(onnx).map_err(|error| refused(error.to_string()))?;
+    py.detach(|| manifest.verify(onnx)).map_err(|error| refused(error.to_string()))?;
+    let model = py.detach(|| score::Model::load(onnx)).map_err(|error| refused(error.to_string()))?;
     if model.inputs() != manifest.inputs.len() {
         return Err(refused(format!(
             "the model takes {} inputs and its manifest names {}",

@@ -11,53 +11,88 @@ use crate::columns::{read, refused, write};
 
 type Columns<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-fn unpack(
-    py: Python<'_>,
-    sizes: &Bound<'_, PyAny>,
-    keys: &Bound<'_, PyAny>,
-    counts: &Bound<'_, PyAny>,
-    zeros: &Bound<'_, PyAny>,
-) -> PyResult<Vec<Bins>> {
-    let sizes: Vec<u32> = read(py, "sizes", sizes)?;
-    let keys: Vec<i32> = read(py, "keys", keys)?;
-    let counts: Vec<u64> = read(py, "counts", counts)?;
-    let zeros: Vec<u64> = read(py, "zeros", zeros)?;
-    let bins: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
-    if sizes.len() != 2 * zeros.len() || keys.len() != counts.len() || keys.len() as u64 != bins {
-        return Err(refused("the columns of the sketches don't fit each other"));
+/// Columns of sketches, copied out of Python: what is done with them needs no lock of the interpreter.
+struct Packed {
+    sizes: Vec<u32>,
+    keys: Vec<i32>,
+    counts: Vec<u64>,
+    zeros: Vec<u64>,
+}
+
+impl Packed {
+    fn read(
+        py: Python<'_>,
+        sizes: &Bound<'_, PyAny>,
+        keys: &Bound<'_, PyAny>,
+        counts: &Bound<'_, PyAny>,
+        zeros: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let packed = Self {
+            sizes: read(py, "sizes", sizes)?,
+            keys: read(py, "keys", keys)?,
+            counts: read(py, "counts", counts)?,
+            zeros: read(py, "zeros", zeros)?,
+        };
+        let bins: u64 = packed.sizes.iter().map(|size| u64::from(*size)).sum();
+        let whole = packed.keys.len() == packed.counts.len() && packed.keys.len() as u64 == bins;
+        if packed.sizes.len() != 2 * packed.zeros.len() || !whole {
+            return Err(refused("the columns of the sketches don't fit each other"));
+        }
+        Ok(packed)
     }
-    let mut pairs = keys.into_iter().zip(counts);
-    let (sides, _) = sizes.as_chunks::<2>();
-    let sketches = sides.iter().zip(zeros).map(|([positive, negative], zero)| Bins {
-        positive: pairs.by_ref().take(*positive as usize).collect(),
-        negative: pairs.by_ref().take(*negative as usize).collect(),
-        zero,
-    });
-    Ok(sketches.collect())
+
+    fn of<'a>(sketches: impl ExactSizeIterator<Item = &'a Bins>) -> Self {
+        let (mut sizes, mut keys, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut zeros = Vec::with_capacity(sketches.len());
+        for bins in sketches {
+            for side in [&bins.positive, &bins.negative] {
+                sizes.push(side.len() as u32);
+                keys.extend(side.iter().map(|bin| bin.0));
+                counts.extend(side.iter().map(|bin| bin.1));
+            }
+            zeros.push(bins.zero);
+        }
+        Self { sizes, keys, counts, zeros }
+    }
+
+    fn sketches(self) -> impl Iterator<Item = Bins> {
+        let mut pairs = self.keys.into_iter().zip(self.counts);
+        let mut sides = self.sizes.into_iter();
+        self.zeros.into_iter().map(move |zero| {
+            let mut side = || {
+                let size = sides.next().unwrap_or(0) as usize;
+                pairs.by_ref().take(size).collect()
+            };
+            Bins { positive: side(), negative: side(), zero }
+        })
+    }
+
+    fn write<'py>(&self, py: Python<'py>) -> PyResult<Columns<'py>> {
+        Ok((
+            write(py, &self.sizes)?,
+            write(py, &self.keys)?,
+            write(py, &self.counts)?,
+            write(py, &self.zeros)?,
+        ))
+    }
 }
 
 /// Sketches as columns.
 pub(crate) fn pack<'py>(py: Python<'py>, sketches: &[&Bins]) -> PyResult<Columns<'py>> {
-    let (mut sizes, mut keys, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-    for bins in sketches {
-        for side in [&bins.positive, &bins.negative] {
-            sizes.push(side.len() as u32);
-            keys.extend(side.iter().map(|bin| bin.0));
-            counts.extend(side.iter().map(|bin| bin.1));
-        }
-    }
-    let zeros: Vec<u64> = sketches.iter().map(|bins| bins.zero).collect();
-    Ok((write(py, &sizes)?, write(py, &keys)?, write(py, &counts)?, write(py, &zeros)?))
+    Packed::of(sketches.iter().copied()).write(py)
 }
 
 /// The sketch of values, as columns of one.
 #[pyfunction]
 pub(crate) fn sketch_build<'py>(py: Python<'py>, values: &Bound<'py, PyAny>) -> PyResult<Columns<'py>> {
     let values: Vec<f64> = read(py, "values", values)?;
-    let (mut bins, mut hint) = (Bins::default(), 0);
-    for value in values.into_iter().filter(|value| value.is_finite()) {
-        sketch::add(&mut bins, value, &mut hint);
-    }
+    let bins = py.detach(|| {
+        let (mut bins, mut hint) = (Bins::default(), 0);
+        for value in values.into_iter().filter(|value| value.is_finite()) {
+            sketch::add(&mut bins, value, &mut hint);
+        }
+        bins
+    });
     pack(py, &[&bins])
 }
 
@@ -71,17 +106,19 @@ pub(crate) fn sketch_merge<'py>(
     zeros: &Bound<'py, PyAny>,
     groups: &Bound<'py, PyAny>,
 ) -> PyResult<(Bound<'py, PyAny>, Columns<'py>)> {
-    let sketches = unpack(py, sizes, keys, counts, zeros)?;
+    let packed = Packed::read(py, sizes, keys, counts, zeros)?;
     let groups: Vec<i64> = read(py, "groups", groups)?;
-    if groups.len() != sketches.len() {
-        return Err(refused(format!("{} groups of {} sketches", groups.len(), sketches.len())));
+    if groups.len() != packed.zeros.len() {
+        return Err(refused(format!("{} groups of {} sketches", groups.len(), packed.zeros.len())));
     }
-    let mut merged: BTreeMap<i64, Bins> = BTreeMap::new();
-    for (group, bins) in groups.into_iter().zip(&sketches) {
-        sketch::merge(merged.entry(group).or_default(), bins);
-    }
-    let numbers: Vec<i64> = merged.keys().copied().collect();
-    Ok((write(py, &numbers)?, pack(py, &merged.values().collect::<Vec<_>>())?))
+    let (numbers, merged) = py.detach(|| {
+        let mut merged: BTreeMap<i64, Bins> = BTreeMap::new();
+        for (group, bins) in groups.into_iter().zip(packed.sketches()) {
+            sketch::merge(merged.entry(group).or_default(), &bins);
+        }
+        (merged.keys().copied().collect::<Vec<i64>>(), Packed::of(merged.values()))
+    });
+    Ok((write(py, &numbers)?, merged.write(py)?))
 }
 
 /// For each sketch the value at quantile `q`, to within 1 %; NaN of an empty one.
@@ -97,7 +134,8 @@ pub(crate) fn sketch_quantile<'py>(
     if !(0.0..=1.0).contains(&q) {
         return Err(refused(format!("quantile {q} isn't between 0 and 1")));
     }
-    let sketches = unpack(py, sizes, keys, counts, zeros)?;
-    let values = sketches.iter().map(|bins| sketch::quantile(bins, q).unwrap_or(f64::NAN));
-    write(py, &values.collect::<Vec<_>>())
+    let packed = Packed::read(py, sizes, keys, counts, zeros)?;
+    let values: Vec<f64> =
+        py.detach(|| packed.sketches().map(|bins| sketch::quantile(&bins, q).unwrap_or(f64::NAN)).collect());
+    write(py, &values)
 }

@@ -17,7 +17,7 @@
 //! origin  := 0 | 1 mqtt: client text, n*(packet id u16, qos u8, content u128) | 2 http: key u128
 //! ```
 //! A series number means something within one journal segment only: the journal writes the
-//! definition into the first record of each segment that uses it, so a segment reads alone.
+//! definition into the first two records of each segment that use it, so a segment reads alone, also without one of them.
 
 use crate::cursor::{Cursor, put_bytes, put_column};
 use crate::{Attribute, Cause, Counts, Event, SeriesDef, SeriesKey, SeriesRef, Severity};

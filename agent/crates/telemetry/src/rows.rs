@@ -74,6 +74,9 @@ pub struct Rows {
     /// Rows whose times are nanoseconds since a boot whose clock was not set, by boot. They hold neither counts nor such
     /// rows in turn.
     pub unset: Vec<(Boot, Rows)>,
+    /// How many readings were in open windows after the last record; `None` where nothing is reduced to windows. No row:
+    /// it tells, after a restart, whether what is folded again is what was folded before.
+    pub open: Option<u64>,
 }
 
 impl Rows {
@@ -126,6 +129,7 @@ impl Rows {
         self.events.clear();
         self.counts = Counts::new();
         self.unset.clear();
+        self.open = None;
     }
 
     /// Appends another's rows behind ours.
@@ -141,6 +145,7 @@ impl Rows {
         self.windows.extend_from_slice(&other.windows);
         self.events.extend_from_slice(&other.events);
         self.counts.merge(&other.counts);
+        self.open = other.open;
         for (boot, rows) in &other.unset {
             self.since(*boot).append(rows);
         }

@@ -3,15 +3,7 @@
 use telemetry::clock::SET_AFTER;
 
 use super::{Finding, ok, problem, warning};
-
-/// What the kernel says of its clock (`man 2 adjtimex`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kernel {
-    /// The kernel's own word: a time service keeps it.
-    synchronized: bool,
-    /// Its bound on the error, in microseconds.
-    max_error_us: i64,
-}
+use crate::time_service::{Kernel, kernel};
 
 /// Beyond this the collector's rules about late and future readings begin to show.
 const WARN_MS: i64 = 1_000;
@@ -38,7 +30,7 @@ fn judge(now: i64, kernel: Option<Kernel>, skew_ns: Option<i64>) -> Vec<Finding>
         findings.push(problem("clock", found, REMEDY));
     }
     findings.push(match kernel {
-        Some(Kernel { synchronized: true, max_error_us }) => ok(
+        Some(Kernel { synchronized: true, max_error_us, .. }) => ok(
             "clock",
             format!("kept by a time service, right to within {:.1} ms", max_error_us as f64 / 1e3),
         ),
@@ -56,30 +48,13 @@ fn judge(now: i64, kernel: Option<Kernel>, skew_ns: Option<i64>) -> Vec<Finding>
     findings
 }
 
-#[allow(unsafe_code, reason = "no safe wrapper among our dependencies has adjtimex")]
-fn kernel() -> Option<Kernel> {
-    // SAFETY: `timex` is a plain C struct for which zeros are valid, and modes = 0 only reads. The kernel writes within
-    // the struct, whose layout is libc's for this target.
-    let (state, time) = unsafe {
-        let mut time: libc::timex = std::mem::zeroed();
-        (libc::adjtimex(&mut time), time)
-    };
-    // A container may forbid the call.
-    (state >= 0).then(|| Kernel {
-        synchronized: state != libc::TIME_ERROR && time.status & libc::STA_UNSYNC == 0,
-        // Its width differs between targets.
-        #[allow(clippy::useless_conversion, reason = "i32 on 32-bit targets")]
-        max_error_us: i64::from(time.maxerror),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Level;
     use super::*;
 
     const NOW: i64 = 1_800_000_000_000_000_000;
-    const KEPT: Option<Kernel> = Some(Kernel { synchronized: true, max_error_us: 500 });
+    const KEPT: Option<Kernel> = Some(Kernel { synchronized: true, max_error_us: 500, wall: NOW });
 
     fn levels(now: i64, kernel: Option<Kernel>, skew_ms: Option<i64>) -> Vec<Level> {
         judge(now, kernel, skew_ms.map(|ms| ms * 1_000_000)).iter().map(|finding| finding.level).collect()
@@ -93,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_clock_at_1970_is_a_problem_and_one_that_nobody_keeps_a_warning() {
-        let drifting = Some(Kernel { synchronized: false, max_error_us: 16_000_000 });
+        let drifting = Some(Kernel { synchronized: false, max_error_us: 16_000_000, wall: 0 });
         assert_eq!(levels(5_000_000_000, drifting, None), [Level::Problem, Level::Warning]);
         assert_eq!(levels(NOW, None, None), [Level::Warning]);
     }
@@ -104,11 +79,5 @@ mod tests {
         assert_eq!(levels(NOW, KEPT, Some(3_600_000)), [Level::Ok, Level::Problem]);
         assert_eq!(levels(NOW, KEPT, Some(-3_600_000)), [Level::Ok, Level::Problem]);
         assert!(judge(NOW, KEPT, Some(-3_600_000_000_000))[1].found.contains("behind"));
-    }
-
-    #[test]
-    fn the_kernel_can_be_asked() {
-        // In a container it may refuse; what it says must make sense.
-        assert!(kernel().is_none_or(|kernel| kernel.max_error_us >= 0));
     }
 }

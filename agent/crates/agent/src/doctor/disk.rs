@@ -123,7 +123,7 @@ fn judge_room(free: u64, wants: u64, min_free: u64) -> Finding {
     let remedy = "free some space, or lower spool.max_bytes and journal.max_bytes";
     if free < min_free {
         let found = format!(
-            "{} free, below spool.min_free {}: nothing is spooled, inputs push back once the journal is full",
+            "{} free, below spool.min_free {}: while the link is up what is taken goes to the collector in small steps; beyond that, and without a link, inputs push back",
             size(free),
             size(min_free)
         );

@@ -6,16 +6,23 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Finding, ok, problem, warning};
-use crate::client::span;
+use crate::client::{ClientError, span};
 use crate::config::Config;
 
 /// Files beside connections: logs, sockets, the runtime's own.
 const OTHERS: u64 = 128;
 
 /// Whether an agent runs on this data folder.
-pub fn running(data: &Path, status: Option<&Value>) -> Finding {
+pub fn running(data: &Path, asked: &Result<Value, ClientError>) -> Finding {
     const CHECK: &str = "agent";
-    if let Some(status) = status {
+    if let Err(ClientError::NotAllowed { path }) = asked {
+        return warning(
+            CHECK,
+            format!("this user may not ask it: {path} can't be opened"),
+            "run this command as the agent's user (sudo -u telemetryx telemetryx-agent doctor) or as root, or much can't be looked at",
+        );
+    }
+    if let Ok(status) = asked {
         let version = status["version"].as_str().unwrap_or("?");
         let up = span(status["uptime_s"].as_u64().unwrap_or(0));
         if version != env!("CARGO_PKG_VERSION") {
@@ -24,6 +31,22 @@ pub fn running(data: &Path, status: Option<&Value>) -> Finding {
                 env!("CARGO_PKG_VERSION")
             );
             return warning(CHECK, found, "restart the agent to run the version that is installed");
+        }
+        if let Some(why) = status["config"]["refused"]["why"].as_str() {
+            let found =
+                format!("running, up {up}, on a configuration of before: the last SIGHUP was refused: {why}");
+            return problem(
+                CHECK,
+                found,
+                "mend the file and send SIGHUP again (systemctl reload telemetryx-agent)",
+            );
+        }
+        if let Some(missing) = status["fold"]["missing"].as_str() {
+            return warning(
+                CHECK,
+                format!("running, up {up}; its start found that {missing}"),
+                "look for who removes or damages files in its data_dir; a restart ends this warning",
+            );
         }
         return ok(CHECK, format!("running, version {version}, up {up}"));
     }

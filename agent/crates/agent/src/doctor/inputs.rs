@@ -25,6 +25,12 @@ pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Vec<Finding
         return vec![warning("inputs", "none is configured", remedy)];
     }
     let mut findings = Vec::new();
+    if let Some((why, remedy)) = status.and_then(refusing) {
+        findings.push(problem("inputs", format!("READINGS ARE REFUSED: {why}"), remedy));
+    }
+    let remedy = "give devices a user, or keep the network to those you trust";
+    let open = crate::inputs_table::warnings(&config.input).into_iter();
+    findings.extend(open.map(|found| warning("input", found, remedy)));
     for door in &doors {
         findings.push(match status {
             Some(status) => running(door, status),
@@ -35,6 +41,12 @@ pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Vec<Finding
         }
     }
     findings
+}
+
+/// Why the running agent takes no readings now, and the way out.
+fn refusing(status: &Value) -> Option<(&str, &str)> {
+    let refusing = &status["refusing"];
+    Some((refusing["why"].as_str()?, refusing["remedy"].as_str()?))
 }
 
 fn doors(config: &InputsConfig) -> Vec<Door<'_>> {
@@ -149,6 +161,22 @@ mod tests {
         assert!(finding.remedy.contains(&address.port().to_string()), "{finding:?}");
         drop(taken);
         assert_eq!(openable(&door(vec![address])).level, Level::Ok);
+    }
+
+    #[test]
+    fn an_agent_that_takes_no_readings_is_a_problem_with_the_way_out() {
+        let mut config = Config::default();
+        config.input.tcp = Some(inputs::tcp::TcpConfig::default());
+        let status = json!({
+            "inputs": [{"name": "tcp", "received": 3, "error": null}],
+            "refusing": {"cause": "cap", "why": "the journal is full", "remedy": "bring the link back"},
+        });
+        let findings = examine(&config, Some(&status), 0);
+        let problems: Vec<_> = findings.iter().filter(|one| one.level == Level::Problem).collect();
+        let [refused] = &problems[..] else { panic!("{findings:?}") };
+        assert!(refused.found.contains("the journal is full") && refused.remedy == "bring the link back");
+        let status = json!({"inputs": status["inputs"], "refusing": null});
+        assert!(examine(&config, Some(&status), 0).iter().all(|one| one.level != Level::Problem));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use uplink::Identity;
 use uplink::certificate::Validity;
-use uplink::probe::{Greeted, ProbeReport, SessionRefused};
+use uplink::probe::{Greeted, ProbeReport, SessionRefused, TlsRefused};
 
 use super::{Finding, Level, ok, problem, warning};
 use crate::config::Config;
@@ -107,7 +107,8 @@ fn way(report: &ProbeReport, checks: &Checks, now: i64) -> Vec<Finding> {
     let who = if report.broker { "broker" } else { "collector" };
     let mut findings = Vec::new();
     if let Some(Err(error)) = &report.settings {
-        findings.push(problem("link", error, "mend [uplink] in the config file"));
+        let remedy = "mend [uplink] in the config file, or the file that it names: the agent reads it anew for each connection, and keeps everything meanwhile";
+        findings.push(problem("link", error, remedy));
         return findings;
     }
     match &report.addresses {
@@ -143,14 +144,10 @@ fn way(report: &ProbeReport, checks: &Checks, now: i64) -> Vec<Finding> {
     if let Some(validity) = report.certificate {
         findings.push(certificate(checks.certificate, &format!("the {who}'s certificate"), validity, now));
     }
-    if let Some(Err(error)) = &report.tls {
-        findings.push(problem(
-            checks.tls,
-            format!("the certificate of {url} is refused: {error}"),
-            format!("set uplink.ca_file to the authority that signed it, and uplink.server_name where its name differs from the host in uplink.{key}"),
-        ));
-    } else if report.tls.is_some() {
-        findings.push(ok(checks.tls, "the certificate is trusted and bears the right name"));
+    match &report.tls {
+        Some(Ok(())) => findings.push(ok(checks.tls, "the certificate is trusted and bears the right name")),
+        Some(Err(error)) => findings.push(no_tls(checks.tls, report, error)),
+        None => {}
     }
     match &report.session {
         Some(Ok(greeted)) => {
@@ -165,13 +162,76 @@ fn way(report: &ProbeReport, checks: &Checks, now: i64) -> Vec<Finding> {
     findings
 }
 
+/// What a running agent has found out of the size of messages that its broker takes.
+pub fn messages(limit: &uplink::BrokerLimit) -> Finding {
+    let judged = if limit.stuck { problem } else { warning };
+    judged("messages", limit.found(), limit.remedy())
+}
+
+fn no_tls(check: &'static str, report: &ProbeReport, error: &TlsRefused) -> Finding {
+    let (url, key) = (&report.url, report.key);
+    match error {
+        TlsRefused::Untrusted(_) => problem(
+            check,
+            format!("the certificate of {url} is refused: {error}"),
+            format!(
+                "set uplink.ca_file to the authority that signed it, and uplink.server_name where its name differs from the host in uplink.{key}"
+            ),
+        ),
+        TlsRefused::WrongHost(_) => problem(
+            check,
+            format!("the certificate of {url} is another host's: {error}"),
+            format!(
+                "name the host in uplink.{key} as its certificate does, or set uplink.server_name to a name in it; if something else answers there, find out what"
+            ),
+        ),
+        TlsRefused::OutOfTime(_) => problem(
+            check,
+            format!("by this host's clock the certificate of {url} isn't valid now: {error}"),
+            "is this host's clock right? (see `clock`) If it is, the certificate must be renewed there; a collector renews its own when it is started",
+        ),
+        TlsRefused::Plain(_) => problem(
+            check,
+            format!("{url} is asked for TLS, and {error}"),
+            match report.broker {
+                true => {
+                    "name the broker's TLS port (8883, mostly), or set up TLS there: plain mqtt:// is for a broker on this host only"
+                }
+                false => {
+                    "name the gateway's port in uplink.url, and set tls_cert_file and tls_key_file in the collector's [gateway]: plain http:// is for a collector on this host only"
+                }
+            },
+        ),
+        TlsRefused::Broken(_) => problem(
+            check,
+            format!("no TLS with {url}: {error}"),
+            "is that the right port, and does nothing between end the connection?",
+        ),
+    }
+}
+
 fn refused(check: &'static str, key: &str, error: &SessionRefused) -> Finding {
     let found = error.to_string();
     match error {
         SessionRefused::Token(_) => problem(
             check,
             found,
-            "set uplink.token_file to a token that the collector knows: `telemetryx token new --out FILE` there makes one",
+            "enroll this host with `telemetryx-agent enroll`, or set uplink.token_file to a token that the collector knows: `telemetryx token new --out FILE` there makes one",
+        ),
+        SessionRefused::Certificate(_) => problem(
+            check,
+            format!("the collector doesn't accept this agent: {found}"),
+            "see `identity`: an expired certificate is renewed by the running agent, any other is replaced by `telemetryx-agent enroll`",
+        ),
+        SessionRefused::Revoked(_) => problem(
+            check,
+            found,
+            "if that was a mistake: on the collector, `telemetryx enroll token --agent NAME --replace` makes a token, and here `telemetryx-agent enroll URL --token … --replace` joins again; nothing that is spooled is lost",
+        ),
+        SessionRefused::Name(_) => problem(
+            check,
+            found,
+            "an agent can write only as itself: leave agent.name out of the config file, or enroll the host under that name",
         ),
         SessionRefused::Refused(_) => {
             problem(check, found, "update the older of the two, or rename the agent")
@@ -182,12 +242,12 @@ fn refused(check: &'static str, key: &str, error: &SessionRefused) -> Finding {
         SessionRefused::Broker(_) => problem(
             check,
             found,
-            "check uplink.mqtt_user, mqtt_password_file and client_cert_file, and that the broker's rights let this agent publish to PREFIX/v1/up/NAME and read PREFIX/v1/down/NAME",
+            "is there an MQTT broker on that port? If so, check uplink.mqtt_user, mqtt_password_file and client_cert_file, and that the broker's rights let this agent publish to PREFIX/v1/up/NAME and read PREFIX/v1/down/NAME",
         ),
         SessionRefused::Silent(_) => problem(
             check,
             found,
-            "is the collector running with [gateway.mqtt] on this broker, is its prefix the same as uplink.mqtt_prefix, and does it know the token in uplink.token_file? An envelope with a wrong signature gets no answer",
+            "is the collector running with [gateway.mqtt] on this broker, is its prefix the same as uplink.mqtt_prefix, and does it know this host's enrolment, or the token in uplink.token_file? An envelope with a wrong signature gets no answer",
         ),
         SessionRefused::Broken(_) => problem(
             check,

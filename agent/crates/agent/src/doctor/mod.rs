@@ -6,8 +6,10 @@
 mod clock;
 mod disk;
 mod host;
+mod identity;
 mod inputs;
 mod link;
+mod pushed;
 mod stores;
 
 use std::io::Write;
@@ -16,9 +18,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::client;
-use crate::config::{Config, ConfigError};
+use crate::config::ConfigError;
 use crate::human::printable;
+use crate::remote::command::OnDisk;
+use crate::{client, data_dir, remote};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -74,10 +77,7 @@ pub fn problem(check: &'static str, found: impl Into<String>, remedy: impl Into<
 /// # Errors
 /// When standard output can't be written.
 pub fn run(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let findings = match Config::load(path) {
-        Ok(config) => examine(&config, path)?,
-        Err(error) => unusable(&error),
-    };
+    let findings = findings(path)?;
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     let mut out = std::io::stdout().lock();
     if json {
@@ -89,7 +89,26 @@ pub fn run(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(if worst == Level::Problem { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// One finding for each thing that is wrong in the file: without it nothing else can be looked at.
+/// What all checks find.
+///
+/// # Errors
+/// When the system gives no runtime to try the link with.
+pub fn findings(path: &Path) -> anyhow::Result<Vec<Finding>> {
+    let error = match remote::command::on_disk(path) {
+        Ok(found) => return examine(&found, path),
+        Err(error) => error,
+    };
+    let mut findings = unusable(&error);
+    if !matches!(error, ConfigError::Read { .. })
+        && let Ok(text) = std::fs::read_to_string(path)
+    {
+        let data = data_dir::alone(&text);
+        findings.push(host::running(&data, &client::ask_once(&data, "status")));
+    }
+    Ok(findings)
+}
+
+/// One finding for each thing that is wrong in the file: without it little else can be looked at.
 fn unusable(error: &ConfigError) -> Vec<Finding> {
     let remedy = "mend the file; `telemetryx-agent config --reference` lists every key";
     match error {
@@ -98,16 +117,25 @@ fn unusable(error: &ConfigError) -> Vec<Finding> {
     }
 }
 
-fn examine(config: &Config, path: &Path) -> anyhow::Result<Vec<Finding>> {
+fn examine(found: &OnDisk, path: &Path) -> anyhow::Result<Vec<Finding>> {
+    let config = &found.merged.config;
     let data = &config.agent.data_dir;
     let mut findings =
         vec![ok("config", format!("{} is fine (agent {})", path.display(), config.agent.name))];
-    let status = client::ask_once(data, "status").ok();
-    findings.push(host::running(data, status.as_ref()));
+    let input = |section: &str| section.starts_with("input.");
+    let warned = config.warnings().into_iter().filter(|(section, _)| !input(section));
+    let remedy = "see what the sentence says; `telemetryx-agent check` names the line";
+    findings.extend(warned.map(|(_, found)| warning("config", found, remedy)));
+    let asked = client::ask_once(data, "status");
+    findings.push(host::running(data, &asked));
+    let status = asked.ok();
+    findings.extend(pushed::examine(found, status.as_ref()));
     findings.extend(disk::examine(config));
     let probe = link::probe(config)?;
     findings.extend(clock::examine(probe.skew()));
+    findings.extend(identity::examine(config, clock::now()));
     findings.extend(link::judge(&probe, clock::now()));
+    findings.extend(status.as_ref().and_then(client::broker_limit).map(|limit| link::messages(&limit)));
     findings.extend(inputs::examine(config, status.as_ref(), clock::now()));
     let pid = status.as_ref().and_then(|status| status["pid"].as_u64());
     findings.push(host::limits(config, pid));

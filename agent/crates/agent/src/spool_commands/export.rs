@@ -1,44 +1,64 @@
-//! `spool export`: the readings of the batches that wait, out of the spool and into a file, without a collector.
+//! `spool export`: the readings of the batches that wait, out of the spool and into a file, or to another program, without a
+//! collector.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use anyhow::Context;
 use spool::inspect::{BatchRecord, Fate, Found, Summary};
 use telemetry::{Epoch, SampleFlags};
 use wire::RangeSet;
 
 use super::format::{Format, Prefix, Since};
+use super::post::{Place, Post};
 use super::progress::Progress;
+use super::target::{Pieces, Target, Whole};
 use super::{TROUBLE, Whose, boot_text, look_at, time};
-use crate::human::things;
+use crate::human::{moment, things};
 
 pub const EXAMPLES: &str = "\
 Examples:
   telemetryx-agent spool export -o readings.ndjson
   telemetryx-agent spool export --match 'pump.*' --since 2h | jq -c 'select(.kind == \"sample\") | [.time_ns, .value]'
-  telemetryx-agent spool export --format line --dir /mnt/old-disk/var/lib/telemetryx-agent | curl --data-binary @- http://127.0.0.1:8186/write
+  telemetryx-agent spool export --to http://127.0.0.1:8186/write --dir /mnt/old-disk/var/lib/telemetryx/agent
+  telemetryx-agent spool export --format line -o readings.lp --split 8MiB       # readings.000001.lp, readings.000002.lp …
   telemetryx-agent spool export | telemetryx convert - readings/        # Parquet, on a machine with the collector
 
 What is exported stays in the spool, and goes to the collector as before.
-Exit codes: 0 done, 1 done but for what is damaged, 2 wrong usage.";
+Exit codes: 0 done; 1 done but for what is damaged or was refused, or it failed; 2 wrong usage.";
+
+/// Bodies of `--to`, and what `[input.http]` takes by far: at most 16 MiB and 500,000 readings.
+const BODY: u64 = 4 << 20;
 
 /// Its options.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     whose: Whose,
-    /// How to write.
-    #[arg(long, value_enum, default_value_t = Format::Ndjson)]
-    format: Format,
-    /// Write there; without, to standard output.
+    /// How to write; without, ndjson, and line with --to.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Write there; - is standard output, as is nothing.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write over the file, where it is there already.
+    #[arg(long, requires = "output")]
+    force: bool,
+    /// Several files of at most this size, such as 8MiB, with a number in their names; with --to, the size of a request.
+    #[arg(long, value_name = "SIZE", value_parser = split_size)]
+    split: Option<u64>,
+    /// Post line protocol there, in requests of at most 4 MiB, each until it is taken: http(s)://HOST:PORT/write.
+    #[arg(long, value_name = "URL", conflicts_with = "output")]
+    to: Option<String>,
+    /// File with what to show at --to: a token, or user:password.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    token_file: Option<PathBuf>,
+    /// PEM file with the authority that signed the certificate at --to; without, the system's are believed.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    ca_file: Option<PathBuf>,
     /// Only from this time on: an instant, or a span before now like 2h.
     #[arg(long, value_parser = time::parse, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<i64>,
@@ -53,6 +73,13 @@ pub struct Args {
     all: bool,
 }
 
+fn split_size(text: &str) -> Result<u64, String> {
+    match telemetry::units::parse_bytes(text) {
+        Some(bytes @ 1..) => Ok(bytes),
+        _ => Err(format!("{text:?} is no size: write 8MiB, 64KiB or a number of bytes")),
+    }
+}
+
 /// What was done.
 #[derive(Default)]
 struct Done {
@@ -65,10 +92,17 @@ struct Done {
     corrected: u64,
     held: u64,
     bad: u64,
+    /// Batches that the numbering has and the disk hasn't.
+    missing: u64,
+    /// Requests that the other program took in part.
+    refused: u64,
 }
 
-struct Export<'a, W> {
-    out: W,
+struct Export<'a> {
+    target: Target,
+    /// The record that is being written.
+    line: Vec<u8>,
+    format: Format,
     args: &'a Args,
     summary: Summary,
     /// Of each series its beginning of a line; `None` when the pattern doesn't fit.
@@ -86,17 +120,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folders = args.whose.folders()?;
     let inspection = look_at(&folders.spool)?;
     let summary = inspection.summary()?;
-    let file = args
-        .output
-        .as_ref()
-        .map(|path| File::create(path).with_context(|| format!("{} can't be written", path.display())));
-    let file = file.transpose()?;
-    let out: Box<dyn Write> = match &file {
-        Some(file) => Box::new(file.try_clone()?),
-        None => Box::new(std::io::stdout().lock()),
-    };
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since >= until
+    {
+        anyhow::bail!(
+            "--since {} is not before --until {}: nothing lies between",
+            moment(Some(since)),
+            moment(Some(until))
+        );
+    }
+    let format = args.format()?;
     let mut export = Export {
-        out: BufWriter::with_capacity(256 << 10, out),
+        target: args.target()?,
+        line: Vec::new(),
+        format,
         args,
         summary,
         prefixes: HashMap::new(),
@@ -128,17 +165,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })?;
     drop(progress);
     if let Some(error) = failed {
-        return Err(error.into());
+        return Err(error);
     }
-    export.out.flush()?;
-    if let Some(file) = &file {
-        file.sync_all()?;
-    }
-    Ok(export.done.say(args.format)?)
+    let (said, refused) = export.target.finish()?;
+    export.done.refused = refused;
+    // A segment that is cut off or gone shows in the numbering only.
+    export.done.missing = inspection.losses(export.done.bad > 0).len() as u64;
+    Ok(export.done.say(format, said.as_deref())?)
 }
 
-impl<W: Write> Export<'_, W> {
-    fn batch(&mut self, batch: &BatchRecord<'_>) -> std::io::Result<()> {
+impl Export<'_> {
+    fn batch(&mut self, batch: &BatchRecord<'_>) -> anyhow::Result<()> {
         let name = self.summary.name(batch);
         match self.summary.fate(batch) {
             Fate::Waiting | Fate::Held => {}
@@ -161,7 +198,7 @@ impl<W: Write> Export<'_, W> {
         // As the collector does: what was corrected, and not by a guess, is as certain as any other.
         let certain = batch.group.clock.is_some() && offset.is_some_and(|offset| !offset.is_guess);
         let cleared = if certain { SampleFlags::CLOCK_UNCERTAIN } else { 0 };
-        let format = self.args.format;
+        let format = self.format;
         let mut last: Option<(u32, Option<Rc<Prefix>>)> = None;
         for (id, time, value, flags) in payload.samples() {
             if last.as_ref().is_none_or(|last| last.0 != id) {
@@ -169,25 +206,34 @@ impl<W: Write> Export<'_, W> {
             }
             let Some((_, Some(prefix))) = &last else { continue };
             if self.args.spans(since.time(time)) {
-                let said = format.sample(&mut self.out, prefix, (since, time), value, flags & !cleared)?;
+                let said = format.sample(&mut self.line, prefix, (since, time), value, flags & !cleared)?;
+                self.record()?;
                 self.done.samples += u64::from(said);
                 self.done.unsayable += u64::from(!said);
             }
         }
         for window in payload.windows.iter().filter(|window| self.args.spans(since.time(window.start))) {
             let Some(prefix) = self.prefix(window.id) else { continue };
-            let said = format.window(&mut self.out, &prefix, since, window)?;
+            let said = format.window(&mut self.line, &prefix, since, window)?;
+            self.record()?;
             self.done.windows += u64::from(said);
             self.done.unsayable += u64::from(!said);
         }
         for event in &payload.events {
             if self.args.spans(since.time(event.time)) && self.args.fits(&event.source) {
-                let said = format.event(&mut self.out, since, event)?;
+                let said = format.event(&mut self.line, since, event)?;
+                self.record()?;
                 self.done.events += u64::from(said);
                 self.done.unsayable += u64::from(!said);
             }
         }
         Ok(())
+    }
+
+    fn record(&mut self) -> anyhow::Result<()> {
+        let done = self.target.record(&self.line);
+        self.line.clear();
+        done
     }
 
     fn prefix(&mut self, id: u32) -> Option<Rc<Prefix>> {
@@ -198,13 +244,41 @@ impl<W: Write> Export<'_, W> {
         // A series without a definition is damage: its rows can't be named.
         self.done.bad += u64::from(def.is_none());
         let prefix =
-            def.filter(|def| self.args.fits(def.key.name())).map(|def| Rc::new(self.args.format.prefix(def)));
+            def.filter(|def| self.args.fits(def.key.name())).map(|def| Rc::new(self.format.prefix(def)));
         self.prefixes.insert(id, prefix.clone());
         prefix
     }
 }
 
 impl Args {
+    fn format(&self) -> anyhow::Result<Format> {
+        match (&self.to, self.format) {
+            (Some(_), Some(Format::Ndjson)) => anyhow::bail!("--to posts line protocol: leave --format out"),
+            (Some(_), _) => Ok(Format::Line),
+            (None, format) => Ok(format.unwrap_or(Format::Ndjson)),
+        }
+    }
+
+    fn target(&self) -> anyhow::Result<Target> {
+        if let Some(url) = &self.to {
+            let place = Place {
+                url: url.clone(),
+                token_file: self.token_file.clone(),
+                ca_file: self.ca_file.clone(),
+            };
+            let limit = usize::try_from(self.split.unwrap_or(BODY)).unwrap_or(usize::MAX);
+            return Ok(Target::Post(Box::new(Post::new(&place, limit)?)));
+        }
+        match (self.output.as_deref().filter(|path| *path != Path::new("-")), self.split) {
+            (None, None) => Ok(Target::stdout()),
+            (None, Some(_)) => {
+                anyhow::bail!("--split needs names: give the files' with -o FILE, or --to URL")
+            }
+            (Some(path), None) => Ok(Target::File(Whole::create(path, self.force)?)),
+            (Some(path), Some(limit)) => Ok(Target::Pieces(Pieces::create(path, limit, self.force)?)),
+        }
+    }
+
     /// A time that nobody knows is in no span.
     fn spans(&self, time: Option<i64>) -> bool {
         match time {
@@ -222,7 +296,7 @@ impl Args {
 
 impl Done {
     /// On standard error, since standard output may be the readings.
-    fn say(&self, format: Format) -> std::io::Result<ExitCode> {
+    fn say(&self, format: Format, at: Option<&str>) -> std::io::Result<ExitCode> {
         let mut err = std::io::stderr().lock();
         writeln!(
             err,
@@ -232,6 +306,9 @@ impl Done {
             things(self.events, "event"),
             things(self.batches, "batch")
         )?;
+        if let Some(at) = at {
+            writeln!(err, "  {at}")?;
+        }
         if self.corrected > 0 {
             writeln!(
                 err,
@@ -254,10 +331,23 @@ impl Done {
                 things(self.unsayable, "reading")
             )?;
         }
-        if self.bad == 0 {
-            return Ok(ExitCode::SUCCESS);
+        if self.refused > 0 {
+            writeln!(
+                err,
+                "  {} refused in part: what it said stands above",
+                things(self.refused, "request")
+            )?;
         }
-        writeln!(err, "  damage was passed over in {}: `spool verify` names it", things(self.bad, "place"))?;
+        if self.bad == 0 && self.missing == 0 {
+            return Ok(if self.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) });
+        }
+        if self.bad > 0 {
+            writeln!(err, "  damage was passed over in {}", things(self.bad, "place"))?;
+        }
+        if self.missing > 0 {
+            writeln!(err, "  {} missing: damaged, cut off or gone", things(self.missing, "batch"))?;
+        }
+        writeln!(err, "  `telemetryx-agent spool verify` says what and where")?;
         Ok(ExitCode::from(TROUBLE))
     }
 }

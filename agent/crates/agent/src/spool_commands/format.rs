@@ -174,7 +174,13 @@ impl Format {
                 escape(&mut line, &event.source, &[',', ' ']);
                 let severity = json!(event.severity);
                 tag(&mut line, "severity", severity.as_str().unwrap_or("info"));
-                for (name, value) in &event.attributes {
+                // What came as line protocol bears the name of its field as an attribute: it goes back there.
+                let named = event.attributes.iter().find_map(|(name, value)| match value {
+                    Attribute::Text(field) if name == "field" && !field.is_empty() => Some(field.as_str()),
+                    _ => None,
+                });
+                let tags = event.attributes.iter().filter(|(name, _)| named.is_none() || name != "field");
+                for (name, value) in tags {
                     let text = match attribute(value) {
                         Value::String(text) => text,
                         other => other.to_string(),
@@ -182,7 +188,9 @@ impl Format {
                     tag(&mut line, name, &text);
                 }
                 let body = event.body.replace('\\', "\\\\").replace('"', "\\\"");
-                writeln!(out, "{line} body=\"{body}\" {time}")?;
+                line.push(' ');
+                escape(&mut line, named.unwrap_or("body"), &[',', '=', ' ']);
+                writeln!(out, "{line}=\"{body}\" {time}")?;
             }
             (Self::Line, None) => return Ok(false),
         }
@@ -321,6 +329,15 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "app,severity=warn,n=3,user=a\\ b body=\"say \\\"hi\\\"\nthere\" 7\n"
         );
+        // As it came, where it came as line protocol.
+        let mut back = Vec::new();
+        let named = Event {
+            attributes: vec![("field".into(), Attribute::Text("msg".into()))],
+            body: "x".into(),
+            ..event
+        };
+        Format::Line.event(&mut back, Since::Epoch(0), &named).unwrap();
+        assert_eq!(String::from_utf8(back).unwrap(), "app,severity=warn msg=\"x\" 7\n");
     }
 
     #[test]

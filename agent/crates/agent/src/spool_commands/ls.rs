@@ -17,7 +17,7 @@ use crate::human::{count, moment, size, things};
 pub const EXAMPLES: &str = "\
 Examples:
   telemetryx-agent spool ls
-  telemetryx-agent spool ls --limit 20 --dir /mnt/old-disk/var/lib/telemetryx-agent
+  telemetryx-agent spool ls --limit 20 --dir /mnt/old-disk/var/lib/telemetryx/agent
   telemetryx-agent spool ls --all --json | jq -s 'map(select(.kind == \"batch\").rows) | add'
 
 class: which goes first when there isn't room (low, normal, high), and how where that isn't oldest first.
@@ -94,10 +94,25 @@ struct Listing<'a, W> {
 /// # Errors
 /// What `main` prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    list(args, BufWriter::new(std::io::stdout().lock()))
+}
+
+impl Args {
+    /// Of a data folder, as JSON, at most so many batches.
+    pub fn json_of(data_dir: &std::path::Path, limit: u64) -> Self {
+        Self { whose: Whose::data(data_dir), limit, all: false, json: true }
+    }
+}
+
+/// Lists to wherever.
+///
+/// # Errors
+/// What `main` prints.
+pub fn list(args: &Args, out: impl Write) -> anyhow::Result<ExitCode> {
     let folders = args.whose.folders()?;
     let inspection = look_at(&folders.spool)?;
     let mut listing = Listing {
-        out: BufWriter::new(std::io::stdout().lock()),
+        out,
         args,
         inspection: &inspection,
         summary: inspection.summary()?,
@@ -134,6 +149,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(error) = failed {
         return Err(error.into());
     }
+    // A segment that is cut off or gone shows in the numbering only.
+    listing.missing(&inspection.losses(false))?;
     listing.end()?;
     let damaged = listing.totals.damaged > 0 || matches!(inspection.cursor(), CursorState::Unusable(_));
     Ok(if damaged { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
@@ -273,6 +290,35 @@ impl<W: Write> Listing<'_, W> {
             true => writeln!(self.out, "{}", json!({"kind": "damage", "what": what})),
             false => writeln!(self.out, "DAMAGE     {what}"),
         }
+    }
+
+    /// Batches that the numbering has and the disk hasn't: opening reports them as lost.
+    fn missing(&mut self, losses: &[LossRecord]) -> std::io::Result<()> {
+        let listed = losses.iter().take(if self.args.all { losses.len() } else { self.args.limit as usize });
+        for loss in listed {
+            let (from, to) = times_json(loss.times);
+            if self.args.json {
+                let line = json!({
+                    "kind": "damage", "what": "missing", "epoch": loss.key.epoch.to_string(), "seq": loss.key.seq,
+                    "from_ns": from, "to_ns": to, "counts": counts_json(&loss.counts),
+                });
+                writeln!(self.out, "{line}")?;
+                continue;
+            }
+            self.header(loss.key)?;
+            writeln!(
+                self.out,
+                "{:>10} MISSING    will be reported as lost, between {} and {}: {}",
+                loss.key.seq,
+                moment(from),
+                moment(to),
+                lost(&loss.counts)
+            )?;
+        }
+        self.totals.damaged += losses.len() as u64;
+        self.passed +=
+            losses.len().saturating_sub(self.args.limit as usize) as u64 * u64::from(!self.args.all);
+        Ok(())
     }
 
     /// Whether the next one is to be listed.

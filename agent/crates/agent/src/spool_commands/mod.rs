@@ -6,8 +6,10 @@
 mod export;
 mod format;
 mod ls;
+mod post;
 mod progress;
 mod repair;
+mod target;
 mod time;
 mod verify;
 
@@ -20,8 +22,7 @@ use seglog::{Disk, Storage};
 use spool::inspect::Inspection;
 use telemetry::{Boot, Counts};
 
-use crate::At;
-use crate::config::Config;
+use crate::{At, data_dir};
 
 /// Damage or trouble was found.
 const TROUBLE: u8 = 1;
@@ -38,7 +39,7 @@ pub enum SpoolCommand {
     /// Settle damage while the agent is stopped: keep a copy of it, and write down the losses.
     #[command(after_help = repair::EXAMPLES)]
     Repair(repair::Args),
-    /// Write the readings that wait to a file: NDJSON or line protocol.
+    /// Write the readings that wait to files, or post them: NDJSON or line protocol.
     #[command(after_help = export::EXAMPLES)]
     Export(export::Args),
 }
@@ -74,6 +75,11 @@ pub struct Folders {
 }
 
 impl Whose {
+    /// Of this data folder.
+    fn data(dir: &Path) -> Self {
+        Self { at: At { config: PathBuf::new() }, dir: Some(dir.to_owned()) }
+    }
+
     /// Finds the folders.
     ///
     /// # Errors
@@ -81,7 +87,7 @@ impl Whose {
     pub fn folders(&self) -> anyhow::Result<Folders> {
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
-            None => Config::load(&self.at.config)?.agent.data_dir,
+            None => data_dir::of(&self.at.config)?,
         };
         if self.dir.is_some() && dir.join("log").is_dir() {
             return Ok(Folders { spool: dir, data: None });
@@ -101,6 +107,14 @@ pub fn run(command: SpoolCommand) -> anyhow::Result<ExitCode> {
         SpoolCommand::Repair(args) => repair::run(&args),
         SpoolCommand::Export(args) => export::run(&args),
     }
+}
+
+/// What `ls --json` prints of a data folder, at most so many batches of it.
+///
+/// # Errors
+/// When it can't be read.
+pub fn list_json(data_dir: &Path, limit: u64, out: impl std::io::Write) -> anyhow::Result<()> {
+    ls::list(&ls::Args::json_of(data_dir, limit), out).map(drop)
 }
 
 fn look_at(spool: &Path) -> Result<Inspection, spool::inspect::InspectError> {

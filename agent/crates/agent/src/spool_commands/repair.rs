@@ -193,7 +193,7 @@ fn show(
     if losses.is_empty() {
         return writeln!(
             out,
-            "no loss is to be written down: nothing that waits is damaged, or it is settled already"
+            "no loss is to be written down: nothing that waits in the spool is damaged, or it is settled already, and of the journal the agent counts what is gone when it comes there"
         );
     }
     writeln!(

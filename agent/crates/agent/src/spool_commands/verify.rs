@@ -19,11 +19,11 @@ use crate::human::{count, moment, size, things};
 pub const EXAMPLES: &str = "\
 Examples:
   telemetryx-agent spool verify --journal
-  telemetryx-agent spool verify --dir /mnt/old-disk/var/lib/telemetryx-agent --json | jq .spool.damage
+  telemetryx-agent spool verify --dir /mnt/old-disk/var/lib/telemetryx/agent --json | jq .spool.damage
 
 Checks each record's checksum and number, each batch's checksum, that it decodes, and that its series are defined.
 Safe beside a running agent: what is being written at that moment is no damage.
-Exit codes: 0 all is intact, 1 damage was found, 2 wrong usage.";
+Exit codes: 0 all is intact, or what is damaged is settled already, 1 damage was found, 2 wrong usage.";
 
 /// Single findings that are listed; all are counted.
 const LISTED: usize = 1_000;
@@ -44,7 +44,10 @@ pub struct Args {
 /// What was found.
 #[derive(Serialize)]
 pub struct Report {
+    /// Nothing is to be done.
     ok: bool,
+    /// There is damage, and nothing is to be done about it any more.
+    settled: bool,
     spool: SpoolReport,
     journal: Option<JournalReport>,
 }
@@ -101,6 +104,8 @@ struct SpoolReport {
     unfinished_bytes: u64,
     damage: Vec<Range>,
     places: Vec<Place>,
+    /// Of those, the ones that nothing was kept of yet.
+    to_be_copied: usize,
     bad_records: u64,
     bad: Vec<Bad>,
     /// Batches that opening reports as lost.
@@ -129,6 +134,8 @@ struct JournalReport {
     unfinished_bytes: u64,
     damage: Vec<Range>,
     places: Vec<Place>,
+    /// Of those, the ones that nothing was kept of yet.
+    to_be_copied: usize,
 }
 
 /// Runs it.
@@ -146,8 +153,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             folders.spool.display()
         ),
     };
-    let ok = spool.ok() && journal.as_ref().is_none_or(|journal| journal.damage.is_empty());
-    let report = Report { ok, spool, journal };
+    let damaged =
+        !spool.damage.is_empty() || journal.as_ref().is_some_and(|journal| !journal.damage.is_empty());
+    let ok = spool.ok() && journal.as_ref().is_none_or(|journal| journal.to_be_copied == 0);
+    let report = Report { ok, settled: ok && damaged, spool, journal };
     let mut out = std::io::stdout().lock();
     match args.json {
         true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
@@ -201,6 +210,8 @@ fn verify_spool(dir: &Path) -> anyhow::Result<SpoolReport> {
         ControlFlow::Continue(())
     })?;
     report.places = inspection.damage().iter().map(Place::from).collect();
+    report.to_be_copied =
+        inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
     report.told(&inspection);
     Ok(report)
 }
@@ -277,6 +288,8 @@ fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
         ControlFlow::Continue(())
     })?;
     report.places = inspection.damage().iter().map(Place::from).collect();
+    report.to_be_copied =
+        inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
     report.counts = counts_json(&report.by_cause);
     Ok(report)
 }
@@ -312,9 +325,10 @@ impl SpoolReport {
         self.lost = counts_json(&self.lost_counts);
     }
 
+    /// Nothing is damaged, or what is damaged was kept and is counted.
     fn ok(&self) -> bool {
         let cursor = matches!(self.cursor.as_str(), "fine" | "missing");
-        self.damage.is_empty() && self.bad_records == 0 && self.lost_batches == 0 && cursor
+        self.to_be_copied == 0 && self.bad_records == 0 && self.lost_batches == 0 && cursor
     }
 }
 
@@ -385,13 +399,25 @@ impl Report {
             ranges(out, "position", &journal.damage, &journal.places)?;
             unfinished(out, journal.unfinished_bytes)?;
         }
-        match self.ok {
-            true => writeln!(out, "all is intact"),
-            false => writeln!(
-                out,
-                "what is intact beside the damage is kept; stop the agent and run `telemetryx-agent spool repair` to settle it now, else the agent does so by itself"
-            ),
-        }
+        let repairable = spool.lost_batches > 0
+            || spool.to_be_copied > 0
+            || self.journal.as_ref().is_some_and(|journal| journal.to_be_copied > 0);
+        writeln!(
+            out,
+            "{}",
+            match (self.ok, self.settled) {
+                (true, false) => "all is intact",
+                (true, true) => {
+                    "the damage is settled: what could be read of it is in quarantine, and what waited in it is counted as lost. Nothing needs doing; the damaged files go when all that is beside the damage has been sent"
+                }
+                (false, _) if repairable => {
+                    "what is intact beside the damage is kept; stop the agent and run `telemetryx-agent spool repair` to settle it now, else the agent does so by itself"
+                }
+                (false, _) => {
+                    "what is intact beside the damage is kept. Nothing needs doing: the agent counts each as lost when its turn comes, and makes a new cursor where that is damaged"
+                }
+            }
+        )
     }
 }
 
@@ -400,7 +426,7 @@ fn unfinished(out: &mut impl Write, bytes: u64) -> std::io::Result<()> {
         0 => Ok(()),
         bytes => writeln!(
             out,
-            "         the last {} are no whole record: being written, or torn off by a crash and never confirmed",
+            "         the last {} are no whole record: being written, torn off by a crash before it was confirmed, or damaged since",
             things(bytes, "byte")
         ),
     }

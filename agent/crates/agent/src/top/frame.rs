@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::{span, text};
+use crate::client::{forecast, span, text, unanswered, waits_until};
 use crate::human::{count, size};
 
 /// Refused readings that are shown.
@@ -47,6 +47,9 @@ pub fn render(now: &Seen, before: Option<&Seen>, width: usize) -> Vec<String> {
     let mut lines = vec![head(status), link(status)];
     if let Some(backlog) = backlog(status, &since) {
         lines.push(backlog);
+    }
+    if waits_until(&status["link"]).is_some() {
+        lines.extend(forecast(&status["link"]).map(|waits| format!("      {waits}")));
     }
     lines.push(String::new());
     lines.push(store("journal", status, "/journal/bytes", "/journal/max_bytes", &journal(status, &since)));
@@ -131,21 +134,18 @@ fn backlog(status: &Value, since: &Since<'_>) -> Option<String> {
         }
         _ => String::new(),
     };
-    let caught_up = match status
-        .pointer("/link/backlog/caught_up_s")
-        .and_then(Value::as_f64)
-        .or_else(|| drained(since))
-    {
-        Some(seconds) => format!("   caught up in {}", span(seconds.ceil() as u64)),
-        None => "   not shrinking".into(),
+    let link = &status["link"];
+    let closed = link["lanes"]["backlog_open"] == Value::Bool(false);
+    let known = link["backlog"]["caught_up_s"].is_number() || closed;
+    let caught_up = match drained(since).filter(|_| !known) {
+        Some(seconds) => Some(format!("caught up in {}", span(seconds.ceil() as u64))),
+        // In a line of its own it isn't cut at the terminal's width.
+        None => forecast(link).filter(|_| !closed),
     };
-    let lanes = match status.pointer("/link/lanes/backlog_open") {
-        Some(Value::Bool(false)) => "   BACKLOG LANE CLOSED by backlog_hours",
-        _ => "",
-    };
+    let caught_up = caught_up.map_or_else(String::new, |end| format!("   {end}"));
     let batches = crate::human::things(waiting, "batch");
     Some(format!(
-        "      {batches} wait, {}{oldest}   sent {sent}{caught_up}{lanes}",
+        "      {batches} wait, {}{oldest}   sent {sent}{caught_up}",
         size(whole(status, "/spool/bytes"))
     ))
 }
@@ -208,14 +208,18 @@ fn trouble(status: &Value) -> Vec<String> {
     let mut lines: Vec<String> = [
         told("/journal/poisoned", "the journal acknowledges nothing"),
         told("/fold/blocked", "rows can't be spooled"),
+        told("/fold/missing", "found at the start"),
         told("/spool/trouble", "the spool can't write"),
+        told("/spool/floor", "little space"),
         told("/fold/fold/config_error", "the new configuration was refused"),
     ]
     .into_iter()
     .flatten()
     .collect();
-    if status.pointer("/journal/disk_full") == Some(&Value::Bool(true)) {
-        lines.push("TROUBLE  the journal's disk is full".into());
+    lines.extend(unanswered(&status["link"]).map(|told| format!("TROUBLE  {told}")));
+    if let Some(why) = status.pointer("/refusing/why").and_then(Value::as_str) {
+        let remedy = text(&status["refusing"]["remedy"]);
+        lines.insert(0, format!("REFUSED  readings are refused: {}; {remedy}", text(&why.into())));
     }
     lines
 }
@@ -336,7 +340,7 @@ mod tests {
     fn a_first_look_and_a_restarted_agent_have_no_rates() {
         let now = Instant::now();
         let first = render(&seen(now, status(1_000, 8_000)), None, 200).join("\n");
-        assert!(first.contains("sent -") && first.contains("not shrinking"), "{first}");
+        assert!(first.contains("sent -") && first.contains("not getting less"), "{first}");
         let restarted = render(
             &seen(now + Duration::from_secs(1), status(5, 9_000)),
             Some(&seen(now, status(1_000, 8_000))),
@@ -346,10 +350,26 @@ mod tests {
     }
 
     #[test]
+    fn while_its_hours_are_closed_the_backlog_waits_whatever_left_meanwhile() {
+        let now = Instant::now();
+        let closed = |bytes: u64| {
+            let mut closed = status(1_000, bytes);
+            closed["link"]["lanes"] = json!({"backlog_hours": "22:00-06:00", "backlog_open": false});
+            closed["link"]["backlog"] =
+                json!({"caught_up_s": null, "waits_until_ns": 1_800_050_400_000_000_000i64});
+            closed
+        };
+        let before = seen(now, closed(8_000));
+        let shown = render(&seen(now + Duration::from_secs(2), closed(6_000)), Some(&before), 200).join("\n");
+        assert!(shown.contains("backlog waits until 22:00"), "{shown}");
+        assert!(!shown.contains("caught up in"), "{shown}");
+    }
+
+    #[test]
     fn trouble_is_told_in_a_line_of_its_own() {
         let mut broken = status(1, 1);
         broken["spool"]["trouble"] = "no space".into();
-        broken["journal"]["disk_full"] = true.into();
+        broken["refusing"] = json!({"cause": "disk", "why": "its disk is full", "remedy": "free some"});
         broken["link"] = json!({"connected": false, "since_ns": 0, "last_error": "refused"});
         let shown = render(&seen(Instant::now(), broken), None, 200).join("\n");
         assert!(

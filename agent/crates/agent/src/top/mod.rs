@@ -28,8 +28,6 @@ q or Ctrl-C ends it. Exit codes: 0 ended by you, 2 wrong usage, 4 no agent is ru
 
 /// Rates of the one frame are over this long.
 const ONCE: Duration = Duration::from_millis(500);
-/// Of a frame that isn't shown on a terminal.
-const WIDTH: usize = 100;
 
 /// Its options.
 #[derive(clap::Args)]
@@ -59,7 +57,7 @@ async fn watch(args: &Args, data_dir: &Path) -> anyhow::Result<()> {
     if args.once {
         tokio::time::sleep(ONCE).await;
         let later = look(data_dir).await?;
-        return Ok(print(&frame::render(&later, Some(&seen), WIDTH))?);
+        return Ok(print(&frame::render(&later, Some(&seen), width()))?);
     }
     let mut screen = Screen::take()?;
     let mut ends = Ends::new()?;
@@ -70,7 +68,7 @@ async fn watch(args: &Args, data_dir: &Path) -> anyhow::Result<()> {
     let mut before: Option<Seen> = None;
     let mut trouble: Option<String> = None;
     loop {
-        let (width, height) = screen.as_ref().map_or((WIDTH, usize::MAX), Screen::size);
+        let (width, height) = screen.as_ref().map_or_else(|| (width(), usize::MAX), Screen::size);
         let mut lines = frame::render(&seen, before.as_ref(), width);
         if let Some(trouble) = &trouble {
             lines.insert(0, frame::fit(&format!("NO ANSWER: {trouble}"), width));
@@ -96,6 +94,16 @@ async fn watch(args: &Args, data_dir: &Path) -> anyhow::Result<()> {
             },
         }
     }
+}
+
+/// Of frames that don't take a screen: on a terminal its own; elsewhere what COLUMNS says, and without it a line is as long as
+/// it is, since nobody reads the end of a sentence that was cut.
+fn width() -> usize {
+    terminal::width().unwrap_or_else(|| told(std::env::var("COLUMNS").ok().as_deref()))
+}
+
+fn told(columns: Option<&str>) -> usize {
+    columns.and_then(|columns| columns.trim().parse().ok()).filter(|width| *width > 0).unwrap_or(usize::MAX)
 }
 
 /// The signals that end it, so that the screen is given back.
@@ -143,4 +151,17 @@ fn print(lines: &[String]) -> std::io::Result<()> {
         writeln!(out, "{line}")?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_width_that_is_told_counts_and_without_one_nothing_is_cut() {
+        assert_eq!(told(Some("72")), 72);
+        for none in [None, Some(""), Some("0"), Some("wide"), Some("-1")] {
+            assert_eq!(told(none), usize::MAX);
+        }
+    }
 }

@@ -22,6 +22,12 @@ pub enum Key {
     Other,
 }
 
+/// Columns of the terminal that standard output is, if it is one that says so.
+pub fn width() -> Option<usize> {
+    let size = stdout().is_terminal().then(|| tcgetwinsize(stdout()).ok()).flatten()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
+}
+
 /// The terminal while it is ours.
 pub struct Screen {
     before: Termios,

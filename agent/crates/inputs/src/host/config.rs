@@ -14,7 +14,7 @@ use crate::span::Span;
 pub struct HostConfig {
     /// How often, from "100ms". Readings fall on multiples of it.
     pub interval: Span,
-    /// Name of this device in the label `device`. Empty: the host's name.
+    /// Name of this device in the label `device`. Empty: what the variable TELEMETRYX_AGENT_NAME holds, else the host's name.
     pub device: String,
     /// Site, for the label `site`. Empty: none.
     pub site: String,

@@ -301,11 +301,16 @@ impl Sampler {
         }
     }
 
+    /// In a host's /proc that is mounted in a container, `net` leads to the container's own interfaces: the host's are those of
+    /// its first process. A recording has none.
+    fn interfaces(&mut self) -> Option<Vec<parse::Interface>> {
+        let mounted = self.config.procfs_root != Path::new("/proc");
+        let files: &[&str] = if mounted { &["1/net/dev", "net/dev"] } else { &["net/dev"] };
+        files.iter().find_map(|file| self.proc(file).map(|text| parse::netdev(text).collect()))
+    }
+
     fn network(&mut self, out: &mut Out<'_, '_>) {
-        let Some(interfaces) = self.proc("net/dev").map(|text| parse::netdev(text).collect::<Vec<_>>())
-        else {
-            return;
-        };
+        let Some(interfaces) = self.interfaces() else { return };
         let mut left = self.config.max_instances;
         for interface in interfaces {
             let name = interface.name.as_str();

@@ -84,6 +84,18 @@ fn a_recorded_host_gives_its_metrics_under_their_conventional_names() {
 }
 
 #[test]
+fn a_hosts_proc_that_is_mounted_in_a_container_gives_the_hosts_interfaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = HostConfig { groups: vec!["network".into()], ..recorded(dir.path()) };
+    put(dir.path(), "proc/1/net/dev", "eth0: 9 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n");
+    let mut bench = Bench::new();
+    let (intake, _) = bench.fill(|out| Sampler::new(config).sample(NOW, out));
+    let samples = bench.samples(&intake);
+    assert_eq!(samples.len(), 8, "{samples:#?}");
+    assert!(samples.iter().all(|sample| sample.contains(r#"interface="eth0""#)), "{samples:#?}");
+}
+
+#[test]
 fn only_the_wanted_groups_are_read_and_instances_are_capped() {
     let dir = tempfile::tempdir().unwrap();
     let config = HostConfig { groups: vec!["network".into()], ..recorded(dir.path()) };

@@ -56,7 +56,7 @@ impl Failure {
     }
 
     pub(super) fn too_large(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message, "send it in smaller pieces")
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message, SMALLER)
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -68,7 +68,9 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let message = refused.to_string();
         match refused {
-            Refused::Busy { retry_after } => Self::unavailable(message, retry_after),
+            Refused::Busy { retry_after, .. } | Refused::DiskFull { retry_after } => {
+                Self::unavailable(message, retry_after)
+            }
             Refused::TooLarge => Self::too_large(message),
             Refused::Slow { .. } => Self::unavailable(message, Duration::from_secs(1)),
             Refused::Broken(_) => Self::unavailable(message, Duration::from_secs(10)),
@@ -76,6 +78,8 @@ impl From<Refused> for Failure {
     }
 }
 
+/// What to do with too much at once. Who pipes a spool's export into here is told of the way that is made for it.
+const SMALLER: &str = "send it in smaller pieces (`telemetryx-agent spool export --to URL` does)";
 const VERSION: HeaderValue =
     HeaderValue::from_static(concat!("1.8.10-telemetryx-", env!("CARGO_PKG_VERSION")));
 const INFLUX_VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
@@ -101,7 +105,10 @@ pub(super) fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
 
 /// A failure in the endpoint's form.
 pub(super) fn failure(style: Style, failure: &Failure) -> Answer {
-    let message = &failure.message;
+    // InfluxDB's forms have no place for a hint, and who meets this one needs it.
+    let hinted = style != Style::Own && failure.status == StatusCode::PAYLOAD_TOO_LARGE;
+    let message =
+        &if hinted { format!("{}: {}", failure.message, failure.hint) } else { failure.message.clone() };
     let body = match style {
         Style::V1 => serde_json::json!({ "error": message }),
         Style::V2 => serde_json::json!({ "code": v2_code(failure), "message": message }),

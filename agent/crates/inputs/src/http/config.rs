@@ -99,6 +99,14 @@ impl HttpConfig {
         }
     }
 
+    /// Reads the files that the section names, as each start does.
+    ///
+    /// # Errors
+    /// [`HttpError`], naming the file and the remedy.
+    pub fn files(&self) -> Result<(), HttpError> {
+        Ok(self.gate().keys().map(drop)?)
+    }
+
     /// Checks what types can't say.
     ///
     /// # Errors

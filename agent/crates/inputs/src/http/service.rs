@@ -253,7 +253,8 @@ impl Service {
 
     fn health(&self) -> Answer {
         let usage = self.door.journal.usage();
-        let trouble = usage.poisoned.or_else(|| usage.disk_full.then(|| "the disk has no space".to_owned()));
+        let trouble =
+            usage.poisoned.or_else(|| usage.refusing.map(|what| format!("writes are refused: {what}")));
         let (status, word) = match &trouble {
             None => (StatusCode::OK, "pass"),
             Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "fail"),

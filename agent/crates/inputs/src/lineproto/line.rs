@@ -139,14 +139,18 @@ fn commit(
     }
     for (field, text) in &dictionary.texts {
         let entry = dictionary.entry(entry);
+        // A tag says how bad it is, as Telegraf's syslog input and our own export write it; a word that is none stays a tag.
+        let says = |label: &str, value: &str| {
+            matches!(label, "severity" | "level").then(|| Severity::from_word(value)).flatten()
+        };
+        let severity = entry.labels.iter().find_map(|(label, value)| Some((label, says(label, value)?)));
         let mut attributes = vec![("field".to_owned(), Attribute::Text(field.clone()))];
-        attributes.extend(
-            entry.labels.iter().map(|(label, value)| (label.to_string(), Attribute::Text(value.to_string()))),
-        );
+        let tags = entry.labels.iter().filter(|(label, _)| severity.is_none_or(|(said, _)| said != label));
+        attributes.extend(tags.map(|(label, value)| (label.to_string(), Attribute::Text(value.to_string()))));
         out.event(Event {
             source: entry.measurement.to_string(),
             time: time.unwrap_or(out.at().wall),
-            severity: Severity::Info,
+            severity: severity.map_or(Severity::Info, |(_, severity)| severity),
             body: text.clone(),
             attributes,
         })?;

@@ -62,6 +62,9 @@ fn a_text_field_becomes_an_event_beside_the_samples() {
     let (samples, events, parsed) = shown("app,host=h msg=\"said \\\"no\\\" \\\\ twice\",code=5i 7");
     assert_eq!(samples, [r#"app.code{device="h",host="h"} = 5 @7"#]);
     assert_eq!(events, [r#"app Info "said \"no\" \\ twice" field=msg host=h device=h @7"#]);
+    // A tag that says how bad it is does so; another word stays what it is.
+    let (_, events, _) = shown("app,severity=err msg=\"a\" 7\napp,level=sea msg=\"b\" 8");
+    assert_eq!(events, ["app Error \"a\" field=msg @7", "app Info \"b\" field=msg level=sea @8"]);
     assert_eq!((parsed.taken, parsed.refused), (1, 0));
 }
 

@@ -27,14 +27,16 @@ impl Patterns {
     /// isn't one plain level (a client id of `#` or `a/b`) matches nothing.
     fn fill(patterns: &[String], user: &str, client: &str) -> Self {
         let plain = |text: &str| !text.is_empty() && !text.contains(['+', '#', '/', '\0']);
+        let filled = patterns.iter().filter(|pattern| {
+            (!pattern.contains("%u") || plain(user)) && (!pattern.contains("%c") || plain(client))
+        });
         Self(
-            patterns
-                .iter()
-                .filter(|pattern| {
-                    (!pattern.contains("%u") || plain(user)) && (!pattern.contains("%c") || plain(client))
-                })
+            filled
                 // %c first would let a client id of `%u` be filled in again.
-                .map(|pattern| fill_one(pattern, user, client))
+                .map(|pattern| (pattern, fill_one(pattern, user, client)))
+                // `%c/#` with a client id of `$SYS` would be a filter for what the server tells of itself.
+                .filter(|(pattern, filled)| pattern.starts_with('$') || !filled.starts_with('$'))
+                .map(|(_, filled)| filled)
                 .collect(),
         )
     }
@@ -81,15 +83,15 @@ pub enum Rights {
 }
 
 impl Rights {
-    /// The rights of a user's client.
-    pub fn of(user: &UserConfig, client: &str) -> Self {
+    /// The rights of a client of the user `name`, whom this entry is for: its own name may be a pattern.
+    pub fn of(user: &UserConfig, name: &str, client: &str) -> Self {
         Self::Listed {
-            write: Arc::new(Patterns::fill(&user.write, &user.name, client)),
-            read: Arc::new(Patterns::fill(&user.read, &user.name, client)),
+            write: Arc::new(Patterns::fill(&user.write, name, client)),
+            read: Arc::new(Patterns::fill(&user.read, name, client)),
         }
     }
 
-    /// The rights of a client on this host that gave no name.
+    /// The rights of a client without a name.
     pub fn of_anonymous(config: &MqttConfig, client: &str) -> Self {
         let everything = |patterns: &[String]| patterns.iter().any(|pattern| pattern == "#");
         if everything(&config.anonymous_write) && everything(&config.anonymous_read) {
@@ -101,16 +103,13 @@ impl Rights {
         }
     }
 
-    /// The rights of a session whose client is not here: what the configuration gives whom it belongs to.
+    /// The rights of a session: what the configuration gives whom it belongs to.
     pub fn of_session(config: &MqttConfig, user: Option<&str>, client: &str) -> Self {
         let nothing = || Self::Listed { write: Arc::default(), read: Arc::default() };
         match user {
             None if config.allows_anonymous() => Self::of_anonymous(config, client),
             None => nothing(),
-            Some(name) => {
-                let user = config.users.iter().find(|user| user.name == name);
-                user.map_or_else(nothing, |user| Self::of(user, client))
-            }
+            Some(name) => config.user_of(name).map_or_else(nothing, |user| Self::of(user, name, client)),
         }
     }
 
@@ -150,12 +149,8 @@ mod tests {
     fn rights(read: &[&str], write: &[&str], client: &str) -> Rights {
         let list = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
         Rights::of(
-            &UserConfig {
-                name: "ada".into(),
-                password_hash: String::new(),
-                read: list(read),
-                write: list(write),
-            },
+            &UserConfig { read: list(read), write: list(write), ..UserConfig::default() },
+            "ada",
             client,
         )
     }
@@ -179,6 +174,26 @@ mod tests {
         }
         assert!(!rights(&[], &["d/%c"], "%u").may_write("d/ada"));
         assert!(rights(&[], &["%u/100%"], "c").may_write("ada/100%"));
+    }
+
+    #[test]
+    fn no_name_and_no_client_id_makes_a_pattern_wider_or_one_of_the_servers() {
+        let user = UserConfig {
+            read: vec!["%u/#".into(), "%c/#".into(), "d/%u".into()],
+            write: vec!["%u".into(), "w/%c/+".into()],
+            ..UserConfig::default()
+        };
+        for evil in ["#", "+", "$SYS", "a/b", "+/+", "/", "", "\0", "$share/g"] {
+            let rights = Rights::of(&user, evil, evil);
+            for topic in ["$SYS/broker/uptime", "a/b", "d/x", "x/y/z", "a", "#", "w/a/b"] {
+                assert!(!rights.may_read(topic) && !rights.may_write(topic), "{evil:?} {topic}");
+            }
+            for filter in ["#", "$SYS/#", "a/#", "x/+/z"] {
+                let harmless = filter == "#" && evil == "$SYS";
+                assert!(harmless || !rights.may_subscribe(filter), "{evil:?} {filter}");
+            }
+        }
+        assert!(Rights::of(&user, "ada", "c7").may_read("ada/x"));
     }
 
     #[test]

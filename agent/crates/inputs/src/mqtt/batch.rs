@@ -70,6 +70,7 @@ fn content(topic: &str, payload: &[u8]) -> u128 {
 pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Result<Outcome, Violation> {
     let Connection { broker, held, version, cache, .. } = connection;
     let (broker, session, version) = (&**broker, &held.session, *version);
+    let rights = held.rights.current(session);
     let at = broker.door.now();
     let steady = broker.door.timeline.at(at);
     let mut builder = IntakeBuilder::new(&broker.door, cache, at);
@@ -87,7 +88,7 @@ pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Resul
         let verdict = if mark.is_some_and(|mark| is_duplicate(session, &marks, publish.dup, mark)) {
             builder.deduplicated(Cause::Deduplicated, 1);
             Verdict::Duplicate
-        } else if !held.rights.may_write(publish.topic) {
+        } else if !rights.may_write(publish.topic) {
             let reason = format!(
                 "client {:?} may not publish to {:?}",
                 shorten(&session.client),
@@ -112,7 +113,7 @@ pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Resul
         let _marking = broker.marking.read();
         let position = match broker.door.submit(intake) {
             Ok(position) => position,
-            Err(Refused::Busy { retry_after }) => return Ok(Outcome::Busy(retry_after)),
+            Err(Refused::Busy { retry_after, .. }) => return Ok(Outcome::Busy(retry_after)),
             Err(Refused::TooLarge) if publishes.len() > 1 => return Ok(Outcome::TooLarge),
             Err(Refused::TooLarge) => return Ok(Outcome::Taken(refuse_large(broker, version, publishes))),
             Err(error) => return Err(Violation::new(DisconnectReasonCode::ServerBusy, error.to_string())),

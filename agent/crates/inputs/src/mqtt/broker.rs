@@ -10,8 +10,8 @@ use parking_lot::{Mutex, RwLock};
 use telemetry::Position;
 use tokio::sync::Notify;
 
-use super::acl::Rights;
-use super::auth::Users;
+use super::access::Access;
+use super::attempts::Attempts;
 use super::codec::Violation;
 use super::config::MqttConfig;
 use super::message::{Message, Properties};
@@ -20,6 +20,7 @@ use super::retained::Retained;
 use super::router::{Router, Target};
 use super::session::Session;
 use super::store::{self, Entry, Recipient, Store, Ticket};
+use super::tls::Secure;
 use super::topic::{self, Filter};
 use super::wills::Wills;
 use crate::door::Door;
@@ -64,8 +65,12 @@ pub struct Broker {
     pub door: Door,
     /// Topics and payloads to readings.
     pub mapper: Mapper,
-    /// Who may connect.
-    pub users: Arc<Users>,
+    /// Who may do what; a reload puts another in its place.
+    pub access: RwLock<Arc<Access>>,
+    /// Wrong passwords.
+    pub attempts: Attempts,
+    /// The TLS port's certificate and whom it trusts; `None` until they could be read.
+    pub secure: RwLock<Option<Arc<Secure>>>,
     /// Who wants what.
     pub router: Box<dyn Router>,
     /// What survives a restart.
@@ -90,6 +95,11 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// Who may do what, now.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read())
+    }
+
     /// Limits of one session's queue.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -170,6 +180,10 @@ impl Broker {
         let mut kept = Vec::new();
         let mut deliveries = Vec::with_capacity(targets.len());
         for Target { session, qos, retain_as_published, ids } in targets {
+            // It would push out what its client may read, and come to it when its rights grow.
+            if !session.may_read(&message.topic) {
+                continue;
+            }
             let (qos, retain) = (qos.min(message.qos), retain_as_published && message.retain);
             let mut number = 0;
             if qos > 0 {
@@ -210,7 +224,7 @@ impl Broker {
         let found = self.retained.lock().matching(filter, now);
         let mut entries = Vec::new();
         let mut deliveries = Vec::with_capacity(found.len());
-        for message in found {
+        for message in found.into_iter().filter(|message| session.may_read(&message.topic)) {
             let qos = qos.min(message.qos);
             let ids = if id == 0 { Vec::new() } else { vec![id] };
             let mut number = 0;
@@ -299,14 +313,21 @@ impl Broker {
                 retained.set(&message, usize::MAX);
             }
         }
-        let mut sessions = self.sessions.lock();
+        let access = self.access();
         for (client, mut saved) in state.sessions {
             let subscriptions = std::mem::take(&mut saved.subscriptions);
             let session = Session::restored(Arc::clone(&client), saved, window, &self.queued);
+            let user = session.state().user.clone();
+            if !access.knows(user.as_deref()) {
+                tracing::info!(client = %client, "the session of a user who may not connect any more is ended");
+                self.end_session(&session);
+                continue;
+            }
+            // Not what they were: the configuration may have changed.
+            let gone = session.narrow(access.rights(user.as_deref(), &client));
+            self.dropped(&session, &gone);
             {
                 let mut state = session.state();
-                // Not what they were: the configuration may have changed.
-                session.set_rights(Rights::of_session(&self.config, state.user.as_deref(), &client));
                 if state.away == 0 {
                     // It was connected when the agent went down: its time away begins now.
                     state.away = self.door.steady().max(1);
@@ -318,7 +339,7 @@ impl Broker {
                 }
             }
             session.state().subscriptions = subscriptions;
-            sessions.insert(client, session);
+            self.sessions.lock().insert(client, session);
         }
     }
 }

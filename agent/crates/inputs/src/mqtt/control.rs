@@ -81,13 +81,9 @@ impl Connection {
                 self.broker.done(&session, done.iter().map(|delivery| delivery.number));
             }
             Incoming::Subscribe { pkid, id, requests } => {
-                let (codes, ticket) = subscribe::subscribe(
-                    &self.broker,
-                    &session,
-                    &self.held.rights,
-                    id.unwrap_or(0),
-                    requests,
-                );
+                let rights = self.held.rights.current(&session);
+                let (codes, ticket) =
+                    subscribe::subscribe(&self.broker, &session, rights, id.unwrap_or(0), requests);
                 let mut bytes = BytesMut::new();
                 encode::suback(&mut bytes, self.version, pkid, codes);
                 self.respond(bytes, 0, ticket, 0);

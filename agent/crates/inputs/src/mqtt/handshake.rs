@@ -7,11 +7,11 @@ use std::time::Duration;
 use rumqttd::protocol::{ConnAckProperties, ConnectReturnCode};
 use tokio_util::sync::CancellationToken;
 
-use super::acl::Rights;
+use super::access::{Peer, Refused};
 use super::broker::Broker;
-use super::codec::Version;
+use super::codec::{Version, shorten};
 use super::connect::{Connect, Will};
-use super::session::{Owner, Session};
+use super::session::{Granted, Owner, Session};
 use super::store::Ticket;
 
 /// Longest client id.
@@ -25,7 +25,8 @@ pub struct Held {
     /// Its session.
     pub session: Arc<Session>,
     /// What it may do.
-    pub rights: Rights,
+    pub rights: Granted,
+    user: Option<Arc<str>>,
     /// Cancelled when another connection takes over.
     pub stop: CancellationToken,
     number: u64,
@@ -47,36 +48,24 @@ pub struct Welcome {
     pub ticket: Ticket,
 }
 
-/// Decides on a CONNECT. `local`: the connection comes from this host.
+/// Decides on a CONNECT.
 ///
 /// # Errors
-/// The code for CONNACK.
-pub async fn admit(
-    broker: &Arc<Broker>,
-    connect: Connect,
-    local: bool,
-) -> Result<(Held, Welcome), ConnectReturnCode> {
+/// The code for CONNACK, and why.
+pub async fn admit(broker: &Arc<Broker>, connect: Connect, peer: &Peer) -> Result<(Held, Welcome), Refused> {
     if connect.auth_method.is_some() {
-        return Err(ConnectReturnCode::BadAuthenticationMethod);
+        return Err(ConnectReturnCode::BadAuthenticationMethod.into());
     }
-    let user = match &connect.login {
-        Some((name, password)) if !broker.config.users.is_empty() => {
-            if !broker.users.verify(name, password).await {
-                return Err(ConnectReturnCode::BadUserNamePassword);
-            }
-            broker.config.users.iter().find(|user| user.name == *name)
-        }
-        _ if local && broker.config.allows_anonymous() => None,
-        _ => return Err(ConnectReturnCode::NotAuthorized),
-    };
+    let access = broker.access();
+    let user = access.identify(&broker.attempts, connect.login.as_ref(), peer).await?;
     let mut client = connect.client;
     if client.len() > MAX_CLIENT_ID || client.chars().any(|c| c.is_control()) {
-        return Err(ConnectReturnCode::ClientIdentifierNotValid);
+        return Err(ConnectReturnCode::ClientIdentifierNotValid.into());
     }
     let mut properties = ConnAckProperties::default();
     if client.is_empty() {
         if connect.version == Version::V4 && !connect.clean {
-            return Err(ConnectReturnCode::ClientIdentifierNotValid);
+            return Err(ConnectReturnCode::ClientIdentifierNotValid.into());
         }
         client = assigned_id().ok_or(ConnectReturnCode::ServerBusy)?;
         properties.assigned_client_identifier = Some(client.clone());
@@ -101,25 +90,43 @@ pub async fn admit(
         properties.subscription_identifiers_available = Some(1);
         properties.shared_subscription_available = Some(1);
     }
-    let rights =
-        user.map_or_else(|| Rights::of_anonymous(&broker.config, &client), |user| Rights::of(user, &client));
-    let user: Option<Arc<str>> = user.map(|user| user.name.as_str().into());
+    let rights = access.rights(user.as_deref(), &client);
+    if let Some(will) = connect.will.as_ref().filter(|will| !rights.may_write(&will.topic)) {
+        // Said now, to who can mend it, and not when the will is due and nobody hears.
+        let why = format!("it may not publish its will to {:?}", shorten(&will.topic));
+        return Err(Refused { code: ConnectReturnCode::NotAuthorized, why });
+    }
     let client: Arc<str> = client.into();
-    let taken = tokio::time::timeout(TAKE_OVER, take(broker, &client, user, connect.clean, expiry));
+    let terms = Terms { user: user.clone(), clean: connect.clean, expiry };
+    let taken = tokio::time::timeout(TAKE_OVER, take(broker, &client, terms, peer));
     let (session, stop, number, present, ticket) =
         taken.await.map_err(|_| ConnectReturnCode::ServerBusy)??;
-    session.set_rights(rights.clone());
-    broker.wills.cancel(&client);
-    let held = Held {
+    let gone = session.narrow(rights);
+    let mut held = Held {
         broker: Arc::clone(broker),
+        rights: Granted::of(&session),
         session,
-        rights,
+        user,
         stop,
         number,
-        will: connect.will,
+        will: None,
         expiry,
         keep_alive,
     };
+    broker.dropped(&held.session, &gone);
+    // A reload since it was identified has not seen this connection, or sees it from now on.
+    let now = broker.access();
+    if !Arc::ptr_eq(&access, &now) {
+        if !now.knows(held.user.as_deref()) {
+            held.expiry = 0;
+        }
+        return Err(Refused {
+            code: ConnectReturnCode::ServerBusy,
+            why: "who may do what has just changed".into(),
+        });
+    }
+    broker.wills.cancel(&client);
+    held.will = connect.will;
     Ok((held, Welcome { present, properties, ticket }))
 }
 
@@ -132,13 +139,19 @@ fn assigned_id() -> Option<String> {
 
 type Taken = (Arc<Session>, CancellationToken, u64, bool, Ticket);
 
-async fn take(
-    broker: &Arc<Broker>,
-    client: &Arc<str>,
+/// Whose session is asked for, and how.
+struct Terms {
     user: Option<Arc<str>>,
     clean: bool,
     expiry: u32,
-) -> Result<Taken, ConnectReturnCode> {
+}
+
+async fn take(
+    broker: &Arc<Broker>,
+    client: &Arc<str>,
+    Terms { user, clean, expiry }: Terms,
+    peer: &Peer,
+) -> Result<Taken, Refused> {
     loop {
         let session = {
             let mut sessions = broker.sessions.lock();
@@ -154,7 +167,8 @@ async fn take(
         let attaching = session.attach.lock().await;
         if session.state().user != user {
             // Another user's session: neither its messages nor its place are for the asking.
-            return Err(ConnectReturnCode::NotAuthorized);
+            let why = "the session of its client id is another user's".to_owned();
+            return Err(Refused { code: ConnectReturnCode::NotAuthorized, why });
         }
         // Whoever holds it must let go entirely first: its will, its marks, its window.
         loop {
@@ -179,7 +193,7 @@ async fn take(
             let durable = broker.sessions.lock().values().filter(|session| session.state().durable).count();
             if durable >= broker.config.max_sessions {
                 broker.end_session(&session);
-                return Err(ConnectReturnCode::QuotaExceeded);
+                return Err(ConnectReturnCode::QuotaExceeded.into());
             }
         }
         let number = broker.connections.fetch_add(1, Relaxed) + 1;
@@ -192,7 +206,8 @@ async fn take(
             }
             state.durable = expiry > 0;
             (state.expiry, state.away) = (expiry, 0);
-            state.owner = Some(Owner { stop: stop.clone(), number });
+            let chain = peer.certificate.as_ref().map(|presented| Arc::clone(&presented.chain));
+            state.owner = Some(Owner { stop: stop.clone(), number, address: peer.address, chain, cut: None });
             state.outbox.resume();
             if state.durable {
                 ticket = broker.store.append([session.terms(&state)]);
@@ -217,6 +232,10 @@ impl Drop for Held {
         self.session.set_connected(false);
         let ends = {
             let mut state = self.session.state();
+            let cut = state.owner.as_ref().and_then(|owner| owner.cut.as_ref());
+            if cut.is_some_and(|cut| cut.ends_session) {
+                self.expiry = 0;
+            }
             let was_durable = state.durable;
             state.expiry = self.expiry;
             if self.expiry > 0 {
@@ -238,7 +257,7 @@ impl Drop for Held {
         let delay = self.will.as_ref().map_or(0, |will| will.delay.min(self.expiry));
         if let Some(will) = self.will.take() {
             let delay = Duration::from_secs(delay.into());
-            broker.wills.leave(broker, &self.session.client, will, self.rights.clone(), delay);
+            broker.wills.leave(broker, &self.session.client, self.user.clone(), will, delay);
         }
         if ends {
             broker.end_session(&self.session);

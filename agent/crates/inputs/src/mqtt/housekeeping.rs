@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use journal::Usage;
 use telemetry::Position;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -15,10 +16,12 @@ use super::store::{Entry, Ticket};
 const TICK: Duration = Duration::from_millis(250);
 /// `$SYS` is published this often.
 const SYS_EVERY: u32 = 40;
-/// A checkpoint is due when the journal has grown by this much …
+/// A checkpoint is due when the journal has grown by this much, or by an eighth of its cap …
 const CHECKPOINT_BYTES: u64 = 4 << 20;
-/// … or when something changed and this long has passed.
+/// … or when something changed and this long has passed …
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(10);
+/// … or this long while the journal is half full: every input waits for its room.
+const CHECKPOINT_TIGHT: Duration = Duration::from_secs(1);
 
 /// When a checkpoint is due, and what of the last one is still to be released.
 struct Checkpoints {
@@ -69,14 +72,21 @@ impl Checkpoints {
         if durable == self.at {
             return;
         }
-        let bytes = broker.door.journal.usage().bytes;
+        let Usage { bytes, limit_bytes: max_bytes, .. } = broker.door.journal.usage();
         // After a release it is smaller than it was: then growth counts from there.
         self.bytes = self.bytes.min(bytes);
-        if bytes - self.bytes >= CHECKPOINT_BYTES || self.last.elapsed() >= CHECKPOINT_AFTER {
+        if is_due(bytes - self.bytes, bytes, max_bytes, self.last.elapsed()) {
             self.waiting = Some(broker.checkpoint());
             (self.last, self.at, self.bytes) = (Instant::now(), durable, bytes);
         }
     }
+}
+
+/// Whether the journal, which has `bytes` of `max_bytes`, `grown` of them since the last checkpoint, should get one.
+fn is_due(grown: u64, bytes: u64, max_bytes: u64, since_last: Duration) -> bool {
+    grown >= CHECKPOINT_BYTES.min(max_bytes / 8)
+        || since_last >= CHECKPOINT_AFTER
+        || (bytes >= max_bytes / 2 && since_last >= CHECKPOINT_TIGHT)
 }
 
 fn expire_sessions(broker: &Broker) {
@@ -142,5 +152,29 @@ fn publish_sys(broker: &Broker, uptime: Duration) {
             publisher: &publisher,
         };
         broker.publish(out, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const SOON: Duration = Duration::from_millis(250);
+
+    #[test]
+    fn a_small_journal_is_let_go_of_long_before_it_is_full() {
+        assert!(is_due(MIB / 4, MIB / 2, 2 * MIB, SOON));
+        assert!(!is_due(MIB / 8, MIB / 2, 2 * MIB, SOON));
+        assert!(!is_due(MIB, 10 * MIB, 1024 * MIB, SOON), "a large one costs no more than it did");
+        assert!(is_due(4 * MIB, 10 * MIB, 1024 * MIB, SOON));
+    }
+
+    #[test]
+    fn a_full_journal_that_can_not_grow_waits_a_second_and_no_longer() {
+        assert!(!is_due(0, 2 * MIB, 2 * MIB, SOON));
+        assert!(is_due(0, 2 * MIB, 2 * MIB, CHECKPOINT_TIGHT));
+        assert!(!is_due(0, MIB / 2, 2 * MIB, CHECKPOINT_TIGHT));
+        assert!(is_due(0, MIB / 2, 2 * MIB, CHECKPOINT_AFTER));
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing that one connection does before its CONNECT holds up the next: handshakes run in the
 //! connection's own task, against one deadline, and their number is capped apart from the clients'.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use rumqttd::protocol::{ConnAckProperties, ConnectReturnCode, DisconnectReasonCo
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::access::{Peer, Refused};
 use super::broker::Broker;
 use super::codec::{self, Version, Violation};
 use super::connect::{self, Connect};
@@ -25,12 +25,7 @@ use crate::accept::Accepting;
 use crate::admission;
 
 /// Accepts until shutdown, then waits for all connections to end.
-pub async fn accept(
-    broker: Arc<Broker>,
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    shutdown: CancellationToken,
-) {
+pub async fn accept(broker: Arc<Broker>, listener: TcpListener, tls: bool, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut accepting = Accepting::default();
     loop {
@@ -39,7 +34,7 @@ pub async fn accept(
             Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
             (stream, peer) = accepting.next(&broker.door, |cx| listener.poll_accept(cx)) => {
                 if let Some(slot) = Slot::take(&broker, peer) {
-                    let (broker, tls, shutdown) = (Arc::clone(&broker), tls.clone(), shutdown.clone());
+                    let (broker, shutdown) = (Arc::clone(&broker), shutdown.clone());
                     connections.spawn(async move { welcome(broker, stream, peer, tls, slot, shutdown).await });
                 }
             }
@@ -80,18 +75,11 @@ impl Drop for Slot {
     }
 }
 
-fn is_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
-    }
-}
-
 async fn welcome(
     broker: Arc<Broker>,
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: bool,
     slot: Slot,
     shutdown: CancellationToken,
 ) {
@@ -99,26 +87,30 @@ async fn welcome(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
     }
-    match tls {
-        None => begin(broker, stream, peer, deadline, slot, shutdown).await,
-        Some(tls) => {
-            let shaken = tokio::select! {
-                () = shutdown.cancelled() => return,
-                shaken = tokio::time::timeout_at(deadline, tls.accept(stream)) => shaken,
-            };
-            match shaken {
-                Ok(Ok(stream)) => begin(broker, stream, peer, deadline, slot, shutdown).await,
-                Ok(Err(error)) => admission::handshake_failed(&broker.door, Some(peer), &error),
-                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-            }
+    if !tls {
+        let whom = Peer { address: peer.ip(), certificate: None };
+        return begin(broker, stream, (peer, whom), deadline, slot, shutdown).await;
+    }
+    // Of this moment: files that were renewed hold for who comes from then on.
+    let Some(secure) = broker.secure.read().clone() else { return };
+    let shaken = tokio::select! {
+        () = shutdown.cancelled() => return,
+        shaken = tokio::time::timeout_at(deadline, secure.acceptor.accept(stream)) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => {
+            let whom = Peer { address: peer.ip(), certificate: secure.presented(stream.get_ref().1) };
+            begin(broker, stream, (peer, whom), deadline, slot, shutdown).await;
         }
+        Ok(Err(error)) => admission::handshake_failed(&broker.door, Some(peer), &error),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
     }
 }
 
 async fn begin<S>(
     broker: Arc<Broker>,
     mut stream: S,
-    peer: SocketAddr,
+    (peer, whom): (SocketAddr, Peer),
     deadline: tokio::time::Instant,
     slot: Slot,
     shutdown: CancellationToken,
@@ -147,17 +139,16 @@ async fn begin<S>(
         refuse(&mut stream, connect.version, ConnectReturnCode::ServerBusy).await;
         return;
     }
-    let admitted = handshake::admit(&broker, connect.clone(), is_local(peer.ip())).await;
+    let admitted = tokio::select! {
+        // A password may have to wait for its turn.
+        () = shutdown.cancelled() => return,
+        admitted = handshake::admit(&broker, connect.clone(), &whom) => admitted,
+    };
     let (held, welcome) = match admitted {
         Ok(admitted) => admitted,
-        Err(code) => {
-            let client = codec::shorten(&connect.client);
-            tracing::warn!(%peer, client, ?code, "an MQTT client was refused");
-            if is_forbidden(code) {
-                let reason = format!("{peer}: client {client:?} was refused: {code:?}");
-                broker.door.reject(telemetry::Cause::RejectedForbidden, &reason, b"");
-            }
-            refuse(&mut stream, connect.version, code).await;
+        Err(refused) => {
+            refused_entry(&broker, peer, &connect.client, &refused);
+            refuse(&mut stream, connect.version, refused.code).await;
             return;
         }
     };
@@ -175,9 +166,21 @@ async fn begin<S>(
     Box::pin(connection.run(stream, shutdown)).await;
 }
 
-fn is_forbidden(code: ConnectReturnCode) -> bool {
-    use ConnectReturnCode::{BadAuthenticationMethod, BadUserNamePassword, NotAuthorized};
-    matches!(code, BadUserNamePassword | NotAuthorized | BadAuthenticationMethod)
+/// Counts and logs a CONNECT that was refused. Who is sent away without a check may come by the thousand: the log
+/// hears of them in debug only.
+fn refused_entry(broker: &Broker, peer: SocketAddr, client: &str, refused: &Refused) {
+    use ConnectReturnCode::{BadAuthenticationMethod, BadUserNamePassword, NotAuthorized, ServerBusy};
+    let (client, Refused { code, why }) = (codec::shorten(client), refused);
+    if *code == ServerBusy {
+        tracing::debug!(%peer, client, ?code, why, "an MQTT client was sent away");
+    } else {
+        tracing::warn!(%peer, client, ?code, why, "an MQTT client was refused");
+    }
+    let forbidden = matches!(code, BadUserNamePassword | NotAuthorized | BadAuthenticationMethod);
+    if forbidden || (*code == ServerBusy && !why.is_empty()) {
+        let reason = format!("{peer}: client {client:?} was refused: {code:?} ({why})");
+        broker.door.reject(telemetry::Cause::RejectedForbidden, &reason, b"");
+    }
 }
 
 async fn refuse<S: AsyncWrite + AsyncRead + Unpin>(

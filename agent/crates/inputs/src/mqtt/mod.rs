@@ -14,10 +14,13 @@
 //! get it once the journal's durable mark has passed it; [`connection`] writes the ack at the same
 //! mark. docs/decisions/0001-durable-front.md says why, docs/how-to/mqtt.md how to use it.
 
+pub mod access;
 pub mod acl;
+pub mod attempts;
 pub mod auth;
 pub mod batch;
 pub mod broker;
+pub mod certificate;
 pub mod codec;
 pub mod config;
 pub mod connect;
@@ -29,6 +32,7 @@ mod housekeeping;
 pub mod listener;
 pub mod message;
 pub mod outbox;
+mod renewal;
 pub mod retained;
 pub mod router;
 pub mod session;
@@ -50,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use auth::hash_password;
 pub use config::{ConfigError, MqttConfig, UserConfig};
+pub use renewal::LiveConfig;
 
 use crate::door::Door;
 use crate::mapping::{Mapper, MappingError};
@@ -99,14 +104,15 @@ pub enum MqttError {
 /// # Errors
 /// [`MqttError`]: it could not start.
 pub async fn run(
-    config: MqttConfig,
+    live: LiveConfig,
     door: Door,
     dir: &Path,
     shutdown: CancellationToken,
 ) -> Result<(), MqttError> {
+    let config = live.config();
     let ports = [(config.listen, false), (config.tls_listen, true)];
     let ports = ports.into_iter().filter_map(|(address, tls)| Some((Port::Bind(address?), tls))).collect();
-    front(config, door, dir, Arc::new(seglog::Disk), ports, shutdown).await
+    front(live, door, dir, Arc::new(seglog::Disk), ports, shutdown).await
 }
 
 /// The same on listeners and a storage that are there already.
@@ -114,7 +120,7 @@ pub async fn run(
 /// # Errors
 /// [`MqttError`]: it could not start.
 pub async fn serve(
-    config: MqttConfig,
+    live: LiveConfig,
     door: Door,
     dir: &Path,
     storage: Arc<dyn Storage>,
@@ -124,7 +130,7 @@ pub async fn serve(
 ) -> Result<(), MqttError> {
     let ports = [(plain, false), (secure, true)];
     let ports = ports.into_iter().filter_map(|(listener, tls)| Some((Port::Ready(listener?), tls))).collect();
-    front(config, door, dir, storage, ports, shutdown).await
+    front(live, door, dir, storage, ports, shutdown).await
 }
 
 /// Where connections come from.
@@ -135,18 +141,19 @@ enum Port {
 
 /// The store first, then the ports: sessions are kept, and the journal goes on, while a port is taken by another.
 async fn front(
-    config: MqttConfig,
+    live: LiveConfig,
     door: Door,
     dir: &Path,
     storage: Arc<dyn Storage>,
     ports: Vec<(Port, bool)>,
     shutdown: CancellationToken,
 ) -> Result<(), MqttError> {
+    let config = live.begin();
     config.check()?;
     // Ended from inside, it must not take the other inputs along.
     let shutdown = shutdown.child_token();
     let mapper = Mapper::new(&config.mapping)?;
-    let users = auth::Users::new(&config.users)?;
+    let access = access::Access::new(config.clone(), None)?;
     let (dir, journal) = (dir.to_owned(), door.journal.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let (store, mut state) = store::Store::open(storage, &dir)?;
@@ -161,7 +168,9 @@ async fn front(
     let (store, state) = opened.await??;
     let broker = Arc::new(Broker {
         mapper,
-        users,
+        access: access.into(),
+        attempts: attempts::Attempts::new(config.max_unauthenticated / 2),
+        secure: Default::default(),
         router: Box::new(router::Tree::new()),
         store: store.clone(),
         sessions: Default::default(),
@@ -178,6 +187,7 @@ async fn front(
     broker.restore(state);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(housekeeping::run(Arc::clone(&broker), shutdown.clone()));
+    tasks.spawn(renewal::run(Arc::clone(&broker), live, shutdown.clone()));
     for (port, tls) in ports {
         tasks.spawn(open(Arc::clone(&broker), port, tls, shutdown.clone()));
     }
@@ -198,12 +208,12 @@ async fn open(broker: Arc<Broker>, mut port: Port, tls: bool, shutdown: Cancella
     let mut retry = Retry::default();
     loop {
         let error = match listen(&broker, port, tls).await {
-            Ok((listener, acceptor)) => {
+            Ok(listener) => {
                 broker.door.stats.recovered();
                 if let Ok(listen) = listener.local_addr() {
                     tracing::info!(%listen, tls, "the MQTT port is open");
                 }
-                return listener::accept(broker, listener, acceptor, shutdown).await;
+                return listener::accept(broker, listener, tls, shutdown).await;
             }
             Err((error, again)) => {
                 port = again;
@@ -216,25 +226,17 @@ async fn open(broker: Arc<Broker>, mut port: Port, tls: bool, shutdown: Cancella
     }
 }
 
-async fn listen(
-    broker: &Broker,
-    port: Port,
-    tls: bool,
-) -> Result<(TcpListener, Option<tokio_rustls::TlsAcceptor>), (MqttError, Port)> {
-    let acceptor = match (tls, &broker.config.cert_file, &broker.config.key_file) {
-        (true, Some(cert), Some(key)) => match tls::acceptor(cert, key) {
-            Ok(acceptor) => Some(acceptor),
-            Err(error) => return Err((error.into(), port)),
-        },
-        _ => None,
-    };
+async fn listen(broker: &Arc<Broker>, port: Port, tls: bool) -> Result<TcpListener, (MqttError, Port)> {
+    if tls && let Err(error) = renewal::load(broker).await {
+        return Err((error, port));
+    }
     let address = match port {
-        Port::Ready(listener) => return Ok((listener, acceptor)),
+        Port::Ready(listener) => return Ok(listener),
         Port::Bind(address) => address,
     };
     let key = if tls { "tls_listen" } else { "listen" };
     match TcpListener::bind(address).await {
-        Ok(listener) => Ok((listener, acceptor)),
+        Ok(listener) => Ok(listener),
         Err(error) => Err((MqttError::Bind { address, key, error }, Port::Bind(address))),
     }
 }

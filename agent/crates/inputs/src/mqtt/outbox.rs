@@ -240,6 +240,21 @@ impl Outbox {
         self.take(pkid, |flight| flight.released)
     }
 
+    /// Takes out of the queue what `keep` says no to, and returns it. What is in flight was sent already; it is
+    /// judged when it would be sent again.
+    pub fn retain(&mut self, keep: impl Fn(&Message) -> bool) -> Vec<Delivery> {
+        let mut gone = Vec::new();
+        for delivery in std::mem::take(&mut self.queue) {
+            if keep(&delivery.message) {
+                self.queue.push_back(delivery);
+            } else {
+                self.shrink(delivery.weight());
+                gone.push(delivery);
+            }
+        }
+        gone
+    }
+
     /// Drops what nobody can get any more: QoS 0 of a client that left.
     pub fn drop_qos_0(&mut self) {
         let mut bytes = 0;

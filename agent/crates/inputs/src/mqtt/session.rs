@@ -4,10 +4,12 @@
 //! that matters also goes to the [`Store`]. A transient one lives and dies with its connection.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use rustls_pki_types::CertificateDer;
 use telemetry::Position;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +93,21 @@ pub struct Owner {
     pub stop: CancellationToken,
     /// Which connection: counts up.
     pub number: u64,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// The certificates that it showed.
+    pub chain: Option<Arc<[CertificateDer<'static>]>>,
+    /// Why it is closed from inside, if that is so.
+    pub cut: Option<Cut>,
+}
+
+/// A connection that may not stay.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// For the log and the reject list.
+    pub why: String,
+    /// Its session goes with it.
+    pub ends_session: bool,
 }
 
 /// The changing part.
@@ -131,6 +148,8 @@ pub struct Session {
     pub attach: tokio::sync::Mutex<()>,
     connected: AtomicBool,
     rights: RwLock<Rights>,
+    /// Counts how often the rights were set.
+    rights_set: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -183,6 +202,7 @@ impl Session {
             attach: tokio::sync::Mutex::new(()),
             connected: AtomicBool::new(false),
             rights: RwLock::new(Rights::All),
+            rights_set: AtomicU64::new(0),
             state: Mutex::new(state),
         })
     }
@@ -204,7 +224,26 @@ impl Session {
 
     /// Says what its client may do; until then it may all.
     pub fn set_rights(&self, rights: Rights) {
-        *self.rights.write() = rights;
+        let mut there = self.rights.write();
+        *there = rights;
+        self.rights_set.fetch_add(1, Relaxed);
+    }
+
+    /// Other rights than before: what waits and may not be read any more is returned, and is delivered to nobody. A
+    /// delivery that is being written under the state's lock is written before this returns.
+    pub fn narrow(&self, rights: Rights) -> Vec<Delivery> {
+        let mut state = self.state();
+        self.set_rights(rights);
+        let rights = self.rights.read();
+        state.outbox.retain(|message| rights.may_read(&message.topic))
+    }
+
+    /// Closes its connection, if it has one: it may not stay.
+    pub fn cut(&self, cut: Cut) {
+        if let Some(owner) = &mut self.state().owner {
+            owner.cut = Some(cut);
+            owner.stop.cancel();
+        }
     }
 
     /// May a message on this topic be delivered to it?
@@ -256,6 +295,29 @@ impl Session {
         }
         state.inbound.dirty = state.inbound.is_ahead(durable);
         Some(state.inbound.marks(&self.client, durable))
+    }
+}
+
+/// The rights of a session as its connection asks them: a copy of its own, renewed when they were set again.
+#[derive(Debug)]
+pub struct Granted {
+    rights: Rights,
+    set: u64,
+}
+
+impl Granted {
+    /// As they are now.
+    pub fn of(session: &Session) -> Self {
+        let rights = session.rights.read();
+        Self { rights: rights.clone(), set: session.rights_set.load(Relaxed) }
+    }
+
+    /// As they are now; costs one load while they are what they were.
+    pub fn current(&mut self, session: &Session) -> &Rights {
+        if session.rights_set.load(Relaxed) != self.set {
+            *self = Self::of(session);
+        }
+        &self.rights
     }
 }
 

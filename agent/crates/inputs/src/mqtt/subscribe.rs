@@ -6,7 +6,7 @@ use rumqttd::protocol::{QoS, SubscribeReasonCode, UnsubAckReason};
 
 use super::acl::Rights;
 use super::broker::Broker;
-use super::codec::Request;
+use super::codec::{Request, shorten};
 use super::router::Options;
 use super::session::Session;
 use super::store::{Entry, Ticket};
@@ -54,6 +54,9 @@ fn one(
         return Err(SubscribeReasonCode::TopicFilterInvalid);
     }
     if !rights.may_subscribe(filter.filter) {
+        let (client, asked) = (shorten(&session.client), shorten(&request.filter));
+        let reason = format!("client {client:?} may not subscribe to {asked:?}");
+        broker.door.reject(telemetry::Cause::RejectedForbidden, &reason, b"");
         return Err(SubscribeReasonCode::NotAuthorized);
     }
     let options = Options {

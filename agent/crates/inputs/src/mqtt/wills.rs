@@ -1,7 +1,7 @@
 //! Wills: what a client wants said when its connection ends without a DISCONNECT.
 //!
-//! A will is published like any message of its client: its rights are asked, it is mapped, and it
-//! is journalled. With a delay, or while the journal pushes back, it waits here; a client that
+//! A will is published like any message of its client: its rights are asked (at CONNECT already, and again
+//! when it is published: they may have changed), it is mapped, and it is journalled. With a delay, or while the journal pushes back, it waits here; a client that
 //! comes back in time takes its delayed will away.
 
 use std::collections::HashMap;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::acl::Rights;
 use super::broker::{Broker, Outgoing};
+use super::codec::shorten;
 use super::connect::Will;
 use super::message::Message;
 use crate::door::Refused;
@@ -22,7 +22,7 @@ use crate::intake::{IntakeBuilder, SeriesCache};
 struct Waiting {
     due: Instant,
     will: Will,
-    rights: Rights,
+    user: Option<Arc<str>>,
     /// It is due; only the journal holds it up, so a returning client can't take it away.
     owed: bool,
 }
@@ -41,15 +41,22 @@ impl Wills {
     }
 
     /// Publishes after `delay`, or at once.
-    pub fn leave(&self, broker: &Broker, client: &Arc<str>, will: Will, rights: Rights, delay: Duration) {
+    pub fn leave(
+        &self,
+        broker: &Broker,
+        client: &Arc<str>,
+        user: Option<Arc<str>>,
+        will: Will,
+        delay: Duration,
+    ) {
         if delay.is_zero() {
-            if let Err(retry) = publish(broker, client, &will, &rights) {
+            if let Err(retry) = publish(broker, client, user.as_deref(), &will) {
                 let due = Instant::now() + retry;
-                self.0.lock().insert(Arc::clone(client), Waiting { due, will, rights, owed: true });
+                self.0.lock().insert(Arc::clone(client), Waiting { due, will, user, owed: true });
             }
         } else {
             let due = Instant::now() + delay;
-            self.0.lock().insert(Arc::clone(client), Waiting { due, will, rights, owed: false });
+            self.0.lock().insert(Arc::clone(client), Waiting { due, will, user, owed: false });
         }
     }
 
@@ -63,17 +70,18 @@ impl Wills {
             clients.into_iter().filter_map(|client| waiting.remove(&client).map(|w| (client, w))).collect()
         };
         for (client, waiting) in due {
-            self.leave(broker, &client, waiting.will, waiting.rights, Duration::ZERO);
+            self.leave(broker, &client, waiting.user, waiting.will, Duration::ZERO);
         }
     }
 }
 
 /// Maps, journals and hands on; an error says when to try again.
-fn publish(broker: &Broker, client: &Arc<str>, will: &Will, rights: &Rights) -> Result<(), Duration> {
+fn publish(broker: &Broker, client: &Arc<str>, user: Option<&str>, will: &Will) -> Result<(), Duration> {
     let at = broker.door.now();
     let steady = broker.door.timeline.at(at);
-    if !rights.may_write(&will.topic) {
-        let reason = format!("client {client:?} may not publish its will to {:?}", will.topic);
+    if !broker.access().rights(user, client).may_write(&will.topic) {
+        let reason =
+            format!("client {:?} may not publish its will to {:?}", shorten(client), shorten(&will.topic));
         broker.door.reject(telemetry::Cause::RejectedForbidden, &reason, &will.payload);
         return Ok(());
     }
@@ -84,7 +92,7 @@ fn publish(broker: &Broker, client: &Arc<str>, will: &Will, rights: &Rights) -> 
     }
     let position = match broker.door.submit(builder.finish()) {
         Ok(position) => position,
-        Err(Refused::Busy { retry_after }) => return Err(retry_after),
+        Err(Refused::Busy { retry_after, .. }) => return Err(retry_after),
         Err(error) => {
             tracing::error!(client = %client, %error, "a will could not be journalled");
             return Ok(());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::MqttClientError;
 use crate::mapping::MappingConfig;
 use crate::mqtt::{ConfigError, topic};
 
@@ -102,6 +103,28 @@ impl MqttClientConfig {
             return Err(bad());
         }
         Ok(Address { host: host.to_owned(), port, tls })
+    }
+
+    /// Reads the files that the section names, as each connection does.
+    ///
+    /// # Errors
+    /// Naming the file and the remedy.
+    pub fn files(&self) -> Result<(), MqttClientError> {
+        self.password()?;
+        if self.address().is_ok_and(|address| address.tls) {
+            super::tls::client(self)?;
+        }
+        Ok(())
+    }
+
+    /// The password: the first line of its file, where there is one.
+    pub(super) fn password(&self) -> Result<Option<String>, MqttClientError> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .map(|text| text.lines().next().unwrap_or_default().to_owned())
+                .map_err(|error| MqttClientError::Password { path: path.clone(), error })
+        };
+        self.password_file.as_ref().map(read).transpose()
     }
 
     /// Checks what types can't say.

@@ -163,16 +163,7 @@ fn options(config: &MqttClientConfig, name: &str) -> Result<MqttOptions, MqttCli
         .set_manual_acks(true)
         .set_max_packet_size(config.max_packet_bytes, config.max_packet_bytes);
     if !config.username.is_empty() {
-        let password = match &config.password_file {
-            None => String::new(),
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| MqttClientError::Password { path: path.clone(), error })?
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        };
-        options.set_credentials(&config.username, password);
+        options.set_credentials(&config.username, config.password()?.unwrap_or_default());
     }
     if address.tls {
         let client = tls::client(config)?;
@@ -294,7 +285,7 @@ async fn acknowledge(door: &Door, client: &AsyncClient, mut owed: mpsc::Receiver
         loop {
             match door.durable(position).await {
                 Ok(()) => break,
-                Err(Refused::Slow { .. }) => {}
+                Err(Refused::Slow { .. } | Refused::DiskFull { .. }) => {}
                 Err(refused) => return End::Fatal(refused),
             }
         }
@@ -349,7 +340,7 @@ impl Input {
                     }
                     return Ok(position);
                 }
-                Err(Refused::Busy { retry_after }) => tokio::time::sleep(retry_after).await,
+                Err(Refused::Busy { retry_after, .. }) => tokio::time::sleep(retry_after).await,
                 Err(refused) => return Err(refused),
             }
         }

@@ -98,6 +98,14 @@ impl TcpConfig {
         }
     }
 
+    /// Reads the files that the section names, as each start does.
+    ///
+    /// # Errors
+    /// [`TcpError`], naming the file and the remedy.
+    pub fn files(&self) -> Result<(), TcpError> {
+        Ok(self.gate().keys().map(drop)?)
+    }
+
     /// Checks what types can't say.
     ///
     /// # Errors

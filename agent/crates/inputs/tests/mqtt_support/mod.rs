@@ -1,6 +1,7 @@
 //! What the MQTT tests share: a front on a simulated or real disk, and a client that speaks raw bytes.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+pub mod authority;
 pub mod programs;
 
 use std::net::SocketAddr;
@@ -9,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inputs::clock::ManualClock;
-use inputs::mqtt::{MqttConfig, MqttError, UserConfig};
+use inputs::mqtt::{LiveConfig, MqttConfig, MqttError, UserConfig};
 use inputs::{Clock, Door, Rejects, SystemClock, Timeline};
 use journal::{Journal, JournalConfig};
 use seglog::Storage;
 use seglog::sim::SimDisk;
-use telemetry::{Record, SeriesTable};
+use telemetry::{Cause, Record, SeriesTable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -27,6 +28,8 @@ pub struct Front {
     pub address: SocketAddr,
     pub door: Door,
     pub stop: CancellationToken,
+    /// What stands for the config file, read again when another is sent.
+    pub live: LiveConfig,
     task: JoinHandle<Result<(), MqttError>>,
 }
 
@@ -73,10 +76,12 @@ impl Front {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let (door2, stop2, dir) = (door.clone(), stop.clone(), dir.join("sessions"));
+        let live = LiveConfig::new(config);
+        let given = live.clone();
         let task = tokio::spawn(async move {
-            inputs::mqtt::serve(config, door2, &dir, storage, Some(listener), secure, stop2).await
+            inputs::mqtt::serve(given, door2, &dir, storage, Some(listener), secure, stop2).await
         });
-        Self { address, door, stop, task }
+        Self { address, door, stop, live, task }
     }
 
     /// Ends it in order.
@@ -103,6 +108,33 @@ impl Front {
 
     pub async fn raw(&self) -> Client {
         Client { stream: within(TcpStream::connect(self.address)).await.unwrap(), v5: false }
+    }
+
+    /// Reads the configuration again, after this change to it.
+    pub async fn reload(&self, change: impl FnOnce(&mut MqttConfig)) {
+        let mut config = self.live.config();
+        change(&mut config);
+        self.live.set(config);
+        within(self.live.in_force()).await;
+    }
+
+    /// Waits until so many were counted as forbidden; the reasons of those that are kept.
+    pub async fn forbidden(&self, n: u64) -> Vec<String> {
+        within(async {
+            while self.door.stats.count(Cause::RejectedForbidden) < n {
+                self.door.flush().unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        assert_eq!(self.door.stats.count(Cause::RejectedForbidden), n, "{:?}", self.door.rejects.list());
+        let kept = self.door.rejects.list().into_iter().filter(|reject| reject.cause == "rejected_forbidden");
+        kept.map(|reject| reject.reason).collect()
+    }
+
+    /// What CONNACK answers a client that is refused, which then hears nothing more.
+    pub async fn refusal(&self, connect: &Connect) -> u8 {
+        refusal(self.address, connect).await
     }
 
     /// Values of all samples in the journal, in order.
@@ -134,13 +166,29 @@ pub async fn within<F: std::future::IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(WAIT, future).await.expect("it took too long")
 }
 
+/// As [`Front::refusal`], at another address.
+pub async fn refusal(address: SocketAddr, connect: &Connect) -> u8 {
+    let mut client = Client { stream: within(TcpStream::connect(address)).await.unwrap(), v5: connect.v5 };
+    client.send(&connect.bytes()).await;
+    let came = client.until_closed().await;
+    let [Packet(0x20, answer)] = &came[..] else { panic!("not refused: {came:?}") };
+    assert_ne!(answer[1], 0, "let in");
+    answer[1]
+}
+
 pub fn user(name: &str, password: &str, read: &[&str], write: &[&str]) -> UserConfig {
     UserConfig {
         name: name.into(),
         password_hash: inputs::mqtt::hash_password(password).unwrap(),
         read: read.iter().map(|text| (*text).to_owned()).collect(),
         write: write.iter().map(|text| (*text).to_owned()).collect(),
+        ..UserConfig::default()
     }
+}
+
+/// The same, by a certificate of that name.
+pub fn bearer(name: &str, read: &[&str], write: &[&str]) -> UserConfig {
+    UserConfig { password_hash: String::new(), certificate: true, ..user(name, "-", read, write) }
 }
 
 /// One packet: first byte and body.

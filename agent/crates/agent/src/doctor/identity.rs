@@ -1,0 +1,90 @@
+//! The enrolment: whose this host is, and how long its certificate is good.
+
+use telemetry::clock::SET_AFTER;
+use uplink::certificate::Validity;
+use uplink::enrolment::{Enrolled, Joined};
+
+use super::{Finding, ok, problem, warning};
+use crate::config::Config;
+use crate::human::moment;
+
+const CHECK: &str = "identity";
+const SECOND: i64 = 1_000_000_000;
+
+/// Nothing of a host that never joined: a token may be all that it has.
+pub fn examine(config: &Config, now: i64) -> Option<Finding> {
+    let Enrolled { folder, joined } = config.uplink.enrolled.as_ref()?;
+    Some(judge(joined, folder.validity(), now))
+}
+
+fn judge(joined: &Joined, validity: Option<Validity>, now: i64) -> Finding {
+    let Joined { agent, collector, .. } = joined;
+    let Some(Validity { from, to }) = validity else {
+        return warning(
+            CHECK,
+            format!("this host joined {collector} as {agent}, and waits for approval"),
+            format!(
+                "on the collector: telemetryx agents approve {agent}; the running agent then fetches its certificate"
+            ),
+        );
+    };
+    let (begins, ends) = (moment(from.checked_mul(SECOND)), moment(to.checked_mul(SECOND)));
+    if now < SET_AFTER || now / SECOND < from {
+        return problem(
+            CHECK,
+            format!(
+                "this host's clock says {}, and its certificate was issued on {begins}",
+                moment(Some(now))
+            ),
+            "set the clock, or run a time service (chrony, systemd-timesyncd): the certificate itself is good, and the link may work all the same",
+        );
+    }
+    if now / SECOND >= to {
+        return problem(
+            CHECK,
+            format!("the certificate of agent {agent} expired on {ends}"),
+            format!(
+                "run the agent: it renews it by itself once it reaches {collector}, however late; is that address right, and open from here?"
+            ),
+        );
+    }
+    if now / SECOND >= from + (to - from) / 6 * 5 {
+        return warning(
+            CHECK,
+            format!("the certificate of agent {agent} is due for renewal, and good until {ends}"),
+            format!("does the agent run, and does it reach {collector}? Its log says why a renewal failed"),
+        );
+    }
+    ok(CHECK, format!("agent {agent}, joined at {collector}, certificate good until {ends}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    const FROM: i64 = 1_800_000_000;
+    const DAY: i64 = 86_400;
+
+    fn at(seconds: i64) -> Finding {
+        let joined = Joined {
+            agent: "pump".into(),
+            site: String::new(),
+            collector: "https://c:8420".into(),
+            gateway: "https://c:8421".into(),
+            server_name: String::new(),
+            ca_file: None,
+        };
+        judge(&joined, Some(Validity { from: FROM, to: FROM + 90 * DAY }), seconds * SECOND)
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_words_and_way_out() {
+        assert_eq!(at(FROM + DAY).level, Level::Ok);
+        assert_eq!(at(FROM + 80 * DAY).level, Level::Warning);
+        let expired = at(FROM + 91 * DAY);
+        assert!(expired.found.contains("expired on") && expired.remedy.contains("renews it by itself"));
+        let unset = at(100);
+        assert!(unset.found.contains("clock says 1970") && unset.remedy.starts_with("set the clock"));
+    }
+}

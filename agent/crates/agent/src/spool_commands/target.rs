@@ -1,0 +1,357 @@
+//! Where an export goes: standard output, a file, numbered files, or the door of another program.
+//!
+//! Readings come record by record, and no record is cut in two: a text may hold line breaks. A file gets its name once it is
+//! whole and on disk; until then it stands beside as `.NAME.part`, and it is gone when the export fails.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::post::Post;
+use crate::human::{size, things};
+
+const BUFFER: usize = 256 << 10;
+/// Digits of a piece's number: so many that `*` lists them in order.
+const DIGITS: usize = 6;
+
+/// What takes the records.
+pub enum Target {
+    /// Another program reads it, or a person.
+    Stdout(BufWriter<io::Stdout>),
+    /// A file that is whole or isn't there.
+    File(Whole),
+    /// Files of a size, numbered.
+    Pieces(Pieces),
+    /// Bodies of a size, to a URL.
+    Post(Box<Post>),
+}
+
+impl Target {
+    /// Standard output.
+    pub fn stdout() -> Self {
+        Self::Stdout(BufWriter::with_capacity(BUFFER, io::stdout()))
+    }
+
+    /// Takes one record, its line's end included.
+    ///
+    /// # Errors
+    /// When it can't be written; the file is named.
+    pub fn record(&mut self, record: &[u8]) -> anyhow::Result<()> {
+        match self {
+            Self::Stdout(out) => Ok(out.write_all(record)?),
+            Self::File(file) => file.write(record),
+            Self::Pieces(pieces) => pieces.record(record),
+            Self::Post(post) => post.record(record),
+        }
+    }
+
+    /// All records came: what is to be said of where they are, and whether some were refused there.
+    ///
+    /// # Errors
+    /// When the last of it can't be written.
+    pub fn finish(self) -> anyhow::Result<(Option<String>, u64)> {
+        match self {
+            Self::Stdout(mut out) => out.flush().map(|()| (None, 0)).map_err(Into::into),
+            Self::File(file) => file.finish().map(|()| (None, 0)),
+            Self::Pieces(pieces) => pieces.finish().map(|said| (Some(said), 0)),
+            Self::Post(post) => post.finish(),
+        }
+    }
+}
+
+/// A name, and the file beside it that will have it.
+struct Name {
+    path: PathBuf,
+    /// Where the content is until then; `None` where what stands there is no file (a pipe, a device) and is written straight.
+    part: Option<PathBuf>,
+}
+
+impl Name {
+    fn give(mut self) -> anyhow::Result<()> {
+        let Some(part) = &self.part else { return Ok(()) };
+        fs::rename(part, &self.path).map_err(|error| unwritable(&self.path, error))?;
+        self.part = None;
+        Ok(())
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if let Some(part) = &self.part {
+            // What isn't whole is no export.
+            let _ = fs::remove_file(part);
+        }
+    }
+}
+
+/// A file that gets its name at the end.
+pub struct Whole {
+    name: Name,
+    out: BufWriter<File>,
+    written: u64,
+}
+
+impl Whole {
+    /// Begins it; one that is there stays until the end.
+    ///
+    /// # Errors
+    /// When it is there and `force` isn't given, or can't be made.
+    pub fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
+        // What a link names is replaced, not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let there = fs::metadata(&path).ok();
+        anyhow::ensure!(
+            force || !there.as_ref().is_some_and(fs::Metadata::is_file),
+            "{} is there already: give another name, or --force to write over it",
+            path.display()
+        );
+        let open = || -> io::Result<(Option<PathBuf>, File)> {
+            if there.as_ref().is_some_and(|there| !there.is_file()) {
+                return Ok((None, File::options().write(true).open(&path)?));
+            }
+            let part = beside(&path)?;
+            // One that a killed export left; and of two at once each has a file of its own.
+            let _ = fs::remove_file(&part);
+            let file = File::options().write(true).create_new(true).open(&part)?;
+            if let Some(there) = &there {
+                file.set_permissions(there.permissions())?;
+            }
+            Ok((Some(part), file))
+        };
+        let (part, file) = open().map_err(|error| unwritable(&path, error))?;
+        Ok(Self { name: Name { path, part }, out: BufWriter::with_capacity(BUFFER, file), written: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.written += bytes.len() as u64;
+        self.out.write_all(bytes).map_err(|error| unwritable(&self.name.path, error))
+    }
+
+    /// DURABILITY: the content is on disk before the name is given.
+    fn close(mut self) -> anyhow::Result<Name> {
+        let done = self.out.flush().and_then(|()| match &self.name.part {
+            Some(_) => self.out.get_ref().sync_all(),
+            None => Ok(()),
+        });
+        done.map_err(|error| unwritable(&self.name.path, error))?;
+        Ok(self.name)
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let name = self.close()?;
+        let path = name.path.clone();
+        name.give()?;
+        sync_folder(&path)
+    }
+}
+
+/// Files of a size: `readings.000001.lp`, `readings.000002.lp`, …
+pub struct Pieces {
+    path: PathBuf,
+    limit: u64,
+    /// Written, but not named yet: they appear together.
+    done: Vec<Name>,
+    bytes: u64,
+    open: Option<Whole>,
+    /// Those of an export before, which may have been longer.
+    before: Vec<PathBuf>,
+}
+
+impl Pieces {
+    /// Begins them; none is over `limit` bytes, unless one record is.
+    ///
+    /// # Errors
+    /// When some are there and `force` isn't given.
+    pub fn create(path: &Path, limit: u64, force: bool) -> anyhow::Result<Self> {
+        let before = numbered(path).map_err(|error| unwritable(path, error))?;
+        if let (false, Some(first)) = (force, before.first()) {
+            anyhow::bail!(
+                "{} is there already: give another name, or --force to write over all of them",
+                first.display()
+            );
+        }
+        Ok(Self { path: path.to_owned(), limit, done: Vec::new(), bytes: 0, open: None, before })
+    }
+
+    fn record(&mut self, record: &[u8]) -> anyhow::Result<()> {
+        if self.open.as_ref().is_some_and(|file| file.written + record.len() as u64 > self.limit) {
+            self.close()?;
+        }
+        let file = match &mut self.open {
+            Some(file) => file,
+            None => self.open.insert(Whole::create(&piece(&self.path, self.done.len() + 1), true)?),
+        };
+        file.write(record)
+    }
+
+    fn close(&mut self) -> anyhow::Result<()> {
+        let Some(file) = self.open.take() else { return Ok(()) };
+        self.bytes += file.written;
+        self.done.push(file.close()?);
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<String> {
+        self.close()?;
+        for path in &self.before {
+            fs::remove_file(path).map_err(|error| unwritable(path, error))?;
+        }
+        let (Some(first), Some(last)) = (self.done.first(), self.done.last()) else {
+            return Ok("nothing to write: no file was made".into());
+        };
+        let said = format!(
+            "{} in {}: {} to {}",
+            size(self.bytes),
+            things(self.done.len() as u64, "file"),
+            first.path.display(),
+            last.path.display()
+        );
+        for name in self.done {
+            name.give()?;
+        }
+        sync_folder(&self.path)?;
+        Ok(said)
+    }
+}
+
+/// The name of a piece: the number stands before the ending.
+fn piece(path: &Path, number: usize) -> PathBuf {
+    let number = format!("{number:0DIGITS$}");
+    let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}.{number}{ending}"))
+}
+
+/// The pieces of that name that are there, in order.
+fn numbered(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder(path))? {
+        let name = entry?.path();
+        let number = name
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.split('.').rev().find(|part| part.len() == DIGITS))
+            .and_then(|digits| digits.parse().ok());
+        if number.is_some_and(|number| piece(path, number).file_name() == name.file_name()) {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    Ok(path.with_file_name(format!(".{}.part", name.to_string_lossy())))
+}
+
+fn sync_folder(path: &Path) -> anyhow::Result<()> {
+    // Some file systems of other makers can't sync a folder: the files themselves are on disk.
+    let _ = File::open(folder(path)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// What went wrong, with the file and what to do.
+fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "what was written of it is removed; free some space there, name a file on another disk, or write less with --since, --until or --match"
+        }
+        io::ErrorKind::NotFound => "is there such a folder?",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "name a file that this user may write"
+        }
+        io::ErrorKind::IsADirectory => "name a file in it",
+        _ => "name a file elsewhere",
+    };
+    let said = format!("{} can't be written: {error}: {remedy}", path.display());
+    anyhow::Error::new(error).context(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_gets_its_name_when_it_is_whole_and_an_export_that_fails_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.lp");
+        fs::write(&path, "before").unwrap();
+        assert!(Whole::create(&path, false).is_err());
+        let mut target = Target::File(Whole::create(&path, true).unwrap());
+        target.record(b"half").unwrap();
+        drop(target);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before");
+        assert_eq!(names(folder.path()), ["out.lp"]);
+        let mut target = Target::File(Whole::create(&path, true).unwrap());
+        target.record(b"whole\n").unwrap();
+        target.finish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\n");
+        assert_eq!(names(folder.path()), ["out.lp"]);
+    }
+
+    #[test]
+    fn pieces_hold_whole_records_in_order_and_take_the_place_of_a_longer_export() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.v1.lp");
+        let export = |records: &[&str], force| -> anyhow::Result<()> {
+            let mut target = Target::Pieces(Pieces::create(&path, 10, force)?);
+            for record in records {
+                target.record(record.as_bytes())?;
+            }
+            target.finish().map(|_| ())
+        };
+        export(&["1234\n", "a\nb\n", "c\n", "longer than a piece\n", "d\n"], false).unwrap();
+        let written: Vec<_> = names(folder.path())
+            .iter()
+            .map(|name| fs::read_to_string(folder.path().join(name)).unwrap())
+            .collect();
+        assert_eq!(written, ["1234\na\nb\n", "c\n", "longer than a piece\n", "d\n"]);
+        assert_eq!(names(folder.path())[0], "out.v1.000001.lp");
+        assert!(export(&["e\n"], false).unwrap_err().to_string().contains("--force"));
+        export(&["e\n"], true).unwrap();
+        assert_eq!(names(folder.path()), ["out.v1.000001.lp"]);
+    }
+
+    #[test]
+    fn pieces_of_an_export_that_fails_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut target = Target::Pieces(Pieces::create(&folder.path().join("out"), 4, false).unwrap());
+        for _ in 0..3 {
+            target.record(b"123\n").unwrap();
+        }
+        assert_eq!(names(folder.path()).len(), 3);
+        drop(target);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_straight() {
+        let mut target = Target::File(Whole::create(Path::new("/dev/null"), false).unwrap());
+        target.record(b"x\n").unwrap();
+        target.finish().unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_the_file_and_what_to_do() {
+        let full = Path::new("/dev/full");
+        let mut target = Target::File(Whole::create(full, false).unwrap());
+        target.record(b"x\n").unwrap();
+        let said = target.finish().unwrap_err().to_string();
+        assert!(said.starts_with("/dev/full can't be written: ") && said.contains("--since"), "{said}");
+    }
+}
