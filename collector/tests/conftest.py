@@ -3,9 +3,14 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from postgres_server import PostgresServer
 from telemetryx.store.postgres.engine import PostgresEngine
+
+# How long an example takes says nothing but what else the machine does.
+settings.register_profile("telemetryx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("telemetryx")
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,8 @@ class PostgresServer:
             "max_connections=60",
             "shared_buffers=64MB",
             f"fsync={'on' if fsync else 'off'}",
+            # A transaction of it anywhere in the server holds readers back from what was just committed, at a moment of its own choice.
+            "autovacuum=off",
             *settings,
         )
         self._options = [word for setting in wanted for word in ("-c", setting)]
@@ -113,6 +115,10 @@ class PostgresServer:
         name = f"t{os.getpid()}_{next(_NUMBERS)}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
+
+    def end_sessions(self, name: str) -> None:
+        """Have every session of a database begin anew."""
+        self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608 - our own name
 
     def kill(self) -> None:
         """Kill it with all its sessions, as a crash of the machine's memory would."""

@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import grpc
@@ -46,8 +46,10 @@ def samples(
     )
 
 
-def window(number: int, start: int, values: Sequence[float], length: int = 10 * SECOND) -> WindowBlock:
-    """Make one window over values a second apart."""
+def window(
+    number: int, start: int, values: Sequence[float], length: int = 10 * SECOND, step: int = SECOND
+) -> WindowBlock:
+    """Make one window over values, the first at its start, the others a step apart."""
     floats = np.array(values, np.float64)
     return WindowBlock(
         np.array([number], np.int64),
@@ -59,9 +61,15 @@ def window(number: int, start: int, values: Sequence[float], length: int = 10 * 
         np.array([floats.max()]),
         np.array([start], np.int64),
         floats[:1],
-        np.array([start + (len(values) - 1) * SECOND], np.int64),
+        np.array([start + (len(values) - 1) * step], np.int64),
         floats[-1:],
     )
+
+
+def merged(blocks: Sequence[WindowBlock]) -> WindowBlock:
+    """Make one block of windows, ascending by series and start."""
+    names = [one.name for one in fields(WindowBlock) if one.name != "sketch"]
+    return WindowBlock(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
 
 def events(*rows: tuple[int, int, str, str, dict[str, Any]]) -> EventBlock:
@@ -109,6 +117,9 @@ class ReferenceAgent:
     received: list[pb.FromCollector] = field(default_factory=list)
     greeting: pb.Greeting | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    config: pb.ConfigState | None = None
+    """What it says of its pushed configuration; None: it takes none."""
+    requests: bool = False
 
     def cut(self, content: Payload, defs: Sequence[Definition] = (), *, lane: int = 1) -> pb.Batch:
         """Cut a batch."""
@@ -137,6 +148,8 @@ class ReferenceAgent:
             boot_id=bytes(16),
             wall_ns=now_ns,
             labels=self.labels,
+            config=self.config,
+            requests=self.requests,
         )
 
     def settle(self, holdings: Sequence[pb.Holdings]) -> int:
@@ -171,13 +184,26 @@ class ReferenceAgent:
         )
         async with channel:
             metadata = (("authorization", f"Bearer {token}"),) if token else ()
-            call = LinkStub(channel).Session(metadata=metadata)
-            link = Link(self, call)
-            await link.open()
+            link = await self._open(channel, metadata)
             try:
                 yield link
             finally:
                 await link.close()
+
+    async def _open(self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...]) -> "Link":
+        """Greet; a refusal that crosses the hello hides behind an error of grpc's own, so that is asked again."""
+        for _ in range(9):
+            link = Link(self, LinkStub(channel).Session(metadata=metadata))
+            try:
+                await link.open()
+            except grpc.aio.AioRpcError as error:
+                if error.details() != "Internal error from Core":
+                    raise
+            else:
+                return link
+        link = Link(self, LinkStub(channel).Session(metadata=metadata))
+        await link.open()
+        return link
 
 
 def retry_after_s(error: grpc.aio.AioRpcError) -> float | None:
@@ -209,7 +235,8 @@ class Link:
 
     async def open(self) -> None:
         """Send the hello and wait for the greeting."""
-        await self._call.write(pb.FromAgent(hello=self._agent.hello()))
+        with contextlib.suppress(asyncio.InvalidStateError):  # refused already: reading says why
+            await self._call.write(pb.FromAgent(hello=self._agent.hello()))
         async with asyncio.timeout(10):
             first = await self._call.read()
         if first is grpc.aio.EOF:
@@ -219,7 +246,9 @@ class Link:
         self._agent.settle(first.greeting.holdings)
         self._reading = asyncio.create_task(self._read())
 
-    async def send(self, *items: pb.Batch | pb.Loss | pb.Status | pb.Part) -> None:
+    async def send(
+        self, *items: pb.Batch | pb.Loss | pb.Status | pb.Part | pb.ConfigState | pb.Answer
+    ) -> None:
         """Send frames."""
         for item in items:
             if isinstance(item, pb.Part):
@@ -228,6 +257,10 @@ class Link:
                 await self._call.write(pb.FromAgent(batch=item))
             elif isinstance(item, pb.Loss):
                 await self._call.write(pb.FromAgent(loss=item))
+            elif isinstance(item, pb.ConfigState):
+                await self._call.write(pb.FromAgent(config_state=item))
+            elif isinstance(item, pb.Answer):
+                await self._call.write(pb.FromAgent(answer=item))
             else:
                 await self._call.write(pb.FromAgent(status=item))
 
@@ -290,6 +323,17 @@ class Link:
 
         await self.until(met, seconds)
         return found[0]
+
+    async def all_of(self, kind: str, count: int, seconds: float = 30) -> list[Any]:
+        """Wait for so many frames of a kind and return them."""
+        found: list[Any] = []
+
+        def met() -> bool:
+            found[:] = [getattr(m, kind) for m in self._agent.received if m.WhichOneof("frame") == kind]
+            return len(found) >= count
+
+        await self.until(met, seconds)
+        return found
 
     async def close(self) -> None:
         """End the session."""

@@ -1,15 +1,18 @@
 """The whole collector as a process: one batch from socket to screen, its alerts, and how it starts and stops."""
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import signal
+import sqlite3
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from redis_server import RedisServer
 from reference_agent import ReferenceAgent, defined, samples
 from telemetryx.store.postgres.engine import PostgresEngine
 from telemetryx.wire.payload import Payload
@@ -35,6 +39,8 @@ class Process:
     child: asyncio.subprocess.Process
     http: str
     grpc: int
+    told: list[str] = field(default_factory=list)
+    """What it printed beside its log until then."""
 
     async def get(self, path: str, **more: Any) -> Any:
         """GET JSON."""
@@ -87,13 +93,16 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         children.append(child)
         assert child.stderr is not None
         async with asyncio.timeout(30):
+            told: list[str] = []
             while line := await child.stderr.readline():
+                if not line.startswith(b"{"):
+                    told.append(line.decode().strip())
+                    continue
                 said = json.loads(line)
                 if said["event"] == "collector_ready":
                     _, _, port = said["agents"].rpartition(":")
-                    return Process(
-                        child, f"{scheme}://127.0.0.1:{said['http'].rpartition(':')[2]}", int(port)
-                    )
+                    http = f"{scheme}://127.0.0.1:{said['http'].rpartition(':')[2]}"
+                    return Process(child, http, int(port), told)
         raise AssertionError("it ended before it was ready")
 
     yield begin
@@ -133,6 +142,10 @@ async def test_a_batch_goes_from_the_agents_door_to_rest_live_and_metrics(start:
     totals = (await process.get("/api/v1/status"))["totals"]
     assert (totals["samples_total"], totals["batches_total"]) == (1, 1)
     assert totals["delay_p50_ms"] < 10_000
+    async with aiohttp.ClientSession() as session, session.get(f"{process.http}/metrics") as answer:
+        longest = re.findall(r'store_write_longest_seconds\{kind="(\w+)"\} (\S+)', await answer.text())
+    assert {kind for kind, _ in longest} == {"ingest", "rules", "status", "upkeep"}
+    assert float(dict(longest)["ingest"]) > 0
     ledger = {entry["cause"]: entry["count"] for entry in (await process.get("/api/v1/loss"))["loss"]}
     assert ledger["stored"] == 1
     (agent,) = (await process.get("/api/v1/agents"))["agents"]
@@ -180,6 +193,68 @@ async def test_a_reading_over_the_limit_alerts_over_rest_live_and_webhook(
         assert (alert["severity"], alert["labels"]["site"]) == ("critical", "plant1")
         assert [rule["name"] for rule in (await process.get("/api/v1/rules"))["rules"]].count("hot") == 1
         assert await process.stop() == 0
+
+
+async def test_redis_may_go_and_come_while_everything_goes_on(start: Start) -> None:
+    """Acknowledged, queried, ready: with Redis, without it, and with it again. /readyz and /metrics say which."""
+    server = RedisServer()
+
+    async def hot(process: Process) -> tuple[str, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"{process.http}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        (connected,) = [
+            line for line in lines if line.startswith("telemetryx_collector_hot_redis_connected ")
+        ]
+        parts = (await process.get("/readyz"))["parts"]
+        (note,) = [part["reason"] for part in parts if part["name"] == "hot"]
+        return note, connected.rpartition(" ")[2]
+
+    async def becomes(process: Process, connected: str) -> str:
+        async with asyncio.timeout(30):
+            while (found := await hot(process))[1] != connected:
+                await asyncio.sleep(0.05)
+        return found[0]
+
+    try:
+        server.start()
+        process = await start(f'[hot]\nurl = "{server.url}"\nnamespace = "plant"\n')
+        assert not await becomes(process, "1")
+        now = time.time_ns()
+        agent = await send(process, [(now, 1.0)])
+        server.kill()
+        assert "Redis is away" in await becomes(process, "0")
+        await send(process, [(now + 1, 2.0)], agent)
+        (row,) = (await process.get("/api/v1/latest"))["series"]
+        assert row["latest"]["value"] == 2.0
+        server.start()
+        assert not await becomes(process, "1")
+        server.freeze()
+        assert "Redis is away" in await becomes(process, "0")
+        await send(process, [(now + 2, 3.0)], agent)
+        (row,) = (await process.get("/api/v1/latest"))["series"]
+        assert row["latest"]["value"] == 3.0
+        status = await process.get("/api/v1/status")
+        assert (status["ready"], status["processes"]) == (True, 1)
+        assert status["readings_per_second"] > 0
+        assert await process.stop() == 0
+    finally:
+        server.remove()
+
+
+async def test_readings_are_plain_rows_where_the_configuration_says_so(start: Start, tmp_path: Path) -> None:
+    """Within seconds any program with SQLite reads them; the file is the collector's own, and it runs."""
+    process = await start('[store]\nplain_rows = true\ncompact_interval = "1s"\n')
+    now = time.time_ns()
+    await send(process, [(now, 21.5), (now + 1, 22.5)])
+    with contextlib.closing(sqlite3.connect(f"file:{tmp_path}/data/telemetry.db?mode=ro", uri=True)) as db:
+        asked = (
+            "SELECT name, time_ns, value FROM sample JOIN series ON series.id = series_id ORDER BY time_ns"
+        )
+        async with asyncio.timeout(20):
+            while len(found := db.execute(asked).fetchall()) < 2:
+                await asyncio.sleep(0.05)
+    assert found == [("temperature", now, 21.5), ("temperature", now + 1, 22.5)]
+    assert await process.stop() == 0
 
 
 async def test_data_and_cursor_survive_a_kill_and_a_resend_is_no_duplicate(start: Start) -> None:
@@ -284,6 +359,47 @@ async def test_off_loopback_both_doors_speak_tls_and_ask_for_tokens(
     assert await process.stop() == 0
 
 
+async def test_where_nobody_could_get_in_a_link_makes_the_first_admin_once(
+    start: Start, certificate: tuple[Path, Path]
+) -> None:
+    """Off loopback without a token file, over TLS; not where there is one, and not once there is an account."""
+    cert, key = certificate
+    door = f'[api]\nlisten = "0.0.0.0:0"\ntls_cert_file = "{cert}"\ntls_key_file = "{key}"\n'
+    process = await start(door, "https")
+    (link,) = [line for line in process.told if "/#/first?code=" in line]
+    assert link.startswith("https://")
+    body = {"code": link.partition("code=")[2], "name": "ana", "password": "correct horse battery"}
+    trusted = ssl.create_default_context(cafile=str(cert))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted)) as session:
+        async with session.get(f"{process.http}/api/v1/agents") as answer:
+            assert answer.status == 401
+        for status in (200, 401):
+            async with session.post(f"{process.http}/api/v1/first", json=body) as answer:
+                assert answer.status == status
+                if status == 200:
+                    cookies = answer.headers.getall("Set-Cookie")
+                    assert all(one.startswith("__Host-") and "Secure" in one for one in cookies)
+    assert await process.stop() == 0
+    again = await start(door, "https")
+    assert again.told == []
+    assert await again.stop() == 0
+
+
+async def test_a_collector_that_anybody_or_a_token_gets_into_prints_no_link(
+    start: Start, tmp_path: Path
+) -> None:
+    """The demo on loopback, and a token file as before."""
+    open_to_all = await start()
+    assert open_to_all.told == []
+    assert await open_to_all.stop() == 0
+    tokens = tmp_path / "tokens"
+    tokens.touch(mode=0o600)
+    tokens.write_text(TOKEN)
+    process = await start(f'[api]\nlisten = "127.0.0.1:0"\ntoken_file = "{tokens}"\n')
+    assert process.told == []
+    assert await process.stop() == 0
+
+
 async def test_a_taken_port_is_named_with_the_key_to_change(start: Start, tmp_path: Path) -> None:
     """For both doors."""
     process = await start()
@@ -298,7 +414,9 @@ async def test_a_taken_port_is_named_with_the_key_to_change(start: Start, tmp_pa
 
 def test_what_keeps_it_from_starting_is_said_with_the_remedy(tmp_path: Path) -> None:
     """Never a traceback, never a half-started collector."""
-    assert "must be set" in refused(tmp_path, '[api]\nlisten = "0.0.0.0:8420"\n')
+    assert "together: set both, or neither" in refused(
+        tmp_path, f'[api]\nlisten = "0.0.0.0:8420"\ntls_cert_file = "{tmp_path}/cert.pem"\n'
+    )
     assert "token new" in refused(
         tmp_path, f'[api]\nlisten = "127.0.0.1:0"\ntoken_file = "{tmp_path}/none"\n'
     )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetryx import config
+from telemetryx.config import tables
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/collector-config.md"
 
@@ -48,13 +49,13 @@ def test_the_example_with_every_default_uncommented_gives_the_defaults() -> None
 def test_every_key_in_the_example_is_described() -> None:
     """A key without a description teaches nobody."""
     for section in (
-        config.Collector,
-        config.Api,
-        config.Gateway,
-        config.SiteBroker,
-        config.Store,
-        config.Rules,
-        config.Webhook,
+        tables.Collector,
+        tables.Api,
+        tables.Gateway,
+        tables.SiteBroker,
+        tables.Store,
+        tables.Rules,
+        tables.Webhook,
     ):
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
@@ -96,12 +97,33 @@ def test_broken_toml_names_the_line() -> None:
     assert "line 1" in problem
 
 
-@pytest.mark.parametrize("section", ["api", "gateway"])
 @pytest.mark.parametrize("address", ["0.0.0.0:8420", "[::]:8420", "192.0.2.1:8420", "example.net:8420"])
-def test_off_loopback_tls_and_a_token_are_required(section: str, address: str) -> None:
-    """An open door to the network doesn't exist."""
-    (problem,) = problems(f'[{section}]\nlisten = "{address}"\n')
-    assert "tls_cert_file and tls_key_file and token_file must be set" in problem
+def test_off_loopback_there_is_tls_and_agents_show_a_certificate_or_a_token(address: str) -> None:
+    """An open door to the network doesn't exist: without files the collector's own certificate is shown."""
+    listen = f'listen = "{address}"\n'
+    settings = config.parse(f"[api]\n{listen}[gateway]\n{listen}", "c")
+    assert settings.api.own_certificate
+    assert settings.gateway.own_certificate
+    assert settings.gateway.wants_certificates
+    with_tokens = config.parse(f'[gateway]\n{listen}token_file = "t"\n', "c").gateway
+    assert with_tokens.secure
+    assert not with_tokens.wants_certificates
+    (problem,) = problems(f'[gateway]\n{listen}client_certificates = "off"\n')
+    assert "set token_file too" in problem
+
+
+def test_agents_with_tokens_have_a_second_address_beside_enrolled_ones() -> None:
+    """It needs a token_file, and isn't the first one."""
+    both = 'listen = "0.0.0.0:8421"\ntoken_listen = "0.0.0.0:8422"\n'
+    gateway = config.parse(f'[gateway]\n{both}token_file = "t"\n', "c").gateway
+    assert gateway.wants_certificates
+    assert gateway.token_address == ("0.0.0.0", 8422)  # noqa: S104 - a value to compare
+    (problem,) = problems(f"[gateway]\n{both}")
+    assert "no token_file" in problem
+    (problem,) = problems('[gateway]\ntoken_listen = "127.0.0.1:8421"\ntls = "own"\ntoken_file = "t"\n')
+    assert "no other address" in problem
+    (problem,) = problems('[gateway]\nclient_certificates = "required"\n')
+    assert 'set tls = "own"' in problem
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:8420", "localhost:0", "127.9.9.9:8420"])
@@ -119,10 +141,55 @@ def test_an_address_without_a_port_is_refused(address: str) -> None:
     assert 'write e.g. "127.0.0.1:8420"' in problem
 
 
+def test_rollups_that_would_go_before_the_raw_data_are_refused() -> None:
+    """Queries by minutes read rollups, so they would leave out raw data that is there."""
+    (problem,) = problems('[store]\nraw_retention = "10d"\nrollup_retention = "1d"\n')
+    assert "rollup_retention (1d) is shorter than raw_retention (10d)" in problem
+    kept = config.parse('[store]\nraw_retention = "10d"\nrollup_retention = "10d"\n', "c.toml").store
+    assert kept.rollup_retention == kept.raw_retention
+
+
 def test_a_certificate_without_its_key_is_refused() -> None:
     """Half a pair is a mistake."""
     (problem,) = problems('[api]\ntls_cert_file = "/a.pem"\n')
     assert "together" in problem
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('url = "http://redis"', "must name a Redis server"),
+        ('url = "redis://:s3cret@localhost/0"', "holds a user or a password.*password_file"),
+        ('url = "redis://s3cret@localhost/0"', "holds a user or a password"),
+        ('url = "redis://redis.example:6379/0"', "without TLS: write rediss://"),
+        ('url = "redis://localhost/s3cret"', "the database's number"),
+        ('url = "rediss://localhost/0?password=s3cret"', "the database's number"),
+        ('url = "unix://"', "must name a Redis server"),
+        ('url = "redis://localhost:99999"', "is not an address"),
+        ('password_file = "/p"', "and no url"),
+        ('url = "redis://localhost"\nuser = "u"', "a user and no password_file"),
+        ('url = "redis://localhost"\nnamespace = "a:b"', "namespace"),
+    ],
+)
+def test_a_redis_that_cannot_be_meant_is_refused_without_showing_a_password(lines: str, says: str) -> None:
+    """As with the database."""
+    with pytest.raises(config.ConfigError, match=says) as refused:
+        config.parse(f"[hot]\n{lines}\n", "a.toml")
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'url = "rediss://redis.example"',
+        'url = "redis://localhost:6380/2"',
+        'url = "redis://redis.example/0"\nallow_plaintext = true',
+        'url = "unix:///run/redis.sock?db=3"',
+    ],
+)
+def test_redis_may_be_local_or_over_tls_or_in_a_trusted_network(lines: str) -> None:
+    """Each form that the how-to names is taken."""
+    assert config.parse(f"[hot]\n{lines}\n", "a.toml").hot.url
 
 
 @pytest.mark.parametrize(

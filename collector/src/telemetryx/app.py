@@ -4,6 +4,10 @@
                            │ after each commit: hub (live clients), delay, rules
                                                     rules ─▶ alerts ─▶ hub; the store's outbox ─▶ notify
     people ─▶ api ─▶ store, hub, rules
+                 care ─▶ store ─▶ links ─▶ gateway ═▶ agents
+
+Where several processes share a store (PostgreSQL), hub and rules hear of commits from a follower, which reads on by cursor
+whoever committed; and rules, notify, upkeep and the site's broker run under leases: in one process at a time.
 
 Only this module knows everybody. It makes the clock and the sockets, owns every task, and ends them in the direction of
 the flow: first nobody new comes in, then what is inside is committed and judged, then the store closes.
@@ -11,12 +15,14 @@ the flow: first nobody new comes in, then what is inside is committed and judged
 
 import asyncio
 import contextlib
-import fcntl
 import os
+import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,39 +30,58 @@ import aiohttp
 import structlog
 
 import telemetryx
-from telemetryx.api import auth, server
+from telemetryx import doors
+from telemetryx.api import auth, server, session
 from telemetryx.api.auth import Gate
 from telemetryx.api.delay import Delay
 from telemetryx.api.gather import Gather
 from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Metric, Reading, Registry
+from telemetryx.api.peer import Peers
 from telemetryx.api.times import NS
-from telemetryx.api.world import Limits, ModelView, PartState, World
+from telemetryx.api.world import Limits, ModelView, PartState, SignIn, World
+from telemetryx.care.links import Links
+from telemetryx.care.service import Care
+from telemetryx.certificate import LOOK_S, Certificate
 from telemetryx.clock import Clock, SystemClock
-from telemetryx.config import Api, Listen, Settings, SiteBroker
+from telemetryx.config import Api, ConfigError, Listen, Settings
+from telemetryx.enrolment.authority import AuthorityError
 from telemetryx.errors import GatewayRefused, StoreError
-from telemetryx.gateway import server as gateway_server
-from telemetryx.gateway import site
 from telemetryx.gateway.server import Gateway
-from telemetryx.hot.memory import MemoryHot
+from telemetryx.hot.address import Address
+from telemetryx.hot.interface import Hot, Wake
+from telemetryx.hot.sharing import open_hot
+from telemetryx.ingest.follow import Follower
 from telemetryx.ingest.ingest import Ingest
+from telemetryx.ingest.trial import Trial
+from telemetryx.leases import Leases
 from telemetryx.notify import Sender, Webhook, WebhookTarget
+from telemetryx.place import ONLY, Place, PlaceError
 from telemetryx.registry.versions import ModelRegistry
 from telemetryx.rules.load import RulesError, RuleSet, load_rules
 from telemetryx.rules.service import RulesService
+from telemetryx.service import Service
+from telemetryx.store.accounts import digest
+from telemetryx.store.alerts import Alert
 from telemetryx.store.interface import Retention
-from telemetryx.store.postgres.engine import PostgresEngine
-from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.cardinality import SeriesLimits
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.identity import identity
+from telemetryx.store.tables.lease import Member
 from telemetryx.store.tables.rules import StoredRules
 from telemetryx.store.tables.store import TableStore
 from telemetryx.tasks import Tasks
+from telemetryx.traces import OFF, Tracer
+from telemetryx.traces.export import Exporter, Target
 
 log = structlog.get_logger(__name__)
 
 CONSOLE: Final = Path(__file__).with_name("console")
+#: Between looks at canaries and at requests that nobody answers.
+UPKEEP_S: Final = 1.0
 #: Samples that one piece of compaction takes on.
-COMPACT_PIECE: Final = 400_000
+COMPACT_PIECE: Final = 700_000
 
 
 class StartError(Exception):
@@ -77,12 +102,41 @@ async def run(
     clock: Clock | None = None,
     stop: asyncio.Event | None = None,
     ready: Callable[[Addresses], None] = lambda _: None,
+    place: Place = ONLY,
+    again: Callable[[], Settings] | None = None,
 ) -> None:
-    """Run a collector until `stop` is set or the process gets SIGTERM or SIGINT."""
+    """Run a collector until `stop` is set or the process gets SIGTERM or SIGINT.
+
+    At SIGHUP `again` reads the configuration anew. One that can't be used changes nothing; else the collector ends in order
+    and starts with it, in this process, and with the one before should that fail.
+    """
     stop = stop or asyncio.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
+    standing = Standing(settings, again, Service())
+    while not stop.is_set():
+        try:
+            await _run_once(standing, clock or SystemClock(), stop, ready, place)
+        except StartError as error:
+            if not standing.back(str(error)):
+                raise
+    log.info("collector_stopped")
+
+
+async def _run_once(
+    standing: "Standing",
+    clock: Clock,
+    stop: asyncio.Event,
+    ready: Callable[[Addresses], None],
+    place: Place,
+) -> None:
+    """Run with one configuration, until the end or the next one."""
+    settings, service = standing.settings, standing.service
     begun = asyncio.get_running_loop().time()
-    async with started(settings, clock or SystemClock()) as addresses:
+    starting = asyncio.create_task(service.starting())
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(starting.cancel)
+        addresses = await stack.enter_async_context(started(settings, clock, place, standing))
+        starting.cancel()
         took = asyncio.get_running_loop().time() - begun
         log.info(
             "collector_ready",
@@ -93,30 +147,114 @@ async def run(
             after_s=round(took, 3),
         )
         ready(addresses)
-        _tell_systemd("READY=1")
-        await stop.wait()
-        _tell_systemd("STOPPING=1")
-        log.info("collector_stopping")
-    log.info("collector_stopped")
+        standing.started()
+        standing.listen()
+        service.ready(
+            f"{standing.trouble()}ready: HTTP on {settings.api.listen}, agents on {settings.gateway.listen}"
+        )
+        waiting = [asyncio.create_task(event.wait()) for event in (stop, standing.changed)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if stop.is_set():
+            service.stopping()
+        log.info("collector_stopping", reload=not stop.is_set())
+
+
+class Standing:
+    """Which configuration is in force, and what came of the last SIGHUP."""
+
+    def __init__(self, settings: Settings, again: Callable[[], Settings] | None, service: Service) -> None:
+        """Begin with these settings; `again` reads others."""
+        self.settings = settings
+        self.service = service
+        self.changed = asyncio.Event()
+        self._again = again
+        self._before: Settings | None = None
+        self._refused = ""
+
+    def listen(self) -> None:
+        """Read anew at SIGHUP. Without this the signal would end the process."""
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Read the file, and what it names that must be right; take it, or say why not."""
+        if self._again is None:
+            log.warning("config_not_read", reason="this process takes no new configuration: restart it")
+            return
+        self.service.reloading()
+        try:
+            settings = self._again()
+            usable(settings)
+        except (ConfigError, StartError) as error:
+            self._refuse(str(error))
+            self.service.ready(self.trouble())
+        else:
+            self._before, self.settings = self.settings, settings
+            self.changed.set()
+
+    def started(self) -> None:
+        """Hear that the settings are in force."""
+        if self._before is not None:
+            log.info("config_taken")
+            self._refused = ""
+        self._before = None
+        self.changed.clear()
+
+    def back(self, why: str) -> bool:
+        """Return to the settings of before, as those of now can't be started with. False when there are none."""
+        if self._before is None:
+            return False
+        self.settings, self._before = self._before, None
+        self._refuse(why)
+        return True
+
+    def trouble(self) -> str:
+        """Say what was refused, as the beginning of a line; "" when nothing was."""
+        return f"CONFIG NOT TAKEN, the one before stays in force: {self._refused}, " if self._refused else ""
+
+    def _refuse(self, why: str) -> None:
+        self._refused = why
+        log.error("config_refused", reason=why, hint="the one before stays in force")
+
+
+async def _ingesting(ingest: Ingest, stop: asyncio.Event) -> None:
+    """Run it until it was closed: that is the end that was asked for, also when it comes before `stop`."""
+    await ingest.run()
+    stop.set()
 
 
 @contextlib.asynccontextmanager
-async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
+async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
+    settings: Settings, clock: Clock, place: Place = ONLY, standing: "Standing | None" = None
+) -> AsyncIterator[Addresses]:
     """Start every part in the direction of the flow; at the end stop them in the same direction."""
     grace_s = settings.collector.shutdown_timeout / NS
     tokens = _tokens(settings.api)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_only_one(settings.collector.data_dir))
-        store = await _open_store(settings, clock)
+        try:
+            member = stack.enter_context(place.held(settings.collector.data_dir, clock.now_ns()))
+        except PlaceError as error:
+            raise StartError(str(error)) from error
+        store = await _open_store(settings, clock, member)
         stack.push_async_callback(store.close)
+        store.limit_series(SeriesLimits(settings.ingest.max_series_per_agent, settings.ingest.max_series))
+        store.keep_plain_rows(settings.store.plain_rows)
         tasks = Tasks()
         stack.push_async_callback(tasks.join)
-        _upkeep(tasks, store, settings, clock)
+        leases = Leases(store, clock=clock)
+        stack.push_async_callback(tasks.end, "leases", grace_s)
+        _upkeep(tasks, store, settings, leases)
+
+        # Ended late: what the others do at their end is traced too.
+        tracer = _tracing(tasks, settings, clock, place)
+        stack.push_async_callback(tasks.end, "tracing", grace_s)
 
         alerts = StoredRules(store)
-        sender = Sender(alerts, clock, await _receivers(stack, settings))
+        sender = Sender(alerts, clock, await _receivers(stack, settings), tracer=tracer)
         if sender.names:
-            tasks.spawn("notify", sender.run)
+            tasks.spawn("notify", leases.under("notify", sender.run))
             stack.push_async_callback(tasks.end, "notify", grace_s)
 
         rules = RulesService(
@@ -127,24 +265,68 @@ async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
             lateness_ns=settings.store.raw_retention,
             link_interval_ns=settings.rules.interval,
             receivers=sender.names,
+            listening_since=leases.since_ns,
         )
-        tasks.spawn("rules", rules.run)
+        rules.trace_with(tracer)
+        tasks.spawn("rules", leases.under("rules", rules.run))
         stack.push_async_callback(tasks.end, "rules", grace_s)
 
-        ingest = Ingest(store, max_queue_bytes=settings.ingest.max_queue, max_group=settings.ingest.max_group)
-        tasks.spawn("ingest", lambda _stop: ingest.run())
+        ingest = Ingest(
+            store,
+            max_queue_bytes=settings.ingest.max_queue,
+            max_group=settings.ingest.max_group,
+            tracer=tracer,
+        )
+        tasks.spawn("ingest", partial(_ingesting, ingest))
         stack.push_async_callback(tasks.end, "ingest", grace_s)
+        tasks.spawn("trial", Trial(store, ingest).run)
+        stack.push_async_callback(tasks.end, "trial", grace_s)
         stack.push_async_callback(ingest.close)
 
-        hub, delay, hot = Hub(), Delay(), MemoryHot(clock)
-        for subscriber in (hot.feed, hub.committed, delay.committed, rules.committed):
-            ingest.subscribe(subscriber)
-        rules.subscribe(hub.alerts)
-        rules.subscribe(sender.wake)
-
+        store_id = await store.write(identity)
+        hot, wake = open_hot(clock, _redis(settings), settings.hot.namespace, store_id)
+        tasks.spawn("hot", hot.run)
+        stack.push_async_callback(tasks.end, "hot", grace_s)
+        hub, delay = Hub(), Delay()
         metrics = Registry()
-        gather = Gather(store, rules, clock)
-        for source in (gather.readings, delay.readings, lambda: _readings(ingest, hot, tasks)):
+        metrics.add(lambda: _spans(tracer))
+        ingest.subscribe(hot.feed)
+        ingest.subscribe(delay.committed)
+        rules.subscribe(sender.wake)
+        if store.shared:
+            if settings.hot.url is None:
+                wake = _database_wake(store, wake)
+            follower = Follower(store, wake, lambda: clock.mono_ns() / NS)
+            _follow(follower, ingest, hub, rules, sender)
+            metrics.add(lambda: [(Metric.HELD_BACK, [((), follower.held_s)])])
+            tasks.spawn("wake", wake.run)
+            tasks.spawn("follow", follower.run)
+        else:
+            ingest.subscribe(hub.committed)
+            ingest.subscribe(rules.committed)
+            rules.subscribe(hub.alerts)
+        try:
+            enrolment = doors.enrolment(settings, store, clock)
+            certificates = doors.Certificates(settings, enrolment.authority, clock)
+        except AuthorityError as error:
+            raise StartError(f"[enroll] {error}") from error
+        except doors.DoorError as error:
+            raise StartError(str(error)) from error
+        tasks.every("certificates", LOOK_S, certificates.look)
+        metrics.add(lambda: doors.readings(enrolment))
+        # Also a single collector: commands on its machine change the same store.
+        tasks.spawn("enrolment", enrolment.watch)
+        links = Links(store, clock)
+        care = Care(store, clock, links.changed)
+        metrics.add(
+            lambda: [(Metric.CARE_REFUSED, [((cause,), float(n)) for cause, n in links.refused.items()])]
+        )
+        tasks.every("care", UPKEEP_S, care.upkeep, partial(leases.under, "care"))
+        tasks.spawn("links", links.watch)
+        stack.push_async_callback(tasks.end, "links", grace_s)
+        gather = Gather(store, rules, clock, enrolment.counts, care.counts)
+        metrics.add(lambda: [(Metric.LONGEST_WRITE, _longest(store))])
+        for source in (gather.readings, delay.readings, lambda: _readings(store, ingest, hot, tasks, leases)):
             metrics.add(source)
         world = World(
             store=store,
@@ -154,28 +336,84 @@ async def started(settings: Settings, clock: Clock) -> AsyncIterator[Addresses]:
             hub=hub,
             delay=delay,
             metrics=metrics,
-            gate=_gate(settings.api, tokens),
+            gate=_gate(settings, tokens),
             started_ns=clock.now_ns(),
-            readiness=lambda: _part_states(tasks, ingest),
+            readiness=lambda: _part_states(store, tasks, ingest, hot, leases),
+            newest=hot.newest,
+            fleetwide=hot.fleetwide,
             announce=ingest.announce,
             gather=gather.refresh,
             models=lambda: _models(settings),
+            enrolment=enrolment,
+            care=care,
+            sign_in=await _sign_in(stack, settings),
         )
-        http = await _open_api(stack, settings, world, grace_s)
+        # Known from the start, so that an open /metrics answers also when the store fails before anybody has asked.
+        await world.gate.open(store.accounts)
+        http = await _open_api(
+            stack, settings, world, hot, grace_s, share=place.shared, certificate=certificates.api
+        )
+        await _offer_first(settings, world, http, place)
 
         try:
-            gateway = Gateway(store, ingest, _gateway_config(settings), clock=clock, rate=hot.rate)
-            gateway.subscribe(rules.wake)
-            metrics.add(lambda: _door_readings(gateway))
+            config = doors.gateway_config(
+                settings, place, f"{store_id:x}" if store.shared else "", certificates.gateway
+            )
+            gateway = Gateway(
+                store,
+                ingest,
+                config,
+                clock=clock,
+                rate=hot.rate,
+                turns=hot.turns,
+                enrolment=enrolment,
+                care=links,
+            )
             grpc = await gateway.start()
         except GatewayRefused as error:
             raise StartError(str(error)) from error
+        enrolment.gateway = doors.met(settings, grpc)
+        gateway.subscribe(rules.wake)
+        metrics.add(lambda: _door_readings(gateway))
         # Last in, first out: agents are let go before anything they send to is stopped.
         stack.push_async_callback(gateway.close, grace_s)
+        if store.shared and gateway.site is not None:
+            tasks.spawn("site", leases.under("site", gateway.serve_site))
+            stack.push_async_callback(tasks.end, "site", grace_s)
+        # The heartbeat begins when there is something to lease, and ends when all of it has ended.
+        tasks.spawn("leases", leases.run)
+        if standing is not None and standing.service.listens:
+
+            def line() -> str:
+                return standing.trouble() + _brief(
+                    _part_states(store, tasks, ingest, hot, leases), gateway, hot, ingest
+                )
+
+            tasks.spawn("service", partial(standing.service.care, lambda: store.write(_nothing), line))
         yield Addresses(http, grpc)
 
 
+def _nothing(_db: Database) -> None:
+    """Be answered."""
+
+
+def _brief(parts: Sequence[PartState], gateway: Gateway, hot: Hot, ingest: Ingest) -> str:
+    """Say in one line how the collector is, what is wrong first."""
+    agents = sum(gateway.door.connected.values())
+    words = [f"{part.name.upper()} NOT READY: {part.reason}" for part in parts if not part.ready]
+    words.append(f"{agents} agent{'' if agents == 1 else 's'} connected")
+    words.append(f"{sum(hot.rates().values()):,.0f} readings/s")
+    words.append(f"{ingest.health().queued_bytes / 1024:,.0f} KiB wait for the store")
+    return ", ".join(words)
+
+
 # --- before the flow: what must be right or the collector doesn't start
+
+
+def usable(settings: Settings) -> None:
+    """Check, before anything ends for it, what a configuration names. Raises StartError."""
+    _rules(settings)
+    _tokens(settings.api)
 
 
 def _rules(settings: Settings) -> RuleSet:
@@ -205,37 +443,25 @@ async def _models(settings: Settings) -> Sequence[ModelView]:
     ]
 
 
-@contextlib.contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
-    """Make the data directory and hold it: two collectors on one store would each believe to be alone."""
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (data_dir / "lock").open("w", encoding="ascii")
-    except OSError as error:
-        raise StartError(
-            f"data_dir {data_dir} can't be used: {error.strerror}; create it for this user, or set data_dir in [collector]"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StartError(
-                f"another collector runs in {data_dir}: stop it, or set another data_dir in [collector]"
-            ) from error
-        yield
-
-
-async def _open_store(settings: Settings, clock: Clock) -> TableStore:
+async def _open_store(settings: Settings, clock: Clock, member: Member) -> TableStore:
     kept, limit = settings.store, settings.ingest.future_limit
     if kept.url is not None:
+        # asyncpg is 4 MB that a file doesn't need.
+        from telemetryx.store.postgres.engine import PostgresEngine  # noqa: PLC0415
+        from telemetryx.store.postgres.store import PostgresStore  # noqa: PLC0415
+
         engine = PostgresEngine(kept.url, kept.password_file)
         try:
-            return await PostgresStore.open(engine, clock=clock, readers=kept.readers, future_limit_ns=limit)
+            return await PostgresStore.open(
+                engine, clock=clock, readers=kept.readers, future_limit_ns=limit, member=member
+            )
         except StoreError as error:
             raise StartError(f"the store can't be opened: {error}") from error
     path = settings.within(kept.path)
     try:
-        return await SqliteStore.open(path, clock=clock, readers=kept.readers, future_limit_ns=limit)
+        return await SqliteStore.open(
+            path, clock=clock, readers=kept.readers, future_limit_ns=limit, member=member
+        )
     except StoreError as error:
         raise StartError(f"the store {path} can't be opened: {error}") from error
 
@@ -243,8 +469,37 @@ async def _open_store(settings: Settings, clock: Clock) -> TableStore:
 # --- the parts
 
 
-def _upkeep(tasks: Tasks, store: TableStore, settings: Settings, clock: Clock) -> None:
-    """Work behind ingest: compaction and retention, in small pieces."""
+def _database_wake(store: TableStore, otherwise: Wake) -> Wake:
+    """Return what wakes this process through the database, where that can."""
+    from telemetryx.store.postgres.engine import PostgresEngine  # noqa: PLC0415  only a database needs it
+    from telemetryx.store.postgres.wake import PostgresWake  # noqa: PLC0415
+
+    return PostgresWake(store.engine) if isinstance(store.engine, PostgresEngine) else otherwise
+
+
+def _redis(settings: Settings) -> Address | None:
+    hot = settings.hot
+    if hot.url is None:
+        return None
+    return Address(hot.url, hot.user, hot.password_file, hot.ca_file, hot.timeout / NS)
+
+
+def _follow(follower: Follower, ingest: Ingest, hub: Hub, rules: RulesService, sender: Sender) -> None:
+    """Where other processes write to the store too, hear of what they commit."""
+    follower.subscribe(hub.committed, lambda: len(hub) > 0)
+    follower.subscribe(rules.committed, lambda: rules.judging)
+    follower.subscribe_gaps(hub.gap)
+
+    async def alerts(changed: Sequence[Alert]) -> None:
+        hub.alerts(await rules.shown(changed))
+        sender.wake()
+
+    follower.subscribe_alerts(alerts)
+    ingest.subscribe(follower.committed)
+
+
+def _upkeep(tasks: Tasks, store: TableStore, settings: Settings, leases: Leases) -> None:
+    """Work behind ingest: compaction and retention, in small pieces, both in one process."""
     kept = settings.store
     retention = Retention(
         raw_ns=kept.raw_retention,
@@ -253,18 +508,24 @@ def _upkeep(tasks: Tasks, store: TableStore, settings: Settings, clock: Clock) -
         rollup_1h_ns=kept.rollup_retention,
         events_ns=kept.event_retention,
         connections_ns=kept.event_retention,
+        audit_ns=kept.audit_retention,
     )
+
+    store.keep(retention)
 
     async def compact() -> bool:
         return (await store.compact(COMPACT_PIECE)).more
 
     async def retain() -> bool:
-        if deleted := await store.apply_retention(retention, clock.now_ns()):
+        if deleted := await store.retain(retention):
             log.info("retention_applied", rows=deleted)
         return False
 
-    tasks.every("compaction", kept.compact_interval / NS, compact)
-    tasks.every("retention", kept.retention_interval / NS, retain)
+    for name, interval, work in (
+        ("compaction", kept.compact_interval, compact),
+        ("retention", kept.retention_interval, retain),
+    ):
+        tasks.every(name, interval / NS, work, partial(leases.under, "upkeep"))
 
 
 async def _receivers(stack: contextlib.AsyncExitStack, settings: Settings) -> list[Webhook]:
@@ -280,49 +541,27 @@ async def _receivers(stack: contextlib.AsyncExitStack, settings: Settings) -> li
     ]
 
 
-def _gateway_config(settings: Settings) -> gateway_server.Config:
-    listen = settings.gateway
-    return gateway_server.Config(
-        host=listen.host,
-        port=listen.port,
-        cert_file=listen.tls_cert_file,
-        key_file=listen.tls_key_file,
-        token_file=listen.token_file,
-        credit=listen.credit,
-        max_batch=listen.max_batch,
-        max_sessions=listen.max_sessions,
-        pool=settings.ingest.max_queue,
-        hellos_per_second=listen.max_new_sessions_per_second,
-        mqtt=_site_config(listen.mqtt),
-    )
-
-
-def _site_config(broker: SiteBroker) -> site.Config | None:
-    if broker.url is None:
-        return None
-    return site.Config(
-        url=broker.url,
-        prefix=broker.prefix,
-        user=broker.user,
-        password_file=broker.password_file,
-        ca_file=broker.ca_file,
-        cert_file=broker.cert_file,
-        key_file=broker.key_file,
-    )
-
-
 async def _open_api(
-    stack: contextlib.AsyncExitStack, settings: Settings, world: World, grace_s: float
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    world: World,
+    hot: Hot,
+    grace_s: float,
+    *,
+    share: bool,
+    certificate: Certificate | None,
 ) -> int:
     listen = settings.api
-    app = server.create(world, server.Config(CONSOLE, listen.max_requests_per_second))
+    config = server.Config(
+        CONSOLE,
+        listen.max_requests_per_second,
+        bucket=hot.bucket,
+        hsts=listen.hsts == "auto" and world.gate.secure,
+    )
+    app = server.create(world, config)
     try:
-        tls = (
-            server.tls_context(listen.tls_cert_file, listen.tls_key_file)
-            if listen.tls_cert_file is not None and listen.tls_key_file is not None
-            else None
-        )
-        runner, port = await server.listen(app, listen.host, listen.port, tls, grace_s)
+        tls = None if certificate is None else server.tls_context(certificate)
+        runner, port = await server.listen(app, listen.host, listen.port, tls, grace_s, share=share)
     except server.ListenError as error:
         raise StartError(str(error)) from error
     stack.push_async_callback(runner.cleanup)
@@ -330,12 +569,45 @@ async def _open_api(
     return port
 
 
-def _gate(listen: Api, tokens: tuple[bytes, ...]) -> Gate:
+async def _sign_in(stack: contextlib.AsyncExitStack, settings: Settings) -> SignIn | None:
+    try:
+        return await doors.sign_in(stack, settings)
+    except doors.DoorError as error:
+        raise StartError(str(error)) from error
+
+
+def _gate(settings: Settings, tokens: tuple[bytes, ...]) -> Gate:
     """On loopback only known names are served; off it TLS and the token guard, whatever the name."""
+    listen = settings.api
     hosts = {name.lower() for name in listen.allowed_hosts}
     if listen.loopback:
         hosts |= {"localhost", "127.0.0.1", "::1", listen.host.lower()}
-    return Gate(tokens, frozenset(hosts), listen.session_lifetime, secure=listen.tls_cert_file is not None)
+    return Gate(
+        tokens,
+        frozenset(hosts),
+        listen.session_lifetime,
+        # Behind a proxy that speaks TLS cookies are for TLS too.
+        secure=listen.secure or doors.proxied(settings),
+        closed=listen.closed,
+        peers=Peers(listen.trusted_proxies),
+    )
+
+
+async def _offer_first(settings: Settings, world: World, port: int, place: Place) -> None:
+    """Where nobody could get in, print a link that makes the first account: once, for an hour. Of several workers one does."""
+    listen = settings.api
+    if place.number != 1 or not world.gate.closed or (listen.token_file is not None and not listen.accounts):
+        return
+    code = secrets.token_urlsafe(session.BYTES)
+    until_ns = world.clock.now_ns() + session.FIRST_LIFETIME_NS
+    if not await world.store.accounts.offer_first(digest(code), until_ns):
+        return
+    # Not through the log: what is printed once must not be kept, shipped and searched.
+    sys.stderr.write(
+        "There is no account yet. Open this link within an hour to make the first one, an admin (it works once):\n"
+        f"  {doors.own_url(settings, port)}/#/first?code={code}\n"
+    )
+    sys.stderr.flush()
 
 
 def _limits(listen: Api) -> Limits:
@@ -348,24 +620,81 @@ def _limits(listen: Api) -> Limits:
     )
 
 
-def _part_states(tasks: Tasks, ingest: Ingest) -> list[PartState]:
-    health = ingest.health()
+#: Under which lease a task runs, where its name is another.
+_LEASE: Final = {"compaction": "upkeep", "retention": "upkeep"}
+
+
+def _part_states(
+    store: TableStore, tasks: Tasks, ingest: Ingest, hot: Hot, leases: Leases
+) -> list[PartState]:
+    """Say how each part is. A lost Redis is a note: nothing depends on it; so are a clock that deletion doesn't go by, and a log that was missing."""
+    health = ingest.health(leases.wrote_at)
+    trouble = health.reason or leases.trouble()
+    owners = leases.owners() if leases.shared else {}
+    doubt = store.doubt
+    notes = {"hot": hot.sharing().note, "retention": store.ahead if doubt is None else str(doubt)}
     return [
-        PartState("store", ready=health.ready, reason=health.reason),
+        PartState("store", ready=not trouble, reason=trouble or store.note),
         *(
-            PartState(state.name, ready=not state.reason, reason=state.reason)
+            PartState(
+                state.name,
+                ready=not state.reason,
+                reason=state.reason or notes.get(state.name, ""),
+                owner=owners.get(_LEASE.get(state.name, state.name)),
+            )
             for state in tasks.states.values()
         ),
     ]
 
 
-def _readings(ingest: Ingest, hot: MemoryHot, tasks: Tasks) -> list[tuple[Metric, list[Reading]]]:
+def _tracing(tasks: Tasks, settings: Settings, clock: Clock, place: Place) -> Tracer:
+    """Make the tracer, and spawn what exports its spans; without an endpoint there is neither."""
+    told = settings.tracing
+    if told.endpoint is None:
+        return OFF
+    tracer = Tracer(clock)
+
+    def file(path: Path | None) -> Path | None:
+        return None if path is None else settings.within(path)
+
+    target = Target(
+        told.endpoint, file(told.token_file), file(told.headers_file), file(told.ca_file), told.timeout / NS
+    )
+    host = socket.gethostname()
+    resource = {
+        "service.name": "telemetryx-collector",
+        "service.version": telemetryx.__version__,
+        "service.instance.id": f"{host}/{place.number}",
+        "host.name": host,
+    }
+    tasks.spawn("tracing", Exporter(tracer, target, resource).run)
+    return tracer
+
+
+def _spans(tracer: Tracer) -> list[tuple[Metric, list[Reading]]]:
+    """Read what became of spans."""
+    readings: list[Reading] = [
+        (("exported",), float(tracer.exported)),
+        (("dropped",), float(tracer.dropped)),
+    ]
+    return [(Metric.SPANS, readings)]
+
+
+def _longest(store: TableStore) -> list[Reading]:
+    """Read how long anybody had to wait for a transaction of the store."""
+    return [((kind,), took / NS) for kind, took in store.longest_ns().items()]
+
+
+def _readings(
+    store: TableStore, ingest: Ingest, hot: Hot, tasks: Tasks, leases: Leases
+) -> list[tuple[Metric, list[Reading]]]:
     """Read the parts' own counters as metrics."""
     counters = ingest.counters
     return [
         (Metric.BATCHES, [((name,), float(count)) for name, count in sorted(counters.outcomes.items())]),
         (Metric.REFUSED, [((name,), float(count)) for name, count in sorted(counters.refused.items())]),
         (Metric.QUARANTINED, [((), float(counters.quarantined))]),
+        (Metric.OVER_LIMIT, [((), float(counters.over_limit))]),
         (Metric.SAMPLES, [((), float(counters.samples))]),
         (Metric.WINDOWS, [((), float(counters.windows))]),
         (Metric.EVENTS, [((), float(counters.events))]),
@@ -373,7 +702,16 @@ def _readings(ingest: Ingest, hot: MemoryHot, tasks: Tasks) -> list[tuple[Metric
         (Metric.COMMITS, [((), float(counters.commits))]),
         (Metric.COMMIT_SECONDS, [((), counters.commit_seconds)]),
         (Metric.QUEUE_BYTES, [((), float(ingest.health().queued_bytes))]),
-        (Metric.READY, [((part.name,), float(part.ready)) for part in _part_states(tasks, ingest)]),
+        (Metric.INGEST_LAG, [((), ingest.lag_s())]),
+        (
+            Metric.READY,
+            [((part.name,), float(part.ready)) for part in _part_states(store, tasks, ingest, hot, leases)],
+        ),
+        (Metric.CLOCK_AHEAD, [((), 0.0 if store.doubt is None else store.doubt.ahead_ns / NS)]),
+        (Metric.LEASE, [((task,), float(leases.holds(task))) for task in leases.owners()]),
+        (Metric.MEMBERS, [((), float(len(leases.members)))]),
+        (Metric.HOT_CONNECTED, [((), float(hot.sharing().connected))]),
+        (Metric.HOT_FAILURES, [((), float(hot.sharing().failures))]),
         (Metric.AGENT_RATE, [((agent,), rate) for agent, rate in sorted(hot.rates().items())]),
         (Metric.TASK_FAILURES, [((state.name,), float(state.failures)) for state in tasks.states.values()]),
     ]
@@ -398,7 +736,7 @@ def _door_readings(gateway: Gateway) -> list[tuple[Metric, list[Reading]]]:
 # --- around the flow
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def stop_on_signals(stop: asyncio.Event) -> None:
     """Stop in order at the first signal; a second one doesn't wait (nothing acknowledged is lost by that)."""
 
     def ask(number: signal.Signals) -> None:
@@ -411,11 +749,3 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         # In a thread that isn't the main one (a test) signals aren't ours.
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
             loop.add_signal_handler(number, ask, number)
-
-
-def _tell_systemd(state: str) -> None:
-    """Tell systemd (Type=notify) where we are; without it, nobody."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
-            link.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

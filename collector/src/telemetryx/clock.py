@@ -3,8 +3,14 @@
 Wall time is for what people and agents see; monotonic time is for waits and rates and never jumps.
 """
 
+import ctypes
+import sys
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_UNSYNCHRONISED: Final = 0x40
+_ERROR: Final = 5
+_AGREES_S: Final = 5.0
 
 
 class Clock(Protocol):
@@ -29,6 +35,39 @@ class SystemClock:
     def mono_ns(self) -> int:
         """Return monotonic time, nanoseconds."""
         return time.monotonic_ns()
+
+
+class _Timex(ctypes.Structure):
+    """Linux's `struct timex` where a long has 64 bits: up to the time, and room for the rest."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("constant", ctypes.c_long),
+        ("precision", ctypes.c_long),
+        ("tolerance", ctypes.c_long),
+        ("seconds", ctypes.c_long),
+        ("fraction", ctypes.c_long),
+        ("rest", ctypes.c_long * 32),
+    )
+
+
+def synchronised(now_ns: int) -> bool:
+    """Tell whether the kernel's clock is kept by NTP and shows this wall time, nanoseconds. False where nobody knows."""
+    if not sys.platform.startswith("linux") or ctypes.sizeof(ctypes.c_long) != ctypes.sizeof(ctypes.c_int64):
+        return False
+    told = _Timex()
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.byref(told))
+    except (OSError, AttributeError):
+        return False
+    if state < 0 or state == _ERROR or told.status & _UNSYNCHRONISED:
+        return False
+    return abs(now_ns / 1e9 - int(told.seconds)) <= _AGREES_S
 
 
 class ManualClock:

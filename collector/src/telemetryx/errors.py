@@ -7,11 +7,15 @@
     │   ├── StoreUnavailable locked, full, read-only, closed: nothing was written, nothing may be acknowledged
     │   ├── StoreDamaged     the file isn't a sound store of ours: a person must act
     │   ├── SchemaTooNew     written by a newer collector
+    │   ├── LeaseLost        another process does this work now: what this one would have written is refused
     │   ├── CursorGone       a reader asks for commits that were compacted already: read by time instead
     │   └── QueryRefused     a query over its limits or that makes no sense; the message is for whoever asked
+    │       ├── TooManyReadings  it would hold more readings at once than it may: a smaller part of it may do
+    │       └── QueryOutOfTime   it reads more than can be read in its time
     ├── SelectorError        text that isn't a selector; has the column
     ├── IngestClosed         the collector is shutting down
     ├── QueueFull            too much waits for its commit; has `after_ms`
+    ├── NotCompiled          the compiled module telemetryx._native is missing or of another machine
     └── GatewayRefused       the agents' door can't open: an address, a certificate, a token file
 
 Each message says what happened, with which value, and what to do. Causes are words that metrics count by.
@@ -46,7 +50,7 @@ class StoreError(TelemetryXError):
 
 
 class StoreUnavailable(StoreError):  # noqa: N818
-    """Nothing was written; it may work later. `reason` is one of locked, full, read_only, io, closed."""
+    """Nothing was written; it may work later. `reason` is one of locked, conflict, full, read_only, io, lease, closed."""
 
     retry = True
 
@@ -64,6 +68,14 @@ class SchemaTooNew(StoreError):  # noqa: N818
     """The file was written by a newer collector."""
 
 
+class LeaseLost(StoreUnavailable):
+    """Another process owns the work by now; nothing was written."""
+
+    def __init__(self, message: str) -> None:
+        """Say whose it was."""
+        super().__init__(message, "lease")
+
+
 class CursorGone(StoreError):  # noqa: N818
     """Commits after the cursor were compacted; `oldest` is the smallest cursor that can still be read from."""
 
@@ -77,6 +89,14 @@ class CursorGone(StoreError):  # noqa: N818
 
 class QueryRefused(StoreError):  # noqa: N818
     """A query over its limits, or one that makes no sense."""
+
+
+class TooManyReadings(QueryRefused):
+    """It would hold more readings or windows at once than it may; a shorter time or fewer series may do."""
+
+
+class QueryOutOfTime(QueryRefused):
+    """It reads more than can be read in a query's time; a shorter time, fewer series or rollups may do."""
 
 
 class SelectorError(TelemetryXError):
@@ -99,6 +119,10 @@ class QueueFull(TelemetryXError):  # noqa: N818
         """Say when to try again."""
         super().__init__(message)
         self.after_ms = after_ms
+
+
+class NotCompiled(TelemetryXError):  # noqa: N818
+    """The compiled module telemetryx._native can't be loaded."""
 
 
 class GatewayRefused(TelemetryXError):  # noqa: N818

@@ -45,8 +45,17 @@ class Tasks:
         state = self.states[name] = State(name)
         self._tasks[name] = asyncio.create_task(self._keep(state, work), name=name)
 
-    def every(self, name: str, seconds: float, work: Callable[[], Awaitable[bool]]) -> None:
-        """Call `work` each so many seconds; at once again while it returns True (there is more to do)."""
+    def every(
+        self,
+        name: str,
+        seconds: float,
+        work: Callable[[], Awaitable[bool]],
+        under: Callable[[Work], Work] = lambda work: work,
+    ) -> None:
+        """Call `work` each so many seconds; at once again while it returns True (there is more to do).
+
+        `under` puts the whole of it under a condition (a lease).
+        """
 
         async def loop(stop: asyncio.Event) -> None:
             while not stop.is_set():
@@ -55,7 +64,7 @@ class Tasks:
                 else:
                     await asyncio.sleep(seconds)
 
-        self.spawn(name, loop)
+        self.spawn(name, under(loop))
 
     async def end(self, name: str, grace_s: float) -> None:
         """Tell one piece to stop, give it time to finish what it has, then cancel it."""

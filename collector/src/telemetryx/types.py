@@ -66,6 +66,8 @@ class Cause(IntEnum):
     OVERFLOWED = 65
     DAMAGED = 66
     REFUSED = 67
+    REFUSED_SERIES_LIMIT = 68
+    """The collector's alone: a reading of a series above [ingest] max_series_per_agent or max_series."""
     DERIVED = 80
 
 
@@ -78,7 +80,13 @@ def cause_name(code: int) -> str:
 
 
 #: Causes that mean: this reading will never be stored.
-LOST: tuple[Cause, ...] = (Cause.EXPIRED, Cause.OVERFLOWED, Cause.DAMAGED, Cause.REFUSED)
+LOST: tuple[Cause, ...] = (
+    Cause.EXPIRED,
+    Cause.OVERFLOWED,
+    Cause.DAMAGED,
+    Cause.REFUSED,
+    Cause.REFUSED_SERIES_LIMIT,
+)
 
 
 class Lane(IntEnum):
@@ -210,6 +218,27 @@ class WindowBlock:
 
 
 @dataclass(slots=True)
+class PointBlock:
+    """Readings and what stands for many of them, as columns: the rows of series[i] are the items offsets[i]:offsets[i+1].
+
+    Ascending by series, then time. A row is a sample, or the last value of a window or rollup at the time of its last sample;
+    the other columns say what it stands for, and are left out where every row is one sample. A rollup's first value may be a
+    row of its own, that stands for none.
+    """
+
+    series: I64
+    offsets: I64
+    times: I64
+    values: F64
+    counts: F64 | None = None
+    sums: F64 | None = None
+    mins: F64 | None = None
+    maxs: F64 | None = None
+    level: "Level" = "raw"
+    """What was read where both would do: rollups, or samples."""
+
+
+@dataclass(slots=True)
 class EventBlock:
     """Structured records (a log line, a user action) as columns of equal length. `ids` are the store's, after commit."""
 
@@ -271,6 +300,14 @@ class Committed:
     samples: SampleBlock
     windows: WindowBlock | None = None
     events: EventBlock | None = None
+    over_limit: int = 0
+    """Readings of this batch that were refused because their series are above the limit; the blocks are without them."""
+    defined: tuple[Series, ...] = ()
+    """Series that the batch defines, where that is known: whoever meets one for the first time needn't ask the store."""
+    expired: int = 0
+    """Samples and windows of a batch that was let in later which are past every retention: counted as lost, not stored."""
+    trace: str = ""
+    """W3C traceparent of its commit, where its trace is sampled."""
 
 
 # --- what a commit answers for one batch
@@ -361,14 +398,24 @@ class RangeSeries:
 
 @dataclass(slots=True)
 class RangeResult:
-    """A range query's answer; `truncated` when a limit cut it."""
+    """A range query's answer: span and step are those that were read, which may be wider than those asked for."""
 
     start_ns: int
     end_ns: int
     step_ns: int
     level: Level
     series: list[RangeSeries]
-    truncated: bool = False
+    raw_from_ns: int
+    """Raw data from before this time is deleted: before it there are rollups alone."""
+    cut: tuple[int, ...] = ()
+    """Series that a limit left out, or whose readings it cut."""
+    unshown: tuple[int, ...] = ()
+    """Series with windows that aren't among their raw readings."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a limit cut it."""
+        return bool(self.cut)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,12 @@ from telemetryx.api.delay import Delay
 from telemetryx.api.gather import Gather
 from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Registry
+from telemetryx.api.peer import Peers
 from telemetryx.api.world import Limits, PartState, World
+from telemetryx.care.service import Care
 from telemetryx.clock import ManualClock
+from telemetryx.enrolment.authority import Authority
+from telemetryx.enrolment.service import Enrolment, Policy
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables.commit import MAX_TIME
 from telemetryx.types import Committed
@@ -36,6 +40,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         console: Path | None = None,
         rate: float = 1e6,
         future_limit_ns: int = MAX_TIME,
+        closed: bool = False,
+        secure: bool = False,
+        peers: Peers | None = None,
+        **more: Any,
     ) -> Running:
         clock = ManualClock(T0)
         store = await SqliteStore.open(
@@ -43,7 +51,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         )
         stores.append(store)
         hub, delay, judge, metrics = Hub(), Delay(), Nobody(), Registry()
-        gather = Gather(store, judge, clock)
+        authority = Authority.open(tmp_path / "ca", T0)
+        enrolment = Enrolment(store, authority, clock, Policy(90 * 86_400 * S, url="https://c.example:8420"))
+        care = Care(store, clock)
+        gather = Gather(store, judge, clock, enrolment.counts, care.counts)
         metrics.add(gather.readings)
         broken: list[PartState] = []
         announced: list[Committed] = []
@@ -55,11 +66,19 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             hub=hub,
             delay=delay,
             metrics=metrics,
-            gate=Gate(tokens, frozenset({"127.0.0.1", "localhost"}), 3_600 * S, secure=False),
+            gate=Gate(
+                tokens,
+                frozenset({"127.0.0.1", "localhost"}),
+                3_600 * S,
+                secure=secure,
+                closed=closed,
+                peers=peers or Peers(),
+            ),
             started_ns=T0,
             readiness=lambda: [PartState("store", ready=True), *broken],
             announce=announced.append,
             gather=gather.refresh,
+            **{"enrolment": enrolment, "care": care, **more},
         )
         app = server.create(world, server.Config(console or tmp_path / "none", rate))
         served = TestServer(app)

@@ -9,7 +9,9 @@ from aiohttp import WSMsgType, WSServerHandshakeError
 
 from running import T0, Running, S, key
 from telemetryx.api.live import client
-from telemetryx.types import AgentStatus
+from telemetryx.api.live.hub import Hub
+from telemetryx.store import selector
+from telemetryx.types import AgentStatus, Series
 
 M = key("m", site="a")
 
@@ -67,12 +69,61 @@ async def test_what_is_committed_reaches_a_subscriber_and_only_what_it_asked_for
     assert await stream.points(1) == [(T0, 1.5)]
 
 
+async def test_a_gap_that_this_process_noticed_is_told_to_who_listens(api: Running) -> None:
+    """Commits of others that were compacted before they were read here: the page asks for the range, as after a late resume."""
+    silent = await connect(api)
+    stream = await subscribed(api, match="m")
+    api.world.hub.gap(7)
+    heard = await stream.hear("resumed")
+    assert (heard["from"], heard["gap"]) == (7, True)
+    await silent.say(subscribe={"match": "m"}, cursor=api.world.hub.cursor)
+    assert not (await silent.hear("resumed"))["gap"]
+
+
 async def test_a_series_that_appears_later_and_matches_is_sent(api: Running) -> None:
     """A new device needs no reload of the page."""
     await api.field.send({M: [(T0, 1.0)]})
     stream = await subscribed(api, match="m")
     await api.field.send({key("m", site="new"): [(T0 + S, 2.0)]})
     assert await stream.points(1) == [(T0 + S, 2.0)]
+
+
+async def test_commits_of_others_do_not_use_up_a_clients_pace(api: Running) -> None:
+    """At ten seconds between two messages a sample comes at once when the ones before it were nothing for this client."""
+    other = key("m", site="b")
+    await api.field.send({M: [(T0, 0.0)], other: [(T0, 0.0)]})
+    (series,) = await api.world.store.series(selector.parse('m{site="a"}'))
+    stream = await connect(api)
+    await stream.say(subscribe={"series": [series.id]}, cursor=1, max_hz=0.1)
+    await stream.hear("resumed")
+    for second in (1, 2):
+        await api.field.send({other: [(T0 + second * S, 1.0)]})
+    await api.field.send({M: [(T0 + 3 * S, 2.0)]})
+    async with asyncio.timeout(5):
+        assert await stream.points(1) == [(T0 + 3 * S, 2.0)]
+
+
+async def test_a_series_that_appears_while_another_is_looked_up_is_sent_from_its_first_sample(
+    api: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed while the store is asked, of the series that is looked up or of another, waits for the next look."""
+    stream = await subscribed(api, match="m")
+    store, asked = api.world.store, asyncio.Event()
+    look, go_on = store.series, asyncio.Event()
+
+    async def slow(*arguments: Any, **more: Any) -> list[Series]:
+        found = await look(*arguments, **more)
+        asked.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(store, "series", slow)
+    await api.field.send({key("m", site="one"): [(T0, 1.0)]})
+    await asked.wait()
+    await api.field.send({key("m", site="one"): [(T0 + S, 2.0)]})
+    await api.field.send({key("m", site="two"): [(T0 + 2 * S, 3.0)]})
+    go_on.set()
+    assert sorted(await stream.points(3)) == [(T0, 1.0), (T0 + S, 2.0), (T0 + 2 * S, 3.0)]
 
 
 async def test_a_client_that_comes_back_gets_what_it_missed_once_and_in_order(api: Running) -> None:
@@ -90,6 +141,24 @@ async def test_a_client_that_comes_back_gets_what_it_missed_once_and_in_order(ap
     assert await again.points(3) == [(T0 + number * S, float(number)) for number in (2, 3, 4)]
     await api.field.send({M: [(T0 + 5 * S, 5.0)]})
     assert await again.points(1) == [(T0 + 5 * S, 5.0)]
+
+
+async def test_what_a_resume_read_back_is_not_sent_again_when_this_process_hears_of_it(api: Running) -> None:
+    """Another process has committed it, and the news of that comes after the client."""
+    await api.field.send({M: [(T0, 0.0)]})
+    cursor = api.world.hub.cursor
+    hub, api.field.hub = api.field.hub, Hub()
+    late = await api.field.send({M: [(T0 + S, 1.0)]}, events=[(T0 + S, 9, "plc", "one", {})])
+    api.field.hub = hub
+    stream = await connect(api)
+    await stream.say(subscribe={"match": "m", "events": True}, cursor=cursor)
+    assert (await stream.hear("resumed"))["gap"] is False
+    assert (await stream.hear("event"))["event"]["body"] == "one"
+    assert await stream.points(1) == [(T0 + S, 1.0)]
+    hub.committed(late)
+    await api.field.send({M: [(T0 + 2 * S, 2.0)]}, events=[(T0 + 2 * S, 9, "plc", "two", {})])
+    assert (await stream.hear("event"))["event"]["body"] == "two"
+    assert await stream.points(1) == [(T0 + 2 * S, 2.0)]
 
 
 async def test_a_cursor_from_the_future_is_a_gap(api: Running) -> None:
@@ -242,3 +311,45 @@ async def test_a_quiet_client_learns_the_newest_cursor_now_and_then(
     await api.field.send({M: [(T0, 1.0)]})
     heard = await stream.hear("samples")
     assert (heard["series"], heard["cursor"]) == ({}, 1)
+
+
+async def test_an_event_does_not_take_the_cursor_past_samples_that_wait(api: Running) -> None:
+    """Who is cut off after it and comes back gets those samples, and knows by its id an event that came before."""
+    # A series that is known already is sent without a look for new ones, which would wait for its turn too.
+    await api.field.send({M: [(T0 - S, 0.0)]})
+    stream = await connect(api)
+    await stream.say(subscribe={"match": "m", "events": True}, cursor=api.world.hub.cursor, max_hz=0.1)
+    await stream.hear("resumed")
+    await api.field.send({M: [(T0, 0.0)]})
+    assert await stream.points(1) == [(T0, 0.0)]
+    # The next samples are due in ten seconds, events at once.
+    for number in (1, 2):
+        body = [(T0 + number * S, 9, "plc", f"{number}{part}", {}) for part in "ab"]
+        await api.field.send({M: [(T0 + number * S, float(number))]}, events=body)
+    heard = [(await stream.hear("event"))["event"] for _ in range(4)]
+    assert [event["body"] for event in heard] == ["1a", "1b", "2a", "2b"]
+    await stream.socket.close()
+    again = await connect(api)
+    await again.say(subscribe={"match": "m", "events": True}, cursor=stream.cursor)
+    assert (await again.hear("resumed"))["gap"] is False
+    assert [(await again.hear("event"))["event"]["id"] for _ in range(4)] == [event["id"] for event in heard]
+    assert await again.points(2) == [(T0 + S, 1.0), (T0 + 2 * S, 2.0)]
+
+
+async def test_a_client_that_is_cut_off_between_two_events_of_one_commit_gets_the_second(
+    api: Running,
+) -> None:
+    """The commit counts as heard with its last event."""
+    stream = await subscribed(api, events=True)
+    await api.field.send(events=[(T0, 9, "plc", "one", {}), (T0 + S, 9, "plc", "two", {})])
+    first = (await stream.hear("event"))["event"]
+    again = await connect(api)
+    await again.say(subscribe={"events": True}, cursor=stream.cursor)
+    heard = [(await again.hear("event"))["event"] for _ in range(2)]
+    assert (heard[0], heard[1]["body"]) == (first, "two")
+    await again.socket.close()
+    third = await connect(api)
+    await third.say(subscribe={"events": True}, cursor=again.cursor)
+    await third.hear("resumed")
+    await api.field.send(events=[(T0 + 2 * S, 9, "plc", "three", {})])
+    assert (await third.hear("event"))["event"]["body"] == "three"

@@ -23,8 +23,11 @@ from telemetryx.api.metrics import Registry
 from telemetryx.api.route import Route
 from telemetryx.api.routes import ROUTES, document
 from telemetryx.api.world import Limits, PartState, World
+from telemetryx.care.service import Care
 from telemetryx.cli.reference import page
 from telemetryx.clock import ManualClock
+from telemetryx.enrolment.authority import Authority
+from telemetryx.enrolment.service import Enrolment, Policy
 from telemetryx.store.sqlite.store import SqliteStore
 
 REFERENCE = Path(__file__).parents[3] / "docs/reference/http-api.md"
@@ -42,7 +45,10 @@ async def _serve(folder: Path, started: "threading.Event", address: list[str], s
     clock = ManualClock(T0)
     store = await SqliteStore.open(folder / "telemetry.db", clock=clock)
     hub, delay, judge, metrics = Hub(), Delay(), Nobody(), Registry()
-    gather = Gather(store, judge, clock)
+    authority = Authority.open(folder / "ca", T0)
+    enrolment = Enrolment(store, authority, clock, Policy(90 * 86_400 * S, url="https://c.example:8420"))
+    care = Care(store, clock)
+    gather = Gather(store, judge, clock, enrolment.counts, care.counts)
     metrics.add(gather.readings)
     agents = Field(store, hub, delay)
     await agents.send(
@@ -62,6 +68,8 @@ async def _serve(folder: Path, started: "threading.Event", address: list[str], s
         started_ns=T0,
         readiness=lambda: [PartState("store", ready=True)],
         gather=gather.refresh,
+        enrolment=enrolment,
+        care=care,
     )
     app = server.create(world, server.Config(folder, 1e9))
     runner, port = await server.listen(app, "127.0.0.1", 0, None, 5.0)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetryx.api.live import pending
-from telemetryx.api.live.pending import MAX_COMMITS, MAX_POINTS, Pending
+from telemetryx.api.live.pending import MAX_COMMITS, MAX_POINTS, Pending, Wanted, highest
 from telemetryx.types import BatchKey, Committed, SampleBlock, WindowBlock
 
 
@@ -47,14 +47,21 @@ def test_a_client_that_keeps_up_gets_each_wanted_sample_once_in_time_order(
         for number, points in ordered.items():
             if number in wanted:
                 expected.setdefault(number, []).extend(points)
-    series, dropped = waiting.take(wanted)
+    series, dropped = waiting.take(Wanted(wanted))
     got = {int(key): list(zip(part["times_ns"], part["values"], strict=True)) for key, part in series.items()}
     assert {k: v for k, v in got.items() if v} == {
         number: sorted(points, key=lambda point: point[0]) for number, points in expected.items() if points
     }
     assert dropped == 0
     assert waiting.cursor == len(commits)
-    assert waiting.take(wanted) == ({}, 0)
+    assert waiting.take(Wanted(wanted)) == ({}, 0)
+
+
+@given(st.frozensets(st.integers(0, 9)), st.lists(st.integers(0, 12)))
+def test_the_series_that_are_wanted_are_told_apart(wanted: frozenset[int], series: list[int]) -> None:
+    """In whatever order they are asked about, below the lowest and above the highest too."""
+    said = Wanted(wanted).among(np.array(series, np.int64)).tolist()
+    assert said == [number in wanted for number in series]
 
 
 def test_a_client_that_does_not_read_loses_the_oldest_and_is_told() -> None:
@@ -62,7 +69,7 @@ def test_a_client_that_does_not_read_loses_the_oldest_and_is_told() -> None:
     waiting = Pending()
     for cursor in range(1, MAX_COMMITS + 11):
         waiting.offer(commit(cursor, {1: [(cursor, 0.0)]}))
-    series, dropped = waiting.take(frozenset({1}))
+    series, dropped = waiting.take(Wanted({1}))
     assert dropped == 10
     assert series["1"]["times_ns"][0] == 11
 
@@ -80,7 +87,7 @@ def test_a_message_holds_the_newest_points_of_each_series() -> None:
     """A busy series is cut to its latest; the rest is counted."""
     waiting = Pending()
     waiting.offer(commit(1, {1: [(time, float(time)) for time in range(MAX_POINTS + 5)]}))
-    series, dropped = waiting.take(frozenset({1}))
+    series, dropped = waiting.take(Wanted({1}))
     assert dropped == 5
     assert series["1"]["times_ns"][-1] == MAX_POINTS + 4
 
@@ -104,6 +111,9 @@ def test_a_window_is_shown_by_its_last_sample() -> None:
     )
     waiting = Pending()
     waiting.offer(commit(1, {}, block))
-    series, _ = waiting.take(frozenset({7}))
+    assert Wanted({7}).touched(waiting.commits[0])
+    assert not Wanted({8}).touched(waiting.commits[0])
+    assert highest(waiting.commits[0]) == 7
+    series, _ = waiting.take(Wanted({7}))
     assert series["7"]["times_ns"].tolist() == [9]
     assert series["7"]["values"].tolist() == [2.5]

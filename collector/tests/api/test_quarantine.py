@@ -1,11 +1,15 @@
 """Batches that are kept apart, over REST: listed, shown, let in, dropped."""
 
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 
 from reference_agent import SECOND, decoded, defined, events, samples
 from running import T0, Running
+from telemetryx.cli import quarantine
+from telemetryx.cli.client import Client
+from telemetryx.store.interface import Retention
 from telemetryx.types import BatchKey, Cause
 from telemetryx.wire.payload import Payload
 
@@ -51,11 +55,49 @@ async def test_a_batch_is_let_in_with_a_shift_and_everybody_hears_of_it(api: Run
     assert [committed.key.agent for committed in api.announced] == ["a1"]
     assert (await api.get("/quarantine"))["total"] == 0
     assert (await api.client.post(url, json={"shift_ns": -2 * DAY})).status == 404
+    (entry,) = (await api.get("/audit"))["audit"]
+    assert (entry["action"], entry["target"]) == ("quarantine.release", "1")
+    assert (entry["before"]["agent"], entry["before"]["rows"]) == ("a1", 2)
+    assert entry["after"] == {"shift_ns": -2 * DAY}
+
+
+async def test_a_batch_that_is_let_in_before_every_retention_says_what_is_stored(api: Running) -> None:
+    """Nothing of it but its event, and the ledger says the same."""
+    kept = Retention(raw_ns=DAY, windows_ns=DAY, rollup_1m_ns=2 * DAY, rollup_1h_ns=2 * DAY)
+    await api.world.store.apply_retention(kept, T0)
+    answer = await api.client.post("/api/v1/quarantine/1/release", json={"shift_ns": -10 * DAY})
+    told = await answer.json()
+    assert (told["stored"], told["expired"]) == (1, 1)
+    loss = {row["cause"]: row["count"] for row in (await api.get("/loss"))["loss"]}
+    assert loss["expired"] == 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "expired", "said"),
+    [
+        (3, 0, "batch 1 is stored: 2026"),
+        (2, 1, "batch 1 is stored but for 1 reading past every retention, counted as expired: 2026"),
+        (0, 3, "nothing of batch 1 is stored: 3 readings past every retention, counted as expired: 2026"),
+    ],
+)
+def test_the_command_says_what_of_a_batch_is_stored(
+    stored: int, expired: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words."""
+
+    class Answering:
+        def send(self, *_: object) -> dict[str, int]:
+            return {"first_ns": T0, "last_ns": T0, "stored": stored, "expired": expired}
+
+    quarantine.release(cast("Client", Answering()), 1, None, to_arrival=False, as_json=False)
+    assert capsys.readouterr().out.startswith(said)
 
 
 async def test_a_batch_is_dropped_once(api: Running) -> None:
     """Its readings stay counted as refused."""
     assert (await api.client.delete("/api/v1/quarantine/1")).status == 200
     assert (await api.client.delete("/api/v1/quarantine/1")).status == 404
+    (entry,) = (await api.get("/audit"))["audit"]
+    assert (entry["action"], entry["before"]["seq"], entry["after"]) == ("quarantine.drop", 7, None)
     loss = {row["cause"]: row["count"] for row in (await api.get("/loss"))["loss"]}
     assert loss["refused"] == 2

@@ -1,12 +1,14 @@
 """Series and samples over REST: what was measured comes back exactly, gaps stay gaps, limits say that they cut."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from running import T0, Running, S, key
 from telemetryx.api.world import Limits
+from telemetryx.types import Latest
 
 TEMPERATURE = key("temperature", site="plant1", device="pump7")
 PRESSURE = key("pressure", site="plant1", device="pump7")
@@ -22,6 +24,24 @@ async def test_a_series_is_listed_with_labels_unit_and_newest_value(api: Running
     assert row["labels"] == {"site": "plant1", "device": "pump7"}
     assert (row["agent"], row["name"], row["unit"]) == ("edge", "temperature", "°C")
     assert row["latest"] == {"time_ns": T0 + S, "value": 21.5}
+
+
+async def test_the_newest_value_is_the_newer_of_stores_and_hot_views(start: Any) -> None:
+    """A hot view that lost something, or has what this process didn't take in, never makes an answer older."""
+    hot: dict[int, Latest] = {}
+
+    async def newest(ids: Iterable[int]) -> dict[int, Latest]:
+        return {number: hot[number] for number in ids if number in hot}
+
+    api = await start(newest=newest)
+    committed = await api.field.send({TEMPERATURE: [(T0, 20.0)], PRESSURE: [(T0, 5.0)]})
+    temperature, pressure = committed.samples.series.tolist()
+    hot |= {temperature: Latest(temperature, T0 + S, 21.0), pressure: Latest(pressure, T0 - S, 4.0)}
+    rows = (await api.get("/latest"))["series"]
+    assert [row["latest"]["value"] for row in rows] == [21.0, 5.0]
+    hot.clear()
+    rows = (await api.get("/series"))["series"]
+    assert [row["latest"]["value"] for row in rows] == [20.0, 5.0]
 
 
 async def test_series_are_filtered_by_site_device_agent_and_paged(api: Running) -> None:

@@ -349,3 +349,62 @@ def test_batches_that_are_kept_apart_are_listed_shown_let_in_and_dropped(run: Ru
     run("quarantine", "drop", other, status=1)
     run("quarantine", "show", other, status=1)
     assert "no batch" in run("quarantine", "ls").stderr
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_an_export_from_afar_is_the_one_of_the_machine_itself(
+    run: Run, collector: Collector, form: str, tmp_path: Path
+) -> None:
+    """The collector reads and encodes; what arrives has the same bytes, and wrong words are its refusal."""
+    asked = ("export", "samples", *RANGE, "--match", "temperature", "--format", form)
+    there = run(*asked, "--url", collector.url).stdout
+    assert there == run(*asked, "--config", str(collector.config)).stdout
+    assert there.count("pump7") >= 10
+    refused = run(
+        "export", "samples", "--url", "http://127.0.0.1:1", "--to", str(tmp_path / "x.csv"), status=3
+    )
+    assert "no collector answers" in refused.stderr
+
+
+def test_a_silence_is_begun_listed_and_ended(run: Run) -> None:
+    """By a person with a reason; ending it twice is said."""
+    said = run("silence", "add", 'hot{site="north"}', "--for", "2h", "--author", "ana", "--comment", "works")
+    assert "active, until" in said.stdout
+    (row,) = json.loads(run("silence", "ls", "--json").stdout)["silences"]
+    assert (row["match"], row["author"], row["comment"]) == ('hot{site="north"}', "ana", "works")
+    assert "works" in run("silence", "ls").stdout
+    assert "ended" in run("silence", "end", str(row["id"])).stdout
+    assert "nothing is silenced" in run("silence", "ls").stderr
+    assert run("silence", "ls", "--ended", "-f", "csv").stdout.count("works") == 1
+
+
+def test_a_silence_that_makes_no_sense_is_refused_in_the_commands_words(run: Run) -> None:
+    """The selector first, then the end, then who: and nothing of fields and paths of the API."""
+    author = ("--author", "ana")
+    for arguments, status, words in (
+        (("add", "hot", *author), 2, "it isn't said when the silence ends|give --for"),
+        (("add", "hot", "--for", "1h", "--until", "2099-01-01", *author), 2, "both --for and --until"),
+        (("add", "hot{", "--author", ""), 2, "MATCH: a label name is expected|rule"),
+        (("add", 'hot{a=~"("}', "--for", "1h", *author), 2, "MATCH: |isn't a regular expression"),
+        (("add", "{}", "--for", "1h", *author), 2, "everything"),
+        (("add", "hot", "--for", "soon", *author), 2, "--for: 'soon' is not a duration"),
+        (("add", "hot", "--for", "100000d", *author), 2, "--for: |the longest is"),
+        (("add", "hot", "--until", "soon", *author), 2, "--until: 'soon' is not a time"),
+        (("add", "hot", "--for", "1h", "--from", "soon", *author), 2, "--from: 'soon' is not a time"),
+        (("add", "hot", "--until", "2020-01-01", *author), 2, "ended already|--for 2h"),
+        (("add", "hot", "--for", "1h", "--author", ""), 2, "who silences|--author NAME"),
+        (("add", "hot", "--for", "1h", "--author", "a" * 2_000), 2, "--author"),
+        (("end", "999"), 1, "no silence 999|`telemetryx silence ls`"),
+    ):
+        said = run("silence", *arguments, status=status).stderr
+        assert all(word in said for word in words.split("|")), (arguments, said)
+        assert not any(word in said for word in ("/api/", "field", "temperature", "duration`")), said
+
+
+def test_an_alert_that_is_not_there_cannot_be_taken_on(run: Run) -> None:
+    """Nor by nobody, nor let go."""
+    said = run("acknowledge", "7", "--author", "ana", status=1).stderr
+    assert "no alert 7" in said
+    assert "`telemetryx alerts --state all` lists them" in said
+    run("acknowledge", "7", "--author", "", status=2)
+    run("acknowledge", "7", "--withdraw", status=1)

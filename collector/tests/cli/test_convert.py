@@ -116,6 +116,16 @@ def test_files_that_are_there_stay_unless_forced(tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "samples.parquet")["value"].to_list() == [2.0]
 
 
+def test_the_folder_is_made_and_what_it_lies_in_is_not(tmp_path: Path) -> None:
+    """A path that was mistyped makes none."""
+    source = write(tmp_path / "x.ndjson", [sample(1.0)])
+    convert.run(str(source), tmp_path / "made", force=False)
+    assert (tmp_path / "made/samples.parquet").exists()
+    with pytest.raises(CliError, match=r"folder .*no isn't there"):
+        convert.run(str(source), tmp_path / "no/made", force=False)
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize("content", ["", "no json\n", '{"kind":"sample","time_ns":"soon"}\n'])
 def test_what_is_no_export_is_refused_and_leaves_no_file(tmp_path: Path, content: str) -> None:
     """Empty, not JSON, or of another shape."""

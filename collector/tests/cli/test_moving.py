@@ -1,20 +1,34 @@
 """`telemetryx store check|backup|restore|copy`: a store comes out of a file or another engine as it went in."""
 
 import asyncio
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlite_utils
+from sqlite_utils.migrations import Migrations
 
 from reference_agent import SECOND, T0, decoded, defined, events, samples, window
-from telemetryx.cli import moving, store
+from telemetryx.cli import audit, export, moving, report, sql, store
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.store.interface import EventQuery
+from telemetryx.cli.output import Format
+from telemetryx.errors import SchemaTooNew
+from telemetryx.place import held
+from telemetryx.store.alerts import AlertChange, AlertState, ChangeKind, RulesCommit
+from telemetryx.store.interface import EventQuery, Retention
+from telemetryx.store.migrations import SET, _step, scripts, statements
 from telemetryx.store.postgres.engine import PostgresEngine
 from telemetryx.store.postgres.store import PostgresStore
+from telemetryx.store.sqlite import connection
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables import today
+from telemetryx.store.tables.identity import identity
+from telemetryx.store.tables.rules import StoredRules
 from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, Decoded, Duplicate, Stored
 from telemetryx.wire.payload import Payload
@@ -45,6 +59,8 @@ async def seen(opened: TableStore) -> dict[str, object]:
         "events": [(event.time_ns, event.body) for event in found],
         "held": (await opened.holdings("agent-7", [EPOCH]))[EPOCH],
         "sound": await opened.verify(),
+        "silences": await opened.silences(),
+        "acknowledged": await opened.acknowledged([1]),
     }
 
 
@@ -54,6 +70,10 @@ async def filled(opened: TableStore) -> dict[str, object]:
         assert isinstance((await opened.commit([content(seq)]))[0], Stored)
         if seq == 5:
             await opened.compact(everything=True)
+    change = AlertChange(ChangeKind.STANDS, "hot", "g", T0, T0, AlertState.FIRING, fired_ns=T0)
+    (alert,) = await StoredRules(opened).rules_commit(RulesCommit("rules", changes=[change]))
+    await opened.acknowledge(alert.id, "ana", "on my way")
+    await opened.add_silence("hot", T0, 1 << 62, "ana", "works")
     before = await seen(opened)
     await opened.close()
     return before
@@ -103,13 +123,17 @@ def test_a_backup_of_a_running_collectors_file_is_restored_elsewhere(
         await opened.close()
         return before
 
+    with pytest.raises(CliError, match="isn't there") as refused:
+        moving.backup(here, file, as_json=True)
+    assert (refused.value.code, file.parent.exists()) == (Exit.USAGE, False)
+    file.parent.mkdir()
     before = asyncio.run(while_it_runs())
     assert json.loads(capsys.readouterr().out)["bytes"] == file.stat().st_size
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in file.parent.iterdir()] == ["one.db"]
     moving.restore(there, file, as_json=False)
     store.check(there, as_json=False)
-    assert "can be used: schema 0005" in capsys.readouterr().out
+    assert f"can be used: schema {max(scripts())}" in capsys.readouterr().out
     assert sqlite_at(there).stat().st_mode & 0o777 == 0o600
     asyncio.run(_goes_on_in(sqlite_at(there), before))
 
@@ -153,6 +177,59 @@ def test_a_store_moves_to_postgresql_and_back(
     asyncio.run(in_database(other))
 
 
+def test_plain_rows_move_with_their_samples(
+    tmp_path: Path, new_database: Callable[[], PostgresEngine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a file to PostgreSQL and back, NaN and equal times too; the copy goes on without writing any of them again."""
+    here, engine = configuration(tmp_path / "a"), new_database()
+
+    async def rows(opened: TableStore) -> list[int]:
+        found = await opened.read(lambda db: db.execute("SELECT time_ns FROM sample").fetchall())
+        return sorted(time for (time,) in found)
+
+    async def fill() -> None:
+        opened = await SqliteStore.open(sqlite_at(here))
+        opened.keep_plain_rows(True)
+        twice = [(T0, 1.0), (T0, 2.0), (T0, float("nan"))]
+        await opened.commit([decoded(BatchKey("b", EPOCH, 1), Payload(samples({1: twice})), DEFS)])
+        await opened.compact(everything=True)
+        assert (await opened.commit([content(1)]))[0] != Duplicate()
+        await opened.compact()
+        await opened.close()
+
+    async def goes_on(opened: TableStore) -> None:
+        assert len(await rows(opened)) == 5
+        opened.keep_plain_rows(True)
+        while (report := await opened.compact(everything=True)).more or report.batches:
+            pass
+        assert len(await rows(opened)) == 5
+        await opened.commit([content(2)])
+        await opened.compact()
+        assert len(await rows(opened)) == 7
+        assert await opened.verify() == []
+        await opened.close()
+
+    async def in_database() -> None:
+        await goes_on(await PostgresStore.open(engine))
+
+    async def in_file(path: Path) -> None:
+        await goes_on(await SqliteStore.open(path))
+
+    asyncio.run(fill())
+    moving.copy(here, engine.url, engine.password_file, as_json=True)
+    assert json.loads(capsys.readouterr().out)["rows"]["sample"] == 5
+    database, again = (
+        configuration(tmp_path / "p", engine.url, engine.password_file),
+        configuration(tmp_path / "c"),
+    )
+    moving.backup(database, tmp_path / "of-database.db", as_json=False)
+    asyncio.run(in_database())
+    moving.restore(again, tmp_path / "of-database.db", as_json=False)
+    asyncio.run(in_file(sqlite_at(again)))
+    store.verify(again, as_json=False)
+    assert "7 of 7 raw samples are plain rows too" in capsys.readouterr().out
+
+
 def test_nothing_that_is_there_is_overwritten(tmp_path: Path, database: PostgresEngine) -> None:
     """A file, a store and a database that is in use are refused, and stay as they were."""
     here, file = configuration(tmp_path / "a"), tmp_path / "one.db"
@@ -175,6 +252,21 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path, database: Postgres
         moving.copy(here, database.url, database.password_file, as_json=False)
 
 
+def test_a_store_isnt_copied_to_an_address_of_another_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped database would become a file below a folder of that name."""
+    monkeypatch.chdir(tmp_path)
+    config = configuration(tmp_path / "here")
+    for to in ("mysql://x/y", "postgresq://localhost/db"):
+        with pytest.raises(CliError, match="is no store") as error:
+            moving.copy(config, to, None, as_json=False)
+        assert error.value.code is Exit.USAGE
+    with pytest.raises(CliError, match=r"folder .*nowhere isn't there"):
+        moving.copy(config, "nowhere/copy.db", None, as_json=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_what_is_no_sound_store_is_not_restored(tmp_path: Path) -> None:
     """Another program's database, a text, a damaged backup and one of a newer collector: each is named, nothing is left."""
     here, there, file = configuration(tmp_path / "a"), configuration(tmp_path / "b"), tmp_path / "one.db"
@@ -185,6 +277,7 @@ def test_what_is_no_sound_store_is_not_restored(tmp_path: Path) -> None:
     asyncio.run(fill())
     moving.backup(here, file, as_json=False)
     (tmp_path / "text.db").write_text("not a database" * 1000)
+    (tmp_path / "empty.db").touch()
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE t (x)")
     damaged = bytearray(file.read_bytes())
@@ -197,14 +290,363 @@ def test_what_is_no_sound_store_is_not_restored(tmp_path: Path) -> None:
         )
     for name, said in {
         "missing.db": "there is no file",
-        "text.db": "damaged",
-        "other.db": "is no store of a collector",
-        "damaged.db": "sound|damaged",
+        "text.db": "is no TelemetryX backup",
+        "empty.db": "is no TelemetryX backup",
+        "other.db": "is no TelemetryX backup",
+        "damaged.db": "backup .* is damaged",
         "newer.db": "newer collector",
     }.items():
-        with pytest.raises(CliError, match=said):
+        with pytest.raises(CliError, match=said) as caught:
             moving.restore(there, tmp_path / name, as_json=False)
+        assert "verify" not in caught.value.message + caught.value.hint
         assert list((there.parent / "data").iterdir()) == []
     (tmp_path / "newer.db").rename(sqlite_at(there))
     with pytest.raises(CliError, match="newer collector"):
         store.check(there, as_json=False)
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_a_store_that_lacks_a_table_or_a_column_is_neither_usable_nor_sound(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is named; a whole one has nothing missing, and the trial of writing leaves nothing in it."""
+    engine: PostgresEngine | None = request.getfixturevalue("database") if kind == "database" else None
+    where = ("", None) if engine is None else (engine.url, engine.password_file)
+    config = configuration(tmp_path, *where)
+
+    async def change(*statements: str) -> None:
+        opened: TableStore = await (
+            SqliteStore.open(sqlite_at(config)) if engine is None else PostgresStore.open(engine)
+        )
+        for statement in statements:
+            await opened.write(lambda db, statement=statement: db.execute(statement))  # type: ignore[misc]
+        wanted, there = await opened.read(lambda db: db.schema())
+        assert "write_check" not in there
+        if not statements:
+            assert {table: there[table] for table in wanted} == wanted
+            assert {"window", "chunk", "alert", "enrolled"} <= set(wanted)
+        await opened.close()
+
+    asyncio.run(change())
+    store.check(config, as_json=False)
+    store.verify(config, as_json=False)
+    asyncio.run(change())
+    asyncio.run(change('DROP TABLE "window"', "ALTER TABLE alert DROP COLUMN summary"))
+    capsys.readouterr()
+    with pytest.raises(CliError, match="table alert lacks summary; table window is missing"):
+        store.check(config, as_json=False)
+    with pytest.raises(CliError, match="2 problems"):
+        store.verify(config, as_json=False)
+    assert capsys.readouterr().out.splitlines() == ["table alert lacks summary", "table window is missing"]
+
+
+def test_a_database_that_is_read_only_cant_be_used(tmp_path: Path, database: PostgresEngine) -> None:
+    """A collector could read there and store nothing."""
+    config = configuration(tmp_path, database.url, database.password_file)
+
+    async def make() -> None:
+        opened = await PostgresStore.open(database)
+        (name,) = await opened.read(lambda db: db.execute("SELECT current_database()").fetchone())
+        await opened.write(
+            lambda db: db.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        )
+        await opened.close()
+
+    asyncio.run(make())
+    with pytest.raises(CliError, match="read-only"):
+        store.check(config, as_json=False)
+
+
+def test_a_file_on_a_full_disk_cant_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log beside it couldn't grow; the disk itself is asked."""
+    config = configuration(tmp_path)
+
+    async def make() -> None:
+        await (await SqliteStore.open(sqlite_at(config))).close()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    asyncio.run(make())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CliError, match="the disk is full"):
+        store.check(config, as_json=False)
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_a_store_of_a_newer_collector_is_refused_by_every_command(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With one sentence, the collector's own: what a newer schema means nobody here knows, so nothing read from it is told or copied."""
+    if kind == "database":
+        engine: PostgresEngine = request.getfixturevalue("database")
+        config = configuration(tmp_path / "here", engine.url, engine.password_file)
+        step = "INSERT INTO schema_step (name) VALUES ('0099_future')"
+    else:
+        config = configuration(tmp_path / "here")
+        step = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('telemetryx', '0099_future', '')"
+
+    async def open_it() -> TableStore:
+        return await (
+            PostgresStore.open(engine) if kind == "database" else SqliteStore.open(sqlite_at(config))
+        )
+
+    async def age() -> None:
+        opened = await open_it()
+        await opened.write(lambda db: db.execute(step))
+        await opened.close()
+
+    asyncio.run(age())
+    with pytest.raises(SchemaTooNew) as of_collector:
+        asyncio.run(open_it())
+    question = sql.Question("SELECT * FROM samples", None, "1h", None, "1m", 2_048, 10)
+    exported = export.Question(
+        "samples", str(tmp_path / "out.csv"), None, None, None, "1h", None, None, False
+    )
+    reported = report.Question(None, "7d", None, None, tmp_path / "tables", 50, False)
+    for command in (
+        lambda: store.check(config, as_json=False),
+        lambda: store.verify(config, as_json=False),
+        lambda: store.stats(config, as_json=False),
+        lambda: moving.backup(config, tmp_path / "backup.db", as_json=False),
+        lambda: moving.copy(config, str(tmp_path / "copy.db"), None, as_json=False),
+        lambda: sql.run(config, question, Format.TABLE),
+        lambda: export.run(config, exported),
+        lambda: report.run(config, reported, as_json=False),
+        lambda: audit.show(
+            config,
+            filters=dict.fromkeys(("actor", "action", "target")),
+            since="7d",
+            until=None,
+            limit=9,
+            how=Format.TABLE,
+        ),
+    ):
+        with pytest.raises(CliError) as refused:
+            command()
+        assert refused.value.message.endswith(str(of_collector.value))
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("postgresql://ana:s3cret@localhost/db", "--to holds a password: .* --to-password-file"),
+        ("postgres://ana@localhost/db?password=s3cret", "--to holds a password: .* --to-password-file"),
+        ("postgresql://ana@db.example/db", r"--to leads to another machine \(db.example\)"),
+        ("postgresql://ana@localhost", "--to must name a PostgreSQL database"),
+    ],
+)
+def test_a_copys_database_is_named_as_in_the_configuration(tmp_path: Path, to: str, said: str) -> None:
+    """No password stands in it, nor in what is said about it, and it tells how the way to another machine is secured."""
+    with pytest.raises(CliError, match=said) as refused:
+        moving.copy(configuration(tmp_path), to, None, as_json=False)
+    assert refused.value.code is Exit.USAGE
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_file_isnt_copied_under_a_running_collector(tmp_path: Path) -> None:
+    """What it stores meanwhile would be missing; once it has stopped, the copy is made."""
+    here, to = configuration(tmp_path / "a"), tmp_path / "copy.db"
+
+    async def fill() -> None:
+        await filled(await SqliteStore.open(sqlite_at(here)))
+
+    asyncio.run(fill())
+    with held(sqlite_at(here).parent):
+        with pytest.raises(CliError, match=r"a collector runs in .* would be missing in the copy") as refused:
+            moving.copy(here, str(to), None, as_json=False)
+        assert (refused.value.code, to.exists()) == (Exit.NO, False)
+        moving.backup(here, tmp_path / "backup.db", as_json=False)
+    moving.copy(here, str(to), None, as_json=False)
+    assert to.exists()
+
+
+def test_a_database_isnt_copied_while_a_collector_writes_to_it(
+    tmp_path: Path, database: PostgresEngine
+) -> None:
+    """Also one on another machine: the database itself tells."""
+    here, to = configuration(tmp_path / "a", database.url, database.password_file), tmp_path / "copy.db"
+
+    async def refused_meanwhile() -> None:
+        opened = await PostgresStore.open(database)
+        with pytest.raises(CliError, match=r"a collector writes to .* would be missing in the copy"):
+            await asyncio.to_thread(moving.copy, here, str(to), None, as_json=False)
+        await opened.close()
+
+    asyncio.run(refused_meanwhile())
+    assert not to.exists()
+    moving.copy(here, str(to), None, as_json=False)
+    assert to.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_a_clock_that_is_far_ahead_is_warned_of_until_a_person_confirms_it(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store remembers when it was in use; `check` says what is odd and can be used all the same, and `clock --confirm` ends it."""
+    engine: PostgresEngine | None = request.getfixturevalue("database") if kind == "database" else None
+    config = configuration(
+        tmp_path / "here", engine.url if engine else "", engine.password_file if engine else None
+    )
+
+    async def open_it() -> TableStore:
+        return await (PostgresStore.open(engine) if engine else SqliteStore.open(sqlite_at(config)))
+
+    async def long_ago() -> None:
+        opened = await open_it()
+        await opened.write(lambda db: today.remember(db, today.SET_NS))
+        await opened.close()
+
+    asyncio.run(long_ago())
+    capsys.readouterr()
+    store.check(config, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["usable"], len(said["warnings"])) == (True, 1)
+    assert "`telemetryx store clock --confirm`" in said["warnings"][0]
+    store.clock(config, confirm=False, as_json=False)
+    assert "in use last is 2024-01-01 00:00 UTC" in capsys.readouterr().out
+    store.clock(config, confirm=True, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["warnings"], told["seen_ns"]) == ([], told["now_ns"])
+    store.check(config, as_json=True)
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
+async def test_a_clock_that_once_was_ahead_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What an older collector did by it shows in `check`, with what becomes of it."""
+    config = configuration(tmp_path / "here")
+    opened = await SqliteStore.open(sqlite_at(config))
+    keep = Retention(raw_ns=1, windows_ns=1, rollup_1m_ns=1, rollup_1h_ns=1)
+    await opened.apply_retention(keep, FOREVER)
+    await opened.close()
+    store.check(config, as_json=False)
+    told = capsys.readouterr().out
+    assert "readings are kept as rollups only" in told
+    assert "counted as expired, because a clock was ahead" in told
+
+
+def of_older(source: Path, target: Path, steps: int) -> None:
+    """Write a file as a collector of before would have, with the first schema steps and what they have of another file."""
+    with closing(connection.open_writer(target)) as old:
+        known = list(scripts().items())[:steps]
+        database = sqlite_utils.Database(old)
+        made = Migrations(SET)
+        for name, text in known:
+            made(name=name)(_step(statements(text)))
+        made.apply(database)
+    with closing(sqlite3.connect(target)) as old:
+        old.execute("PRAGMA foreign_keys = OFF")
+        old.execute("ATTACH ? AS new", (str(source),))
+        tables = [
+            row[0]
+            for row in old.execute(
+                "SELECT name FROM main.sqlite_master WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%'"
+            )
+            if not row[0].startswith(("sqlite_", "event_text", "_sqlite"))
+        ]
+        for table in tables:
+            there, new = (
+                [row[1] for row in old.execute(f'PRAGMA {schema}.table_info("{table}")')]
+                for schema in ("main", "new")
+            )
+            names = ", ".join(f'"{name}"' for name in there if name in new)
+            if names:
+                rows = f'SELECT {names} FROM new."{table}"'  # noqa: S608 - as the schema has them
+                old.execute(f'INSERT OR REPLACE INTO main."{table}" ({names}) {rows}')
+        old.execute("DELETE FROM sqlite_sequence WHERE name = 'batch'")
+        old.execute(
+            "INSERT INTO sqlite_sequence SELECT name, seq FROM new.sqlite_sequence WHERE name = 'batch'"
+        )
+        old.commit()
+        old.execute("PRAGMA journal_mode = DELETE")
+
+
+@pytest.mark.parametrize("steps", [3, 6, 8])
+def test_what_an_older_collector_wrote_is_verified_and_moves_into_a_database(
+    steps: int, tmp_path: Path, new_database: Callable[[], PostgresEngine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a backup that is restored, and as a store that is copied: a copy is brought up to date for it, the file stays as it was."""
+    here, older = configuration(tmp_path / "a"), configuration(tmp_path / "old")
+
+    async def fill() -> dict[str, object]:
+        return await filled(await SqliteStore.open(sqlite_at(here)))
+
+    before = asyncio.run(fill())
+    of_older(sqlite_at(here), sqlite_at(older), steps)
+    file = tmp_path / "old.db"
+    file.write_bytes(sqlite_at(older).read_bytes())
+    store.verify(older, as_json=False)
+    assert "is sound" in capsys.readouterr().out
+    restored, copied = new_database(), new_database()
+    moving.restore(configuration(tmp_path / "r", restored.url, restored.password_file), file, as_json=False)
+    moving.copy(older, copied.url, copied.password_file, as_json=False)
+    moving.copy(older, str(tmp_path / "copy.db"), None, as_json=False)
+
+    async def samples_of(engine: PostgresEngine) -> None:
+        opened = await PostgresStore.open(engine)
+        found = await seen(opened)
+        assert [found[what] for what in ("series", "samples", "events", "sound")] == [
+            before[what] for what in ("series", "samples", "events", "sound")
+        ]
+        assert await opened.commit([content(3)]) == [Duplicate()]
+        await opened.close()
+
+    for engine in (restored, copied):
+        asyncio.run(samples_of(engine))
+    with closing(sqlite3.connect(file)) as kept:
+        assert len(kept.execute("SELECT name FROM _sqlite_migrations").fetchall()) == steps
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "copy.db", "old", "old.db", "r"]
+
+
+def test_a_database_of_an_older_collector_is_refused_with_what_to_do(
+    tmp_path: Path, database: PostgresEngine
+) -> None:
+    """No copy of it can be brought up to date here; a start does it."""
+    config = configuration(tmp_path / "here", database.url, database.password_file)
+
+    async def age() -> None:
+        opened = await PostgresStore.open(database)
+        await opened.write(
+            lambda db: db.execute("DELETE FROM schema_step WHERE name = (SELECT max(name) FROM schema_step)")
+        )
+        await opened.close()
+
+    asyncio.run(age())
+    for command in (
+        lambda: store.verify(config, as_json=False),
+        lambda: moving.backup(config, tmp_path / "backup.db", as_json=False),
+        lambda: moving.copy(config, str(tmp_path / "copy.db"), None, as_json=False),
+    ):
+        with pytest.raises(CliError, match="the tables of an older collector") as refused:
+            command()
+        assert "start this collector on it once" in refused.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_no_copy_of_a_store_has_the_number_of_its_original(
+    tmp_path: Path, new_database: Callable[[], PostgresEngine]
+) -> None:
+    """What lies outside under that number, as values in Redis, would be shown under the names of the other's series."""
+    here, engine = configuration(tmp_path / "a"), new_database()
+
+    async def number(opened: TableStore) -> int:
+        found = await opened.write(identity)
+        await opened.close()
+        return found
+
+    async def numbers() -> list[int]:
+        there, again = configuration(tmp_path / "b"), configuration(tmp_path / "c")
+        found = [await number(await SqliteStore.open(sqlite_at(here)))]
+        await asyncio.to_thread(moving.backup, here, tmp_path / "one.db", as_json=False)
+        await asyncio.to_thread(moving.restore, there, tmp_path / "one.db", as_json=False)
+        await asyncio.to_thread(moving.copy, here, engine.url, engine.password_file, as_json=False)
+        await asyncio.to_thread(moving.copy, here, str(sqlite_at(again)), None, as_json=False)
+        found += [await number(await SqliteStore.open(sqlite_at(place))) for place in (there, again, here)]
+        return [*found, await number(await PostgresStore.open(engine))]
+
+    first, *others, original, database = asyncio.run(numbers())
+    assert original == first
+    assert len({first, *others, database}) == 4

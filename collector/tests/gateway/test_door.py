@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.conftest import Core
 from reference_agent import ReferenceAgent, defined, samples
-from telemetryx.errors import GatewayRefused
+from telemetryx.certificate import Certificate
+from telemetryx.errors import GatewayRefused, StoreUnavailable
 from telemetryx.gateway import tokens
 from telemetryx.gateway.held import RangeSet
 from telemetryx.gateway.server import Config
@@ -45,12 +46,23 @@ def test_ranges_hold_what_was_inserted(seqs: list[int], upto: int) -> None:
     assert told.upto + 1 not in have
 
 
-def test_off_loopback_the_door_needs_tls_and_tokens() -> None:
+def shown(folder: Path) -> Certificate:
+    """A certificate for localhost."""
+    cert, key = folder / "c.pem", folder / "k.pem"
+    subprocess.run(
+        [  # noqa: S607
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return Certificate(cert, key)
+
+
+def test_off_loopback_the_door_needs_tls_and_tokens(tmp_path: Path) -> None:
     """An address that others can reach without a certificate or tokens is refused, naming the keys to set."""
     with pytest.raises(GatewayRefused, match="tls_cert_file and tls_key_file and token_file"):
         Config(host="::").check()
     with pytest.raises(GatewayRefused, match="token_file"):
-        Config(host="192.0.2.1", cert_file=Path("c"), key_file=Path("k")).check()
+        Config(host="192.0.2.1", certificate=shown(tmp_path)).check()
     Config(host="::1").check()
     Config(host="localhost").check()
 
@@ -103,16 +115,11 @@ async def test_a_token_is_needed_when_there_are_tokens(tmp_path: Path) -> None:
 
 async def test_tls_works_with_files(tmp_path: Path) -> None:
     """With certificate and key the door speaks TLS, and batches are acknowledged through it."""
-    cert, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    subprocess.run(  # noqa: ASYNC221 - a moment, before anything else runs
-        [  # noqa: S607
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    core = await Core.start(tmp_path / "t.db", Config(port=0, cert_file=cert, key_file=key))
+    certificate = shown(tmp_path)
+    core = await Core.start(tmp_path / "t.db", Config(port=0, certificate=certificate))
     try:
         agent = ReferenceAgent()
-        credentials = grpc.ssl_channel_credentials(cert.read_bytes())
+        credentials = grpc.ssl_channel_credentials(certificate.cert_file.read_bytes())
         async with agent.session(core.gateway.port, credentials=credentials) as link:
             await link.send(agent.cut(Payload(samples({1: [(1, 1.0)]})), defined("x")))
             await link.acked()
@@ -133,6 +140,24 @@ async def test_a_full_house_says_when_to_come_back(tmp_path: Path) -> None:
                 assert b"RetryInfo" in details
     finally:
         await core.stop()
+
+
+async def test_a_store_that_cannot_log_a_session_is_not_ready_until_it_can(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can't be let in sends no batch that would show it: readiness tells the reason, and is green again by itself."""
+
+    async def full(*_: object) -> int:
+        raise StoreUnavailable("the disk is full", "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(core.store, "session_opened", full)
+        with pytest.raises((grpc.aio.AioRpcError, AssertionError), match="UNAVAILABLE"):
+            async with ReferenceAgent().session(core.gateway.port):
+                pass
+        assert (core.ingest.health().ready, core.ingest.health().reason) == (False, "the disk is full")
+    async with ReferenceAgent().session(core.gateway.port):
+        assert core.ingest.health().ready
 
 
 async def test_a_taken_port_is_named(tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetryx.gateway import envelope, tokens
-from telemetryx.gateway.envelope import Counter, Direction, EnvelopeRefused, Step
+from telemetryx.gateway.envelope import Counter, Direction, EnvelopeRefused, Host, Step
 from telemetryx.wire._pb2 import link_pb2 as pb
 
 SESSION = bytes(range(16))
 KEY = b"a-token-of-sixteen-bytes-or-more"
+HOST_KEY, AUTHORITY_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 names = st.from_regex(r"[A-Za-z0-9_.\-]{1,40}", fullmatch=True)
 
 
@@ -31,17 +34,76 @@ def test_the_signature_is_what_the_protocol_says() -> None:
 def test_the_shared_vectors_open_and_are_sealed_alike() -> None:
     """proto/vectors/envelope.json, which the agent reads too: both languages sign the same bytes."""
     vectors = json.loads((Path(__file__).parents[3] / "proto/vectors/envelope.json").read_text("utf-8"))
-    assert len(vectors) > 3
+    seen = set()
     for one in vectors:
-        made = (
-            one["token"].encode(),
-            Direction[one["direction"].upper()],
-            one["agent"],
-            bytes.fromhex(one["session"]),
-            int(one["counter"]),
-            bytes.fromhex(one["frame"]),
-        )
-        assert envelope.signature(*made).hex() == one["signature"]
+        direction, agent = Direction[one["direction"].upper()], one["agent"]
+        session, counter = bytes.fromhex(one["session"]), int(one["counter"])
+        frame, signature = bytes.fromhex(one["frame"]), bytes.fromhex(one["signature"])
+        if "token" in one:
+            seen.add("token")
+            sealed = envelope.signature(one["token"].encode(), direction, agent, session, counter, frame)
+            assert sealed == signature
+        else:
+            # ECDSA has no one signature for a text: it is to be believed, by whom it is for and by nobody else.
+            seen.add("host")
+            point = bytes.fromhex(one["key"])
+            host = Host(
+                point, ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point), never_signs
+            )
+            made = pb.Envelope(session=session, counter=counter, frame=frame, signature=signature)
+            data = made.SerializeToString()
+            assert envelope.unseal(data, direction, agent, [KEY, host]).key is host
+            with pytest.raises(EnvelopeRefused):
+                envelope.unseal(data, direction, f"{agent}2", [KEY, host])
+    assert seen == {"token", "host"}
+
+
+@given(st.binary(max_size=200), st.integers(1, (1 << 64) - 1), names)
+def test_an_enrolled_hosts_envelopes_open_by_its_key_alone(frame: bytes, counter: int, agent: str) -> None:
+    """Up by the host's key, down by the authority's; each is refused under the other, and played back the other way."""
+    seen_by_collector, seen_by_host = ends()
+    up = envelope.seal(seen_by_host, Direction.UP, agent, SESSION, counter, frame)
+    opened = envelope.unseal(up, Direction.UP, agent, [KEY, seen_by_collector])
+    assert (opened.key, opened.frame) == (seen_by_collector, frame)
+    down = envelope.seal(seen_by_collector, Direction.DOWN, agent, SESSION, counter, frame)
+    assert envelope.unseal(down, Direction.DOWN, agent, [seen_by_host]).frame == frame
+    for data, direction, key in (
+        (up, Direction.UP, seen_by_host),
+        (up, Direction.DOWN, seen_by_collector),
+        (down, Direction.UP, seen_by_collector),
+        (up, Direction.UP, KEY),
+    ):
+        with pytest.raises(EnvelopeRefused, match="not signed"):
+            envelope.unseal(data, direction, agent, [key])
+
+
+@given(st.integers(0, 8_000))
+def test_no_changed_byte_of_an_enrolled_host_opens(at: int) -> None:
+    """One bit anywhere: refused by name."""
+    seen_by_collector, seen_by_host = ends()
+    # Signatures differ in length from one to the next.
+    sealed = bytearray(envelope.seal(seen_by_host, Direction.UP, "pump", SESSION, 3, b"frame"))
+    at %= len(sealed) * 8
+    sealed[at // 8] ^= 1 << at % 8
+    with pytest.raises(EnvelopeRefused):
+        envelope.unseal(bytes(sealed), Direction.UP, "pump", [seen_by_collector])
+
+
+def never_signs(text: bytes) -> bytes:
+    """Stand for a key that isn't there."""
+    raise AssertionError(text)
+
+
+def ends() -> tuple[Host, Host]:
+    """Give the collector's view of a host, and the host's of the collector."""
+
+    def view(theirs: ec.EllipticCurvePrivateKey, own: ec.EllipticCurvePrivateKey) -> Host:
+        def sign(text: bytes) -> bytes:
+            return own.sign(text, ec.ECDSA(hashes.SHA256()))
+
+        return Host(b"on record", theirs.public_key(), sign)
+
+    return view(HOST_KEY, AUTHORITY_KEY), view(AUTHORITY_KEY, HOST_KEY)
 
 
 @given(st.binary(max_size=200), st.integers(1, (1 << 64) - 1), names, st.sampled_from(Direction))

@@ -16,6 +16,7 @@ from gateway.conftest import Core
 from reference_agent import SECOND, T0, ReferenceAgent, defined, samples
 from reference_mqtt import FaultyBroker, MqttAgent, SessionLost
 from telemetryx.gateway import envelope
+from telemetryx.gateway.entry import Entry
 from telemetryx.gateway.envelope import Direction
 from telemetryx.gateway.mqtt import Mqtt
 from telemetryx.gateway.server import Config
@@ -64,7 +65,7 @@ async def site(path: Path, faults: list[int] | None = None, **config: int) -> As
         inbox = inboxes[topic.removeprefix("tx/v1/down/")]
         broker.carry(lambda: inbox.put_nowait(payload))
 
-    mqtt = Mqtt(core.gateway.door, TOKENS, "tx", "mqtt:memory:1883", publish)
+    mqtt = Mqtt(core.gateway.door, Entry(TOKENS), TOKENS.keys, "tx", "mqtt:memory:1883", publish)
     try:
         yield Site(core, mqtt, broker, inboxes)
     finally:

@@ -5,7 +5,8 @@ import pytest
 
 from reference_agent import T0, samples, window
 from telemetryx.clock import ManualClock
-from telemetryx.hot.memory import MAX_SERIES, MemoryHot
+from telemetryx.hot.memory import MemoryHot
+from telemetryx.hot.values import MAX_SERIES
 from telemetryx.types import BatchKey, Committed, SampleBlock, WindowBlock
 
 

@@ -12,6 +12,7 @@ from telemetryx.notify import Sender, Webhook, WebhookTarget
 from telemetryx.notify.sender import FINAL_ATTEMPTS, GIVE_UP_NS
 from telemetryx.store import alerts as kept
 from telemetryx.store.alerts import AlertQuery, AlertState, ChangeKind, RulesCommit
+from telemetryx.traces import Context, Tracer
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -222,3 +223,36 @@ async def test_old_alerts_are_forgotten_in_pieces_and_open_ones_never(desk: Any)
     assert [await desk.kept.rules_forget(NOW + 1, 3) for _ in range(3)] == [3, 2, 0]
     assert len(await desk.kept.rules_alerts(AlertQuery())) == 1
     assert kept.OPEN
+
+
+async def test_a_notification_goes_on_with_the_alerts_trace(desk: Any) -> None:
+    """Each attempt is a span of it, named in the header; the trace stays with the alert, and people find its id."""
+    trace, more = Context(b"\x07" * 16, b"\x08" * 8), Context(b"\x09" * 16, b"\x01" * 8)
+    tracer = Tracer(desk.clock)
+    desk.sender = Sender(desk.kept, desk.clock, [desk.hook], tracer=tracer)
+    (pending,) = await desk.change(AlertState.PENDING, trace=str(trace))
+    assert pending.trace == str(trace)
+    # What comes of other readings later changes nothing of what it came of; a trace alone is no change.
+    assert await desk.change(AlertState.PENDING, trace=str(more)) == []
+    (firing,) = await desk.change(AlertState.FIRING, trace=str(more))
+    assert firing.trace == str(trace)
+    await desk.change(AlertState.FIRING, "other", trace=str(more))
+    desk.answers = [(503, {})]
+    assert not await desk.send()
+    assert await desk.send(3_600)
+    failed, done = tracer.take(9)
+    assert [head["traceparent"] for head in desk.heads] == [str(failed.context), str(done.context)]
+    assert (failed.name, failed.parent, list(failed.links)) == ("notify", trace.span, [more])
+    assert failed.failed
+    assert not done.failed
+    assert done.attributes["telemetryx.attempt"] == 2
+    told = {alert["labels"]["device"]: alert["telemetryx"] for alert in desk.got[-1]["alerts"]}
+    assert told["g"]["trace_id"] == trace.trace.hex()
+
+
+async def test_an_alert_without_a_trace_is_told_without_one(desk: Any) -> None:
+    """No header, no field, no span."""
+    await desk.change(AlertState.FIRING)
+    assert await desk.send()
+    assert "traceparent" not in desk.heads[0]
+    assert "trace_id" not in desk.got[0]["alerts"][0]["telemetryx"]

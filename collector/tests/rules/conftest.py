@@ -3,7 +3,8 @@
 What the real stores add (transactions, restarts, the outbox) is tested on them: tests/notify, test_on_stores.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -213,6 +214,14 @@ class MemoryStore:
         """Return a rule's groups."""
         return [GroupRow(name, group, state) for (name, group), state in self.groups.items() if name == rule]
 
+    async def rules_group_counts(self) -> dict[str, int]:
+        """Count the groups of each rule."""
+        return dict(Counter(rule for rule, _ in self.groups))
+
+    async def rules_groups_of(self, keys: Sequence[tuple[str, str]]) -> list[GroupRow]:
+        """Return the saved states of these groups."""
+        return [GroupRow(*key, self.groups[key]) for key in dict.fromkeys(keys) if key in self.groups]
+
     async def rules_commit(self, commit: RulesCommit) -> list[Alert]:
         """Apply a step."""
         changed: list[Alert] = []
@@ -302,6 +311,7 @@ class Bench:
         self.store = MemoryStore()
         self.clock = ManualClock(now_ns)
         self.seen: list[dict[str, Any]] = []
+        self.listening_since: Callable[[], int | None] = lambda: None
         self.service = self.restart()
 
     def restart(self, rules: str | None = None) -> RulesService:
@@ -311,7 +321,12 @@ class Bench:
             assert problems == []
             self.rules = RuleSet({rule.name: rule for rule in found}, {})
         self.service = RulesService(
-            self.store, self.store, self.clock, self.rules, lateness_ns=30 * 86_400 * S
+            self.store,
+            self.store,
+            self.clock,
+            self.rules,
+            lateness_ns=30 * 86_400 * S,
+            listening_since=lambda: self.listening_since(),  # noqa: PLW0108 - a test puts another there
         )
         self.service.subscribe(self.seen.extend)
         self.started = False

@@ -66,6 +66,21 @@ async def test_a_jump_of_the_clock_blames_nobody(at: Any) -> None:
     assert [state for state, *_ in await states(at)] == ["firing"]
 
 
+async def test_an_outage_of_the_store_blames_nobody(at: Any) -> None:
+    """For three minutes nobody could note who was heard: silence is counted from when the store took writes again."""
+    began = at.clock.now_ns()
+    at.listening_since = at.clock.now_ns
+    at.clock.advance(180 * S)
+    assert await states(at) == []
+    back = at.clock.now_ns()
+    at.listening_since = lambda: back
+    at.store.seen("gw2", back + S)
+    at.clock.advance(119 * S)
+    assert await states(at) == []
+    at.clock.advance(S)
+    assert await states(at) == [("firing", began, None)], "who doesn't come back is silent"
+
+
 async def test_backfill_never_retracts_it(at: Any) -> None:
     """Readings of the silent time arrive: the link was down all the same."""
     at.clock.advance(600 * S)

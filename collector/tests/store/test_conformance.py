@@ -1,21 +1,16 @@
-"""What every store must do; runs on each implementation."""
+"""What every store must do, on each implementation: batches exactly once, with their times and cursors. Queries and upkeep stand beside."""
 
-import math
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, events, samples, window
-from telemetryx.clock import ManualClock
-from telemetryx.errors import CursorGone, QueryRefused
+from store_batches import DEFS, EPOCH, FOREVER, Opener, compacted, key, line, one, values
+from telemetryx.errors import CursorGone
 from telemetryx.store import selector
-from telemetryx.store.interface import AgentQuery, DeviceQuery, EventQuery, Retention, Store
+from telemetryx.store.interface import Store
 from telemetryx.types import (
-    AgentState,
-    AgentStatus,
     BatchKey,
     Conflict,
     Decoded,
@@ -23,42 +18,10 @@ from telemetryx.types import (
     Duplicate,
     LossFrame,
     NeedDefinitions,
-    Outcome,
     Refused,
     Stored,
 )
 from telemetryx.wire.payload import Payload
-
-EPOCH = bytes(range(16))
-Opener = Callable[[], Awaitable[Store]]
-FOREVER = 1 << 62
-
-
-def key(seq: int, epoch: bytes = EPOCH, agent: str = "a") -> BatchKey:
-    """A batch's name."""
-    return BatchKey(agent, epoch, seq)
-
-
-def line(start: int, values: list[float], number: int = 1, step: int = SECOND) -> Payload:
-    """One series, evenly spaced."""
-    return Payload(samples({number: [(T0 + start + i * step, value) for i, value in enumerate(values)]}))
-
-
-DEFS = defined("temp", "power", site="north", device="p7")
-
-
-async def one(
-    store: Store, seq: int, content: Payload, defs: Sequence[Definition] = DEFS, **given: Any
-) -> Outcome:
-    """Commit one batch and return its outcome."""
-    (outcome,) = await store.commit([decoded(key(seq, **given), content, defs)])
-    return outcome
-
-
-async def values(store: Store, series: int = 1) -> list[float]:
-    """All values of a series, in order."""
-    return (await store.samples([series], -FOREVER, FOREVER)).values.tolist()
-
 
 # --- exactly once
 
@@ -109,6 +72,22 @@ async def test_checksums_are_known(store: Store) -> None:
     assert await store.checksums("a", [(EPOCH, 3), (EPOCH, 4), (bytes(16), 3)]) == {
         (EPOCH, 3): batch.checksum
     }
+
+
+async def test_a_commit_names_the_series_that_its_batch_defines(store: Store) -> None:
+    """As the store returns them, so that who hears of it needn't ask; without definitions there are none."""
+    label = {"site": "north", "device": "pump1", "empty": ""}
+    definitions = [Definition(1, "temp", label, "C"), Definition(2, "flow", {})]
+    outcome = await one(store, 1, Payload(samples({1: [(T0, 1.0)], 2: [(T0, 2.0)]})), definitions)
+    assert isinstance(outcome, Stored)
+    assert outcome.committed is not None
+    named = {series.id: series for series in outcome.committed.defined}
+    assert named == await store.series_by_id([1, 2])
+    assert [list(series.labels) for series in named.values()] == [["device", "site"], []]
+    later = await one(store, 2, line(SECOND, [2.0]), [])
+    assert isinstance(later, Stored)
+    assert later.committed is not None
+    assert later.committed.defined == ()
 
 
 async def test_a_batch_with_unknown_numbers_is_not_entered(store: Store) -> None:
@@ -202,7 +181,7 @@ async def test_everything_survives_a_reopening(open_store: Opener) -> None:
     assert await one(store, 1, line(0, [1.0])) == Duplicate()
     outcome = await one(store, 2, line(5 * SECOND, [2.0]), ())
     assert isinstance(outcome, Stored)
-    assert outcome.cursor == 2 == await store.cursor()
+    assert 0 < outcome.cursor == await store.cursor()
     assert await store.consumer_cursor("rules") == 0
     assert await values(store) == [1.0, 2.0]
 
@@ -285,324 +264,15 @@ async def test_readers_by_cursor_see_every_commit_in_order(store: Store) -> None
 async def test_compaction_waits_for_registered_consumers(store: Store) -> None:
     """What a consumer hasn't read stays readable; what is compacted says so instead of skipping."""
     await store.register_consumer("rules", 0)
-    for seq in (1, 2, 3):
-        await one(store, seq, line(seq * SECOND, [1.0]))
+    numbers = [(await one(store, seq, line(seq * SECOND, [1.0]))).cursor for seq in (1, 2, 3)]
     await compacted(store)
-    assert len(await store.read_after(0, 10)) == 3
-    await store.advance_consumer("rules", 2)
+    assert len(await store.read_after(0, 10)) == await store.count_after(0, 10) == 3
+    assert await store.count_after(0, 2) == 2
+    await store.advance_consumer("rules", numbers[1])
     await compacted(store)
     with pytest.raises(CursorGone):
         await store.read_after(0, 10)
-    assert [commit.key.seq for commit in await store.read_after(2, 10)] == [3]
+    assert [commit.key.seq for commit in await store.read_after(numbers[1], 10)] == [3]
     await store.forget_consumer("rules")
     await compacted(store)
-    assert await store.read_after(3, 10) == []
-
-
-# --- queries
-
-
-async def compacted(store: Store) -> None:
-    """Compact everything and refresh all rollups."""
-    while (report := await store.compact(everything=True)).more or report.batches:
-        pass
-
-
-async def test_selectors_choose_series(store: Store) -> None:
-    """Equality, inequality, regular expressions, missing labels and names work as in Prometheus."""
-    defs = [
-        Definition(1, "temp", {"site": "north", "device": "p1"}, "C"),
-        Definition(2, "temp", {"site": "south"}),
-        Definition(3, "power", {"site": "north"}),
-    ]
-    await one(store, 1, Payload(samples({n: [(T0, 1.0)] for n in (1, 2, 3)})), defs)
-    for text, found in (
-        ("temp", [1, 2]),
-        ('temp{site="north"}', [1]),
-        ('{site!="north"}', [2]),
-        ('{site=~"n.*"}', [1, 3]),
-        ('{site!~"n.*"}', [2]),
-        ('{device=""}', [2, 3]),
-        ('{device!=""}', [1]),
-        ('{device=~".*"}', [1, 2, 3]),
-        ('{device!~"p.*"}', [2, 3]),
-        ('{__name__=~"t.*|x"}', [1, 2]),
-        ('{__agent__="a",site="north"}', [1, 3]),
-        ('{nothing="x"}', []),
-        ("", [1, 2, 3]),
-    ):
-        matchers = selector.parse(text)
-        got = await store.series(matchers)
-        assert [series.id for series in got] == found, text
-        assert await store.count_series(matchers) == len(found)
-        every = await store.series()
-        assert [series.id for series in every if selector.matches(matchers, series)] == found, text
-    assert (await store.series_by_id([1]))[1].unit == "C"
-    assert [series.id for series in await store.series(limit=1, offset=1)] == [2]
-
-
-async def test_a_range_aggregates_and_leaves_gaps(store: Store) -> None:
-    """Each step has avg, min, max, sum, count, last; a step without data has count 0 and NaN, not zero."""
-    await one(store, 1, line(0, [1.0, 2.0, 6.0], step=10 * SECOND))
-    await one(store, 2, line(120 * SECOND, [4.0]))
-    expected = {"avg": 3.0, "min": 1.0, "max": 6.0, "sum": 9.0, "count": 3.0, "last": 6.0}
-    for agg, first in expected.items():
-        result = await store.range([1], T0, T0 + 150 * SECOND, 30 * SECOND, agg)
-        (row,) = result.series
-        assert result.level == "raw"
-        assert row.values[0] == first
-        assert row.counts.tolist() == [3, 0, 0, 0, 1]
-        assert math.isnan(row.values[1])
-        assert (row.min[0], row.max[0]) == (1.0, 6.0)
-
-
-async def test_rollups_answer_as_raw_data_does(store: Store) -> None:
-    """Levels 1m and 1h give what raw data gives, before, during and after compaction, with late data too."""
-    rng = np.random.default_rng(7)
-    start = T0 // (3600 * SECOND) * 3600 * SECOND
-    for seq in range(1, 41):
-        block = samples(
-            {
-                n: [
-                    (start + seq * 300 * SECOND + i * SECOND * 7, float(v))
-                    for i, v in enumerate(rng.integers(0, 99, 40))
-                ]
-                for n in (1, 2)
-            }
-        )
-        await one(store, seq, Payload(block, window(2, start + seq * 300 * SECOND, [3.0, 4.0])))
-        if seq == 20:
-            await store.compact(everything=True)
-    await one(
-        store, 41, Payload(samples({1: [(start + 400 * SECOND, 1000.0), (start + 9000 * SECOND, -1000.0)]}))
-    )
-    for _ in range(4):
-        for step, level in ((60 * SECOND, "1m"), (3600 * SECOND, "1h"), (600 * SECOND, "1m")):
-            rolled = await store.range([1, 2], start, start + 15000 * SECOND, step, "sum")
-            assert rolled.level == level
-            raw = await store.samples([1, 2], rolled.start_ns, rolled.end_ns)
-            windows = await store.windows([1, 2], rolled.start_ns, rolled.end_ns)
-            for row in rolled.series:
-                times, numbers = raw.of(row.id)
-                mine = windows.series == row.id
-                sums, counts = np.zeros(len(row.times)), np.zeros(len(row.times))
-                np.add.at(sums, (times - rolled.start_ns) // step, numbers)
-                np.add.at(counts, (times - rolled.start_ns) // step, 1)
-                np.add.at(sums, (windows.start[mine] - rolled.start_ns) // step, windows.sum[mine])
-                np.add.at(
-                    counts, (windows.start[mine] - rolled.start_ns) // step, windows.count[mine].astype(float)
-                )
-                assert row.counts.tolist() == counts.tolist()
-                assert np.array_equal(np.nan_to_num(row.values), sums)
-        await store.compact(everything=True)
-    await compacted(store)
-    assert (await store.usage()).batches == 0
-
-
-async def test_a_range_query_has_limits(store: Store) -> None:
-    """Too many steps are refused with the figure; too many points are cut and said to be."""
-    await one(store, 1, Payload(samples({n: [(T0 + i, 1.0) for i in range(100)] for n in (1, 2)})))
-    with pytest.raises(QueryRefused, match="steps"):
-        await store.range([1], 0, 10**18, 1)
-    with pytest.raises(QueryRefused):
-        await store.range([1], T0, T0 + 1, 0)
-    assert (await store.range([1, 2], T0, T0 + 100, 1, max_points=150)).truncated
-    raw = await store.range([1, 2], T0, T0 + 100, 0, "raw", max_points=150)
-    assert raw.truncated
-    assert [len(row.values) for row in raw.series] == [100, 50]
-    with pytest.raises(QueryRefused, match="more raw samples"):
-        await store.samples([1], T0, T0 + 100, limit=50)
-
-
-async def test_nan_is_no_value_in_aggregates_and_itself_in_samples(store: Store) -> None:
-    """NaN is kept bit by bit and left out of sums; infinities stay."""
-    await one(store, 1, line(0, [1.0, math.nan, 3.0, math.inf]))
-    for _ in range(2):
-        assert [repr(v) for v in await values(store)] == ["1.0", "nan", "3.0", "inf"]
-        (row,) = (await store.range([1], T0, T0 + 3 * SECOND, 3 * SECOND)).series
-        assert (row.counts.tolist(), row.values.tolist()) == ([2], [2.0])
-        await compacted(store)
-
-
-async def test_events_are_found_by_column_and_by_word(store: Store) -> None:
-    """Source, severity, agent, time and words; newest id first, paged by id. Nothing that is typed is an operator."""
-    await one(
-        store,
-        1,
-        Payload(
-            events=events(
-                (T0, 9, "web", "user login ok", {"user": "ann"}),
-                (T0 + 1, 13, "plc", "valve stuck half-open", {"device": "v1"}),
-                (T0 + 2, 17, "plc", "pump died", {}),
-            )
-        ),
-    )
-    for query, found in (
-        (EventQuery(), [3, 2, 1]),
-        (EventQuery(limit=2), [3, 2]),
-        (EventQuery(before=3), [2, 1]),
-        (EventQuery(min_severity=13), [3, 2]),
-        (EventQuery(source="plc", q="valve"), [2]),
-        (EventQuery(q="val"), [2]),
-        (EventQuery(q="ann"), [1]),
-        (EventQuery(q='" OR *'), []),
-        (EventQuery(q="half-open"), [2]),
-        (EventQuery(agent="b"), []),
-        (EventQuery(start_ns=T0 + 1, end_ns=T0 + 2), [2]),
-    ):
-        if query.q == '" OR *':
-            await store.events(query)
-            continue
-        assert [event.id for event in await store.events(query)] == found, query
-
-
-async def test_devices_and_agents_are_listed(store: Store) -> None:
-    """Devices come from labels, with their newest event time; agents with state, series and stored counts."""
-    await one(store, 1, Payload(samples({1: [(T0, 1.0)], 2: [(T0 + 5, 1.0)]})))
-    await one(store, 1, line(0, [1.0]), defined("temp", site="south", device="q1"), agent="b")
-    devices, total = await store.devices(DeviceQuery(limit=1))
-    assert (total, devices[0].device, devices[0].series, devices[0].last_event_ns) == (2, "p7", 2, T0 + 5)
-    assert [d.device for d in (await store.devices(DeviceQuery(site="south")))[0]] == ["q1"]
-    page = await store.agents(AgentQuery(sort="last_event", descending=True))
-    assert [(agent.name, agent.series, agent.stored) for agent in page.agents] == [("a", 2, 2), ("b", 1, 1)]
-
-
-async def test_agents_are_found_by_their_labels_whatever_is_in_them(store: Store) -> None:
-    """By site, and by a part of any label's value; a label with NUL or quotes hurts no other agent."""
-    await store.session_opened("a", "peer", "1", {"site": "north", "note": 'it\'s \0 "x" \\u0000'}, 0.0)
-    await store.session_opened("b", "peer", "1", {"site": "south", "os": "Linux"}, 0.0)
-    for query, found in (
-        (AgentQuery(site="north"), ["a"]),
-        (AgentQuery(filter="LINUX"), ["b"]),
-        (AgentQuery(filter="it's"), ["a"]),
-        (AgentQuery(filter="th"), ["a", "b"]),
-        (AgentQuery(filter="B"), ["b"]),
-        (AgentQuery(site="north", filter="linux"), []),
-    ):
-        assert [agent.name for agent in (await store.agents(query)).agents] == found, query
-
-
-async def test_an_agents_state_follows_its_sessions(store: Store, clock: ManualClock) -> None:
-    """Live while connected, catching up while its backlog is old, silent when nothing is connected."""
-    session = await store.session_opened("a", "peer", "1.0", {"site": "north"}, 12.0)
-    assert (await store.agent("a")).state is AgentState.LIVE
-    await store.session_seen(session, AgentStatus(5, 1, clock.now_ns() - 60 * SECOND, -3.0, 7.5, "{}"))
-    agent = await store.agent("a")
-    assert (agent.state, agent.rate, agent.skew_ms) == (AgentState.CATCHING_UP, 7.5, -3.0)
-    second = await store.session_opened("a", "peer2", "1.0", {}, 0.0)
-    await store.session_closed(session, "replaced")
-    assert (await store.agent("a")).connected
-    clock.advance(SECOND)
-    await store.session_closed(second, "bye")
-    page = await store.agents(AgentQuery(state="silent"))
-    assert (page.total, page.counts["silent"], page.agents[0].rate) == (1, 1, 0.0)
-    log = await store.connections("a")
-    assert [(one.peer, one.reason, one.closed_ns > 0) for one in log] == [
-        ("peer2", "bye", True),
-        ("peer", "replaced", True),
-    ]
-    assert await store.agent("nobody") is None
-
-
-async def test_sessions_left_open_are_closed_at_the_next_start(
-    open_store: Opener, clock: ManualClock
-) -> None:
-    """A killed collector's sessions ended when it last heard of them, not when it came back."""
-    store = await open_store()
-    await store.session_opened("a", "peer", "1", {}, 0.0)
-    seen = clock.now_ns()
-    clock.advance(3600 * SECOND)
-    await store.close()
-    store = await open_store()
-    (log,) = await store.connections()
-    assert (log.closed_ns, log.reason) == (seen, "the collector was restarted")
-
-
-# --- upkeep
-
-
-async def test_late_data_joins_what_is_compacted(store: Store) -> None:
-    """Samples older than a chunk are merged when read, and stay so after compaction."""
-    await one(store, 2, line(100 * SECOND, [float(i) for i in range(100)]))
-    await compacted(store)
-    await one(store, 1, line(0, [-1.0] * 150))
-    for _ in range(2):
-        block = await store.samples([1], -FOREVER, FOREVER)
-        assert (np.diff(block.times) >= 0).all()
-        assert len(block) == 250
-        assert block.values[:100].tolist() == [-1.0] * 100
-        await compacted(store)
-    assert await store.verify() == []
-
-
-async def test_small_batches_grow_into_large_chunks(store: Store) -> None:
-    """Runs go behind the last chunk of their series until it is full, so single samples don't stay single."""
-    for seq in range(1, 31):
-        await one(store, seq, line(seq * 100 * SECOND, [float(i) for i in range(100)]))
-        await compacted(store)
-    usage = await store.usage()
-    assert (usage.chunks, usage.chunk_samples, usage.batches) == (1, 3000, 0)
-    assert await store.verify() == []
-
-
-async def test_a_dropped_seq_does_not_keep_chunks_small(store: Store) -> None:
-    """A loss frame fills the hole, so the chunk grows over it."""
-    await one(store, 1, line(0, [1.0]))
-    await compacted(store)
-    await store.commit_loss([LossFrame(key(2), T0, T0, {65: 1})])
-    await one(store, 3, line(10 * SECOND, [3.0]))
-    await compacted(store)
-    assert (await store.usage()).chunks == 1
-
-
-async def test_young_batches_wait_and_old_ones_do_not(store: Store, clock: ManualClock) -> None:
-    """A batch younger than ten seconds stays as shipped; a sparse one is compacted after five minutes."""
-    await one(store, 1, line(0, [1.0]))
-    assert (await store.compact()).batches == 0
-    clock.advance(301 * SECOND)
-    assert (await store.compact()).batches == 1
-
-
-async def test_retention_deletes_by_event_time_and_keeps_the_ledger(store: Store) -> None:
-    """Old raw data, windows, events and rollups go, each by its own limit; a resent batch is still a duplicate."""
-    old = decoded(
-        key(1),
-        Payload(samples({1: [(T0, 1.0)]}), window(1, T0, [1.0]), events((T0, 9, "s", "old words", {}))),
-        DEFS,
-    )
-    await store.commit(
-        [
-            old,
-            decoded(
-                key(2),
-                Payload(
-                    samples({2: [(T0 + 7200 * SECOND, 2.0)]}),
-                    events=events((T0 + 7200 * SECOND, 9, "s", "new words", {})),
-                ),
-                DEFS,
-            ),
-        ]
-    )
-    await compacted(store)
-    hour = 3600 * SECOND
-    kept = Retention(raw_ns=hour, windows_ns=hour, events_ns=hour, rollup_1h_ns=10 * hour)
-    assert await store.apply_retention(kept, T0 + 7300 * SECOND) == 3
-    assert await values(store) == []
-    assert await values(store, 2) == [2.0]
-    assert [event.body for event in await store.events(EventQuery(q="words"))] == ["new words"]
-    assert (await store.range([1], T0, T0 + 60 * SECOND, 60 * SECOND)).series[0].counts.sum() == 2, (
-        "the rollup stays"
-    )
-    assert await store.commit([old]) == [Duplicate()]
-    await store.apply_retention(Retention(rollup_1m_ns=hour, rollup_1h_ns=hour), T0 + 36000 * SECOND)
-    assert (await store.range([1], T0, T0 + 60 * SECOND, 60 * SECOND)).series[0].counts.sum() == 0
-    assert await store.verify() == []
-
-
-async def test_a_sound_store_verifies(store: Store) -> None:
-    """Verify finds nothing in what commit and compaction wrote."""
-    for seq in (1, 2, 4, 7):
-        await one(store, seq, line(seq * SECOND, [1.0, math.nan]))
-    await store.compact(everything=True)
-    await one(store, 3, line(0, [1.0]))
-    assert await store.verify() == []
+    assert await store.read_after(numbers[2], 10) == []

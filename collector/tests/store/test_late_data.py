@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, samples, window
+from store_batches import swapped
 from telemetryx.clock import ManualClock
 from telemetryx.store.interface import Retention, Store
-from telemetryx.store.tables import compaction, rollup
+from telemetryx.store.tables import compaction, plain, rollup
 from telemetryx.store.tables.store import TableStore
 from telemetryx.types import Aggregate, BatchKey, LossRow, Stored
 from telemetryx.wire.payload import Payload
@@ -122,7 +123,7 @@ async def test_what_waits_for_its_rollup_keeps_its_raw_data(store: Store) -> Non
     assert isinstance(store, TableStore)
     swap = await store._in_worker(lambda: store._planner.compaction(T0, 400_000, everything=True))
     assert swap is not None
-    await store.write(lambda db: compaction.apply(db, swap))
+    await swapped(store, swap)
     await store.apply_retention(KEEP, T0)
     for _ in range(2):
         assert await buckets(store, MINUTE) == [(2, 3.0)]
@@ -163,6 +164,8 @@ async def test_what_is_older_than_every_retention_is_counted_as_expired(store: S
         assert rows["expired"] == LossRow("a", "expired", 4, gone, gone + MINUTE)
         assert (rows["stored"].count, rows["shipped"].count) == (1, 5)
         assert (rows["stored"].first_ns, rows["stored"].last_ns) == (OLD, OLD)
+        assert len(await store.samples([1, 2], 0, OLD)) == 0, "nobody reads what isn't stored"
+        assert len(await store.windows([1, 2], 0, OLD)) == 0
         assert await buckets(store, HOUR) == [(1, 3.0)]
         await upkeep(store)
     (row,) = (await store.range([1], gone, gone + HOUR, HOUR, "count")).series
@@ -170,7 +173,7 @@ async def test_what_is_older_than_every_retention_is_counted_as_expired(store: S
 
 
 async def test_late_work_stays_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One transaction merges about LATE_ROWS buckets; the batches after it wait for the next."""
+    """One run merges about LATE_ROWS buckets; the batches after it wait for the next."""
     monkeypatch.setattr(compaction, "LATE_ROWS", 10)
     await store.apply_retention(KEEP, T0)
     for seq in range(1, 6):
@@ -182,3 +185,97 @@ async def test_late_work_stays_in_pieces(store: Store, monkeypatch: pytest.Monke
     await upkeep(store)
     (row,) = (await store.range([1], OLD, OLD + 10 * HOUR, HOUR, "count")).series
     assert row.counts.tolist() == [0, 8, 8, 8, 8, 8, 0, 0, 0, 0]
+
+
+async def test_a_batch_that_waits_while_its_minute_is_computed_and_passed_counts_once(
+    store: TableStore,
+) -> None:
+    """Rules lag and hold a batch; its minute is computed from its neighbour, raw data goes; then it is compacted and added.
+
+    Rows held what lay in batches too, and compaction added it again once the raw horizon had passed: such readings counted twice.
+    """
+    await send(store, 1, line(OLD, [1.0, 2.0]))
+    await store.register_consumer("rules", await store.cursor())
+    await send(store, 2, line(OLD + 30 * SECOND, [4.0]))
+    await upkeep(store)
+    wanted = [(3, 7.0)]
+    assert await buckets(store, MINUTE) == wanted
+    while (report := await store.compact(everything=True)).more:
+        assert report
+    assert await buckets(store, HOUR) == wanted
+    await store.advance_consumer("rules", await store.cursor())
+    await upkeep(store)
+    for step in (MINUTE, HOUR):
+        assert await buckets(store, step) == wanted
+
+
+async def test_raw_data_waits_a_while_for_a_batch_that_is_not_compacted_but_not_for_ever(
+    store: TableStore,
+) -> None:
+    """So sums are of data in order; a clock that stands still on an old time can't keep all raw data."""
+    keep = Retention(raw_ns=DAY, windows_ns=DAY)
+    await store.register_consumer("rules", await store.cursor())
+    await send(store, 1, line(OLD, [1.0]))
+
+    async def horizon() -> int:
+        return int(await store.read(rollup.raw_horizon))
+
+    await store.apply_retention(keep, OLD + DAY + MINUTE)
+    assert await horizon() == OLD
+    await store.apply_retention(keep, OLD + DAY + 30 * MINUTE)
+    assert await horizon() == OLD
+    await store.apply_retention(keep, OLD + DAY + 3 * HOUR)
+    assert await horizon() == OLD + 2 * HOUR
+
+
+@pytest.mark.parametrize("old_s", [0, 7_190])
+async def test_late_readings_beside_new_ones_of_their_series_go_when_they_are_compacted(
+    store: TableStore, old_s: int
+) -> None:
+    """One run of batches holds both: no chunk keeps the late ones as long as the new ones, and nobody sees them."""
+    keep = Retention(raw_ns=DAY, windows_ns=DAY)
+    store.keep_plain_rows(True)
+    edge = (T0 - DAY) // MINUTE * MINUTE
+    await store.apply_retention(keep, T0)
+    await send(store, 1, line(T0 - HOUR, [1.0] * 5))
+    await send(store, 2, line(edge - 2 * HOUR + old_s * SECOND, [9.0] * 600))
+    await send(store, 3, line(T0 - HOUR + 50 * SECOND, [2.0] * 5))
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    await store.apply_retention(keep, T0)
+    shown = await store.samples([1], 0, T0)
+    young = sum(edge - 2 * HOUR + (old_s + 10 * i) * SECOND >= edge for i in range(600))
+    assert (int(shown.times.min()) >= edge, len(shown)) == (True, young + 10)
+    assert (await store.usage()).chunk_samples == young + 10
+    for agg, value in {"count": 600, "sum": 5_400.0}.items():
+        (row,) = (await store.range([1], edge - 3 * HOUR, edge + 3 * HOUR, HOUR, agg)).series  # type: ignore[arg-type]
+        assert float(np.nansum(row.values)) == value, "the rollups have them all"
+    rows, samples = await store.read(lambda db: plain.coverage(db, store._numbers))
+    assert (rows, samples) == (young + 10, young + 10)
+    assert await store.verify() == []
+
+
+async def test_what_is_past_in_a_chunk_with_newer_samples_is_not_shown(store: TableStore) -> None:
+    """A chunk was made when all of it was kept; its first half is past now: gone for readers, in `verify`'s count, and when it grows."""
+    keep = Retention(raw_ns=DAY, windows_ns=DAY)
+    store.keep_plain_rows(True)
+    edge = (T0 - DAY) // MINUTE * MINUTE
+    await send(store, 1, line(edge - 100 * SECOND, [1.0] * 20))
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    await store.apply_retention(keep, T0)
+    for seq, more in ((2, 0), (3, 1)):
+        assert (await store.samples([1], 0, T0)).times.min() == edge
+        rows, samples = await store.read(lambda db: plain.coverage(db, store._numbers))
+        assert (rows, samples) == (10 + more, 10 + more)
+        assert await store.verify() == []
+        await send(store, seq, line(T0 - HOUR, [1.0]))
+        await upkeep_of(store, keep)
+    assert (await store.usage()).chunk_samples == 12
+
+
+async def upkeep_of(store: TableStore, keep: Retention) -> None:
+    """Compact everything, then delete what is past."""
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    await store.apply_retention(keep, T0)

@@ -1,14 +1,19 @@
 """Compaction in a process of its own gives what the thread gives, and its death costs nothing."""
 
+import copy
+import io
 import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, samples
+from store_batches import swapped
 from telemetryx.store.sqlite.store import SqliteStore
-from telemetryx.store.tables import planner
+from telemetryx.store.tables import planner, refresh, rollup
+from telemetryx.store.tables.swap import Piece, Swap
 from telemetryx.types import BatchKey
 from telemetryx.wire.payload import Payload
 
@@ -58,4 +63,37 @@ async def test_an_idle_store_needs_no_process(tmp_path: Path, monkeypatch: pytes
     for _ in range(planner.IDLE_ROUNDS):
         await store.compact(everything=True)
     assert store._planner._process is None
+    await store.close()
+
+
+def test_no_answer_is_unpickled_in_one_go_that_grows_with_the_series(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is unpickled no other thread runs: a swap of many series comes in slices, rollups come as columns."""
+    monkeypatch.setattr(planner, "SLICE", 7)
+    late = rollup.Late([(1, 2, 3)] * 9, [(4, 5, 6)] * 8)
+    pieces = [Piece(1, list(range(20)), [(1, b"x")] * 30, [(1, 2, 3)] * 7, late)] * 2
+    swap = Swap(1, (1, 2), 0, [1, 2], [[1, 2]], 5, 0, plain=False, pieces=pieces)
+    sent = copy.deepcopy(swap)
+    pipe = io.BytesIO()
+    planner._send_answer(pipe, sent)
+    pipe.seek(0)
+    while pipe.tell() < len(pipe.getvalue()):
+        found = planner._receive(pipe)
+        lists = planner._lists(found) if isinstance(found, Piece) else (found,)
+        assert all(len(rows) <= 7 for rows in lists if isinstance(rows, list))
+    pipe.seek(0)
+    assert planner._receive_answer(pipe) == swap
+
+
+async def test_recomputed_rollups_are_columns_until_they_are_written(tmp_path: Path) -> None:
+    """Rows are made a transaction at a time."""
+    store = await SqliteStore.open(tmp_path / "t.db")
+    await fill(store, 1, 10)
+    swap = await store._plan(400_000, (), everything=True)
+    assert swap is not None
+    await swapped(store, swap)
+    work = await store.read(lambda db: refresh.plan(db, 1_000))
+    assert isinstance(work.minutes[0], np.ndarray)
+    assert len(work.minutes[0]) == len(work.minutes[1]) == 9
     await store.close()

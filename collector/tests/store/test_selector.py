@@ -22,11 +22,19 @@ from telemetryx.types import Matcher, Series
         ),
         ("{a='x\"y'}", [Matcher("a", "=", 'x"y')]),
         (r'{a="x\"y\\\n"}', [Matcher("a", "=", 'x"y\\\n')]),
+        (
+            r"""{"pump \"1\" hot", 'a b'="1", c="2"}""",
+            [
+                Matcher("__name__", "=", 'pump "1" hot'),
+                Matcher("a b", "=", "1"),
+                Matcher("c", "=", "2"),
+            ],
+        ),
         (r'{a=~"\d+", b!~"x|y"}', [Matcher("a", "=~", r"\d+"), Matcher("b", "!~", "x|y")]),
     ],
 )
 def test_selectors_are_read(text: str, matchers: list[Matcher]) -> None:
-    """Names with dots, both quotes, escapes, trailing commas and spaces are fine."""
+    """Names with dots, names and labels in quotes, both quotes, escapes, trailing commas and spaces are fine."""
     assert selector.parse(text) == matchers
 
 
@@ -39,7 +47,7 @@ def test_selectors_are_read(text: str, matchers: list[Matcher]) -> None:
         ('temp{a="b" c="d"}', "comma"),
         ('temp{a="b"} x', "isn't expected at column 13"),
         ('temp{a=~"("}', "regular expression"),
-        ('{a=~"(a+)+"}', "for ever"),
+        ('{a=~"a(?=b)"}', "looking around"),
         ("x" * 5000, "5000 characters"),
     ],
 )
@@ -47,6 +55,24 @@ def test_what_is_no_selector_says_where(text: str, says: str) -> None:
     """The message has the column and what was expected."""
     with pytest.raises(SelectorError, match=says.replace("(", r"\(")):
         selector.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "write"),
+    [
+        ("pump hot", '{__name__="pump hot"}'),
+        ('pump hot{site="n"}', '{__name__="pump hot", site="n"}'),
+        ('"pump hot"', '{__name__="pump hot"}'),
+        ("pump (hot)", '{__name__="pump (hot)"}'),
+    ],
+)
+def test_a_name_of_several_words_is_refused_with_the_form_that_works(text: str, write: str) -> None:
+    """Which is read as that name."""
+    with pytest.raises(SelectorError, match="isn't expected") as refused:
+        selector.parse(text)
+    assert f"in braces: {write})" in str(refused.value)
+    name = text.partition("{")[0].strip('"')
+    assert selector.parse(write)[0] == Matcher("__name__", "=", name)
 
 
 @given(st.text(max_size=40))

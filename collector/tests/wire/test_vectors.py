@@ -128,7 +128,7 @@ def test_there_are_vectors_of_both_kinds_and_each_has_its_json() -> None:
     """A moved or empty folder fails here instead of testing nothing."""
     assert GOOD, f"no vectors in {VECTORS}: just vectors writes them"
     assert BAD, f"no refusals in {VECTORS}: just vectors writes them"
-    beside = {path.stem for path in VECTORS.glob("*.json")} - {"envelope", "frames"}
+    beside = {path.stem for path in VECTORS.glob("*.json")} - {"envelope", "frames", "pushed-keys"}
     assert sorted(beside) == ALL
 
 
@@ -167,6 +167,7 @@ def test_a_frames_times_are_corrected_and_a_guess_leaves_its_mark(expected: dict
     assert (decoded.key.epoch.hex(), str(decoded.key.seq)) == (expected["epoch"], expected["seq"])
     assert str(decoded.clock_offset_ns) == expected["clock_offset_ns"]
     assert decoded.clock_uncertain is expected["clock_uncertain"]
+    assert decoded.trace == expected["trace"]
     correction = blocks.Correction(decoded.clock_offset_ns, decoded.clock_uncertain)
     stored = blocks.samples(decoded.samples, decoded.samples.series, correction)
     assert whole(stored.times) == expected["times"]

@@ -2,11 +2,13 @@
 
     ApiError
     ├── BadRequest      400  the request can't be understood; sending it again won't help
-    ├── Unauthorized    401  no valid token
-    ├── Forbidden       403  a browser on another site, or a Host that isn't ours
+    ├── Unauthorized    401  no valid token or session
+    ├── Forbidden       403  a browser on another site, a Host that isn't ours, or a role that doesn't suffice
     ├── NotFound        404
+    ├── Conflict        409  it contradicts what is there
     ├── TooLarge        413  the body is over the limit
     ├── TooMany         429  too many requests from one address; Retry-After says when
+    ├── NotInstalled    501  what it needs isn't installed on the collector's machine
     └── Unavailable     503  busy, stopping or timed out; Retry-After says when
 
 Whoever knows the cause raises; `middleware` turns it into the answer and logs what the sender isn't told.
@@ -19,6 +21,8 @@ from typing import ClassVar
 import orjson
 import structlog
 from aiohttp import web
+
+from telemetryx.errors import NotCompiled, StoreDamaged
 
 log = structlog.get_logger(__name__)
 
@@ -38,12 +42,20 @@ class ApiError(Exception):
         self.hint = hint
         self.retry_after = retry_after
 
-    def response(self) -> web.Response:
-        """Write the answer."""
+    def said(self) -> dict[str, str]:
+        """Return what stands under `error`."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that go with it."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
         if self.status == Unauthorized.status:
             headers["WWW-Authenticate"] = 'Bearer realm="telemetryx"'
-        return body(self.status, self.code, self.message, self.hint, headers)
+        return headers
+
+    def response(self) -> web.Response:
+        """Write the answer."""
+        return body(self.status, self.code, self.message, self.hint, self.headers())
 
 
 class BadRequest(ApiError):
@@ -54,14 +66,14 @@ class BadRequest(ApiError):
 
 
 class Unauthorized(ApiError):
-    """There is no valid token in it."""
+    """There is no valid token or session in it."""
 
     status = 401
     code = "unauthorized"
 
 
 class Forbidden(ApiError):
-    """It comes from where it must not come from."""
+    """It comes from where it must not come from, or from who may not do it."""
 
     status = 403
     code = "forbidden"
@@ -72,6 +84,13 @@ class NotFound(ApiError):
 
     status = 404
     code = "not_found"
+
+
+class Conflict(ApiError):
+    """It contradicts what is there."""
+
+    status = 409
+    code = "conflict"
 
 
 class TooLarge(ApiError):
@@ -86,6 +105,13 @@ class TooMany(ApiError):
 
     status = 429
     code = "too_many_requests"
+
+
+class NotInstalled(ApiError):
+    """What it needs isn't installed on the collector's machine."""
+
+    status = 501
+    code = "not_installed"
 
 
 class Unavailable(ApiError):
@@ -122,6 +148,12 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
             "the query took too long and was given up",
             "ask for a shorter time range or fewer series",
             retry_after=1,
+        ).response()
+    except NotCompiled as error:
+        return NotInstalled(str(error), "whoever runs the collector must install it").response()
+    except StoreDamaged as error:
+        return Unavailable(
+            str(error), "a person must look after the store: the message says what is wrong", retry_after=30
         ).response()
     except ConnectionResetError:
         raise

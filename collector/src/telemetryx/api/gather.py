@@ -6,6 +6,7 @@ Asked at most every few seconds, however many scrape; between, the last answer c
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from telemetryx.api.metrics import MAX_AGENTS, Metric, Reading
@@ -23,11 +24,22 @@ _LOST_NAMES: Final = frozenset(cause_name(cause) for cause in LOST)
 class Gather:
     """Holds the last answers."""
 
-    def __init__(self, store: Store, judge: Judge, clock: Clock) -> None:
-        """Know nothing yet."""
+    def __init__(
+        self,
+        store: Store,
+        judge: Judge,
+        clock: Clock,
+        enrolled: Callable[[], Awaitable[dict[str, int]]],
+        configured: Callable[[], Awaitable[dict[str, int]]],
+    ) -> None:
+        """Know nothing yet. `enrolled` counts the agents that joined with a token by state, `configured` all by the phase of their configuration."""
         self._store = store
         self._judge = judge
         self._clock = clock
+        self._ask_enrolled = enrolled
+        self._enrolled: dict[str, int] = {}
+        self._ask_configured = configured
+        self._configured: dict[str, int] = {}
         self._at = -FRESH_NS
         self._lock = asyncio.Lock()
         self._agents: list[Agent] = []
@@ -52,6 +64,8 @@ class Gather:
             self._loss = await self._store.loss()
             self._usage = await self._store.usage()
             standing = await self._judge.alerts("open", limit=MAX_ALERTS)
+            self._enrolled = await self._ask_enrolled()
+            self._configured = await self._ask_configured()
             self._alerts = Counter(str(alert["state"]) for alert in standing)
             self._at = self._clock.mono_ns()
 
@@ -63,6 +77,8 @@ class Gather:
                 Metric.AGENTS,
                 [((state.value,), float(self._counts.get(state.value, 0))) for state in AgentState],
             ),
+            (Metric.ENROLLED, [((state,), float(count)) for state, count in self._enrolled.items()]),
+            (Metric.CONFIGURED, [((phase,), float(count)) for phase, count in self._configured.items()]),
             (Metric.AGENT_LAST_SEEN, [((row.name,), row.last_seen_ns / 1e9) for row in self._agents]),
             (Metric.AGENT_BACKLOG, [((row.name,), float(row.backlog_bytes)) for row in self._agents]),
             (Metric.AGENT_SKEW, [((row.name,), row.skew_ms / 1e3) for row in self._agents]),

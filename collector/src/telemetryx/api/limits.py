@@ -1,13 +1,18 @@
-"""What one peer may take: a token bucket an address, with a bound on how many addresses are remembered."""
+"""What one peer may take: a token bucket an address, with a bound on how many addresses are remembered.
+
+Where several processes share a hot view they count together (hot/interface.py); these buckets stand in for it.
+"""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from telemetryx.api.errors import Handler, TooMany
+from telemetryx.api.peer import Peers
+from telemetryx.hot.interface import Limit
 
 #: Addresses remembered; beyond it the one that was quiet longest is forgotten (and begins with a full bucket again).
 MAX_PEERS: Final = 4_096
@@ -35,14 +40,16 @@ class Buckets:
         return wait
 
 
-def middleware(requests: Buckets, logins: Buckets) -> Middleware:
-    """Answer 429 to an address that asks too often; logins have a much smaller bucket."""
+def middleware(requests: Limit, peers: Peers, special: Mapping[str, Limit]) -> Middleware:
+    """Answer 429 to an address that asks too often; some paths that anybody may ask have smaller buckets of their own.
+
+    Logins have growing delays beside (throttle.py).
+    """
 
     @web.middleware
     async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-        peer = request.remote or "unknown"
-        buckets = logins if request.path == "/api/v1/login" else requests
-        if wait := buckets.take(peer):
+        peer = peers.of(request)
+        if wait := await special.get(request.path, requests).wait_s(peer):
             raise TooMany(f"too many requests from {peer}", f"wait {wait:.1f} s", retry_after=wait)
         return await handler(request)
 

@@ -36,6 +36,20 @@ class Metric(Enum):
         "start_time_seconds", "gauge", "When the process started, in seconds since the epoch."
     )
     READY = Declared("ready", "gauge", "1 when the part works.", ("part",))
+    LEASE = Declared(
+        "lease_held", "gauge", "1 where this process does the work; of those on a store one does.", ("task",)
+    )
+    MEMBERS = Declared("members", "gauge", "Collector processes that are at work on the store.")
+    HELD_BACK = Declared(
+        "commits_held_back_seconds",
+        "gauge",
+        "For how long commits have waited to be shown and judged, because an older transaction on the database server is open.",
+    )
+    CLOCK_AHEAD = Declared(
+        "clock_ahead_seconds",
+        "gauge",
+        "By how much this machine's clock is ahead of the time that deletion goes by, because nothing confirms it; 0 when it is believed.",
+    )
     MEMORY = Declared("resident_memory_bytes", "gauge", "Resident memory of the process.")
     BATCHES = Declared("batches_total", "counter", "Batches by what became of them.", ("outcome",))
     SAMPLES = Declared("samples_total", "counter", "Samples stored.")
@@ -46,13 +60,29 @@ class Metric(Enum):
     QUARANTINED = Declared(
         "quarantined_batches_total", "counter", "Batches kept apart: their times are ahead of our clock."
     )
+    OVER_LIMIT = Declared(
+        "series_limit_readings_total", "counter", "Readings refused: their series are above the limit."
+    )
     COMMIT_SECONDS = Declared("commit_seconds_total", "counter", "Time spent in those transactions.")
+    LONGEST_WRITE = Declared(
+        "store_write_longest_seconds",
+        "gauge",
+        "The longest transaction so far, its wait for the disk included, by whom it was for; in SQLite the next waits for it.",
+        ("kind",),
+    )
     AGENT_RATE = Declared(
         "agent_readings_per_second", "gauge", "Readings stored of the agent lately.", ("agent",)
+    )
+    HOT_CONNECTED = Declared("hot_redis_connected", "gauge", "1 while the hot view is shared through Redis.")
+    HOT_FAILURES = Declared(
+        "hot_redis_failures_total", "counter", "Times that Redis failed and the process went on alone."
     )
     EVENTS = Declared("events_total", "counter", "Events stored.")
     BYTES = Declared("payload_bytes_total", "counter", "Compressed payload bytes taken in.")
     QUEUE_BYTES = Declared("ingest_queue_bytes", "gauge", "Payload bytes that wait for their commit.")
+    INGEST_LAG = Declared(
+        "ingest_lag_seconds", "gauge", "For how long the batch that waits longest for its commit has waited."
+    )
     COMMITS = Declared("commits_total", "counter", "Transactions of the ingest path.")
     CURSOR = Declared("commit_cursor", "gauge", "Number of the newest commit.")
     AGENTS = Declared("agents", "gauge", "Agents by state.", ("state",))
@@ -84,12 +114,37 @@ class Metric(Enum):
         "Sessions refused, by cause; `turn` is told to come back.",
         ("cause",),
     )
+    ENROLLED = Declared("enrolled_agents", "gauge", "Agents that joined with a token, by state.", ("state",))
+    ENROLMENTS = Declared(
+        "enrolments_total", "counter", "Requests to join or to renew that were granted.", ("outcome",)
+    )
+    ENROLMENTS_REFUSED = Declared(
+        "enrolments_refused_total", "counter", "Requests to join or to renew that were refused.", ("cause",)
+    )
+    CONFIGURED = Declared(
+        "configured_agents",
+        "gauge",
+        "Agents by what they said last of the configuration that was pushed to them.",
+        ("phase",),
+    )
+    CARE_REFUSED = Declared(
+        "care_frames_refused_total",
+        "counter",
+        "Frames of agents about configurations and requests that were not taken, by cause.",
+        ("cause",),
+    )
     MQTT_CONNECTED = Declared("gateway_mqtt_connected", "gauge", "1 while the site's broker is there.")
     MQTT_ENVELOPES = Declared(
         "gateway_mqtt_envelopes_total", "counter", "Envelopes from and to the broker.", ("direction",)
     )
     MQTT_DROPPED = Declared(
         "gateway_mqtt_dropped_total", "counter", "Envelopes that were not taken, by cause.", ("cause",)
+    )
+    SPANS = Declared(
+        "spans_total",
+        "counter",
+        "Spans of traces by what became of them: `exported`, or `dropped` for want of room or of a receiver.",
+        ("outcome",),
     )
     TASK_FAILURES = Declared(
         "task_failures_total", "counter", "Background work that failed and was tried again.", ("task",)
@@ -125,7 +180,7 @@ class Registry:
         return {
             metric.value.name: sum(value for _, value in readings)
             for metric, readings in self.read().items()
-            if not {"agent", "quantile", "part"} & set(metric.value.labels)
+            if not {"agent", "quantile", "part", "kind"} & set(metric.value.labels)
         }
 
     def exposition(self) -> str:

@@ -8,12 +8,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import telemetryx
+from telemetryx.api.errors import Unavailable
 from telemetryx.api.route import Model, Route
+from telemetryx.store.accounts import Role
 
 _STATUS: Final = {
     400: "The request can't be understood",
-    401: "No valid token",
-    403: "From another site, or a Host that isn't ours",
+    401: "No valid token or session",
+    403: "From another site, a Host that isn't ours, or from who may not do it",
     404: "It doesn't exist",
     409: "It contradicts what is stored",
     413: "The body is too large",
@@ -79,8 +81,9 @@ def _models(routes: Iterable[Route]) -> list[type[BaseModel]]:
     found: dict[type[BaseModel], None] = {ErrorAnswer: None}
     for route in routes:
         found[route.response] = None
-        if route.body is not None:
-            found[route.body] = None
+        for model in (route.body, route.unavailable):
+            if model is not None:
+                found[model] = None
     return list(found)
 
 
@@ -88,6 +91,7 @@ def _operation(route: Route, names: dict[type[BaseModel], str]) -> dict[str, Any
     operation: dict[str, Any] = {
         "operationId": route.operation,
         "summary": route.summary,
+        "description": needs(route),
         "tags": [route.tag],
         "parameters": _parameters(route),
         "responses": {
@@ -105,11 +109,17 @@ def _operation(route: Route, names: dict[type[BaseModel], str]) -> dict[str, Any
             "content": {"application/json": {"schema": {"$ref": names[route.body]}}},
         }
     for status in sorted(statuses):
+        answer = (route.unavailable if status == Unavailable.status else None) or ErrorAnswer
         operation["responses"][str(status)] = {
             "description": _STATUS[status],
-            "content": {"application/json": {"schema": {"$ref": names[ErrorAnswer]}}},
+            "content": {"application/json": {"schema": {"$ref": names[answer]}}},
         }
     return operation
+
+
+def needs(route: Route) -> str:
+    """Say which role a route needs."""
+    return "Open to all." if route.role is Role.ANYONE else f"Needs the role {route.role.word}."
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:

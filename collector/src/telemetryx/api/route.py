@@ -1,5 +1,6 @@
 """What an endpoint is: one declaration that the router, the parameter parser, OpenAPI and the docs all read."""
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, get_origin
@@ -12,6 +13,8 @@ from telemetryx.api.errors import BadRequest, TooLarge
 from telemetryx.api.nearest import nearest
 from telemetryx.api.times import parse_duration, parse_time
 from telemetryx.api.world import World
+from telemetryx.store.accounts import Role
+from telemetryx.store.audit import secret
 
 #: Repetitions of one parameter, e.g. `series=`.
 MAX_REPEATED: Final = 1_000
@@ -37,12 +40,15 @@ def _step(value: object) -> object:
     return value if value == "auto" else _duration(value)
 
 
-#: RFC 3339, epoch seconds, or relative to now; nanoseconds inside.
+#: RFC 3339, a date, epoch seconds, or relative to now; nanoseconds inside.
 Time = Annotated[
     int,
     BeforeValidator(_time),
     WithJsonSchema(
-        {"type": "string", "description": "RFC 3339, epoch seconds, `now`, or relative like `-15m`"}
+        {
+            "type": "string",
+            "description": "RFC 3339, a date (midnight UTC), epoch seconds, `now`, or relative like `-15m`",
+        }
     ),
 ]
 #: `auto` or a duration.
@@ -50,6 +56,12 @@ Step = Annotated[
     Literal["auto"] | int,
     BeforeValidator(_step),
     WithJsonSchema({"type": "string", "description": "`auto`, or a duration like `10s`"}),
+]
+#: A duration.
+Span = Annotated[
+    int,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "description": "a duration like `10s`, `2h` or `1d12h`"}),
 ]
 #: Nanoseconds since the epoch, UTC.
 Nanoseconds = Annotated[
@@ -76,10 +88,16 @@ class Route:
     response: type[BaseModel]
     summary: str
     tag: str
+    role: Role
+    """What it needs: nobody gets further without."""
     params: type[Model] = Model
     body: type[Model] | None = None
     statuses: tuple[int, ...] = field(default=())
     """Refusals beside those that every endpoint has."""
+    unavailable: type[BaseModel] | None = None
+    """What its 503 holds, where that is more than the error."""
+    max_body: int | None = None
+    """Largest body in bytes, where it is less than the server's limit."""
 
     @property
     def operation(self) -> str:
@@ -114,8 +132,8 @@ def read_params(route: Route, request: web.Request, world: World) -> Model:
         raise _refusal(error, "parameter", list(fields)) from error
 
 
-async def read_body(model: type[Model], request: web.Request, limit: int) -> Model:
-    """Read a JSON body as the model."""
+async def read_body(model: type[Model], request: web.Request, limit: int, now_ns: int) -> Model:
+    """Read a JSON body as the model; times like `-15m` count from now."""
     if request.content_type != "application/json":
         raise BadRequest(
             f"the body's type is {shown(request.content_type)}",
@@ -123,8 +141,13 @@ async def read_body(model: type[Model], request: web.Request, limit: int) -> Mod
         )
     if (request.content_length or 0) > limit:
         raise TooLarge(f"the body has {request.content_length} bytes", f"at most {limit} are taken")
+    content = await request.read()
+    if len(content) > limit:
+        raise TooLarge(f"the body has {len(content)} bytes", f"at most {limit} are taken")
+    if b"\\u0000" in content:
+        raise BadRequest("the body holds a NUL character")
     try:
-        return model.model_validate_json(await request.read(), context={"now_ns": 0})
+        return model.model_validate_json(content, context={"now_ns": now_ns})
     except ValidationError as error:
         raise _refusal(error, "field", list(model.model_fields)) from error
 
@@ -138,8 +161,19 @@ def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
     if first["type"] == "missing":
         return BadRequest(f"{what} {name!r} is missing")
     message = str(first["msg"]).removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], dict) else f" (got {shown(str(first['input']))})"
+    if first["type"] == "json_invalid":
+        return BadRequest(f"the body is no JSON: {message.removeprefix('Invalid JSON: ')}", "send one object")
+    hidden = isinstance(first["input"], dict | list) or secret(name.rpartition(".")[2])
+    given = "" if hidden else f" (got {shown(_text(first['input']))})"
     return BadRequest(f"{what} {name!r}: {message}{given}")
+
+
+def _text(given: object) -> str:
+    """Write what a sender gave as it was sent, not as Python has it."""
+    if isinstance(given, bytes):
+        return given.decode(errors="replace")
+    # Numbers of any length: json, not orjson.
+    return given if isinstance(given, str) else json.dumps(given, default=str, ensure_ascii=False)
 
 
 def shown(text: str) -> str:

@@ -2,19 +2,39 @@
 
 from typing import Final
 
-from telemetryx.api import openapi
-from telemetryx.api.rest import agents, alerts, collector, events, quarantine, series
+from telemetryx.api import openapi, session
+from telemetryx.api.rest import (
+    agents,
+    aggregate,
+    alerts,
+    audit,
+    care,
+    collector,
+    enroll,
+    events,
+    quarantine,
+    series,
+    silences,
+    tokens,
+    users,
+)
 from telemetryx.api.route import Route
-from telemetryx.api.session import LOGIN
 
 ROUTES: Final[tuple[Route, ...]] = (
     *agents.ROUTES,
     *series.ROUTES,
+    *aggregate.ROUTES,
     *events.ROUTES,
     *alerts.ROUTES,
+    *silences.ROUTES,
     *quarantine.ROUTES,
+    *enroll.ROUTES,
+    *care.ROUTES,
     *collector.ROUTES,
-    LOGIN,
+    *session.ROUTES,
+    *users.ROUTES,
+    *tokens.ROUTES,
+    *audit.ROUTES,
 )
 
 

@@ -1,29 +1,37 @@
 """Builds the aiohttp application from a `World` and the declared routes, and opens its listening socket.
 
-A request passes, in this order: counting, headers, errors in one shape, the peer's rate, the guard (Host, Origin, token),
-the bound on work at once, then its endpoint. Nothing here knows a noun of the API.
+A request passes, in this order: counting, headers, errors in one shape, the peer's rate, the guard (Host, Origin, token or
+session, role), the bound on work at once, then its endpoint. Nothing here knows a noun of the API.
 """
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 from aiohttp.typedefs import Middleware
 
-from telemetryx.api import auth, errors, limits, metrics, routes, static
+from telemetryx.api import auth, errors, export, limits, metrics, routes, static
 from telemetryx.api.live.client import Client
 from telemetryx.api.live.fleet import Fleet
 from telemetryx.api.metrics import Metric, Reading
+from telemetryx.api.oidc import pages
+from telemetryx.api.prometheus import endpoints as prometheus
+from telemetryx.api.rest import care, enroll
 from telemetryx.api.route import Reply, Route, read_body, read_params
 from telemetryx.api.world import World
+from telemetryx.certificate import Certificate
 from telemetryx.errors import QueryRefused, SelectorError, StoreError
+from telemetryx.hot.interface import Limit
+from telemetryx.hot.memory import Alone
+from telemetryx.store.accounts import Role
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +42,12 @@ HEARTBEAT_S: Final = 30.0
 MAX_MESSAGE: Final = 64 << 10
 #: Longest request line: a selector or many ids. A longer one is refused by the parser, before any code of ours.
 MAX_LINE: Final = 32 << 10
+
+
+def alone(name: str, rate: float, burst: float, take: Callable[[str], float]) -> Limit:
+    """Count in this process."""
+    del name, rate, burst
+    return Alone(take)
 
 
 class ListenError(Exception):
@@ -61,7 +75,11 @@ class Config:
 
     console: Path
     max_requests_per_second: float
+    hsts: bool = False
+    """Whether browsers are told to come with TLS from now on."""
     monotonic: Callable[[], float] = time.monotonic
+    bucket: Callable[[str, float, float, Callable[[str], float]], Limit] = alone
+    """Makes a limit of a name, tokens a second, a burst, and what counts in this process alone."""
 
 
 @dataclass(slots=True)
@@ -72,6 +90,9 @@ class Sockets:
 
 
 _SOCKETS: Final = web.AppKey("sockets", Sockets)
+ROLES: Final = web.AppKey("roles", auth.Roles)
+RECHECK_S: Final = 15.0
+"""How often a live client's session is looked at again."""
 
 
 def create(world: World, config: Config) -> web.Application:
@@ -79,40 +100,66 @@ def create(world: World, config: Config) -> web.Application:
     counts = Counts()
     world.metrics.add(counts.readings)
     world.metrics.add(lambda: _live(world))
-    rate = config.max_requests_per_second
+    buckets = {
+        name: config.bucket(name, rate, burst, limits.Buckets(rate, burst, config.monotonic).take)
+        for name, rate, burst in (
+            ("api", config.max_requests_per_second, 2 * config.max_requests_per_second),
+            ("enroll", 5.0, 50.0),
+        )
+    }
+    roles = auth.Roles()
     app = web.Application(
         client_max_size=world.limits.max_body,
         middlewares=[
             _counting(counts),
-            static.secure_headers,
+            static.secure_headers(hsts=config.hsts),
+            prometheus.shape(),
             errors.middleware,
             limits.middleware(
-                limits.Buckets(rate, 2 * rate, config.monotonic), limits.Buckets(1, 10, config.monotonic)
+                buckets["api"], world.gate.peers, dict.fromkeys(enroll.OPEN, buckets["enroll"])
             ),
-            auth.middleware(world.gate),
+            auth.middleware(world.gate, world.store.accounts, roles),
             _bounded(),
         ],
     )
+    app[ROLES] = roles
     for route in routes.ROUTES:
-        app.router.add_route(route.method, route.path, _endpoint(route, world))
+        roles.declare(route.role, app.router.add_route(route.method, route.path, _endpoint(route, world)))
+    roles.declare(Role.OPERATOR, app.router.add_get(care.ANSWER, care.answer(world), allow_head=False))
+    for path, page in ((pages.LOGIN, pages.login), (pages.CALLBACK, pages.callback)):
+        roles.declare(Role.ANYONE, app.router.add_get(path, page(world), allow_head=False))
     fleet = Fleet(world.store, world.hub, world.clock)
+    known = set(app.router.routes())
     app.router.add_get("/api/v1/live", _live_endpoint(world, fleet))
+    app.router.add_get(export.PATH, export.endpoint(world))
     app.router.add_get("/metrics", _metrics_endpoint(world))
     app.router.add_get("/openapi.json", _openapi_endpoint())
-    app.router.add_get("/{path:.*}", static.Static(config.console).handle)
+    prometheus.add(app, world)
+    # All of these read, and nothing else.
+    roles.declare(Role.VIEWER, *(route for route in app.router.routes() if route not in known))
+    known = set(app.router.routes())
+    app.router.add_get(auth.STATIC[:-1] + ":.*}", static.Static(config.console).handle)
+    roles.declare(Role.ANYONE, *(route for route in app.router.routes() if route not in known))
     app.cleanup_ctx.append(_fleet_context(fleet))
+    app.cleanup_ctx.append(_password_context(world))
     return app
 
 
 async def listen(
-    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, shutdown_s: float
+    app: web.Application,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    shutdown_s: float,
+    *,
+    share: bool = False,
 ) -> tuple[web.AppRunner, int]:
-    """Open the socket; return the runner (the caller ends it with `cleanup`) and the port it got."""
+    """Open the socket, which other processes may open too (`share`); return the runner (the caller ends it with `cleanup`) and the port it got."""
     runner = web.AppRunner(
         app, access_log=None, handle_signals=False, shutdown_timeout=shutdown_s, max_line_size=MAX_LINE
     )
     await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=256)
+    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=256, reuse_port=share or None)
     try:
         await site.start()
     except OSError as error:
@@ -124,23 +171,27 @@ async def listen(
     return runner, int(runner.addresses[0][1])
 
 
-def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
-    """Load certificate and key for a server; TLS 1.2 and newer."""
+def tls_context(certificate: Certificate) -> ssl.SSLContext:
+    """Show a certificate, and the one that takes its place, from TLS 1.2 on."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ListenError(f"[api] can't use tls_cert_file {cert} with tls_key_file {key}: {error}") from error
+
+    def load() -> None:
+        certificate.load(context)
+
+    load()
+    certificate.subscribe(load)
     return context
 
 
 def _endpoint(route: Route, world: World) -> errors.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         params = read_params(route, request, world)
-        arguments: list[Any] = [world, params]
+        arguments: list[Any] = [replace(world, caller=request.get(auth.CALLER, world.caller)), params]
         if route.body is not None:
-            arguments.append(await read_body(route.body, request, world.limits.max_body))
+            now_ns = world.clock.now_ns()
+            most = min(world.limits.max_body, route.max_body or world.limits.max_body)
+            arguments.append(await read_body(route.body, request, most, now_ns))
         try:
             async with asyncio.timeout(world.limits.query_timeout_s):
                 answer = await route.handler(*arguments)
@@ -186,19 +237,34 @@ def _live_endpoint(world: World, fleet: Fleet) -> errors.Handler:
             raise errors.BadRequest("this is a WebSocket", "connect with a WebSocket client")
         await socket.prepare(request)
         request.app[_SOCKETS].open.add(socket)
+        watching = asyncio.create_task(_while_admitted(request, world, socket), name="live-session")
         try:
             await Client(world, fleet, socket).run()
         finally:
             request.app[_SOCKETS].open.discard(socket)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         return socket
 
     return handle
 
 
+async def _while_admitted(request: web.Request, world: World, socket: web.WebSocketResponse) -> None:
+    """End a live stream whose session ended, or whose token was revoked: it would go on for as long as it likes."""
+    caller = request[auth.CALLER]
+    while not socket.closed:
+        await asyncio.sleep(RECHECK_S)
+        with contextlib.suppress(StoreError):
+            if not await world.gate.holds(caller, request, world.store.accounts):
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the session has ended")
+
+
 def _metrics_endpoint(world: World) -> errors.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         del request
-        await world.gather()
+        # With a store that can't be read the process's own numbers are shown still: that is when they are needed.
+        with contextlib.suppress(StoreError):
+            await world.gather()
         return web.Response(
             body=world.metrics.exposition().encode(), headers={"Content-Type": metrics.CONTENT_TYPE}
         )
@@ -225,6 +291,17 @@ def _fleet_context(fleet: Fleet) -> Callable[[web.Application], Any]:
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    return context
+
+
+def _password_context(world: World) -> Callable[[web.Application], Any]:
+    """End the threads that hash passwords."""
+
+    async def context(app: web.Application) -> Any:  # noqa: ANN401  aiohttp's cleanup contexts are untyped generators
+        del app
+        yield
+        world.passwords.close()
 
     return context
 
@@ -263,7 +340,9 @@ def _bounded() -> Middleware:
     @web.middleware
     async def bound(request: web.Request, handler: errors.Handler) -> web.StreamResponse:
         nonlocal queued
-        if not request.path.startswith("/api/") or request.path == "/api/v1/live":
+        # PromQL and exports have bounds of their own, and may take long: the console's requests don't wait behind them.
+        ours = request.path.startswith("/api/") and not request.path.startswith("/api/v1/export/")
+        if not ours or request.path == "/api/v1/live":
             return await handler(request)
         if queued >= MAX_QUEUED:
             raise errors.Unavailable(

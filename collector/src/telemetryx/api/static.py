@@ -6,6 +6,7 @@ leave the folder.
 
 import gzip
 import hashlib
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from telemetryx.api.errors import Handler, NotFound
 
@@ -45,6 +47,8 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+HSTS: Final = "max-age=31536000"
+"""A year, renewed with every answer. It holds for all ports of this name, so it doesn't also say so for names below it."""
 _HASHED: Final = re.compile(r"[.-][0-9a-f]{8,64}\.")
 _PLACEHOLDER: Final = (
     b"<!doctype html><html lang=en><meta charset=utf-8><title>TelemetryX</title><h1>TelemetryX collector</h1>"
@@ -87,17 +91,35 @@ class Static:
         return web.Response(body=body, headers={**headers, "Content-Type": file.content_type})
 
 
-@web.middleware
-async def secure_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Set on every answer what keeps browsers from guessing, framing and leaking."""
-    response = await handler(request)
-    if not response.prepared:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Content-Security-Policy", POLICY)
-        if request.path.startswith("/api/"):
-            response.headers.setdefault("Cache-Control", "no-store")
-    return response
+def secure_headers(*, hsts: bool) -> Middleware:
+    """Set on every answer what keeps browsers from guessing, framing and leaking; with `hsts` also from coming without TLS."""
+
+    @web.middleware
+    async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if not response.prepared:
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
+            response.headers.setdefault("Content-Security-Policy", POLICY)
+            if request.path.startswith("/api/"):
+                response.headers.setdefault("Cache-Control", "no-store")
+            if hsts and _named(request.host):
+                response.headers["Strict-Transport-Security"] = HSTS
+        return response
+
+    return headers
+
+
+def _named(host: str) -> bool:
+    """Tell whether a browser would keep it for this host, and may: not for addresses, nor for all that runs on a developer's localhost."""
+    name = host.rpartition("]")[0].strip("[") or host.partition(":")[0]
+    if name == "localhost" or name.endswith(".localhost"):
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return True
+    return False
 
 
 def _read(folder: Path) -> dict[str, File]:

@@ -1,7 +1,8 @@
 """Times and durations as people write them: in query parameters, on the command line and in the config file.
 
-A time is RFC 3339 with an offset, seconds since the epoch, `now`, or relative to now like `-15m`. A duration is a number
-with a unit (`250ms`, `10s`, `1h30m`, `7d`). Inside, everything is int64 nanoseconds, UTC.
+A time is RFC 3339 with an offset, a date (`2026-03-01`: midnight UTC), seconds since the epoch, `now`, or relative to now like
+`-15m`. A duration is a number with a unit (`250ms`, `10s`, `1h30m`, `7d`), at most a hundred years. Inside, everything is int64
+nanoseconds, UTC.
 """
 
 import re
@@ -21,6 +22,8 @@ UNITS: Final = {
 }
 #: Times beyond this don't fit int64 nanoseconds (the year 2262).
 LAST_NS: Final = 2**63 - 1
+#: A hundred years. Who writes more has mistaken the unit.
+LONGEST_NS: Final = 36_525 * UNITS["d"]
 
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|ms|s|m|h|d|w)", re.ASCII)
 _WHOLE = re.compile(r"(?:\d{1,12}(?:\.\d{1,9})?(?:ns|us|ms|s|m|h|d|w))+", re.ASCII)
@@ -29,6 +32,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[ +-]\d{2}:\d{2})",
     re.ASCII,
 )
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _EPOCH_ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,17 +40,17 @@ class TimeError(ValueError):
     """A time or duration that can't be read; the message says which forms can."""
 
 
-def parse_duration(text: str) -> int:
-    """Read `10s`, `1h30m` or `7d` as nanoseconds; zero, bare numbers and signs are refused."""
+def parse_duration(text: str, longest: int = LONGEST_NS) -> int:
+    """Read `10s`, `1h30m` or `7d` as nanoseconds; zero, bare numbers, signs and what is longer than any use are refused."""
     if _WHOLE.fullmatch(text) is None:
         raise TimeError(
             f"{_shown(text)} is not a duration: write a number and a unit, like 250ms, 10s, 1h30m or 7d"
         )
     total = sum(_scaled(number, UNITS[unit]) for number, unit in _PART.findall(text))
-    if not 0 < total <= LAST_NS:
-        raise TimeError(
-            f"{_shown(text)} is not a usable duration: it must be longer than 0 and below 292 years"
-        )
+    if total <= 0:
+        raise TimeError(f"{_shown(text)} is not a usable duration: it must be longer than 0")
+    if total > longest:
+        raise TimeError(f"{_shown(text)} is not a usable duration: the longest is {format_duration(longest)}")
     return total
 
 
@@ -83,11 +87,11 @@ def format_time(nanoseconds: int) -> str:
 
 
 def _rfc3339(stripped: str, text: str) -> int:
-    match = _RFC3339.fullmatch(stripped)
+    match = _RFC3339.fullmatch(f"{stripped}T00:00:00Z" if _DATE.fullmatch(stripped) else stripped)
     if match is None:
         raise TimeError(
-            f"{_shown(text)} is not a time: write RFC 3339 with an offset (2026-03-01T10:00:00Z), "
-            "seconds since the epoch, 'now', or a span before now like -15m"
+            f"{_shown(text)} is not a time: write RFC 3339 with an offset (2026-03-01T10:00:00Z), a date "
+            "(2026-03-01: midnight UTC), seconds since the epoch, 'now', or a span before now like -15m"
         )
     day, clock, fraction, offset = match.groups()
     # NOTE: a `+` that nobody percent-encoded reaches us as a space; it can mean nothing else here.

@@ -1,20 +1,27 @@
 """The command `telemetryx`: the collector itself, and what people ask it.
 
 `commands.py` declares every command; each loads its own module when it runs, so that `--help` and queries start fast.
-Exit codes: 0 done; 1 it ran and the answer is no (nothing matched, a check failed); 2 wrong use; 3 the collector can't be
+Exit codes: 0 done; 1 it ran and the answer is no (what was asked for by name is not there, a check failed); 2 wrong use; 3 the collector can't be
 reached; 4 it refused; 130 interrupted.
 """
 
+import gc
 import itertools
 import json
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from telemetryx.cli.errors import CliError, Exit
 
 
 def main() -> None:
     """Run the command line; the installed script and `python -m telemetryx` call this."""
+    # A quarter of a start: looking for garbage among modules that stay (whoever works for long turns it on again: store.opened,
+    # run.collector, run.demo), and for plugins of Pydantic in everything that is installed.
+    gc.disable()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     from telemetryx.cli.commands import app
 
     try:
@@ -28,7 +35,7 @@ def main() -> None:
         sys.stderr.write(f"telemetryx: {error.message}\n")
         if error.hint:
             sys.stderr.write(f"  {error.hint}\n")
-        sys.exit(error.code)
+        _leave(error)
     except BrokenPipeError:
         # `telemetryx query … | head` closes our output: that is no error, and Python must not complain at exit.
         sys.stderr.close()
@@ -62,11 +69,13 @@ def _as_json() -> None:
         sys.exit(app(standalone_mode=False))
     except CliError as error:
         _complain(error.code, error.message, error.hint, error.problems)
+        _leave(error)
     except typer.Abort:
         sys.exit(130)
     except wrong_use as error:
         message = getattr(error, "format_message", error.__str__)()
         _complain(Exit.USAGE, message, "--help lists commands and options")
+        sys.exit(Exit.USAGE)
 
 
 def _complain(code: int, message: str, hint: str, problems: Sequence[str] = ()) -> None:
@@ -74,4 +83,12 @@ def _complain(code: int, message: str, hint: str, problems: Sequence[str] = ()) 
     if problems:
         error["problems"] = list(problems)
     sys.stderr.write(json.dumps({"error": error}) + "\n")
-    sys.exit(code)
+
+
+def _leave(error: CliError) -> NoReturn:
+    """End with the error's exit code."""
+    if error.at_once:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(error.code)
+    sys.exit(error.code)

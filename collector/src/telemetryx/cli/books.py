@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 #: What becomes of readings on their way from the spool to the store; loss frames say so, not batches.
-LOST: Final = ("expired", "overflowed", "damaged", "refused")
+LOST: Final = ("expired", "overflowed", "damaged", "refused", "refused_series_limit")
 #: What leaves the flow before it is shipped.
 LEAVES: Final = ("rejected", "deduplicated", "reduced")
 

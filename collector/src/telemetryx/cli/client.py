@@ -1,22 +1,28 @@
 """Asks a collector over its HTTP API, and turns its refusals into errors with a remedy."""
 
-import http.client
 import json
 import os
-import ssl
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.text import printable
+from telemetryx.cli.words import told
+
+if TYPE_CHECKING:
+    # With TLS and e-mail's headers, a sixth of what a command's start takes: only those that ask a collector need it.
+    import http.client
 
 DEFAULT_URL: Final = "http://127.0.0.1:8420"
 TIMEOUT_S: Final = 60.0
 #: An answer over it isn't ours.
 MAX_ANSWER: Final = 512 << 20
+_PIECE: Final = 64 << 10
 
 Value = str | int | float | None
 Params = Mapping[str, Value | Sequence[Value]]
@@ -32,22 +38,46 @@ class Client:
 
     def get(self, path: str, params: Params | None = None) -> dict[str, Any]:
         """GET a path under /api/v1 and return its JSON."""
-        pairs: list[tuple[str, str]] = []
-        for name, value in (params or {}).items():
-            values = value if isinstance(value, list | tuple) else [value]
-            pairs += [(name, str(item)) for item in values if item is not None]
-        target = f"/api/v1{path}" + (f"?{urllib.parse.urlencode(pairs)}" if pairs else "")
-        status, body = self._ask(target)
-        return self._answer(status, body)
+        return self._answer(path, *self._ask(_target(path, params)))
+
+    def pieces(self, path: str, params: Params | None = None) -> Iterator[bytes]:
+        """GET a path under /api/v1 and give its content piece by piece, however long it is."""
+        import http.client
+
+        with self._asked(_target(path, params)) as answer:
+            if answer.status != HTTPStatus.OK:
+                self._answer(path, answer.status, answer.read(MAX_ANSWER))
+            while True:
+                try:
+                    piece = answer.read(_PIECE)
+                except (OSError, http.client.HTTPException) as error:
+                    raise CliError(
+                        f"{self.url} broke off in the middle: {str(error) or type(error).__name__}",
+                        "the collector's log has the cause; try again",
+                        Exit.REFUSED,
+                    ) from error
+                if not piece:
+                    return
+                yield piece
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Have something done: a method other than GET, with a JSON body where it takes one."""
         status, answer = self._ask(f"/api/v1{path}", method, body)
-        return self._answer(status, answer)
+        return self._answer(path, status, answer)
 
     def _ask(
         self, target: str, method: str = "GET", body: Mapping[str, Any] | None = None
     ) -> tuple[int, bytes]:
+        with self._asked(target, method, body) as answer:
+            return answer.status, answer.read(MAX_ANSWER)
+
+    @contextmanager
+    def _asked(
+        self, target: str, method: str = "GET", body: Mapping[str, Any] | None = None
+    ) -> Iterator["http.client.HTTPResponse"]:
+        import http.client
+        import ssl
+
         parts = urllib.parse.urlsplit(self.url)
         try:
             port = parts.port
@@ -66,8 +96,7 @@ class Client:
             content, headers["Content-Type"] = json.dumps(body), "application/json"
         try:
             connection.request(method, parts.path.rstrip("/") + target, content, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(MAX_ANSWER)
+            yield connection.getresponse()
         except ssl.SSLCertVerificationError as error:
             raise CliError(
                 f"the certificate of {self.url} isn't trusted: {error.verify_message}",
@@ -83,7 +112,10 @@ class Client:
         finally:
             connection.close()
 
-    def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+    def _connection(self, scheme: str, host: str, port: int | None) -> "http.client.HTTPConnection":
+        import http.client
+        import ssl
+
         if scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
         try:
@@ -92,7 +124,7 @@ class Client:
             raise CliError(f"--ca-file {self.ca_file}: {error}", code=Exit.USAGE) from error
         return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
 
-    def _answer(self, status: int, body: bytes) -> dict[str, Any]:
+    def _answer(self, path: str, status: int, body: bytes) -> dict[str, Any]:
         try:
             answer = json.loads(body)
         except ValueError as error:
@@ -101,18 +133,28 @@ class Client:
                 "is this a TelemetryX collector?",
                 Exit.UNREACHABLE,
             ) from error
-        if status == http.HTTPStatus.OK and isinstance(answer, dict):
+        if status == HTTPStatus.OK and isinstance(answer, dict):
             return answer
         said = answer.get("error", {}) if isinstance(answer, dict) else {}
-        hint = str(said.get("hint", ""))
-        if status == http.HTTPStatus.UNAUTHORIZED:
+        message = told(path, str(said.get("message", f"the collector answers {status}")))
+        hint = told(path, str(said.get("hint", "")))
+        if status == HTTPStatus.UNAUTHORIZED:
             hint = "give a token with --token-file or TELEMETRYX_TOKEN_FILE"
-        code = Exit.USAGE if status == http.HTTPStatus.BAD_REQUEST else Exit.REFUSED
-        if status == http.HTTPStatus.NOT_FOUND:
+            if path.startswith("/enroll/"):
+                hint += ", or on the collector's machine its configuration with --config"
+        code = Exit.USAGE if status == HTTPStatus.BAD_REQUEST else Exit.REFUSED
+        if status == HTTPStatus.NOT_FOUND:
             code = Exit.NO
-        raise CliError(
-            printable(str(said.get("message", f"the collector answers {status}"))), printable(hint), code
-        )
+        raise CliError(printable(message), printable(hint), code)
+
+
+def _target(path: str, params: Params | None) -> str:
+    """Write a path under /api/v1 with its parameters."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in (params or {}).items():
+        values = value if isinstance(value, list | tuple) else [value]
+        pairs += [(name, str(item)) for item in values if item is not None]
+    return f"/api/v1{path}" + (f"?{urllib.parse.urlencode(pairs)}" if pairs else "")
 
 
 def read_token(path: Path | None) -> str | None:

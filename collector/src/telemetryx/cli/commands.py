@@ -6,11 +6,32 @@ from typing import Annotated
 import typer
 
 import telemetryx
-from telemetryx.cli.client import DEFAULT_URL, Client, read_token
+from telemetryx.cli.agents import app as agents_app
+from telemetryx.cli.client import DEFAULT_URL
+from telemetryx.cli.enroll import app as enroll_app
+from telemetryx.cli.errors import CliError, Exit
+from telemetryx.cli.options import (
+    SINCE,
+    Agent,
+    CaFile,
+    ConfigFile,
+    Json,
+    Limit,
+    Show,
+    Since,
+    TokenFile,
+    Until,
+    Url,
+    client,
+    shown_as,
+)
 from telemetryx.cli.output import Format
+from telemetryx.cli.silences import app as silence_app
+from telemetryx.cli.tokens import app as token_app
+from telemetryx.cli.users import app as user_app
 
 EPILOG = (
-    "Exit codes: 0 done; 1 the answer is no (nothing matched, a check failed); 2 wrong use; "
+    "Exit codes: 0 done; 1 the answer is no (what was asked for by name is not there, a check failed); 2 wrong use; "
     "3 the collector can't be reached; 4 it refused."
 )
 
@@ -30,44 +51,20 @@ quarantine_app = typer.Typer(
     help="Look into batches that are kept apart because their times are far ahead; let them in or drop them.",
     no_args_is_help=True,
 )
-token_app = typer.Typer(help="Make tokens.", no_args_is_help=True)
 for name, group in (
+    ("agents", agents_app),
     ("config", config_app),
+    ("enroll", enroll_app),
     ("rules", rules_app),
     ("store", store_app),
     ("quarantine", quarantine_app),
+    ("silence", silence_app),
+    ("user", user_app),
     ("token", token_app),
 ):
     app.add_typer(group, name=name)
 
-Url = Annotated[str, typer.Option("--url", envvar="TELEMETRYX_URL", help="The collector's address.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option("--token-file", envvar="TELEMETRYX_TOKEN_FILE", help="File with a token.", dir_okay=False),
-]
-CaFile = Annotated[
-    Path | None,
-    typer.Option("--ca-file", envvar="TELEMETRYX_CA_FILE", help="Authority of its certificate, PEM."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
-Show = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", envvar="TELEMETRYX_CONFIG", help="TOML file; without one, defaults."),
-]
-Since = Annotated[str, typer.Option("--since", help="Begin: a span before now like 15m, or a time.")]
-Until = Annotated[str | None, typer.Option("--until", help="End: now when left out.")]
-Agent = Annotated[str | None, typer.Option("--agent", help="Only this agent's.")]
 QuarantineId = Annotated[int, typer.Argument(min=1, help="Its id, as `quarantine ls` says it.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="Rows at most.")]
-
-
-def _client(url: str, token_file: Path | None, ca_file: Path | None) -> Client:
-    return Client(url, read_token(token_file), ca_file)
-
-
-def _how(how: Format, as_json: bool) -> Format:
-    return Format.JSON if as_json else how
 
 
 def _version(value: bool) -> None:
@@ -86,11 +83,33 @@ def _root(
 
 
 @app.command()
-def collector(config: ConfigFile = None) -> None:
+def collector(
+    config: ConfigFile = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", min=1, max=64, help="Processes on the same ports; more than one needs PostgreSQL."
+        ),
+    ] = 1,
+) -> None:
     """Run the collector until it gets SIGTERM or Ctrl-C."""
     from telemetryx.cli import run
 
-    run.collector(config)
+    run.collector(config, workers)
+
+
+@app.command()
+def health(
+    config: ConfigFile = None,
+    ready: Annotated[
+        bool,
+        typer.Option("--ready", help="Ask whether every part works, such as the store, as /readyz does."),
+    ] = False,
+) -> None:
+    """Say whether the collector of this configuration answers, on its own machine: for a container's health check."""
+    from telemetryx.cli import health as look
+
+    look.show(config, ready=ready)
 
 
 @app.command()
@@ -132,40 +151,10 @@ def query(
     from telemetryx.cli import query as command
 
     command.run(
-        _client(url, token_file, ca_file),
+        client(url, token_file, ca_file),
         command.Question(selector, since, until, step, agg, points),
-        _how(how, as_json),
+        shown_as(how, as_json),
     )
-
-
-@app.command()
-def agents(
-    filter_: Annotated[str, typer.Option("--filter", help="Part of a name or label.")] = "",
-    state: Annotated[str | None, typer.Option("--state", help="live, catching_up or silent.")] = None,
-    site: Annotated[str | None, typer.Option("--site", help="Only agents that serve this site.")] = None,
-    sort: Annotated[
-        str, typer.Option("--sort", help="name, last_seen, last_event, backlog, skew or rate.")
-    ] = "name",
-    descending: Annotated[bool, typer.Option("--desc", help="Largest first.")] = False,
-    limit: Limit = 50,
-    how: Show = Format.TABLE,
-    as_json: Json = False,
-    url: Url = DEFAULT_URL,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-) -> None:
-    """List agents: state, last seen, backlog, clock skew, rate."""
-    from telemetryx.cli import listing
-
-    params = {
-        "filter": filter_ or None,
-        "state": state,
-        "site": site,
-        "sort": sort,
-        "order": "desc" if descending else "asc",
-        "limit": limit,
-    }
-    listing.agents(_client(url, token_file, ca_file), params, _how(how, as_json))
 
 
 @app.command()
@@ -183,7 +172,7 @@ def series(
     from telemetryx.cli import listing
 
     params = {"match": selector, "agent": agent, "limit": limit}
-    listing.series(_client(url, token_file, ca_file), params, _how(how, as_json))
+    listing.series(client(url, token_file, ca_file), params, shown_as(how, as_json))
 
 
 @app.command()
@@ -194,9 +183,7 @@ def events(
         str | None, typer.Option("--severity", help="This severity and above, e.g. warn.")
     ] = None,
     agent: Agent = None,
-    since: Annotated[
-        str | None, typer.Option("--since", help="Begin: a span before now like 15m, or a time.")
-    ] = None,
+    since: Annotated[str | None, typer.Option("--since", help=SINCE.format("15m"))] = None,
     until: Until = None,
     limit: Limit = 50,
     how: Show = Format.TABLE,
@@ -207,17 +194,18 @@ def events(
 ) -> None:
     """List events, newest first."""
     from telemetryx.cli import listing
+    from telemetryx.cli.span import point
 
     params = {
         "q": text,
         "source": source,
         "severity": severity,
         "agent": agent,
-        "start": listing.point(since),
-        "end": listing.point(until),
+        "start": point(since, "--since"),
+        "end": point(until, "--until"),
         "limit": limit,
     }
-    listing.events(_client(url, token_file, ca_file), params, _how(how, as_json))
+    listing.events(client(url, token_file, ca_file), params, shown_as(how, as_json))
 
 
 @app.command()
@@ -238,7 +226,26 @@ def alerts(
     from telemetryx.cli import listing
 
     params = {"state": state, "agent": agent, "limit": limit}
-    listing.alerts(_client(url, token_file, ca_file), params, _how(how, as_json))
+    listing.alerts(client(url, token_file, ca_file), params, shown_as(how, as_json))
+
+
+@app.command()
+def acknowledge(
+    number: Annotated[int, typer.Argument(min=1, help="The alert's id, as `alerts` says it.")],
+    author: Annotated[str | None, typer.Option("--author", envvar="USER", help="Who takes it on.")] = None,
+    comment: Annotated[str, typer.Option("--comment", help="What others should know.")] = "",
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take it back.")] = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Say that somebody has taken an alert on: others see it in `alerts`. Its notifications go on."""
+    from telemetryx.cli import listing
+
+    listing.acknowledge(
+        client(url, token_file, ca_file), number, None if withdraw else (author, comment), as_json=as_json
+    )
 
 
 @app.command()
@@ -253,7 +260,7 @@ def loss(
     """Show the loss ledger: every reading is accounted for."""
     from telemetryx.cli import listing
 
-    listing.loss(_client(url, token_file, ca_file), {"agent": agent}, _how(how, as_json))
+    listing.loss(client(url, token_file, ca_file), {"agent": agent}, shown_as(how, as_json))
 
 
 @app.command()
@@ -262,18 +269,103 @@ def sql(
         str, typer.Argument(help='E.g. "SELECT name, avg(value) FROM samples GROUP BY name".')
     ],
     match: Annotated[
-        str | None, typer.Option("--match", help="Only samples of series that match this selector.")
+        str | None, typer.Option("--match", help="Only rows of series that match this selector.")
     ] = None,
     since: Since = "1h",
     until: Until = None,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="SPAN", help="How long it may take, e.g. 30s or 10m.")
+    ] = "1m",
+    memory: Annotated[
+        int, typer.Option("--memory", min=256, max=1 << 20, help="MiB of memory that it may take.")
+    ] = 2_048,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, max=100_000_000, help="Rows that the answer may have.")
+    ] = 1_000_000,
     how: Show = Format.TABLE,
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:
-    """Ask the store's raw samples in SQL (Polars), on the collector's machine. Tables: samples, windows, series."""
+    """Ask the store in SQL (Polars), on the collector's machine. Tables: samples, windows, rollups, events, series.
+
+    They show what lies between --since and --until; what a statement doesn't ask for isn't read. Only queries are
+    taken: SELECT, WITH, EXPLAIN, SHOW TABLES.
+    """
     from telemetryx.cli import sql as command
 
-    command.run(config, command.Question(statement, match, since, until), _how(how, as_json))
+    question = command.Question(statement, match, since, until, timeout, memory, rows)
+    command.run(config, question, shown_as(how, as_json))
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="samples, windows, rollups or events.")],
+    to: Annotated[str, typer.Option("--to", "-o", help="The file; - is standard output.")] = "-",
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", "-f", help="arrow, parquet, csv or ndjson; else by the file's ending, else csv."
+        ),
+    ] = None,
+    match: Annotated[
+        str | None, typer.Option("--match", help="Only series that match this selector.")
+    ] = None,
+    agent: Agent = None,
+    since: Since = "1h",
+    until: Until = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="Of rollups alone: 1m (when left out) or 1h.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    config: ConfigFile = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Ask this collector over HTTP; without, the store here is read."),
+    ] = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Write samples, windows, rollups or events to a file: of the store here, or of a collector elsewhere."""
+    from telemetryx.cli import export as command
+
+    # The variable may stand for other commands; what is typed beside --url would be ignored.
+    named = context.get_parameter_source("config")
+    if url is not None and named is not None and named.name == "COMMANDLINE":
+        raise CliError(
+            "both --config and --url are given",
+            "--url asks a collector elsewhere, --config reads the store here: give one of them",
+            Exit.USAGE,
+        )
+    afar = None if url is None else client(url, token_file, ca_file)
+    command.run(config, command.Question(kind, to, form, match, agent, since, until, level, force), afar)
+
+
+@app.command()
+def report(
+    since: Annotated[str, typer.Option("--since", help=SINCE.format("7d"))] = "7d",
+    until: Until = None,
+    match: Annotated[
+        str | None, typer.Option("--match", help="Only series that match this selector.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", help="Write a page with plots to this file; - is standard output.", dir_okay=False
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the tables into this folder.", file_okay=False)
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1_000, help="Highest scores that are listed.")] = 50,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Say how available and complete each site was, and what was most anomalous, on the collector's machine."""
+    from telemetryx.cli import report as command
+
+    command.run(config, command.Question(match, since, until, html, csv, top, force), as_json=as_json)
 
 
 @app.command()
@@ -327,7 +419,7 @@ def rules_list(
     """List the rules that the collector judges by."""
     from telemetryx.cli import listing
 
-    listing.rules(_client(url, token_file, ca_file), _how(how, as_json))
+    listing.rules(client(url, token_file, ca_file), shown_as(how, as_json))
 
 
 @quarantine_app.command("ls")
@@ -343,7 +435,7 @@ def quarantine_ls(
     """List batches that are kept apart, newest first."""
     from telemetryx.cli import quarantine
 
-    quarantine.ls(_client(url, token_file, ca_file), {"agent": agent, "limit": limit}, _how(how, as_json))
+    quarantine.ls(client(url, token_file, ca_file), {"agent": agent, "limit": limit}, shown_as(how, as_json))
 
 
 @quarantine_app.command("show")
@@ -357,7 +449,7 @@ def quarantine_show(
     """Show what is in one: its series and events."""
     from telemetryx.cli import quarantine
 
-    quarantine.show(_client(url, token_file, ca_file), number, as_json=as_json)
+    quarantine.show(client(url, token_file, ca_file), number, as_json=as_json)
 
 
 @quarantine_app.command("release")
@@ -381,7 +473,7 @@ def quarantine_release(
     from telemetryx.cli import quarantine
 
     quarantine.release(
-        _client(url, token_file, ca_file), number, shift, to_arrival=to_arrival, as_json=as_json
+        client(url, token_file, ca_file), number, shift, to_arrival=to_arrival, as_json=as_json
     )
 
 
@@ -396,12 +488,12 @@ def quarantine_drop(
     """Delete one for good; its readings stay counted as refused."""
     from telemetryx.cli import quarantine
 
-    quarantine.drop(_client(url, token_file, ca_file), number, as_json=as_json)
+    quarantine.drop(client(url, token_file, ca_file), number, as_json=as_json)
 
 
 @store_app.command("check")
 def store_check(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Check that a collector can work on the store: it is there, ours, and of a schema that is known."""
+    """Check that a collector can work on the store: it is there, ours, of a known schema, whole and writable."""
     from telemetryx.cli import store
 
     store.check(config, as_json=as_json)
@@ -444,7 +536,7 @@ def store_copy(
 ) -> None:
     """Copy the store into another one, from SQLite to PostgreSQL or back; rows are counted on both sides.
 
-    Stop the collector first: what it stores meanwhile isn't in the copy, and agents don't send it again.
+    Stop the collector first, a running one is refused: what it stores meanwhile would be missing, and agents don't send it again.
     """
     from telemetryx.cli import moving
 
@@ -459,6 +551,20 @@ def store_verify(config: ConfigFile = None, as_json: Json = False) -> None:
     store.verify(config, as_json=as_json)
 
 
+@store_app.command("clock")
+def store_clock(
+    config: ConfigFile = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="This machine's clock is right: delete by it from now on.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what time retention goes by, and confirm a clock that it doubts because it is far ahead of when the store was in use last."""
+    from telemetryx.cli import store
+
+    store.clock(config, confirm=confirm, as_json=as_json)
+
+
 @store_app.command("stats")
 def store_stats(config: ConfigFile = None, as_json: Json = False) -> None:
     """Show how big the store is and what is in it."""
@@ -467,17 +573,25 @@ def store_stats(config: ConfigFile = None, as_json: Json = False) -> None:
     store.stats(config, as_json=as_json)
 
 
-@token_app.command("new")
-def token_new(
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Add it to this token file (made with mode 600).")
+@app.command("audit")
+def audit(
+    actor: Annotated[str | None, typer.Option("--actor", help="Only by this person or token.")] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", help="Only this action (user.add), or all of a noun (user).")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="A comment beside it: for whom it is.")] = "",
+    target: Annotated[str | None, typer.Option("--target", help="Only about this thing.")] = None,
+    since: Since = "7d",
+    until: Until = None,
+    limit: Limit = 100,
+    how: Show = Format.TABLE,
+    as_json: Json = False,
+    config: ConfigFile = None,
 ) -> None:
-    """Make a random token."""
-    from telemetryx.cli import token
+    """Show who changed what, when and from where, straight from the store."""
+    from telemetryx.cli import audit as log
 
-    token.new(out, note)
+    filters = {"actor": actor, "action": action, "target": target}
+    log.show(config, filters=filters, since=since, until=until, limit=limit, how=shown_as(how, as_json))
 
 
 @app.command("openapi", hidden=True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.output import count
+from telemetryx.cli.targets import needs_folder, of_disk
 from telemetryx.cli.text import printable
 
 KINDS: Final = ("sample", "window", "event")
@@ -30,6 +31,7 @@ def run(source: str, folder: Path, *, force: bool) -> None:
             "pip install 'telemetryx[sql]'",
             Exit.USAGE,
         ) from error
+    needs_folder(folder)
     targets = {kind: folder / f"{kind}s.parquet" for kind in KINDS}
     there = [str(path) for path in targets.values() if path.exists()]
     if there and not force:
@@ -37,13 +39,17 @@ def run(source: str, folder: Path, *, force: bool) -> None:
             f"{', '.join(there)} would be overwritten", "name another folder, or give --force", Exit.USAGE
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         with _file(source, folder) as path:
             lines = pl.scan_ndjson(path, schema=_schema(pl))
             written = {kind: _write(pl, lines, kind, target) for kind, target in targets.items()}
-    except OSError as error:
-        raise CliError(f"it can't be converted: {error}") from error
-    except pl.exceptions.PolarsError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
+        failed = of_disk(error)
+        if failed is not None:
+            raise CliError(
+                f"{source} can't be converted into {folder}: {failed.strerror or failed}",
+                "free some space there, or name another folder",
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CliError(
             f"{source} is not what `telemetryx-agent spool export` writes: {printable(first)}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import ClassVar
 
 
 class Exit(IntEnum):
@@ -11,10 +12,14 @@ class Exit(IntEnum):
     USAGE = 2
     UNREACHABLE = 3
     REFUSED = 4
+    INTERRUPTED = 130
 
 
 class CliError(Exception):
     """A command's failure, for a person."""
+
+    at_once: ClassVar[bool] = False
+    """Whether the process ends without waiting for what still works in it."""
 
     def __init__(
         self, message: str, hint: str = "", code: Exit = Exit.NO, problems: Sequence[str] = ()

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from telemetryx.api.times import TimeError, parse_duration
 from telemetryx.cli import output
 from telemetryx.cli.client import Client, Params
+from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.output import Format
+from telemetryx.cli.text import printable
 
 Row = dict[str, Any]
 BALANCE = (
@@ -84,17 +85,41 @@ def alerts(client: Client, params: Params, how: Format) -> None:
     answer = client.get("/alerts", params)
 
     def shown(row: Row) -> Row:
+        said = row["acknowledged"]
         return {
-            "state": row["state"],
+            "id": str(row["id"]),
+            "state": row["state"] + (" (silenced)" if row["silenced_by"] else ""),
             "severity": row["severity"],
             "rule": row["rule"],
             "what": row["summary"],
             "value": row["value"],
             "since": output.moment(row["started_ns"]),
             "late": row["late"],
+            "taken on by": "" if said is None else said["author"],
+            "trace": row["trace_id"] or "",
         }
 
     _print(answer, answer["alerts"], how, shown)
+
+
+def acknowledge(client: Client, number: int, said: tuple[str | None, str] | None, *, as_json: bool) -> None:
+    """Take an alert on, or take that back."""
+    path = f"/alerts/{number}/acknowledge"
+    if said is None:
+        answer = client.send("DELETE", path)
+    else:
+        author, comment = said
+        if not author:
+            raise CliError("it isn't said who takes it on", "give --author NAME", Exit.USAGE)
+        answer = client.send("POST", path, {"author": author, "comment": comment})
+    if as_json:
+        output.write_json(answer)
+        return
+    now, before = (
+        "" if answer[key] is None else printable(answer[key]["author"]) for key in ("acknowledged", "before")
+    )
+    told = f"alert {number} is taken on by {now}" if now else f"nobody has taken alert {number} on any more"
+    print(told + (f"; it was acknowledged by {before} before" if before not in {"", now} else ""))
 
 
 def loss(client: Client, params: Params, how: Format) -> None:
@@ -133,17 +158,6 @@ def rules(client: Client, how: Format) -> None:
         }
 
     _print(answer, answer["rules"], how, shown)
-
-
-def point(text: str | None) -> str | None:
-    """Let `--since 15m` mean a span before now, as everywhere else on command lines."""
-    if text is None:
-        return None
-    try:
-        parse_duration(text)
-    except TimeError:
-        return text
-    return f"-{text}"
 
 
 def _print(

@@ -53,6 +53,14 @@ def configure(level: str, how: str) -> None:
     root.setLevel(max(_LEVELS[level], logging.WARNING))
 
 
+def quiet() -> None:
+    """Keep what the collector's own code would log from a command's output: warnings go to stderr, the rest nowhere."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
 def _escape(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in entry.items():
         if isinstance(value, str) and key != "exception":

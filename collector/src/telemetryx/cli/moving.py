@@ -1,5 +1,6 @@
 """`telemetryx store backup|restore|copy`: the whole store into a file, back, and into another store."""
 
+import fcntl
 import os
 import sqlite3
 import sys
@@ -12,19 +13,32 @@ from typing import TYPE_CHECKING, Final
 from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.run import settings_of
-from telemetryx.cli.store import file, opened, store_place
+from telemetryx.cli.store import brought_up, file, opened, store_place
+from telemetryx.cli.targets import needs_folder
 
 if TYPE_CHECKING:
     from telemetryx.store.tables.database import Database, Engine
 
 _PAGES: Final = 4_096
 _TELL_S: Final = 1.0
+_SQLITE: Final = b"SQLite format 3\0"
+_HEAD: Final = 100
+"""Bytes of a SQLite file's head."""
+_APPLICATION: Final = slice(68, 72)
+"""Where it says whose the file is."""
+
+
+class UnsoundError(CliError):
+    """What was read makes no sound store."""
 
 
 def backup(config: Path | None, to: Path, *, as_json: bool) -> None:
     """Write the store into a file, beside a running collector too."""
+    needs_folder(to)
     place = store_place(config)
-    with _whole(to) as part, opened(place) as source:
+    # A database is copied row by row, into tables as this collector has them.
+    reading = brought_up if place.key == "url" else opened
+    with _whole(to) as part, reading(place) as source:
         _fill(source, part)
     _done(as_json, place.name, str(to), to.stat().st_size)
 
@@ -33,13 +47,14 @@ def restore(config: Path | None, source: Path, *, as_json: bool) -> None:
     """Make a backup the collector's store, where there is none yet."""
     if not source.is_file():
         raise CliError(f"there is no file {source}", "name what `telemetryx store backup` wrote", Exit.USAGE)
+    _refuse_foreign(source)
     settings = settings_of(config)
-    with opened(file(source)) as rows:
-        _ours(rows, source)
-        if settings.store.url is not None:
-            target = store_place(config)
+    if settings.store.url is not None:
+        target = store_place(config)
+        with _sound(source), brought_up(file(source)) as rows:
             _done(as_json, str(source), target.name, rows=_into_postgres(rows, target.engine))
-            return
+        return
+    with _sound(source), opened(file(source)) as rows:
         path = settings.within(settings.store.path)
         with _whole(path) as part:
             _fill(rows, part)
@@ -48,18 +63,82 @@ def restore(config: Path | None, source: Path, *, as_json: bool) -> None:
 
 def copy(config: Path | None, to: str, password_file: Path | None, *, as_json: bool) -> None:
     """Copy the store, row by row and counted, into another one, which is empty or not there yet."""
+    database = to.startswith(("postgresql://", "postgres://"))
+    if database:
+        _refuse_address(to)
+    elif "://" in to:
+        raise CliError(
+            f"{to} is no store", "write a file's path, or postgresql://USER@HOST/DATABASE", Exit.USAGE
+        )
+    else:
+        needs_folder(Path(to))
     place = store_place(config)
-    if to.startswith(("postgresql://", "postgres://")):
+    if database:
         from telemetryx.store.postgres.engine import CHECK_S, PostgresEngine
 
         engine = PostgresEngine(to, password_file, CHECK_S)
-        with opened(place) as source:
+        with _stopped(config), brought_up(place) as source:
+            _hold(source, place.name)
             _done(as_json, place.name, engine.where, rows=_into_postgres(source, engine))
         return
     path = Path(to)
-    with _whole(path) as part, opened(place) as source:
+    with _stopped(config), _whole(path) as part, brought_up(place) as source:
+        _hold(source, place.name)
         rows = _into_file(source, part)
     _done(as_json, place.name, to, path.stat().st_size, rows)
+
+
+def _refuse_address(to: str) -> None:
+    """Refuse a database's address as the configuration does: a password in it is in the shell's history and in every list of processes."""
+    from telemetryx.config.tables import database_address
+
+    try:
+        database_address(to, "--to")
+    except ValueError as error:
+        said = str(error).replace("password_file", "--to-password-file")
+        raise CliError(said, code=Exit.USAGE) from None
+
+
+@contextmanager
+def _stopped(config: Path | None) -> Iterator[None]:
+    """Hold the collector's place in its data directory, so that none runs or starts; what it stored meanwhile wouldn't be in the copy."""
+    data_dir = settings_of(config).collector.data_dir
+    try:
+        lock = (data_dir / "lock").open("rb")
+    except FileNotFoundError:  # none ever ran here
+        yield
+        return
+    except OSError as error:
+        raise CliError(
+            f"{data_dir / 'lock'} can't be read: {error.strerror or error}",
+            "run this as the collector's user",
+            Exit.USAGE,
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _running(f"a collector runs in {data_dir}") from error
+        yield
+
+
+def _hold(source: "Database", name: str) -> None:
+    """Keep collectors of other machines away from a database until its connection is closed."""
+    if not source.shared:
+        return
+    from telemetryx.store.postgres.engine import WRITER_LOCK
+
+    (alone,) = source.execute("SELECT pg_try_advisory_lock(?)", (WRITER_LOCK,)).fetchone()
+    if not alone:
+        raise _running(f"a collector writes to {name}")
+
+
+def _running(who: str) -> CliError:
+    return CliError(
+        f"{who}: what it stores meanwhile would be missing in the copy, and agents don't send it again",
+        "stop it first; `telemetryx store backup` writes a file beside a running one",
+        Exit.NO,
+    )
 
 
 @contextmanager
@@ -77,7 +156,7 @@ def _whole(path: Path) -> Iterator[Path]:
         with closing(sqlite3.connect(f"{part.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             faults = [str(row[0]) for row in connection.execute("PRAGMA quick_check") if row[0] != "ok"]
         if faults:
-            raise CliError(
+            raise UnsoundError(
                 f"what was written isn't sound: {faults[0]}", "run `telemetryx store verify` on the source"
             )
         for durable in (part, path.parent):
@@ -91,6 +170,10 @@ def _whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise CliError(f"{path} can't be written: {error.strerror or error}", "name another place") from error
     except sqlite3.Error as error:
+        if error.sqlite_errorcode in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise UnsoundError(
+                f"what is copied is damaged: {error}", "run `telemetryx store verify` on the source"
+            ) from error
         raise CliError(f"{path} can't be written: {error}", "is there room on its disk?") from error
     finally:
         for name in (part.name, part.name + "-wal", part.name + "-shm", part.name + "-journal"):
@@ -108,8 +191,21 @@ def _fill(source: "Database", part: Path) -> None:
         source.backup(
             target, pages=_PAGES, progress=lambda _, left, total: progress("page", total - left, total)
         )
+        _let_go(target)
         # One file, without a log beside it.
         target.execute("PRAGMA journal_mode = DELETE")
+
+
+def _let_go(target: sqlite3.Connection) -> None:
+    """Leave out who is logged in, for a session that ended since would come back to life with the copy; and what is of the original alone (identity.py)."""
+    known = {row[0] for row in target.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    with target:
+        for table in sorted({"login_session", "known_device", "login_attempt", "first_link"} & known):
+            target.execute(f"DELETE FROM {table}")  # noqa: S608 - one of the names above
+        if "meta" in known:
+            target.execute(
+                "DELETE FROM meta WHERE key IN ('store_id', 'log_begun', 'log_seen', 'log_missed_ns')"
+            )
 
 
 def _into_file(source: "Database", part: Path) -> dict[str, int]:
@@ -143,7 +239,7 @@ def _into_postgres(source: "Database", engine: "Engine") -> dict[str, int]:
             migrate(first)
         finally:
             first.finish()
-        target = engine.open_writer()
+        target = engine.open_alone()
         try:
             with _progress() as progress:
                 return copy_rows(source, target, progress)
@@ -160,13 +256,34 @@ def _into_postgres(source: "Database", engine: "Engine") -> dict[str, int]:
         raise CliError(f"{engine.where}: {ours}") from error
 
 
-def _ours(connection: "Database", path: Path) -> None:
-    from telemetryx.store.migrations import refuse_newer, scripts
+def _refuse_foreign(path: Path) -> None:
+    """Refuse what isn't a store's file by its head: SQLite's name, and our number where SQLite keeps it."""
     from telemetryx.store.sqlite.connection import APPLICATION_ID
 
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise CliError(f"{path} is no store of a collector", "name what `telemetryx store backup` wrote")
-    refuse_newer([row[0] for row in connection.execute("SELECT name FROM _sqlite_migrations")], scripts())
+    try:
+        with path.open("rb") as opened_file:
+            head = opened_file.read(_HEAD)
+    except OSError as error:
+        raise CliError(
+            f"{path} can't be read: {error.strerror or error}", "check who owns it", Exit.USAGE
+        ) from error
+    if not head.startswith(_SQLITE) or int.from_bytes(head[_APPLICATION]) != APPLICATION_ID:
+        raise CliError(
+            f"{path} is no TelemetryX backup", "name what `telemetryx store backup` wrote", Exit.USAGE
+        )
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Say that the backup is damaged: what the store's own errors advise is about the collector's store."""
+    from telemetryx.errors import StoreDamaged
+
+    try:
+        yield
+    except CliError as error:
+        if isinstance(error, UnsoundError) or isinstance(error.__cause__, StoreDamaged):
+            raise CliError(f"the backup {path} is damaged", "restore another one", Exit.NO) from error
+        raise
 
 
 class _Progress:

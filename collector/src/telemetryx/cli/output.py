@@ -5,8 +5,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from telemetryx.api.times import NS, format_duration, format_time
@@ -39,22 +40,59 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], how: Format,
         write_json(rows)
 
 
+def listed(
+    answer: Mapping[str, Any],
+    rows: Sequence[dict[str, Any]],
+    how: Format,
+    shown: Callable[[dict[str, Any]], Mapping[str, Any]],
+    *,
+    title: str = "",
+    none: str,
+) -> None:
+    """Print an answer's rows: JSON is the whole answer, a table is made of the rows as `shown`, `none` is said when there are none."""
+    if how is Format.JSON:
+        write_json(answer)
+    elif how is not Format.TABLE:
+        show(rows, list(rows[0]) if rows else [], how)
+    elif rows:
+        lines = [shown(row) for row in rows]
+        table(lines, list(lines[0]), title)
+    else:
+        nothing(none)
+
+
 def write_json(value: object) -> None:
     """Print one JSON document. Control characters are escaped by JSON itself."""
-    json.dump(
-        value,
-        sys.stdout,
-        indent=2 if sys.stdout.isatty() else None,
-        ensure_ascii=sys.stdout.isatty(),
-        default=str,
-    )
-    sys.stdout.write("\n")
+    sys.stdout.write(_json(value, 2 if sys.stdout.isatty() else None) + "\n")
 
 
 def write_ndjson(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print one JSON object a line."""
     for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=sys.stdout.isatty(), default=str) + "\n")
+        sys.stdout.write(_json(row) + "\n")
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    encode = partial(
+        json.dumps, indent=indent, ensure_ascii=sys.stdout.isatty(), default=str, allow_nan=False
+    )
+    try:
+        return encode(value)
+    except ValueError:
+        # JSON has no numbers for NaN and infinities: they are words, as in exports.
+        return encode(_worded(value))
+
+
+def _worded(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _worded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_worded(one) for one in value]
+    return _word(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _word(value: float) -> str:
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
 def write_csv(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> None:
@@ -63,8 +101,14 @@ def write_csv(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        cells = [json.dumps(cell) if isinstance(cell, dict | list) else cell for cell in row]
+        cells = [_cell(cell) for cell in row]
         writer.writerow([printable(cell) if terminal and isinstance(cell, str) else cell for cell in cells])
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, dict | list):
+        return _json(value)
+    return _word(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from telemetryx.api.times import TimeError, format_duration, parse_duration
+from telemetryx.api.times import LAST_NS, TimeError, format_duration, parse_duration
 from telemetryx.cli import output
 from telemetryx.cli.client import Client, Params
 from telemetryx.cli.errors import CliError, Exit
@@ -17,15 +17,7 @@ def ls(client: Client, params: Params, how: Format) -> None:
     answer = client.get("/quarantine", params)
     rows = answer["quarantine"]
     title = f"{len(rows)} of {output.count(answer['total'], 'batch', 'batches')} kept apart: their times are far ahead"
-    if how is Format.JSON:
-        output.write_json(answer)
-    elif how is not Format.TABLE:
-        output.show(rows, list(rows[0]) if rows else [], how)
-    elif rows:
-        table = [_shown(row) for row in rows]
-        output.table(table, list(table[0]), title)
-    else:
-        output.nothing("no batch is kept apart")
+    output.listed(answer, rows, how, _shown, title=title, none="no batch is kept apart")
 
 
 def show(client: Client, number: int, *, as_json: bool) -> None:
@@ -70,7 +62,14 @@ def release(client: Client, number: int, shift: str | None, *, to_arrival: bool,
         output.write_json(answer)
         return
     span = f"{output.moment(answer['first_ns'])} to {output.moment(answer['last_ns'])}"
-    print(f"batch {number} is stored: {span}")
+    stored, expired = answer["stored"], answer["expired"]
+    gone = f"{output.count(expired, 'reading')} past every retention, counted as expired"
+    if not expired:
+        print(f"batch {number} is stored: {span}")
+    elif stored:
+        print(f"batch {number} is stored but for {gone}: {span}")
+    else:
+        print(f"nothing of batch {number} is stored: {gone}: {span}")
 
 
 def drop(client: Client, number: int, *, as_json: bool) -> None:
@@ -100,6 +99,6 @@ def _span(text: str) -> int:
     """Read a span with a sign: -2d12h."""
     sign, bare = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
     try:
-        return sign * parse_duration(bare)
+        return sign * parse_duration(bare, LAST_NS)
     except TimeError as error:
         raise CliError(f"--shift {text!r}: {error}", "e.g. --shift=-2d12h", Exit.USAGE) from error

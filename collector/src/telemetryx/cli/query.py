@@ -9,8 +9,8 @@ from telemetryx.api.times import format_duration, format_time
 from telemetryx.cli import output
 from telemetryx.cli.client import Client
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.listing import point
 from telemetryx.cli.output import Format
+from telemetryx.cli.span import point
 
 COLUMNS = ("time", "time_ns", "agent", "name", "labels", "value", "min", "max", "unit")
 
@@ -33,8 +33,8 @@ def run(client: Client, question: Question, how: Format) -> None:
         "/query_range",
         {
             "match": question.selector,
-            "start": point(question.since),
-            "end": point(question.until),
+            "start": point(question.since, "--since"),
+            "end": point(question.until, "--until"),
             "step": question.step,
             "agg": question.agg,
             "max_points": question.points,

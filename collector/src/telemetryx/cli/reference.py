@@ -6,7 +6,7 @@ from typing import Any
 
 from telemetryx.api.metrics import Metric
 from telemetryx.api.models import LiveRequest, Subscribe
-from telemetryx.api.openapi import ErrorBody
+from telemetryx.api.openapi import ErrorBody, needs
 from telemetryx.api.routes import ROUTES, document
 
 _HEAD = """\
@@ -19,8 +19,9 @@ Times in answers are integers: nanoseconds since the epoch, UTC. NaN and infinit
 with an offset, seconds since the epoch, `now`, or relative like `-15m`; a duration is `10s`, `1h30m`, `7d`. Unknown parameters
 are refused. Where a limit cuts an answer, the answer says so.
 
-**Who may ask.** On loopback without a `token_file`, every program of this machine. Otherwise `Authorization: Bearer TOKEN`, or
-the cookie that `POST /api/v1/login` gives a browser. `/healthz` and `/readyz` are open.
+**Who may ask.** On loopback without a `token_file` and without accounts, every program of this machine. Otherwise `Authorization: Bearer TOKEN`,
+or the cookie that `POST /api/v1/login` gives a browser; a change by a cookie also sends `csrf` of `/api/v1/me` as `X-CSRF-Token`. Each endpoint
+says the role that it needs (docs/how-to/accounts.md). `/healthz` and `/readyz` are open.
 """
 
 _LIVE = """\
@@ -45,7 +46,8 @@ The server sends:
 | `{"type":"resumed","from":n,"gap":false}` | after a subscription with a cursor; `gap` says that something between can't be replayed: ask `/api/v1/query_range` |
 | `{"type":"error","error":{..}}` | a message was refused, or messages were dropped |
 
-After a lost connection, subscribe with the newest `cursor` that was seen: what was committed since follows, each sample once.
+After a lost connection, subscribe with the newest `cursor` that was seen: what was committed since follows, each sample once. An event may come once more, with the same `id`: its
+cursor doesn't pass its commit's other events, nor samples that wait for their turn.
 """
 
 
@@ -60,7 +62,7 @@ def page() -> str:
     lines = [
         _HEAD,
         "## Errors\n",
-        'Every refusal is `{"error": {"code", "message", "hint"}}`:\n',
+        'Every refusal is `{"error": {"code", "message", "hint"}}`; that of `/readyz` has its `parts` beside it. `error`:\n',
         *_fields(ErrorBody.model_json_schema()),
         "",
     ]
@@ -72,7 +74,7 @@ def page() -> str:
     ]
     for route in ROUTES:
         operation: Any = described["paths"][route.path][route.method.lower()]  # type: ignore[index]
-        lines += [f"## {route.method} {route.path}\n", f"{route.summary}.\n"]
+        lines += [f"## {route.method} {route.path}\n", f"{route.summary}. {needs(route)}\n"]
         if operation["parameters"]:
             lines += ["| parameter | type | meaning |", "|---|---|---|"]
             lines += [_parameter(item) for item in operation["parameters"]]
@@ -80,6 +82,8 @@ def page() -> str:
         if route.body is not None:
             lines += ["Body:\n", *_fields(route.body.model_json_schema()), ""]
         lines += ["Answer:\n", *_fields(route.response.model_json_schema()), ""]
+        if route.unavailable is not None:
+            lines += ["Answer with status 503:\n", *_fields(route.unavailable.model_json_schema()), ""]
     lines += [
         _LIVE,
         *_fields(LiveRequest.model_json_schema()),

@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from telemetryx.cli.errors import CliError, Exit
+from telemetryx.cli.targets import STDOUT, needs_folder
 
 BYTES = 32
 
@@ -14,9 +15,10 @@ def new(out: Path | None, note: str) -> None:
     if "\n" in note or "\r" in note:
         raise CliError("--note has a line break", "write it in one line", Exit.USAGE)
     token = f"tx_{secrets.token_urlsafe(BYTES)}"
-    if out is None:
+    if out is None or str(out) == STDOUT:
         print(token)
         return
+    needs_folder(out)
     line = f"{token}  # {note}\n" if note else f"{token}\n"
     try:
         with os.fdopen(

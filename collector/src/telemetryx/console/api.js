@@ -1,4 +1,4 @@
-// The HTTP API as the pages use it: one function that fetches JSON, one kind of error, and the login.
+// The HTTP API as the pages use it: one function that fetches JSON, one that changes something, one kind of error.
 
 export class ApiError extends Error {
   constructor(status, error) {
@@ -8,6 +8,10 @@ export class ApiError extends Error {
   }
 }
 
+/** What goes along with changes in this session: a page of another site can't know it. */
+let csrf = "";
+export const useCsrf = (token) => { csrf = token ?? ""; };
+
 /** GET /api/v1/<path> with query parameters; arrays repeat, empty values are left out. */
 export async function get(path, query = {}, signal) {
   const url = new URL(`/api/v1/${path}`, location.origin);
@@ -16,15 +20,26 @@ export async function get(path, query = {}, signal) {
       if (item !== "" && item !== null && item !== undefined) url.searchParams.append(name, item);
     }
   }
+  return ask(url, { signal });
+}
+
+/** POST, PATCH or DELETE /api/v1/<path>; with a body unless it is a DELETE. */
+export async function send(method, path, body) {
+  const headers = { "X-CSRF-Token": csrf };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  return ask(new URL(`/api/v1/${path}`, location.origin), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+}
+
+async function ask(url, { headers = {}, ...how }) {
   let answer;
   let text;
   try {
-    answer = await fetch(url, { signal, headers: { Accept: "application/json" } });
+    answer = await fetch(url, { ...how, headers: { Accept: "application/json", ...headers } });
     // The body can be given up or cut off as well as the request.
     text = await answer.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, { message: "the collector does not answer", hint: "this page tries again by itself" });
+    throw new ApiError(0, { message: "the collector does not answer", hint: how.method ? "try again in a moment" : "this page tries again by itself" });
   }
   let body;
   try {
@@ -32,16 +47,11 @@ export async function get(path, query = {}, signal) {
   } catch {
     throw new ApiError(answer.status, { message: `what answered with HTTP ${answer.status} is not the collector`, hint: "look at what stands between this page and it" });
   }
-  if (!answer.ok) throw new ApiError(answer.status, body.error ?? {});
+  if (!answer.ok) {
+    const error = new ApiError(answer.status, body.error ?? {});
+    // A session can end while a page is open.
+    if (answer.status === 401) dispatchEvent(new Event("telemetryx:login"));
+    throw error;
+  }
   return body;
-}
-
-export async function login(token) {
-  const answer = await fetch("/api/v1/login", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ token }),
-  });
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new ApiError(answer.status, body.error ?? {});
 }

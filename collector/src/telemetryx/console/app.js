@@ -1,27 +1,37 @@
-// The frame of the console: header, routes, theme, login. A page is a module with `title` and `open(place)` → close().
+// The frame of the console: header, routes, theme. A page is a module with `title` and `open(place)` → close().
 import { effect } from "./vendor/signals-core-1.14.5/dist/signals-core.mjs";
 import { html, nothing, render } from "./vendor/lit-html-3.3.3/lit-html.js";
-import { ApiError, get, login } from "./api.js";
+import { ApiError } from "./api.js";
 import * as live from "./live.js";
+import * as session from "./session.js";
+import { signIn } from "./signin.js";
 import { go } from "./url.js";
+import * as account from "./pages/account.js";
+import * as accounts from "./pages/accounts.js";
 import * as agent from "./pages/agent.js";
 import * as alerts from "./pages/alerts.js";
+import * as audit from "./pages/audit.js";
 import * as device from "./pages/device.js";
 import * as events from "./pages/events.js";
 import * as fleet from "./pages/fleet.js";
 
-const PAGES = { "/": fleet, "/agent": agent, "/device": device, "/events": events, "/alerts": alerts };
+const PAGES = { "/": fleet, "/agent": agent, "/device": device, "/events": events, "/alerts": alerts, "/accounts": accounts, "/audit": audit, "/account": account };
 const NAV = [["/", "Fleet"], ["/events", "Events"], ["/alerts", "Alerts"]];
+const ADMINS = [["/accounts", "Accounts"], ["/audit", "Audit"]];
 const LINK = { live: "● live", connecting: "◌ connecting", lost: "○ connection lost, trying again" };
 const main = document.getElementById("main");
 let close = null;
 let shownPath = null;
+/** While somebody has to say who they are, no page is shown, whatever the address. */
+let asking = false;
 
 function header() {
   render(html`
     <a class="name" href="/"><img src="/icon.svg" width="24" height="24" alt="">TelemetryX</a>
-    <nav aria-label="Pages">${NAV.map(([path, text]) => html`<a href=${path} aria-current=${path === location.pathname ? "page" : nothing}>${text}</a>`)}</nav>
+    <nav aria-label="Pages">${asking ? nothing : (session.known() && session.can("admin") ? [...NAV, ...ADMINS] : NAV).map(([path, text]) => html`<a href=${path} aria-current=${path === location.pathname ? "page" : nothing}>${text}</a>`)}</nav>
     <div class="right"><span title="The live stream of this page">${LINK[live.link.value]}</span>
+      ${session.known() ? html`${session.me.value.account ? html`<a href="/account" title="Your account">${session.me.value.name}</a>` : session.me.value.name} <span title="What you may do">${session.me.value.role}</span>
+        ${session.me.value.via === "session" ? html`<button @click=${leave}>Log out</button>` : nothing}` : nothing}
       <button @click=${switchTheme}>${dark() ? "Light" : "Dark"}</button></div>`, document.getElementById("top"));
 }
 
@@ -37,8 +47,23 @@ function switchTheme() {
   dispatchEvent(new Event("telemetryx:theme"));
 }
 
+async function leave() {
+  const elsewhere = await session.logout().catch(() => null);
+  if (elsewhere) {
+    location.assign(elsewhere);
+    return;
+  }
+  // Who comes next begins at the beginning.
+  history.replaceState(null, "", "/");
+  askWho();
+}
+
 /** Shows the page of the address. A page that stays the same is told of its new parameters instead. */
 function route() {
+  if (asking) {
+    askWho();
+    return;
+  }
   const page = PAGES[location.pathname];
   header();
   if (page && location.pathname === shownPath && close?.update) {
@@ -55,6 +80,10 @@ function route() {
     return;
   }
   document.title = `${page.title} · TelemetryX`;
+  if (ADMINS.some(([path]) => path === location.pathname) && !session.can("admin")) {
+    render(html`<h1>${page.title}</h1><p class="lead">This page is for admins.</p>`, main);
+    return;
+  }
   close = page.open(main);
 }
 
@@ -74,36 +103,36 @@ document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "";
 if (!document.documentElement.dataset.theme) delete document.documentElement.dataset.theme;
 effect(() => {
   live.link.value;
+  session.me.value;
   header();
 });
 
-/** Asks for a token where the collector wants one. */
+/** Shows the page, or first asks who is there, where the collector wants to know. */
 async function start() {
   try {
-    await get("status");
+    await session.look();
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) {
-      askToken();
+      askWho();
       return;
     }
   }
   route();
 }
 
-function askToken(message = "") {
-  document.title = "Sign in · TelemetryX";
-  render(html`<h1>Sign in</h1><p class="lead">This collector wants a token: a line of its token file, made by <code>telemetryx token new</code>.</p>
-    <form class="bar" @submit=${async (event) => {
-      event.preventDefault();
-      try {
-        await login(new FormData(event.target).get("token"));
-        render(nothing, main);
-        route();
-      } catch (error) {
-        askToken(error.message);
-      }
-    }}><label>Token<input name="token" type="password" autocomplete="current-password" required autofocus></label><button>Sign in</button></form>
-    ${message ? html`<p class="note bad" role="alert">${message}</p>` : nothing}`, main);
+function askWho() {
+  asking = true;
+  close?.();
+  close = null;
+  shownPath = null;
+  session.forget();
+  header();
+  signIn(main, () => {
+    asking = false;
+    render(nothing, main);
+    route();
+  });
 }
 
+addEventListener("telemetryx:login", () => { if (session.me.value) askWho(); });
 start();

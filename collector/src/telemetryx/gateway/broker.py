@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from telemetryx.gateway.address import Address
-from telemetryx.gateway.connection import Connection
 from telemetryx.gateway.login import Login, Retained
 from telemetryx.gateway.transport import LinkBroken
+
+if TYPE_CHECKING:
+    from telemetryx.gateway.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +85,9 @@ class Broker:
 
     async def _once(self) -> bool:
         """Make one connection and stay until it ends; return whether it came to be."""
+        # The library takes 8 MB, for nothing where no broker is named.
+        from telemetryx.gateway.connection import Connection  # noqa: PLC0415
+
         try:
             connection = Connection(self._address, self._login, self._topics, self._presence, self._received)
         except (OSError, ValueError) as error:

@@ -15,6 +15,8 @@ _BROKEN: Final = (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError, as
 _CODES: Final = {
     "token": grpc.StatusCode.UNAUTHENTICATED,
     "agent": grpc.StatusCode.PERMISSION_DENIED,
+    "certificate": grpc.StatusCode.UNAUTHENTICATED,
+    "revoked": grpc.StatusCode.PERMISSION_DENIED,
     "hello": grpc.StatusCode.INVALID_ARGUMENT,
     "version": grpc.StatusCode.FAILED_PRECONDITION,
     "silent": grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -36,6 +38,11 @@ class Call:
     def peer(self) -> str:
         """The other side's address."""
         return str(self._context.peer())
+
+    def certificate(self) -> bytes | None:
+        """Return the certificate that the agent showed, PEM; TLS has checked it. None where none was asked for."""
+        shown = self._context.auth_context().get("x509_pem_cert")
+        return bytes(shown[0]) if shown else None
 
     async def read(self) -> pb.FromAgent | None:
         """Return the next frame; HTTP/2 keeps the agent back while nobody asks."""
@@ -59,4 +66,4 @@ class Call:
         """End the call with the status that the refusal means."""
         if why.after_ms:
             await refusal.later(self._context, str(why), why.after_ms)
-        await refusal.never(self._context, _CODES[why.cause], str(why))
+        await refusal.never(self._context, _CODES[why.cause], str(why), why.cause)

@@ -44,6 +44,11 @@ class Conversation:
         self._news = asyncio.Event()
 
     @property
+    def signer(self) -> bytes | None:
+        """The key on record of the host that signs; None: it signs with a token, or not at all."""
+        return self._key.record if isinstance(self._key, envelope.Host) else None
+
+    @property
     def peer(self) -> str:
         """The broker it came through."""
         return self._peer

@@ -1,6 +1,6 @@
 """The agents' door, whatever carries their frames: who may come in and when, the session's entry in the log, its end there.
 
-    a transport ─▶ first frame ─▶ the token is for this agent? ─▶ its turn? ─▶ logged ─▶ greeted ─▶ session.py
+    a transport ─▶ first frame ─▶ may it be this agent? (entry.py) ─▶ its turn? ─▶ logged ─▶ greeted ─▶ session.py
 
 What the door refuses it counts by cause. A refusal that isn't for good says when to come back, spread over time: those who
 were sent away together shall not return together.
@@ -15,14 +15,18 @@ from typing import Final
 import structlog
 
 from telemetryx import __version__
+from telemetryx.care.links import Links
 from telemetryx.clock import Clock
 from telemetryx.errors import StoreError
 from telemetryx.gateway import session
 from telemetryx.gateway.admission import Admission
 from telemetryx.gateway.credit import Pool
+from telemetryx.gateway.entry import Admits, Guest
 from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.gateway.status import StatusBoard
 from telemetryx.gateway.transport import LinkBroken, Transport
+from telemetryx.hot.interface import Limit
+from telemetryx.hot.memory import Alone
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.interface import Store
 from telemetryx.wire._pb2 import link_pb2 as pb
@@ -48,6 +52,12 @@ class Limits:
     hellos_per_second: float = 100.0
 
 
+def alone(rate: float, take: Callable[[str], float]) -> Limit:
+    """Give turns in this process."""
+    del rate
+    return Alone(take)
+
+
 class Door:
     """What the doors of all transports share. `close()` ends it after they are shut."""
 
@@ -59,13 +69,17 @@ class Door:
         clock: Clock,
         rate: Callable[[str], float],
         limits: Limits,
+        turns: Callable[[float, Callable[[str], float]], Limit] = alone,
+        care: Links | None = None,
     ) -> None:
-        """`rate` gives an agent's readings a second (hot view)."""
+        """`rate` gives an agent's readings a second; `turns` makes the order of entry, over all processes (hot view); `care` is remote care."""
         self.limits = limits
-        self._board = StatusBoard(store)
+        self._board = StatusBoard(store, ingest.beside)
         self._flushing: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str], None]] = []
-        self._admission = Admission(limits.hellos_per_second, asyncio.get_running_loop().time)
+        admission = Admission(limits.hellos_per_second, asyncio.get_running_loop().time)
+        self._guests: dict[str, set[Guest]] = {}
+        self._turns = turns(limits.hellos_per_second, admission.wait_s)
         self.connected = dict.fromkeys(("grpc", "mqtt"), 0)
         self.refused: dict[str, int] = {}
         self._world = session.World(
@@ -79,6 +93,7 @@ class Door:
             pool=Pool(limits.pool, limits.credit, lambda: self.sessions),
             max_batch=limits.max_batch,
             closing=asyncio.Event(),
+            care=care,
         )
 
     @property
@@ -111,7 +126,12 @@ class Door:
             await asyncio.gather(self._flushing, return_exceptions=True)
         await self._board.flush()
 
-    async def serve(self, link: Transport, admits: Callable[[str], bool]) -> None:
+    def recheck(self, agent: str, judge: Callable[[bytes | None], TurnedAway | None]) -> None:
+        """Ask of each live session of an agent whether it may stay; cut those of which `judge`, by their key, says no."""
+        for guest in self._guests.get(agent, ()):
+            guest.recheck(judge)
+
+    async def serve(self, link: Transport, admits: Admits) -> None:
         """Serve one session to its end. Raises TurnedAway, for the transport to pass on."""
         if self.closing:
             raise closed()
@@ -136,26 +156,41 @@ class Door:
         self._count(cause)
         return TurnedAway(cause, message)
 
-    async def _serve(self, link: Transport, admits: Callable[[str], bool]) -> None:
-        world = self._world
+    async def _serve(self, link: Transport, admits: Admits) -> None:
         try:
-            hello, skew_ms = await session.first(link, world.clock)
+            hello, skew_ms = await session.first(link, self._world.clock)
         except LinkBroken:
             return
-        if not admits(hello.agent):
-            raise TurnedAway("agent", f"this token isn't for agent {hello.agent!r}")
+        # Known before it is admitted: what changes meanwhile is asked again.
+        guest = Guest()
+        self._guests.setdefault(hello.agent, set()).add(guest)
+        try:
+            await self._entered(link, hello, skew_ms, guest, admits)
+        finally:
+            self._guests[hello.agent].discard(guest)
+            if not self._guests[hello.agent]:
+                del self._guests[hello.agent]
+
+    async def _entered(
+        self, link: Transport, hello: pb.Hello, skew_ms: float, guest: Guest, admits: Admits
+    ) -> None:
+        world = self._world
+        try:
+            labels = await guest.admitted(hello.agent, admits)
+        except StoreError as error:
+            raise self._unwritable(error) from error
         if hello.probe:
             await self._answer_probe(link, hello)
             return
-        if wait_s := self._admission.wait_s(hello.agent):
+        if wait_s := await self._turns.wait_s(hello.agent):
             raise TurnedAway(
                 "turn", f"many agents connect at once: it is your turn in {wait_s:.1f} s", int(wait_s * 1000)
             )
         one = session.Session(world, link, hello.agent)
+        guest.stays(one.cut)
         try:
-            opened = await world.store.session_opened(
-                hello.agent, link.peer, hello.version, dict(hello.labels), skew_ms
-            )
+            labels = {**hello.labels, **labels}
+            opened = await world.store.session_opened(hello.agent, link.peer, hello.version, labels, skew_ms)
         except StoreError as error:
             raise self._unwritable(error) from error
         log.info("gateway.opened", agent=hello.agent, peer=link.peer, version=hello.version)
@@ -163,7 +198,12 @@ class Door:
         reason = "the link broke"
         try:
             await one.greet(hello)
-            reason = await one.serve(opened)
+            # Not before: what can be written but not read is no store that works.
+            world.ingest.beside(None)
+            reason = await one.tended(opened, hello, labels)
+        except TurnedAway as why:
+            reason = str(why)
+            raise
         except LinkBroken:
             reason = link.ending or reason
         except StoreError as error:
@@ -182,6 +222,7 @@ class Door:
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: StoreError) -> TurnedAway:
+        self._world.ingest.beside(error)
         after_ms = max(self._world.ingest.retry_after_ms(), RETRY_MS)
         return TurnedAway("store", str(error), spread(after_ms))
 

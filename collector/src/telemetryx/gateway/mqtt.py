@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -23,14 +24,14 @@ from google.protobuf.message import DecodeError
 from telemetryx.gateway import envelope
 from telemetryx.gateway.conversation import Conversation
 from telemetryx.gateway.door import Door
-from telemetryx.gateway.envelope import Direction, EnvelopeRefused, Opened, Step
+from telemetryx.gateway.entry import Entry
+from telemetryx.gateway.envelope import Direction, EnvelopeRefused, Key, Opened, Step
 from telemetryx.gateway.mailroom import Bounds, Mailroom
 from telemetryx.gateway.refusal import TurnedAway
-from telemetryx.gateway.tokens import Tokens
 from telemetryx.gateway.transport import FRAME_ROOM, LinkBroken
 from telemetryx.wire._pb2 import link_pb2 as pb
 
-Key = TypeVar("Key")
+Name = TypeVar("Name")
 Value = TypeVar("Value")
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,10 @@ NEVER_MS: Final = 60_000
 REMEMBERED: Final = 10_000
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,255}")
 DROPPED: Final = ("signature", "out_of_step", "unknown_session", "too_large", "malformed", "overflow")
+
+
+Keys = Callable[[str], Sequence[Key] | None]
+"""What an agent's frames may be signed with (keyring.py)."""
 
 
 class Publisher(Protocol):
@@ -73,11 +78,14 @@ class Letter:
 class Mqtt:
     """The sessions over one broker."""
 
-    def __init__(self, door: Door, tokens: Tokens, prefix: str, peer: str, publish: Publisher) -> None:
+    def __init__(
+        self, door: Door, entry: Entry, keys: Keys, prefix: str, peer: str, publish: Publisher
+    ) -> None:
         """Serve agents under this prefix; `peer` names the broker in the connection log."""
         loop = asyncio.get_running_loop()
         self._door = door
-        self._tokens = tokens
+        self._entry = entry
+        self._keys = keys
         self._topics = {kind: f"{prefix}/v1/{kind}/" for kind in ("up", "gone", "down")}
         self._peer = peer
         self._send = publish
@@ -116,7 +124,7 @@ class Mqtt:
         letter: Letter | None = None
         if payload or kind == "up":
             try:
-                opened = envelope.unseal(payload, Direction.UP, agent, self._tokens.keys(agent))
+                opened = envelope.unseal(payload, Direction.UP, agent, self._keys(agent))
                 frame = pb.FromAgent.FromString(opened.frame) if opened.frame else None
             except EnvelopeRefused as error:
                 self._drop(error.cause, agent, str(error))
@@ -195,7 +203,8 @@ class Mqtt:
 
     async def _serve(self, conversation: Conversation) -> None:
         try:
-            await self._door.serve(conversation, lambda agent: agent == conversation.agent)
+            admits = partial(self._entry.by_signature, conversation.agent, conversation.signer)
+            await self._door.serve(conversation, admits)
         except TurnedAway as why:
             await self._goodbye(conversation, why.after_ms or NEVER_MS, str(why))
         finally:
@@ -275,7 +284,7 @@ class Mqtt:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-def _remember(book: OrderedDict[Key, Value], key: Key, value: Value) -> None:
+def _remember(book: OrderedDict[Name, Value], key: Name, value: Value) -> None:
     book[key] = value
     book.move_to_end(key)
     while len(book) > REMEMBERED:

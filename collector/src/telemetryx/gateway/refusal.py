@@ -6,6 +6,8 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 
 DETAILS: Final = "grpc-status-details-bin"
+CAUSE: Final = "telemetryx-cause"
+"""The word for a refusal for good, for the agent's doctor: a sentence may change."""
 _LENGTH_DELIMITED: Final = 2
 
 
@@ -45,8 +47,8 @@ async def later(context: "grpc.aio.ServicerContext[Any, Any]", message: str, aft
 
 
 async def never(
-    context: "grpc.aio.ServicerContext[Any, Any]", code: grpc.StatusCode, message: str
+    context: "grpc.aio.ServicerContext[Any, Any]", code: grpc.StatusCode, message: str, cause: str
 ) -> NoReturn:
     """End the call for good."""
-    await context.abort(code, message)
+    await context.abort(code, message, trailing_metadata=((CAUSE, cause),))
     raise AssertionError("abort raises")

@@ -11,12 +11,13 @@ DURABILITY: an Ack names only what ingest called Stored or Duplicate, and it say
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from telemetryx.care.links import Links
 from telemetryx.clock import Clock
 from telemetryx.errors import IngestClosed, QueueFull, StoreError, WireError
 from telemetryx.gateway.credit import Pool
@@ -24,9 +25,11 @@ from telemetryx.gateway.held import RangeSet
 from telemetryx.gateway.parts import Parts
 from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.gateway.status import StatusBoard
+from telemetryx.gateway.tending import Tending
 from telemetryx.gateway.transport import LinkBroken, Transport
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.interface import Store
+from telemetryx.traces import Kind, Span, parse
 from telemetryx.types import (
     AgentStatus,
     Conflict,
@@ -70,6 +73,8 @@ class World:
     pool: Pool
     max_batch: int
     closing: asyncio.Event
+    care: Links | None = None
+    """Remote care; None: agents are sent and asked nothing."""
 
 
 class Session:
@@ -95,6 +100,9 @@ class Session:
         self._parts = Parts(world.max_batch)
         self._taken = 0
         self._skew_ms = 0.0
+        self._cut = asyncio.Event()
+        self._why = TurnedAway("revoked", "")
+        self._tending: Tending | None = None
 
     async def greet(self, hello: pb.Hello) -> None:
         """Say what is held of the epochs that the agent named, and which of its batches conflict."""
@@ -120,13 +128,32 @@ class Session:
         )
         await self._link.write(pb.FromCollector(greeting=greeting))
 
+    def cut(self, why: TurnedAway) -> None:
+        """End it now: nothing more is read or answered. What was taken on is committed all the same."""
+        self._why = why
+        self._cut.set()
+
+    async def tended(self, session: int, hello: pb.Hello, labels: Mapping[str, str]) -> str:
+        """Serve it under remote care, which knows it by its labels; return why it ended. Raises TurnedAway when it was cut."""
+        if self._world.care is None:
+            return await self.serve(session)
+        self._tending = tending = Tending(self._world.care, self._agent, session, self._wake)
+        tending.enter(hello, labels)
+        try:
+            return await self.serve(session)
+        finally:
+            await asyncio.shield(tending.leave())
+
     async def serve(self, session: int) -> str:
-        """Exchange frames until the end; return why it ended."""
+        """Exchange frames until the end; return why it ended. Raises TurnedAway when it was cut."""
         reading = asyncio.create_task(self._read_all(session), name=f"session-read {self._agent}")
         writing = asyncio.create_task(self._write_all(), name=f"session-write {self._agent}")
         closing = asyncio.create_task(self._world.closing.wait())
+        cutting = asyncio.create_task(self._cut.wait())
         try:
-            await asyncio.wait({reading, writing, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, writing, closing, cutting}, return_when=asyncio.FIRST_COMPLETED)
+            if self._cut.is_set():
+                raise self._why
             if closing.done() and not reading.done():
                 reading.cancel()
             await self._settle()
@@ -136,9 +163,9 @@ class Session:
                 "the collector is shutting down" if closing.done() else self._link.ending or "the link broke"
             )
         finally:
-            for task in (reading, writing, closing):
+            for task in (reading, writing, closing, cutting):
                 task.cancel()
-            await asyncio.gather(reading, writing, closing, return_exceptions=True)
+            await asyncio.gather(reading, writing, closing, cutting, return_exceptions=True)
 
     async def _settle(self) -> None:
         """Wait for what is being committed, so that the agent still hears of it."""
@@ -181,6 +208,10 @@ class Session:
                     await self._submit(message.loss, 0)
                 case "status":
                     self._status(session, message.status)
+                case "config_state" if self._tending is not None:
+                    self._tending.state(message.config_state)
+                case "answer" if self._tending is not None:
+                    await self._tending.answer(message.answer)
                 case _:
                     pass  # a second hello, or a frame of a newer agent: passed over, as the versioning rule says
 
@@ -199,16 +230,29 @@ class Session:
         await self._submit(batch, size)
 
     async def _submit(self, frame: pb.Batch | pb.Loss, size: int) -> None:
+        span = self._traced(frame) if isinstance(frame, pb.Batch) and frame.trace else None
         try:
             future = await self._world.ingest.enqueue(self._agent, frame)
         except (StoreError, QueueFull) as error:
+            self._world.ingest.tracer.end(span, failed=str(error))
             self._later(error, size)
             return
         except IngestClosed:
             return
         self._outstanding += size
         self._waiting += 1
-        future.add_done_callback(lambda done: self._settled(frame, size, done))
+        future.add_done_callback(lambda done: self._settled(frame, size, done, span))
+
+    def _traced(self, batch: pb.Batch) -> Span | None:
+        """Begin the span from a batch's arrival to its outcome; what ingest does belongs to it."""
+        parent = parse(batch.trace)
+        span = (
+            None if parent is None else self._world.ingest.tracer.begin(parent, "gateway", kind=Kind.CONSUMER)
+        )
+        if span is not None:
+            batch.trace = str(span.context)
+            span.attributes |= {"telemetryx.agent": self._agent, "telemetryx.batch.seq": batch.seq}
+        return span
 
     def _status(self, session: int, status: pb.Status) -> None:
         if self._link.answers_status:
@@ -231,7 +275,9 @@ class Session:
 
     # --- out
 
-    def _settled(self, frame: pb.Batch | pb.Loss, size: int, done: "asyncio.Future[Outcome]") -> None:
+    def _settled(
+        self, frame: pb.Batch | pb.Loss, size: int, done: "asyncio.Future[Outcome]", span: Span | None
+    ) -> None:
         """Ingest is done with a frame: note what to answer. Runs on the loop, after the commit."""
         self._outstanding -= size
         self._waiting -= 1
@@ -240,9 +286,11 @@ class Session:
             return
         error = done.exception()
         if error is not None:
+            self._world.ingest.tracer.end(span, failed=str(error))
             self._later(error, size)
             return
         outcome = done.result()
+        self._world.ingest.tracer.end(span, attributes={"telemetryx.outcome": type(outcome).__name__.lower()})
         self._give_back(size)
         match outcome:
             case Stored() | Duplicate():
@@ -314,6 +362,10 @@ class Session:
             await self._link.write(pb.FromCollector(taken=pb.Taken(bytes=self._taken)))
         for answer in answers:
             await self._link.write(answer)
+        if self._tending is not None and (frames := self._tending.frames()):
+            for frame in frames:
+                await self._link.write(frame)
+            self._tending.written()
         if credit:
             await self._link.write(pb.FromCollector(credit=pb.Credit(bytes=credit)))
         if slow is not None:

@@ -5,15 +5,17 @@ import hashlib
 import os
 import socket
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from telemetryx.errors import GatewayRefused
 from telemetryx.gateway.address import Address, address, loopback
 from telemetryx.gateway.broker import Broker
 from telemetryx.gateway.door import Door
+from telemetryx.gateway.entry import Entry
+from telemetryx.gateway.keyring import Keyring
 from telemetryx.gateway.login import Login, Retained
 from telemetryx.gateway.mqtt import Counters, Mqtt
-from telemetryx.gateway.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,13 @@ class Config:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    place: str = ""
+    """Names us at the broker, where several processes take turns: whoever takes over takes the place of the one before."""
 
     def login(self, grpc_port: int) -> Login:
         """Name us the same at each start, so that a new connection takes the place of a dead one, and its will comes before us."""
         # Without a fixed port there may be others like us on this machine.
-        place = f"{socket.gethostname()} {grpc_port or os.getpid()} {self.prefix}"
+        place = self.place or f"{socket.gethostname()} {grpc_port or os.getpid()} {self.prefix}"
         name = f"telemetryx-collector-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
         return Login(name, self.user, self.password_file, self.ca_file, self.cert_file, self.key_file)
 
@@ -39,14 +43,16 @@ class Config:
 class Site:
     """One broker's door. `start()` returns at once; whether the broker is there shows in `connected`."""
 
-    def __init__(self, config: Config, door: Door, tokens: Tokens, grpc_port: int) -> None:
+    def __init__(self, config: Config, door: Door, entry: Entry, keyring: Keyring, grpc_port: int) -> None:
         """Check the configuration; raises GatewayRefused."""
-        where = _checked(config, tokens)
+        where = _checked(config, entry)
         login = config.login(grpc_port)
         login.check(where)
+        unsigned = not entry.tokens and not entry.certificates and loopback(where.host)
         self._mqtt = Mqtt(
             door,
-            tokens,
+            entry,
+            partial(keyring.keys, unsigned=unsigned),
             config.prefix,
             f"mqtt:{where}",
             self._publish,
@@ -87,17 +93,20 @@ class Site:
             await asyncio.gather(self._running, return_exceptions=True)
 
 
-def _checked(config: Config, tokens: Tokens) -> Address:
+def _checked(config: Config, entry: Entry) -> Address:
     try:
         where = address(config.url)
     except ValueError as error:
         raise GatewayRefused(f"[gateway.mqtt] url: {error}") from error
-    if not tokens and not loopback(where.host):
+    if entry.enrolment is not None:
+        # Enrolled hosts sign with their keys; of tokens, those count that the file holds.
+        return where
+    if not entry.tokens and not loopback(where.host):
         raise GatewayRefused(
             f"[gateway.mqtt] url = {config.url!r} leads to a broker that others use: set token_file in [gateway], "
             "frames are signed with the agents' tokens"
         )
-    if tokens and not tokens.sign:
+    if entry.tokens and not entry.tokens.sign:
         raise GatewayRefused(
             "[gateway.mqtt] needs the tokens themselves, and token_file holds digests alone (sha256:…): "
             "write the token of each agent that comes over the broker as it is"

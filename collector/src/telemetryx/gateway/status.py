@@ -1,6 +1,7 @@
 """What agents say about themselves, written together once a second: a fleet's status frames don't become as many commits."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -14,9 +15,11 @@ log = structlog.get_logger(__name__)
 class StatusBoard:
     """The newest status of each session, until it is written."""
 
-    def __init__(self, store: Store, interval_s: float = 1.0) -> None:
-        """Write to this store."""
-        self._store = store
+    def __init__(
+        self, store: Store, told: Callable[[StoreError | None], None], interval_s: float = 1.0
+    ) -> None:
+        """Write to this store; `told` hears why that failed, or None that it didn't."""
+        self._store, self._told = store, told
         self._interval_s = interval_s
         self._waiting: dict[int, AgentStatus | None] = {}
 
@@ -32,7 +35,9 @@ class StatusBoard:
             return
         try:
             await self._store.sessions_seen(list(waiting.items()))
+            self._told(None)
         except StoreError as error:
+            self._told(error)
             log.warning("gateway.status_dropped", sessions=len(waiting), reason=str(error))
 
     async def run(self) -> None:

@@ -2,7 +2,7 @@
 
 One line a token, `#` starts a comment. A token stands as it is, or as `sha256:<hex>` of it, so that the file holds no
 secret; an agent's name before it (`pump-house sha256:…`) makes it that agent's alone, otherwise every agent may use it.
-Only its owner may read the file. Over a broker frames are signed with the token itself, so a digest admits nobody there.
+Only its owner may read the file (or root's group, `telemetryx.secret`). Over a broker frames are signed with the token itself, so a digest admits nobody there.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from telemetryx.errors import GatewayRefused
+from telemetryx.secret import exposed
 
 MIN_LENGTH: Final = 16
 _HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
@@ -71,13 +72,13 @@ class Tokens:
 def read(path: Path) -> Tokens:
     """Read a token file, or raise GatewayRefused with what to do."""
     try:
-        mode = path.stat().st_mode & 0o777
+        mode = exposed(path.stat())
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise GatewayRefused(
             f"token file {path} can't be read: {error}; `telemetryx token new --out {path}` makes one"
         ) from error
-    if mode & 0o077:
+    if mode is not None:
         raise GatewayRefused(f"token file {path} can be read by others (mode {mode:o}): chmod 600 {path}")
     tokens = tuple(
         _token(line, path, number)

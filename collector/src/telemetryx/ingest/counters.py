@@ -19,6 +19,8 @@ class Counters:
     """Of stored batches, compressed."""
     quarantined: int = 0
     """Batches kept apart because their times are ahead of our clock."""
+    over_limit: int = 0
+    """Readings of stored batches that were refused: their series are above the limit."""
     losses: int = 0
     """Loss frames entered."""
     commits: int = 0

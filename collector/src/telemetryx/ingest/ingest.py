@@ -3,14 +3,14 @@
     submit ─▶ queue (bounded by bytes) ─▶ decode (a thread) ─▶ commit (the store's writer) ─▶ outcome, Committed
                                           while a group commits, the next is decoded
 
-A group is what waits when the one before is done, up to `max_group`: alone when idle, large under load; so nobody waits for
+Little is decoded where it is: to hand it to a thread and back takes longer, by milliseconds when the cores are busy. A group is what waits when the one before is done, up to `max_group`: alone when idle, large under load; so nobody waits for
 a timer. When the store fails, the group and what waits behind it are dropped with the reason, nothing is acknowledged, and
 ingest takes nothing until a pause is over: agents keep what isn't acknowledged and send it again.
 """
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +18,11 @@ from typing import Final
 
 import structlog
 
-from telemetryx.errors import IngestClosed, QueueFull, StoreError, StoreUnavailable, WireError
+from telemetryx.errors import IngestClosed, QueueFull, StoreDamaged, StoreError, StoreUnavailable, WireError
 from telemetryx.ingest.counters import Counters, Health
+from telemetryx.ingest.traced import committing, decoding
 from telemetryx.store.interface import Store
+from telemetryx.traces import OFF, Tracer
 from telemetryx.types import (
     Committed,
     Conflict,
@@ -34,20 +36,50 @@ from telemetryx.types import (
 )
 from telemetryx.wire import frame as wire
 from telemetryx.wire._pb2 import link_pb2 as pb
+from telemetryx.wire.compression import stated_size
 
 log = structlog.get_logger(__name__)
 
+DAMAGED_S: Final = 90.0
+"""So long damage counts that nothing meets again: agents that were turned away have tried again by then."""
+_ANY_WRITE: Final = frozenset({"io", "locked", "conflict", "closed", "lease"})
+"""Reasons that any write that succeeds shows to be past; the others are about room and rights, and a small one may succeed."""
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 10.0
+TELL_EVERY_S: Final = 60.0
 FRAME_COST: Final = 512
 """Bytes that a queued frame costs beside its payload."""
 GROUP_BYTES: Final = 8 << 20
 """Payload bytes of one group, about: what is decoded and not yet committed stays small."""
 
-GROUP_ROWS: Final = 1_000_000
-"""Decoded samples of one group, about: a few bytes on the wire can stand for many in memory."""
+GROUP_ROWS: Final = 250_000
+"""Decoded samples of one group, about: a few bytes on the wire can stand for many in memory, and three groups are there at once."""
+
+SMALL_BYTES: Final = 16 << 10
+"""A group of at most so many bytes is decoded on the event loop, in a millisecond or two,"""
+
+SMALL_UNPACKED: Final = 128 << 10
+"""if it is no more than this without its compression."""
 
 Subscriber = Callable[[Committed], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why a write failed, and when."""
+
+    reason: str
+    at: float
+    any_write: bool
+    """Any write that succeeds shows that it is past."""
+    damage: bool
+    bytes: int
+
+    def over(self, written_at: float) -> bool:
+        """Whether a write elsewhere that began then shows that it is past."""
+        if self.damage:
+            return written_at > self.at + DAMAGED_S
+        return self.any_write and written_at > self.at
 
 
 @dataclass(slots=True)
@@ -56,6 +88,7 @@ class _Waiting:
     frame: pb.Batch | pb.Loss
     cost: int
     done: "asyncio.Future[Outcome]"
+    since: float
 
 
 @dataclass(slots=True)
@@ -71,8 +104,11 @@ class _Group:
 class Ingest:
     """The way into the store. `run()` is its one task; app.py owns it."""
 
-    def __init__(self, store: Store, *, max_queue_bytes: int = 64 << 20, max_group: int = 64) -> None:
+    def __init__(
+        self, store: Store, *, max_queue_bytes: int = 64 << 20, max_group: int = 64, tracer: Tracer = OFF
+    ) -> None:
         """Commit to this store; hold at most so many bytes that wait."""
+        self.tracer = tracer
         self._store = store
         self._max_queue = max_queue_bytes
         self._max_group = max_group
@@ -85,8 +121,14 @@ class Ingest:
         self._subscribers: list[Subscriber] = []
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ingest-decode")
         self._reason = ""
+        self._failed: _Trouble | None = None
+        self._beside: _Trouble | None = None
+        self._tried_at = 0.0
+        self.committed_at = 0.0
         self._pause_s = 0.0
         self._paused_until = 0.0
+        self._over_limit: Counter[str] = Counter()
+        self._tell_again = 0.0
         self.counters = Counters()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -94,9 +136,49 @@ class Ingest:
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
-    def health(self) -> Health:
-        """Tell whether batches can be stored."""
-        return Health(not self._reason, self._reason, self._queued, len(self._queue))
+    def health(self, written_at: float = 0.0) -> Health:
+        """Tell whether batches can be stored. `written_at`: when the last write elsewhere that succeeded began, monotonic."""
+        found = [
+            one.reason
+            for one in (self._failed, self._beside)
+            if one is not None and not one.over(max(written_at, self._tried_at))
+        ]
+        reason = found[0] if found else ""
+        return Health(not reason, reason, self._queued, len(self._queue))
+
+    def lag_s(self) -> float:
+        """Tell how long what has waited longest for its commit has waited; 0 when nothing waits."""
+        first = [group[0].since for group in (*self._taken.values(), self._queue) if group]
+        return max(time.monotonic() - min(first), 0.0) if first else 0.0
+
+    def beside(self, error: StoreError | None) -> None:
+        """Hear from who writes to the store beside us why that failed, or None that it didn't.
+
+        A session that can't be logged isn't opened: its batches never come here to show that the store can't take them.
+        """
+        told = self._beside
+        self._beside = None if error is None else _trouble(error)
+        if self._beside is not None and told is None:
+            log.error("ingest.store_unwritable", reason=self._beside.reason)
+
+    @property
+    def doubt_bytes(self) -> int | None:
+        """Return the bytes that failed and weren't written since; None when nothing failed."""
+        found = [one.bytes for one in (self._failed, self._beside) if one is not None]
+        return max(found, default=None)
+
+    def tried(self, error: StoreError | None, began: float) -> None:
+        """Hear how a trial ended that began then and needed as much room as what failed (trial.py)."""
+        if error is not None:
+            if not self._reason:
+                self.beside(error)
+            return
+        self._tried_at = began
+        for name in ("_failed", "_beside"):
+            trouble: _Trouble | None = getattr(self, name)
+            if trouble is not None and trouble.at < began and not trouble.damage:
+                log.info("ingest.store_writable", reason=trouble.reason)
+                setattr(self, name, None)
 
     async def submit(self, agent: str, frame: pb.Batch | pb.Loss) -> Outcome:
         """Store one frame; returns after its commit. Raises StoreUnavailable, QueueFull or IngestClosed: then it isn't stored."""
@@ -113,7 +195,7 @@ class Ingest:
         if self._queued and self._queued + cost > self._max_queue:
             await self._wait_for_room(cost, patience_s)
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(agent, frame, cost, done))
+        self._queue.append(_Waiting(agent, frame, cost, done, time.monotonic()))
         self._queued += cost
         self._wake.set()
         return done
@@ -179,10 +261,15 @@ class Ingest:
         return group
 
     async def _decode(self, waiting: list[_Waiting]) -> _Group:
-        """Decode in the thread. What would make the group too large in memory goes back to the head of the queue."""
+        """Decode, in the thread unless it is little. What would make the group too large in memory goes back to the head of the queue."""
         self._taken[id(waiting)] = waiting
-        group = await asyncio.get_running_loop().run_in_executor(self._threads, _decode, waiting)
+        begun = self.tracer.now_ns()
+        if _little(waiting):
+            group = _decode(waiting)
+        else:
+            group = await asyncio.get_running_loop().run_in_executor(self._threads, _decode, waiting)
         del self._taken[id(waiting)]
+        decoding(self.tracer, [batch for _, batch in group.batches], begun)
         self._queue.extendleft(reversed(waiting[len(group.waiting) :]))
         self._taken[id(group.waiting)] = group.waiting
         return group
@@ -203,6 +290,7 @@ class Ingest:
                 self._room.notify_all()
 
     async def _commit(self, group: _Group) -> None:
+        begun = time.monotonic()
         for one, refused in group.refused:
             self._settle(one, refused)
         if group.losses:
@@ -212,7 +300,9 @@ class Ingest:
                 self._settle(one, outcome)
         if group.batches:
             started = time.perf_counter()
-            outcomes = await self._store.commit([batch for _, batch in group.batches])
+            batches = [batch for _, batch in group.batches]
+            with committing(self.tracer, batches):
+                outcomes = await self._store.commit(batches)
             self.counters.commits += 1
             self.counters.commit_seconds += time.perf_counter() - started
             self._tell(outcomes)
@@ -221,8 +311,11 @@ class Ingest:
                     if outcome.committed is None:
                         self._apart(one, batch)
                     else:
-                        self._count(batch)
+                        self._count(batch, outcome.committed)
                 self._settle(one, outcome)
+        if group.losses or group.batches:
+            self._beside = self._failed = None
+            self.committed_at = begun
         if self._reason and (group.losses or group.batches):
             log.info("ingest.resumed", reason=self._reason)
             self._reason, self._pause_s = "", 0.0
@@ -249,11 +342,31 @@ class Ingest:
             reason="its times are ahead of the collector's clock by more than [ingest] future_limit",
         )
 
-    def _count(self, batch: Decoded) -> None:
-        self.counters.samples += len(batch.samples)
-        self.counters.windows += 0 if batch.windows is None else len(batch.windows)
-        self.counters.events += 0 if batch.events is None else len(batch.events)
+    def _count(self, batch: Decoded, committed: Committed) -> None:
+        self.counters.samples += len(committed.samples)
+        self.counters.windows += 0 if committed.windows is None else len(committed.windows)
+        self.counters.events += 0 if committed.events is None else len(committed.events)
         self.counters.payload_bytes += len(batch.payload)
+        if committed.over_limit:
+            self.counters.over_limit += committed.over_limit
+            self._over_limit[committed.key.agent] += committed.over_limit
+            self._tell_over_limit()
+
+    def _tell_over_limit(self) -> None:
+        """Say once a minute whose readings were refused for their series, however many batches that are."""
+        now = time.monotonic()
+        if now < self._tell_again:
+            return
+        self._tell_again = now + TELL_EVERY_S
+        worst = self._over_limit.most_common(5)
+        log.warning(
+            "ingest.series_limit",
+            readings=self._over_limit.total(),
+            agents=len(self._over_limit),
+            most=dict(worst),
+            reason="their series are above [ingest] max_series_per_agent or max_series; known series go on",
+        )
+        self._over_limit.clear()
 
     def _settle(self, one: _Waiting, outcome: Outcome) -> None:
         self.counters.outcomes[_NAMES[type(outcome)]] += 1
@@ -276,6 +389,7 @@ class Ingest:
         if not self._reason:
             log.error("ingest.stopped", reason=str(error))
         self._reason = str(error)
+        self._failed = _trouble(error, sum(one.cost for one in group.waiting))
         self.counters.failures += 1
         for one in group.waiting:
             self._give_up(one, error)
@@ -300,6 +414,19 @@ _NAMES: Final[dict[type[Outcome], str]] = {
     Conflict: "conflict",
     Refused: "refused",
 }
+
+
+def _trouble(error: StoreError, size: int = 0) -> _Trouble:
+    any_write = isinstance(error, StoreUnavailable) and error.reason in _ANY_WRITE
+    return _Trouble(str(error), time.monotonic(), any_write, isinstance(error, StoreDamaged), size)
+
+
+def _little(waiting: list[_Waiting]) -> bool:
+    """Say whether a group is decoded in the time that a hand-over to a thread takes. Few bytes may be many compressed ones."""
+    if sum(one.cost for one in waiting) > SMALL_BYTES:
+        return False
+    payloads = (one.frame.payload for one in waiting if isinstance(one.frame, pb.Batch))
+    return sum(map(stated_size, payloads)) <= SMALL_UNPACKED
 
 
 def _decode(waiting: list[_Waiting]) -> _Group:

@@ -17,6 +17,7 @@ from telemetryx.errors import StoreError
 from telemetryx.notify.backoff import pause_ns
 from telemetryx.notify.webhook import SendError
 from telemetryx.store.alerts import AlertStore, Delivery
+from telemetryx.traces import OFF, Context, Kind, Span, Tracer, parse
 
 #: A message is given up when it is this old.
 GIVE_UP_NS: Final = 86_400_000_000_000
@@ -38,8 +39,8 @@ class Receiver(Protocol):
         """Return its name in the outbox."""
         ...
 
-    async def send(self, delivery: Delivery) -> None:
-        """Send one message, or raise SendError."""
+    async def send(self, delivery: Delivery, traceparent: str = "") -> None:
+        """Send one message, or raise SendError; `traceparent`: of its trace, where one is sampled."""
         ...
 
 
@@ -47,9 +48,15 @@ class Sender:
     """Sends what waits for some receivers. app.py runs run() as a task and calls wake() when alerts changed."""
 
     def __init__(
-        self, store: AlertStore, clock: Clock, receivers: Sequence[Receiver], random: Random | None = None
+        self,
+        store: AlertStore,
+        clock: Clock,
+        receivers: Sequence[Receiver],
+        random: Random | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         """Take the receivers; without one, run() returns at once."""
+        self._tracer = tracer
         self._store = store
         self._clock = clock
         self._receivers = tuple(receivers)
@@ -92,13 +99,31 @@ class Sender:
         delivery = await self._store.outbox_claim(receiver.name, self._clock.now_ns(), MAX_CHANGES)
         if delivery is None:
             return False
+        contexts = list(dict.fromkeys(filter(None, (parse(alert.trace) for alert in delivery.alerts))))
+        span = self._begin(receiver, delivery, contexts)
+        traceparent = span.context if span is not None else contexts[0] if contexts else ""
         try:
-            await receiver.send(delivery)
+            await receiver.send(delivery, str(traceparent))
         except SendError as error:
+            self._tracer.end(span, failed=str(error))
             await self._failed(delivery, error)
             return False
+        self._tracer.end(span)
         await self._store.outbox_done(delivery.id)
         return True
+
+    def _begin(self, receiver: Receiver, delivery: Delivery, contexts: Sequence[Context]) -> Span | None:
+        """Begin the span of one attempt: in the first alert's trace, with links to the others'."""
+        if not contexts:
+            return None
+        span = self._tracer.begin(contexts[0], "notify", kind=Kind.CLIENT, links=contexts[1:])
+        if span is not None:
+            span.attributes |= {
+                "telemetryx.receiver": receiver.name,
+                "telemetryx.alerts": len(delivery.alerts),
+                "telemetryx.attempt": delivery.attempts + 1,
+            }
+        return span
 
     async def _failed(self, delivery: Delivery, error: SendError) -> None:
         now = self._clock.now_ns()

@@ -20,6 +20,7 @@ import orjson
 
 from telemetryx import __version__
 from telemetryx.store.alerts import OPEN, Alert, Delivery
+from telemetryx.traces.context import trace_id
 
 #: What is read of an answer, for the error message.
 _ANSWER: Final = 300
@@ -71,13 +72,15 @@ class Webhook:
         """Return the receiver's name in the outbox."""
         return self._target.name
 
-    async def send(self, delivery: Delivery) -> None:
-        """Post one message, or raise SendError."""
+    async def send(self, delivery: Delivery, traceparent: str = "") -> None:
+        """Post one message, or raise SendError. The receiver may go on with the trace."""
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"TelemetryX/{__version__}",
             "Idempotency-Key": delivery.key,
         }
+        if traceparent:
+            headers["traceparent"] = traceparent
         token = await asyncio.to_thread(self._token)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -173,6 +176,7 @@ def _alert(alert: Alert, external_url: str) -> dict[str, Any]:
             "detected_at": _time(alert.detected_ns),
             "late": alert.late,
             "revision": alert.revision,
+            **({"trace_id": trace} if (trace := trace_id(alert.trace)) else {}),
         },
     }
 

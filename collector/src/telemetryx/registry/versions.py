@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from telemetryx.compiled import native
 from telemetryx.registry.errors import ModelDamaged, ModelExists, ModelRefused, NoSuchModel
 
 ONNX, MANIFEST, CARD = "model.onnx", "manifest.json", "card.md"
@@ -22,9 +23,7 @@ MAX_BYTES = 4 << 20
 def _verify(manifest: bytes, onnx: bytes) -> tuple[str, str]:
     """Return a model's id and version as an agent reads them. Raises ValueError for what an agent would refuse."""
     # Only here: a collector that lists models, and the demo, work without the compiled module.
-    from telemetryx import _native  # noqa: PLC0415
-
-    name, version, _ = _native.verify(manifest, onnx)
+    name, version, _ = native().verify(manifest, onnx)
     return name, version
 
 

@@ -29,6 +29,8 @@ from telemetryx.rules.model import MetricRule
 from telemetryx.rules.source import Live, RulesStore
 from telemetryx.rules.span import Span, extents, together, waits
 from telemetryx.rules.tail import Tail
+from telemetryx.rules.traced import Traces
+from telemetryx.sets import distinct
 from telemetryx.store import selector
 from telemetryx.store.alerts import (
     OPEN,
@@ -41,6 +43,7 @@ from telemetryx.store.alerts import (
     RuleRow,
     RulesCommit,
 )
+from telemetryx.traces import OFF, Tracer, parse
 from telemetryx.types import Committed, Matcher, Series
 
 CONSUMER: Final = "rules"
@@ -127,8 +130,13 @@ class Engine:
         self._due: list[tuple[int, int, str]] = []
         self._tail = Tail()
         self._live = Live(self._tail, store)
+        self._traces = Traces(OFF)
         self._keep_ns = KEEP_NS + max((one.rule.window + one.rule.interval for one in self._rules), default=0)
         self.future = 0
+
+    def trace_with(self, tracer: Tracer) -> None:
+        """Trace what is made of sampled batches."""
+        self._traces = Traces(tracer)
 
     @property
     def states(self) -> Sequence[RuleState]:
@@ -248,8 +256,12 @@ class Engine:
         self._tail.evict(now - self._keep_ns)
         for batch in batches:
             self._tail.add(batch, now)
-        spans = await self._spans(batches)
-        await self._judge(spans, batches[-1].cursor)
+        self._traces.begin(batches)
+        try:
+            spans = await self._spans(batches)
+            await self._judge(spans, batches[-1].cursor)
+        finally:
+            self._traces.end()
         return True
 
     async def save(self, after_ns: int = 0) -> None:
@@ -280,7 +292,7 @@ class Engine:
         """Look up series that are seen for the first time, and let them join the groups they belong to."""
         blocks = [batch.samples.series for batch in batches]
         blocks += [batch.windows.series for batch in batches if batch.windows is not None]
-        ids = np.unique(np.concatenate(blocks))
+        ids = distinct(np.concatenate(blocks))
         if len(ids) == 0:
             return
         if int(ids[-1]) >= len(self._seen):
@@ -288,7 +300,11 @@ class Engine:
         new = ids[~self._seen[ids]].tolist()
         if not new:
             return
-        for series in (await self._store.series_by_id(new)).values():
+        # A new series comes with its definition, as a rule; a commit that was read from the store has none.
+        told = {series.id: series for batch in batches for series in batch.defined}
+        if not told.keys() >= set(new):
+            told |= await self._store.series_by_id([number for number in new if number not in told])
+        for series in (told[number] for number in new if number in told):
             for state in self._rules:
                 if selector.matches(state.matchers, series):
                     self._join(state, series)
@@ -301,8 +317,9 @@ class Engine:
         number = {id(state): index for index, state in enumerate(self._rules)}
         found: dict[tuple[int, str], list[Span]] = {}
         for count, batch in enumerate(batches):
-            if count % 16 == 0:
+            if count % 16 == 15:  # noqa: PLR2004
                 await asyncio.sleep(0)
+            context = parse(batch.trace)
             for series, first, last, longest in extents(batch, self._tail.wanted):
                 wanted = self._wanted[series]
                 if last > now_limit:
@@ -311,6 +328,8 @@ class Engine:
                         continue
                     last = now_limit  # noqa: PLW2901 - what lies beyond moves nothing
                 for state, key in wanted:
+                    if context is not None:
+                        self._traces.touched(state.rule.name, key, context, last)
                     if state.error is None and not waits(state.groups.get(key), first, last, longest, now):
                         found.setdefault((number[id(state)], key), []).append(Span(first, last, longest))
         return found
@@ -362,7 +381,7 @@ class Engine:
         behind: list[tuple[str, Span]] = []
         waiting: list[Proposal] = []
         for count, (key, found) in enumerate(groups.items()):
-            if count % 256 == 0:
+            if count % 256 == 255:  # noqa: PLR2004
                 await asyncio.sleep(0)  # acknowledgements and clients go on between two pieces
             spans = together(found, rule.window + 16 * rule.interval)
             group = state.groups.get(key)
@@ -436,16 +455,21 @@ class Engine:
         """Store proposals, at most so many at once, then believe them; the cursor moves with the last."""
         parts = [proposals[at : at + COMMIT_GROUPS] for at in range(0, len(proposals), COMMIT_GROUPS)]
         for index, part in enumerate(parts):
+            found, traced = self._traces.changes([change for one in part for change in one.changes])
             changed = await self._alerts.rules_commit(
                 RulesCommit(
                     CONSUMER,
                     cursor=cursor if index == len(parts) - 1 else None,
                     groups=[GroupRow(one.state.rule.name, one.key, one.group.pack()) for one in part],
-                    changes=[change for one in part for change in one.changes],
+                    changes=found,
                     receivers=self._receivers,
                 )
             )
+            self._traces.stored(traced)
             for one in part:
+                self._traces.judged(
+                    one.state.rule.name, one.key, one.group.head.at_ns - one.state.rule.window
+                )
                 before = one.state.groups.get(one.key)
                 one.state.groups[one.key] = one.group
                 if before is None or before.due_ns != one.group.due_ns:

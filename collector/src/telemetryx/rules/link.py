@@ -1,7 +1,8 @@
 """Rules about the link: has an agent been heard from? They judge the connection log by the collector's own clock.
 
 Readings that arrive late say nothing about when the link was up, so backfill never changes these alerts. After a start of
-the collector, and after a jump of its clock, silence is counted anew: nobody can be blamed for the time when nobody listened.
+the collector, after a jump of its clock, and after a time in which the store took nothing, silence is counted anew: nobody can
+be blamed for the time when nobody listened, or could note who was heard.
 A running alert lives in the store, so it outlasts a restart and ends when the agent is heard again.
 """
 
@@ -56,15 +57,18 @@ class Links:
         *,
         receivers: Sequence[str] = (),
         publish: Callable[[Sequence[Alert]], None] = lambda _alerts: None,
+        listening_since: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Take the rules; silence is counted from now at the earliest."""
+        """Take the rules; silence is counted from now at the earliest, or from when others listen and note it, which is asked at each look."""
         self._store = store
         self._alerts = alerts
         self._clock = clock
         self._rules = [(rule, tuple(selector.parse(rule.agents))) for rule in rules if rule.enabled]
         self._receivers = tuple(receivers)
         self._publish = publish
-        self._since_ns = clock.now_ns()
+        self._listening_since = listening_since
+        self._told_ns = listening_since()
+        self._since_ns = clock.now_ns() if self._told_ns is None else self._told_ns
         self._offset_ns = clock.now_ns() - clock.mono_ns()
 
     @property
@@ -87,6 +91,10 @@ class Links:
         if abs(offset - self._offset_ns) > JUMP_NS:
             self._since_ns = now
         self._offset_ns = offset
+        told = self._listening_since()
+        if told is not None and told != self._told_ns:
+            # Only what is new: a clock that was set back has times of before ahead of it.
+            self._told_ns, self._since_ns = told, max(self._since_ns, min(told, now))
         quiet = await self._quiet(now, min(rule.after for rule in self.rules))
         for rule, matchers in self._rules:
             silent = {

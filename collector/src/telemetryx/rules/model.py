@@ -94,7 +94,7 @@ class MetricRule(Common):
     kind: Literal["metric"] = "metric"
     """`metric` (the default) judges readings."""
     select: Annotated[str, Field(max_length=4_000), AfterValidator(read_selector)]
-    """Which series: a metric name and label matchers (`=`, `!=`, `=~`, `!~`), as in Prometheus. `__agent__` matches the agent's name."""
+    """Which series: a metric name and label matchers (`=`, `!=`, `=~`, `!~`), as in Prometheus. `agent` matches the agent's name, unless a series has a label of its own so called; `__agent__` always does."""
     agg: Literal["avg", "min", "max", "last", "count"] = "avg"
     """How the readings of a window become one value. NaN readings are left out."""
     window: Duration

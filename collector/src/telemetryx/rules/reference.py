@@ -20,6 +20,8 @@ unique over all files. `telemetryx rules check FILE` says what is wrong without 
 
 Durations are written `250ms`, `20s`, `5m`, `1h30m`, `7d`. Comparisons are one of `> >= < <= == !=` and a number, in quotes:
 `"> 80"`. Selectors are a metric name and label matchers, as in Prometheus: `temperature{site="plant1",device=~"pump.*"}`.
+Regular expressions are [RE2's](https://github.com/google/re2/wiki/Syntax) and for the whole value: `device=~"pump"` isn't met by `pump7`. Looking around (`(?=…)`)
+and referring back (`\\1`) are refused; in exchange none can make the collector wait.
 """
 
 _TAIL = """

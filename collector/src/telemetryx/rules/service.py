@@ -14,15 +14,18 @@ from typing import Any, Final, Protocol
 import structlog
 
 from telemetryx.clock import Clock
-from telemetryx.errors import StoreError
+from telemetryx.errors import LeaseLost, StoreError
 from telemetryx.rules.duration import format_duration
-from telemetryx.rules.engine import MAX_GROUPS, Engine, RuleState
+from telemetryx.rules.engine import CONSUMER, MAX_GROUPS, Engine, RuleState
 from telemetryx.rules.feed import Feed
+from telemetryx.rules.group import Group
 from telemetryx.rules.link import Links, LinkStore
 from telemetryx.rules.load import AnyRule, RuleSet
 from telemetryx.rules.model import LinkRule, MetricRule
 from telemetryx.rules.source import RulesStore
-from telemetryx.store.alerts import OPEN, Alert, AlertQuery, AlertState, AlertStore
+from telemetryx.store.alerts import OPEN, Alert, AlertQuery, AlertState, AlertStore, RuleRow, RulesCommit
+from telemetryx.traces import OFF, Tracer
+from telemetryx.traces.context import trace_id
 from telemetryx.types import Committed
 
 #: Without a wake-up the store is asked this often: a lost one costs a delay and nothing else.
@@ -33,6 +36,8 @@ _FORGET_EVERY_NS: Final = 3_600_000_000_000
 _WORST_PAUSE: Final = 30.0
 #: Readings may be missing this much longer than a rule's window until a firing alert is shown as unknown.
 UNKNOWN_NS: Final = 60_000_000_000
+#: What a rule leaves out is written down at most this often.
+NOTE_NS: Final = 5_000_000_000
 
 log = structlog.get_logger("telemetryx.rules")
 Listener = Callable[[Sequence[dict[str, Any]]], None]
@@ -72,34 +77,63 @@ class RulesService:
         lateness_ns: int,
         link_interval_ns: int = 1_000_000_000,
         receivers: Sequence[str] = (),
+        listening_since: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Take everything it needs. `lateness_ns`: how long raw data is kept. `receivers`: who is notified (notify/)."""
+        """Take everything it needs; `listening_since`: since when it is noted which agents are heard (leases.py). `lateness_ns`: how long raw data is kept. `receivers`: who is notified (notify/)."""
+        self._store = store
         self._alerts = alerts
         self._clock = clock
         self._rules = rules
+        self._lateness_ns = lateness_ns
+        self._receivers = tuple(receivers)
+        self._listening_since = listening_since
+        self._tracer = OFF
         self._link_interval_ns = link_interval_ns
         self._wake = asyncio.Event()
         self._listeners: list[Listener] = []
-        metric = [rule for rule in rules.rules.values() if isinstance(rule, MetricRule)]
-        link = [rule for rule in rules.rules.values() if isinstance(rule, LinkRule)]
         self._feed = Feed()
+        self._notes: dict[str, str] = {}
+        self._noted_ns = -NOTE_NS
+        self.judging = False
+        """Whether run() runs: several processes on one store may answer about rules, one judges."""
+        self._renew()
+
+    def _renew(self) -> None:
+        """Know nothing of what the store has: before judging begins, and again when another process judged meanwhile."""
+        metric = [rule for rule in self._rules.rules.values() if isinstance(rule, MetricRule)]
+        link = [rule for rule in self._rules.rules.values() if isinstance(rule, LinkRule)]
+        self._feed.distrust()
         self._engine = Engine(
-            store,
-            alerts,
-            clock,
+            self._store,
+            self._alerts,
+            self._clock,
             metric,
-            lateness_ns=lateness_ns,
-            receivers=receivers,
+            lateness_ns=self._lateness_ns,
+            receivers=self._receivers,
             publish=self._publish,
             feed=self._feed,
         )
-        self._links = Links(store, alerts, clock, link, receivers=receivers, publish=self._publish)
+        self._engine.trace_with(self._tracer)
+        self._links = Links(
+            self._store,
+            self._alerts,
+            self._clock,
+            link,
+            receivers=self._receivers,
+            publish=self._publish,
+            listening_since=self._listening_since,
+        )
+        self._notes.clear()
 
     # --- for app.py
 
-    def committed(self, batch: Committed) -> None:
-        """Take what was committed. Cheap; called on the event loop after each commit, in commit order."""
-        self._feed.offer(batch)
+    def trace_with(self, tracer: Tracer) -> None:
+        """Trace what is made of sampled batches; before run()."""
+        self._tracer = tracer
+
+    def committed(self, batch: Committed, after: int | None = None) -> None:
+        """Take what was committed. Cheap; called on the event loop after each commit, in commit order (feed.py has `after`)."""
+        self._feed.offer(batch, after)
         self._wake.set()
 
     def wake(self, *_what: object) -> None:
@@ -107,11 +141,17 @@ class RulesService:
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Judge until `stop` is set. What goes wrong in the store is tried again; nothing is skipped meanwhile."""
+        """Judge until `stop` is set. What goes wrong in the store is tried again; nothing is skipped meanwhile.
+
+        It may run again after it was cancelled: it begins with what the store has by then.
+        """
         ending = asyncio.create_task(self._wake_at(stop), name="rules-stop")
+        self._renew()
+        self.judging = True
         try:
             await self._run(stop)
         finally:
+            self.judging = False
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)
 
@@ -133,6 +173,8 @@ class RulesService:
                     next_forget = self._clock.mono_ns() + _FORGET_EVERY_NS
                     await self._alerts.rules_forget(self._clock.now_ns() - KEEP_NS, 10_000)
                 pause = 0.0
+            except LeaseLost:
+                raise
             except StoreError as error:
                 pause = min(max(2 * pause, 0.25), _WORST_PAUSE)
                 log.warning("rules_wait_for_store", error=str(error), retry_in_s=pause)
@@ -169,7 +211,23 @@ class RulesService:
             self._feed.distrust()
         busy = await self._engine.step()
         await self._engine.due()
+        await self._note()
         return busy
+
+    async def _note(self) -> None:
+        """Write down what rules leave out, now and then: who asks may ask another process."""
+        now = self._clock.mono_ns()
+        if now - self._noted_ns < NOTE_NS:
+            return
+        notes = {state.rule.name: _left_out(state) for state in self._engine.states}
+        changed = [
+            RuleRow(name, state.rule.fingerprint, state.error, notes[name])
+            for state in self._engine.states
+            if notes[name := state.rule.name] != self._notes.get(name, "")
+        ]
+        if changed:
+            await self._alerts.rules_commit(RulesCommit(CONSUMER, rules=changed))
+            self._notes, self._noted_ns = notes, now
 
     async def look(self) -> None:
         """Judge the links once; run() does it every interval."""
@@ -190,7 +248,7 @@ class RulesService:
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     def _publish(self, alerts: Sequence[Alert]) -> None:
-        shown = [self.show(alert) for alert in alerts]
+        shown = [self.show(alert, self._data_ns(alert)) for alert in alerts]
         for listener in tuple(self._listeners):
             try:
                 listener(shown)
@@ -218,12 +276,20 @@ class RulesService:
         found = await self._alerts.rules_alerts(
             AlertQuery(states=states, agent=agent, rule=rule, limit=limit)
         )
-        shown = [self.show(alert) for alert in found]
+        shown = await self.shown(found)
         return [one for one in shown if state != AlertState.UNKNOWN or one["state"] == AlertState.UNKNOWN]
 
-    def show(self, alert: Alert) -> dict[str, Any]:
-        """Return an alert as the API shows it."""
-        data_ns = self._data_ns(alert)
+    async def shown(self, alerts: Sequence[Alert]) -> list[dict[str, Any]]:
+        """Return alerts as the API shows them, whichever process judges."""
+        rows = await self._alerts.rules_groups_of([(alert.rule, alert.group) for alert in alerts])
+        reached: dict[tuple[str, str], int] = {}
+        for row in rows:
+            with contextlib.suppress(ValueError):  # of a version that this one doesn't know
+                reached[row.rule, row.group] = Group.unpack(row.state or b"").reached_ns
+        return [self.show(alert, reached.get((alert.rule, alert.group))) for alert in alerts]
+
+    def show(self, alert: Alert, data_ns: int | None) -> dict[str, Any]:
+        """Return an alert as the API shows it; `data_ns`: its group's newest reading."""
         state = alert.state
         if state is AlertState.FIRING and data_ns is not None and self._stopped(alert, data_ns):
             state = AlertState.UNKNOWN
@@ -245,6 +311,7 @@ class RulesService:
             "data_ns": data_ns,
             "late": alert.late,
             "revision": alert.revision,
+            "trace_id": trace_id(alert.trace),
         }
 
     def _data_ns(self, alert: Alert) -> int | None:
@@ -263,7 +330,8 @@ class RulesService:
         """Return every rule with how it is doing."""
         standing = await self._alerts.rules_alerts(AlertQuery(states=OPEN, limit=100_000))
         counts = Counter((alert.rule, alert.state) for alert in standing)
-        running = {state.rule.name: state for state in self._engine.states}
+        known = {row.name: row for row in await self._alerts.rules_known()}
+        groups = await self._alerts.rules_group_counts()
         return [
             RuleStatus(
                 name=rule.name,
@@ -271,9 +339,9 @@ class RulesService:
                 file=self._rules.origins.get(rule.name, ""),
                 expression=explain(rule),
                 severity=rule.severity,
-                state=_state(rule, running.get(rule.name)),
-                error=_trouble(running.get(rule.name)),
-                groups=len(running[rule.name].groups) if rule.name in running else 0,
+                state=_state(rule, known.get(rule.name)),
+                error=_trouble(rule, known.get(rule.name)),
+                groups=groups.get(rule.name, 0) if rule.enabled else 0,
                 firing=counts[rule.name, AlertState.FIRING],
                 pending=counts[rule.name, AlertState.PENDING],
                 definition=rule.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -296,18 +364,22 @@ async def _within(seconds: float, event: asyncio.Event) -> bool:
         return False
 
 
-def _state(rule: AnyRule, running: RuleState | None) -> str:
+def _state(rule: AnyRule, known: RuleRow | None) -> str:
     if not rule.enabled:
         return "off"
-    return "failed" if running is not None and running.error else "ok"
+    return "failed" if known is not None and known.error else "ok"
 
 
-def _trouble(running: RuleState | None) -> str:
+def _trouble(rule: AnyRule, known: RuleRow | None) -> str:
     """Say what is wrong with a rule, or what it leaves out."""
-    if running is None:
+    if known is None or not rule.enabled:
         return ""
-    if running.error:
-        return f"switched off until the next start: {running.error}"
+    if known.error:
+        return f"switched off until the next start: {known.error}"
+    return known.note or ""
+
+
+def _left_out(running: RuleState) -> str:
     if running.left_out:
         return f"{running.left_out} series are not judged: {MAX_GROUPS:,} groups are the most; narrow `select` or use `group_by`"
     if running.too_late:

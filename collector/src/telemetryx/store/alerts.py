@@ -58,6 +58,8 @@ class AlertChange:
     threshold: float | None = None
     fired_ns: int | None = None
     resolved_ns: int | None = None
+    trace: str = ""
+    """W3C traceparent, where what it came of is traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Alert:
     changed_ns: int
     late: bool
     revision: int
+    trace: str = ""
+    """W3C traceparent of the first change of it that was traced."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -104,6 +108,8 @@ class RuleRow:
     name: str
     fingerprint: str
     error: str | None = None
+    note: str | None = None
+    """What it leaves out, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,14 @@ class AlertStore(Protocol):
 
     async def rules_groups(self, rule: str) -> list[GroupRow]:
         """Return the saved state of every group of a rule."""
+        ...
+
+    async def rules_group_counts(self) -> dict[str, int]:
+        """Count the groups of each rule."""
+        ...
+
+    async def rules_groups_of(self, keys: Sequence[tuple[str, str]]) -> list[GroupRow]:
+        """Return the saved states of these (rule, group)."""
         ...
 
     async def rules_commit(self, commit: RulesCommit) -> list[Alert]:
@@ -246,10 +260,14 @@ def merge(stored: Alert | None, change: AlertChange) -> Alert | None:
         changed_ns=stored.changed_ns if stored else change.at_ns,
         late=change.fired_ns is not None and detected - change.fired_ns > LATE_NS,
         revision=stored.revision if stored else 0,
+        trace=stored.trace if stored else "",
     )
     if after == stored:
         return stored
-    return replace(after, changed_ns=change.at_ns, revision=after.revision + 1)
+    # A trace alone is no change: what stands must not depend on it.
+    return replace(
+        after, changed_ns=change.at_ns, revision=after.revision + 1, trace=after.trace or change.trace
+    )
 
 
 def _ended(stored: Alert | None, change: AlertChange) -> Alert | None:

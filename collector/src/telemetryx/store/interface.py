@@ -1,13 +1,17 @@
 """What every store can do: the only thing that ingest, gateway, rules and api know about storage.
 
-store/tables/ is its implementation, on SQLite and PostgreSQL; tests/store/test_conformance.py runs on each. All methods are safe to call
+store/tables/ is its implementation, on SQLite and PostgreSQL; tests/store/test_conformance*.py run on each. All methods are safe to call
 from any task at once. Writing methods raise StoreUnavailable when nothing could be written; they never half-write.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
+from telemetryx.store.accounts import Accounts
+from telemetryx.store.audit import Actor, Audited, AuditQuery, Entry
+from telemetryx.store.silences import Acknowledgement, Silence
 from telemetryx.types import (
     Agent,
     AgentPage,
@@ -21,10 +25,12 @@ from telemetryx.types import (
     Gap,
     Holding,
     Latest,
+    Level,
     LossFrame,
     LossRow,
     Matcher,
     Outcome,
+    PointBlock,
     Quarantined,
     QuarantinedBatch,
     RangeResult,
@@ -82,6 +88,10 @@ class CompactReport:
     samples: int = 0
     chunks: int = 0
     rollups: int = 0
+    rows: int = 0
+    """Samples that became plain rows."""
+    joined: int = 0
+    """Chunks made of smaller ones that are at rest."""
     more: bool = False
 
 
@@ -95,6 +105,7 @@ class Retention:
     rollup_1h_ns: int | None = None
     events_ns: int | None = None
     connections_ns: int | None = None
+    audit_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +124,28 @@ class StoreUsage:
     cursor: int
 
 
+def _unheeded(size: int) -> None:
+    del size
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a query may hold. `told` is told, from a reader's thread, how many bytes more are about to be; what it raises ends the query."""
+
+    rows: int = 5_000_000
+    told: Callable[[int], None] = _unheeded
+
+
+ROOM: Final = Room()
+
+
 class Store(Protocol):
     """Keeps samples, windows, events, series and the dedup ledger; answers queries about them."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """People, tokens of programs, and who is logged in."""
+        ...
 
     # --- ingest: data and ledger in one transaction
 
@@ -144,6 +175,10 @@ class Store(Protocol):
 
     async def read_after(self, cursor: int, limit: int = 256) -> list[Committed]:
         """Return commits after a cursor, in commit order. Raises CursorGone when some of them were compacted."""
+        ...
+
+    async def count_after(self, cursor: int, limit: int) -> int:
+        """Count the commits after a cursor, up to a limit."""
         ...
 
     async def consumer_cursor(self, consumer: str) -> int | None:
@@ -186,11 +221,16 @@ class Store(Protocol):
     async def samples(
         self, series_ids: Sequence[int], start_ns: int, end_ns: int, *, limit: int = 5_000_000
     ) -> SampleBlock:
-        """Return raw samples, chunks and fresh batches merged. Raises QueryRefused above `limit` samples."""
+        """Return raw samples, chunks and fresh batches merged. Raises TooManyReadings above `limit` samples."""
         ...
 
-    async def windows(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> WindowBlock:
-        """Return window rows that start in the range, partials unmerged, ordered by (series, start, batch)."""
+    async def windows(
+        self, series_ids: Sequence[int], start_ns: int, end_ns: int, *, limit: int = 1 << 31
+    ) -> WindowBlock:
+        """Return window rows that start in the range, partials unmerged, ordered by (series, start, batch).
+
+        Raises TooManyReadings above `limit` windows.
+        """
         ...
 
     async def range(
@@ -202,15 +242,62 @@ class Store(Protocol):
         agg: Aggregate = "avg",
         *,
         max_points: int = 200_000,
+        seconds: float = math.inf,
     ) -> RangeResult:
         """Aggregate samples and windows into steps [start + i*step, ...), reading 1h or 1m rollups where the step allows it.
 
-        With agg "raw" the samples themselves, at most `max_points` of them (then `truncated`).
+        What is raw is read in pieces of bounded size, however much it is. Raises QueryOutOfTime when that takes more than `seconds`.
+
+        Steps of whole minutes widen the range to whole steps, and before the raw horizon every step becomes whole minutes: the
+        answer's span and step are those that were read. With agg "raw" the samples themselves, of each series its share of
+        `max_points`, or its windows' last values when there are only these.
+        """
+        ...
+
+    async def whole(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        agg: Aggregate = "avg",
+        *,
+        seconds: float = math.inf,
+    ) -> RangeResult:
+        """Aggregate samples and windows in [start, end) to one point a series: exactly these, whatever rollups they are read from.
+
+        Raises QueryOutOfTime when that takes more than `seconds`. Before the raw horizon the ends widen to whole minutes: the answer's span is the one that was read.
+        """
+        ...
+
+    async def raw_horizon(self) -> int:
+        """Return the time in nanoseconds before which raw data is deleted; far in the past when none is."""
+        ...
+
+    async def points(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        *,
+        level: Level = "raw",
+        edges: bool = True,
+        parts: bool = True,
+        rather_raw: bool = False,
+        room: Room = ROOM,
+    ) -> PointBlock:
+        """Return samples and windows in [start, end), or rollups of a level; before the raw horizon always rollups.
+
+        With `edges` a rollup's first value is a row too. Without `parts` rows don't say what they stand for. `rather_raw`
+        reads samples where rollups would do but cost more. Raises QueryRefused when there is no room for them.
         """
         ...
 
     async def latest(self, series_ids: Sequence[int]) -> dict[int, Latest]:
         """Return the newest value by event time of these series."""
+        ...
+
+    async def present(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> set[int]:
+        """Return which of these series have data in [start, end), as far as ranges tell: perhaps some too many, none too few."""
         ...
 
     async def agents(self, query: AgentQuery) -> AgentPage:
@@ -249,15 +336,67 @@ class Store(Protocol):
         """Return one of them with what is in it; None when there is no such batch."""
         ...
 
-    async def release_quarantined(self, row_id: int, shift_ns: int = 0) -> Committed | None:
+    async def release_quarantined(
+        self, row_id: int, shift_ns: int = 0, *, by: Actor | None = None
+    ) -> Committed | None:
         """Store one of them, its times moved by so much; its readings are no longer counted as refused.
 
         None when there is no such batch. Raises QueryRefused while its times are too far ahead.
         """
         ...
 
-    async def drop_quarantined(self, row_id: int) -> bool:
+    async def drop_quarantined(self, row_id: int, *, by: Actor | None = None) -> bool:
         """Delete one of them for good; its readings stay counted as refused. False when there is no such batch."""
+        ...
+
+    # --- what people say about alerts; with `by` the change notes itself in the audit log
+
+    async def silences(self, *, ended: bool = False, limit: int = 1_000) -> list[Silence]:
+        """Return silences that stand or are to come, those that end first at the top; or those that ended, newest end first."""
+        ...
+
+    async def add_silence(
+        self,
+        match: str,
+        starts_ns: int,
+        ends_ns: int,
+        author: str,
+        comment: str,
+        *,
+        by: Actor | None = None,
+    ) -> Silence:
+        """Keep notifications about alerts that meet a selector back in [starts, ends).
+
+        `__name__` is the alert's rule. Raises SelectorError, or QueryRefused when it has no condition or no time, or when too many stand.
+        """
+        ...
+
+    async def end_silence(self, number: int, *, by: Actor | None = None) -> Silence | None:
+        """End a silence now: what it held back is told. None when there is no such silence."""
+        ...
+
+    async def acknowledge(
+        self, alert: int, author: str, comment: str, *, by: Actor | None = None
+    ) -> Acknowledgement | None:
+        """Note who has taken an alert on, in place of who had before. None when there is no such alert."""
+        ...
+
+    async def withdraw_acknowledgement(self, alert: int, *, by: Actor | None = None) -> bool:
+        """Take an acknowledgement back; False when there was none."""
+        ...
+
+    async def acknowledged(self, alerts: Sequence[int]) -> dict[int, Acknowledgement]:
+        """Return what was said about these alerts; those that nobody acknowledged are left out."""
+        ...
+
+    # --- who changed what
+
+    async def audit(self, entry: Entry) -> None:
+        """Note a change that was made elsewhere than in the store. What is changed here notes itself (tables/audit.note)."""
+        ...
+
+    async def audited(self, query: AuditQuery) -> list[Audited]:
+        """Return what was noted, newest first, at most `limit`."""
         ...
 
     # --- the connection log

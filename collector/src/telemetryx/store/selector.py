@@ -1,18 +1,20 @@
 """Selectors: `name{label="value", other=~"re", third!="x"}`, as in Prometheus, to matchers.
 
-`__name__` and `__agent__` are labels too. Regular expressions are RE-like, anchored at both ends, and checked here.
+`__name__` and `__agent__` are labels too, and `agent` is the agent's name where a series has no label of its own so called. Names that hold spaces or marks stand in quotes, as in Prometheus 3: `{"a name", "a label"="value"}`. Regular expressions (regex.py) are anchored at both ends, and checked here.
 """
 
 import re
 from typing import Final, cast
 
 from telemetryx.errors import SelectorError
+from telemetryx.store.regex import RegexError, regex
 from telemetryx.types import Matcher, Op, Series
 
 NAME: Final = "__name__"
 AGENT: Final = "__agent__"
+OUR_AGENT: Final = "agent"
+"""What the agent's name is as a label, unless a series has one of its own."""
 MAX_LENGTH: Final = 4_096
-MAX_REGEX: Final = 512
 
 _METRIC = re.compile(r"[^\s{},=!~\"'()\[\]]+")
 _LABEL = re.compile(r"[^\s{},=!~\"'()\[\]]+")
@@ -47,8 +49,17 @@ class _Parser:
             matchers += self._braces()
         self._space()
         if self._at < len(self._text):
-            raise self._error(f"{self._text[self._at]!r} isn't expected")
+            raise self._error(f"{self._text[self._at]!r} isn't expected{self._meant()}")
         return matchers
+
+    def _meant(self) -> str:
+        """Say how a name is written that isn't one word."""
+        name, brace, rest = self._text.partition("{")
+        name = name.strip().strip("\"'")
+        if self._at > len(self._text) - len(brace + rest) or not name or '"' in name or "\\" in name:
+            return ""
+        inside = rest.strip().removesuffix("}").strip()
+        return f' (a name with spaces or marks stands in braces: {{{NAME}="{name}"{", " * bool(inside)}{inside}}})'
 
     def _braces(self) -> list[Matcher]:
         matchers: list[Matcher] = []
@@ -65,11 +76,18 @@ class _Parser:
     _separated = True
 
     def _matcher(self) -> Matcher:
-        name = self._match(_LABEL)
-        if name is None:
+        quoted = _TEXT.match(self._text, self._at)
+        if quoted is not None:
+            self._at = quoted.end()
+            name = _unescaped(quoted)
+        elif (found_name := self._match(_LABEL)) is not None:
+            name = found_name
+        else:
             raise self._error("a label name is expected")
         self._space()
         op = self._match(_OPERATOR)
+        if op is None and quoted is not None:
+            return Matcher(NAME, "=", name)
         if op is None:
             raise self._error(
                 f'after label {name} one of = != =~ !~ is expected (text stands in quotes: {name}="...")'
@@ -80,15 +98,13 @@ class _Parser:
         if found is None:
             raise self._error(f'the value of {name} must stand in quotes: {name}{op}"..."')
         self._at = found.end()
-        value = _ESCAPE.sub(
-            lambda one: _ESCAPES.get(one[1], one[1]), found[1] if found[1] is not None else found[2]
-        )
+        value = _unescaped(found)
         if op in {"=~", "!~"}:
             value = found[1] if found[1] is not None else found[2]
             value = value.replace('\\"', '"')
             try:
                 regex(value)
-            except (re.error, ValueError) as error:
+            except RegexError as error:
                 raise SelectorError(f"{value!r} isn't a regular expression: {error}", start + 1) from error
         return Matcher(name, cast("Op", op), value)
 
@@ -113,17 +129,11 @@ class _Parser:
         return SelectorError(message, self._at + 1)
 
 
-#: Nested repetition, the form that makes backtracking explode: (a+)+, (a*|b)*.
-_EXPLOSIVE = re.compile(r"\([^()]*[*+}][^()]*\)\s*[*+{]")
-
-
-def regex(text: str) -> re.Pattern[str]:
-    """Compile a matcher's expression. Those that may take for ever are refused, as are very long ones."""
-    if len(text) > MAX_REGEX:
-        raise ValueError(f"longer than {MAX_REGEX} characters")
-    if _EXPLOSIVE.search(text):
-        raise ValueError("a repetition inside a repetition may take for ever; write it without")
-    return re.compile(text)
+def _unescaped(found: re.Match[str]) -> str:
+    """Return what a text in quotes says."""
+    return _ESCAPE.sub(
+        lambda one: _ESCAPES.get(one[1], one[1]), found[1] if found[1] is not None else found[2]
+    )
 
 
 def test(matcher: Matcher, value: str) -> bool:
@@ -132,17 +142,17 @@ def test(matcher: Matcher, value: str) -> bool:
         return value == matcher.value
     if matcher.op == "!=":
         return value != matcher.value
-    met = regex(matcher.value).fullmatch(value) is not None
+    met = regex(matcher.value).matches(value)
     return met if matcher.op == "=~" else not met
 
 
 def label(series: Series, name: str) -> str:
-    """Return a label of a series, with `__name__` and `__agent__`; empty when there is none."""
+    """Return a label of a series, with `__name__`, `__agent__` and `agent`; empty when there is none."""
     if name == NAME:
         return series.name
     if name == AGENT:
         return series.agent
-    return series.labels.get(name, "")
+    return series.labels.get(name, series.agent if name == OUR_AGENT else "")
 
 
 def matches(matchers: list[Matcher] | tuple[Matcher, ...], series: Series) -> bool:

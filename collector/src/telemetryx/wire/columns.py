@@ -85,6 +85,11 @@ class Segments:
     rest: NDArray[np.float64]
 
 
+def kinds(scales: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell of each segment whether its items are raw, and whether they are sums (one step fewer than items)."""
+    return scales == _RAW_SCALE, scales <= _MAX_K
+
+
 def decode_segments(count: int, cap: int, parts: Segments) -> NDArray[np.float64]:
     """Put decimals by segment (encoding 8) together, all segments at once."""
     if not 0 < count <= cap:
@@ -92,7 +97,7 @@ def decode_segments(count: int, cap: int, parts: Segments) -> NDArray[np.float64
     lengths, scales = parts.lengths.astype(np.int64), parts.scales
     if len(lengths) != len(scales) or int(lengths.sum()) != count or int(lengths.min()) < 1:
         raise WireError(f"a column's segments don't add up to its {count} items")
-    raw, summed = scales == _RAW_SCALE, scales <= _MAX_K
+    raw, summed = kinds(scales)
     plain = (scales >= _PLAIN) & (scales <= _PLAIN + _MAX_K)
     if not bool((raw | summed | plain).all()):
         raise WireError(f"a segment has scale {int(scales[~(raw | summed | plain)][0])}, which is none")
@@ -144,8 +149,11 @@ def _steps(column: Raw, width: int, count: int, *, planes: bool) -> Array:
     """View the differences of a column: signed, or zigzagged where its encoding says so."""
     if not column.encoding & ZIGZAG:
         return _items(column.data, _width(width, _SIGNED), count, planes=planes)
-    wide = _items(column.data, _width(width, _ZIGZAG), count, planes=planes).astype(np.uint64)
-    return (wide >> np.uint64(1)).view(np.int64) ^ -((wide & np.uint64(1)).view(np.int64))
+    items = _items(column.data, _width(width, _ZIGZAG), count, planes=planes)
+    one = items.dtype.type(1)
+    # Unsigned arithmetic wraps, so this needs no wider type.
+    signed: Array = (items >> one) ^ -(items & one)
+    return signed.view(_SIGNED[width])
 
 
 def _width(value: int, of: dict[int, str]) -> str:

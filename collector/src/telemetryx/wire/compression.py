@@ -43,6 +43,14 @@ def unpack(data: bytes, what: str, max_compressed: int, max_decompressed: int) -
     return out
 
 
+def stated_size(data: bytes) -> int:
+    """Bytes that a frame says it unpacks to; 0 where it isn't a frame or doesn't say, which `unpack` refuses."""
+    try:
+        return max(0, zstandard.frame_content_size(data))
+    except zstandard.ZstdError:
+        return 0
+
+
 def pack(data: bytes, level: int = 3) -> bytes:
     """Compress into one frame that states its size."""
     return zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(data)

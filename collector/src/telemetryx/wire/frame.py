@@ -3,6 +3,7 @@
 import hashlib
 
 from telemetryx.errors import UnknownVersion, WireError
+from telemetryx.traces import parse
 from telemetryx.types import BatchKey, Decoded, Holding, LossFrame
 from telemetryx.wire import definitions, payload
 from telemetryx.wire._pb2 import link_pb2 as pb
@@ -72,7 +73,8 @@ def batch(agent: str, frame: pb.Batch) -> Decoded:
         lane=frame.lane,
         t0_ns=frame.t0_ns,
         t1_ns=frame.t1_ns,
-        trace=frame.trace,
+        # Nothing else of it is kept: it is the agent's word, of any length.
+        trace=str(parse(frame.trace) or ""),
     )
 
 

@@ -113,6 +113,10 @@ class Reader:
             return True
         return False
 
+    def skip(self) -> None:
+        """Pass over the next value, whatever it is."""
+        self._call(self._unpacker.skip)
+
     def end(self) -> None:
         """Refuse what stands behind the document."""
         if self._unpacker.tell() != self._size:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from telemetryx.api.live.fleet import Fleet
 from telemetryx.api.live.hub import event_messages
-from telemetryx.api.live.pending import Pending
+from telemetryx.api.live.pending import Pending, Wanted, highest
 from telemetryx.api.models import LiveRequest, Subscribe
 from telemetryx.api.world import World
 from telemetryx.errors import CursorGone, SelectorError, TelemetryXError
@@ -50,7 +50,7 @@ class Client:
         self._fleet = fleet
         self._socket = socket
         self._wanted = Subscribe()
-        self._ids: frozenset[int] = frozenset()
+        self._ids = Wanted()
         self._matchers: Sequence[Matcher] | None = None
         self._pending = Pending()
         self._messages: deque[dict[str, Any]] = deque(maxlen=MAX_MESSAGES)
@@ -61,10 +61,17 @@ class Client:
         self._lost_messages = 0
         self._refreshed = 0.0
         self._told = 0.0
+        self._told_cursor = 0
         self._flushed = 0.0
         # Events that come while older ones are read back, so that each is sent once and in order.
-        self._held: deque[dict[str, Any]] | None = None
+        self._held: deque[tuple[int, dict[str, Any]]] | None = None
+        # The highest id that the selector was asked about; a commit above it may hold series that match.
         self._highest = 0
+        self._unmet = False
+        # Whether a commit waits that surely has something to send.
+        self._ripe = False
+        # Up to here a resume has read commits back. Where several processes share a store, this one may be told of them later.
+        self._replayed = 0
 
     async def run(self) -> None:
         """Serve the client until it leaves or can't keep up."""
@@ -81,21 +88,36 @@ class Client:
     # --- what the hub tells
 
     def offer(self, committed: Committed) -> None:
-        """Take a commit; it is sorted out when it is sent."""
-        if self._listening and (self._ids or self._matchers is not None):
-            if not self._pending.commits:
-                self._wake.set()
+        """Take a commit if it holds something for this client; what it didn't ask for costs it no message and no pace."""
+        if committed.cursor <= self._replayed:
+            return
+        self._replayed = 0
+        known = self._listening and self._ids.touched(committed)
+        unmet = self._listening and self._matchers is not None and highest(committed) > self._highest
+        if known or unmet:
             self._pending.offer(committed)
-        else:
-            self._pending.cursor = max(self._pending.cursor, committed.cursor)
+            self._ripe |= known
+            self._unmet |= unmet
+            self._wake.set()
+            return
+        self._pending.cursor = max(self._pending.cursor, committed.cursor)
+        if self._quiet() or self._stale():
+            self._wake.set()
 
-    def tell(self, kind: str, message: dict[str, Any]) -> None:
+    def gap(self, cursor: int) -> None:
+        """Say that something was missed, as after a resume that came too late: the client asks query_range."""
+        if self._listening:
+            self._say({"type": "resumed", "from": cursor, "gap": True})
+
+    def tell(self, kind: str, message: dict[str, Any], commit: int = 0) -> None:
         """Take a message of a kind that was asked for."""
         wanted = {"event": self._wanted.events, "alert": self._wanted.alerts, "agents": self._wanted.agents}
         if not wanted[kind]:
             return
+        if kind == "event" and commit <= self._replayed:
+            return
         if kind == "event" and self._held is not None:
-            self._held.append(message)
+            self._held.append((commit, message))
         else:
             self._say(message)
 
@@ -133,7 +155,9 @@ class Client:
         self._told = asyncio.get_running_loop().time()
         self._pending = Pending(cursor=max(self._pending.cursor, self._world.hub.cursor))
         self._matchers = matchers
-        self._ids = frozenset(wanted.series)
+        self._ids = Wanted(wanted.series)
+        self._highest, self._unmet, self._ripe = 0, False, False
+        self._replayed = 0
         self._wanted = wanted
         self._period_s = 1.0 / request.max_hz
         try:
@@ -148,7 +172,7 @@ class Client:
     async def _resume(self, cursor: int) -> None:
         """Put what was committed after the cursor before what came meanwhile; say whether something is missing between."""
         newest = await self._world.store.cursor()
-        gap = cursor > newest or newest - cursor > MAX_RESUME
+        gap = cursor > newest or await self._world.store.count_after(cursor, MAX_RESUME + 1) > MAX_RESUME
         merged = Pending()
         missed: deque[dict[str, Any]] = deque(maxlen=MAX_MESSAGES)
         at = cursor
@@ -170,9 +194,12 @@ class Client:
             if item.cursor > at or gap:
                 merged.offer(item)
         self._pending = merged
+        self._replayed = 0 if gap else at
+        # Series may have come between the look at the selector and the end of reading.
+        self._unmet = self._matchers is not None and bool(merged.commits)
         self._say({"type": "resumed", "from": cursor, "gap": gap or merged.dropped > 0})
         held, self._held = self._held, None
-        for message in (*missed, *(message for message in held or () if gap or message["cursor"] > at)):
+        for message in (*missed, *(message for commit, message in held or () if gap or commit > at)):
             self._say(message)
 
     async def _refresh(self) -> None:
@@ -189,7 +216,7 @@ class Client:
                     f"only the first {MAX_SERIES} are sent",
                 )
             )
-        self._ids = frozenset({*self._wanted.series, *(row.id for row in found[:MAX_SERIES])})
+        self._ids = Wanted((*self._wanted.series, *(row.id for row in found[:MAX_SERIES])))
 
     def _look_at_fleet(self, *, wanted: bool) -> None:
         if wanted and not self._watching:
@@ -212,7 +239,7 @@ class Client:
         try:
             while not self._socket.closed:
                 if self._messages:
-                    await self._send(self._messages.popleft())
+                    await self._send(self._resumable(self._messages.popleft()))
                 elif self._lost_messages:
                     lost, self._lost_messages = self._lost_messages, 0
                     await self._send(
@@ -221,16 +248,27 @@ class Client:
                         )
                     )
                 elif self._held is None and self._pending.commits:
-                    if (early := self._flushed + self._period_s - loop.time()) > 0:
+                    last = self._flushed if self._ripe else max(self._flushed, self._refreshed)
+                    if (early := last + self._period_s - loop.time()) > 0:
                         await self._wait(early)
                     else:
                         await self._flush()
-                        self._flushed = loop.time()
+                elif self._held is None and self._quiet():
+                    await self._flush()
+                elif self._stale():
+                    # Not before samples are sent: as a rule it finds nothing.
+                    await self._look_again()
                 else:
                     await self._wait(None)
         except (TimeoutError, ConnectionError):
             log.info("live_client_too_slow", peer=str(self._socket.get_extra_info("peername")))
             await self._socket.close(code=1013, message=b"too slow")
+
+    def _resumable(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Let an event's cursor not pass samples that wait for their turn: who resumes there gets them, and the event once more."""
+        if message["type"] != "event" or not self._samples() or not self._pending.commits:
+            return message
+        return message | {"cursor": min(message["cursor"], self._pending.first - 1)}
 
     async def _wait(self, seconds: float | None) -> None:
         self._wake.clear()
@@ -238,25 +276,52 @@ class Client:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    async def _flush(self) -> None:
-        newest = max(
-            (int(item.samples.series[-1]) for item in self._pending.commits if len(item.samples.series)),
-            default=0,
+    def _samples(self) -> bool:
+        """Whether samples were asked for at all."""
+        return bool(self._ids) or self._matchers is not None
+
+    def _quiet(self) -> bool:
+        """Whether it is time to tell a client the cursor that has heard nothing for long."""
+        return (
+            self._listening
+            and self._samples()
+            and self._pending.cursor > self._told_cursor
+            and asyncio.get_running_loop().time() - self._told > QUIET_S
         )
-        stale = asyncio.get_running_loop().time() - self._refreshed > REFRESH_S
-        if self._matchers is not None and (stale or newest > self._highest):
-            self._highest = max(newest, self._highest)
-            try:
-                await self._refresh()
-            except TelemetryXError as error:
-                log.warning("live_refresh_failed", error=str(error))
-        cursor = self._pending.cursor
-        series, dropped = self._pending.take(self._ids)
+
+    def _stale(self) -> bool:
+        """Whether the selector was last asked so long ago that series of lower numbers may have come since."""
+        return (
+            self._listening
+            and self._matchers is not None
+            and asyncio.get_running_loop().time() - self._refreshed > REFRESH_S
+        )
+
+    async def _flush(self) -> None:
+        # What comes while the store is asked for new series waits for the next time: it may hold newer ones.
+        ready, self._pending = self._pending, Pending(cursor=self._pending.cursor)
+        unmet, self._unmet, self._ripe = self._unmet, False, False
+        if unmet:
+            wanted, met = self._wanted, max(map(highest, ready.commits), default=0)
+            await self._look_again()
+            if self._wanted is not wanted:
+                return
+            # Not before: what comes while the store is asked is of series that aren't known to be wanted yet.
+            self._highest = met
+        series, dropped = ready.take(self._ids)
         self._world.hub.dropped += dropped
-        quiet = asyncio.get_running_loop().time() - self._told > QUIET_S
-        if series or dropped or quiet:
-            self._told = asyncio.get_running_loop().time()
-            await self._send({"type": "samples", "cursor": cursor, "series": series, "dropped": dropped})
+        if series or dropped or self._quiet():
+            self._told = self._flushed = asyncio.get_running_loop().time()
+            self._told_cursor = ready.cursor
+            await self._send(
+                {"type": "samples", "cursor": ready.cursor, "series": series, "dropped": dropped}
+            )
+
+    async def _look_again(self) -> None:
+        try:
+            await self._refresh()
+        except TelemetryXError as error:
+            log.warning("live_refresh_failed", error=str(error))
 
     async def _send(self, message: dict[str, Any]) -> None:
         text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -14,8 +14,12 @@ class Listener(Protocol):
         """Take a commit."""
         ...
 
-    def tell(self, kind: str, message: dict[str, Any]) -> None:
-        """Take a message to be sent soon, if the client asked for its kind."""
+    def gap(self, cursor: int) -> None:
+        """Hear that some commits before this one were missed."""
+        ...
+
+    def tell(self, kind: str, message: dict[str, Any], commit: int = 0) -> None:
+        """Take a message to be sent soon, if the client asked for its kind; an event comes with the number of its commit."""
         ...
 
 
@@ -40,7 +44,7 @@ class Hub:
         """Forget it."""
         self._listeners.discard(listener)
 
-    def committed(self, committed: Committed) -> None:
+    def committed(self, committed: Committed, _after: int = -1) -> None:
         """Spread a commit: samples at each client's own pace, events soon."""
         self.cursor = max(self.cursor, committed.cursor)
         if not self._listeners:
@@ -49,7 +53,12 @@ class Hub:
             listener.offer(committed)
         for message in event_messages(committed):
             for listener in self._listeners:
-                listener.tell("event", message)
+                listener.tell("event", message, committed.cursor)
+
+    def gap(self, cursor: int) -> None:
+        """Say that some commits before this one can't be shown any more one by one."""
+        for listener in self._listeners:
+            listener.gap(cursor)
 
     def alerts(self, changed: Sequence[dict[str, Any]]) -> None:
         """Spread alerts that changed."""
@@ -65,7 +74,7 @@ class Hub:
 
 
 def event_messages(committed: Committed) -> Iterator[dict[str, Any]]:
-    """Make a message of each event of a commit."""
+    """Make a message of each event of a commit. Its cursor is where one resumes who has heard it: before the commit, but for the last."""
     events = committed.events
     if events is None:
         return
@@ -73,7 +82,7 @@ def event_messages(committed: Committed) -> Iterator[dict[str, Any]]:
         severity = int(events.severity[at])
         yield {
             "type": "event",
-            "cursor": committed.cursor,
+            "cursor": committed.cursor - (at + 1 < len(events)),
             "event": {
                 "id": None if events.ids is None else int(events.ids[at]),
                 "agent": committed.key.agent,

@@ -4,9 +4,10 @@ from typing import Any
 
 from telemetryx.api import models
 from telemetryx.api.errors import NotFound
-from telemetryx.api.rest import shapes
+from telemetryx.api.rest import care, shapes
 from telemetryx.api.route import Route, shown
 from telemetryx.api.world import World
+from telemetryx.store.accounts import Role
 from telemetryx.store.interface import AgentQuery, DeviceQuery
 from telemetryx.types import AgentState, balance
 
@@ -46,6 +47,7 @@ async def agent(world: World, params: models.AgentParams) -> dict[str, Any]:
         "balance": balance(ledger).get(row.name, 0),
         "status": shapes.status(row),
         "devices": [shapes.device(item) for item in devices],
+        "config": await care.of_agent(world, row.name),
     }
 
 
@@ -64,7 +66,16 @@ async def loss(world: World, params: models.LossParams) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/agents", agents, models.AgentsAnswer, "List agents", "fleet", models.AgentsParams),
+    Route(
+        "GET",
+        "/api/v1/agents",
+        agents,
+        models.AgentsAnswer,
+        "List agents",
+        "fleet",
+        Role.VIEWER,
+        models.AgentsParams,
+    ),
     Route(
         "GET",
         "/api/v1/agents/{name}",
@@ -72,11 +83,28 @@ ROUTES = (
         models.AgentAnswer,
         "Show one agent",
         "fleet",
+        Role.VIEWER,
         models.AgentParams,
         statuses=(404,),
     ),
     Route(
-        "GET", "/api/v1/devices", devices, models.DevicesAnswer, "List devices", "fleet", models.DevicesParams
+        "GET",
+        "/api/v1/devices",
+        devices,
+        models.DevicesAnswer,
+        "List devices",
+        "fleet",
+        Role.VIEWER,
+        models.DevicesParams,
     ),
-    Route("GET", "/api/v1/loss", loss, models.LossAnswer, "Show the loss ledger", "fleet", models.LossParams),
+    Route(
+        "GET",
+        "/api/v1/loss",
+        loss,
+        models.LossAnswer,
+        "Show the loss ledger",
+        "fleet",
+        Role.VIEWER,
+        models.LossParams,
+    ),
 )

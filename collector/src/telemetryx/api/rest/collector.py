@@ -5,8 +5,9 @@ from typing import Any
 import telemetryx
 from telemetryx.api import models
 from telemetryx.api.errors import Unavailable
-from telemetryx.api.route import Model, Route
+from telemetryx.api.route import Model, Reply, Route
 from telemetryx.api.world import PartState, World
+from telemetryx.store.accounts import Role
 
 
 async def healthz(world: World, params: Model) -> dict[str, Any]:
@@ -15,14 +16,18 @@ async def healthz(world: World, params: Model) -> dict[str, Any]:
     return {"ok": True}
 
 
-async def readyz(world: World, params: Model) -> dict[str, Any]:
-    """Say whether every part works; 503 with the reasons when one doesn't."""
+async def readyz(world: World, params: Model) -> dict[str, Any] | Reply:
+    """Say whether every part works. 503 when one doesn't: with all parts, and the reasons as every refusal has them."""
     del params
     parts = world.readiness()
     broken = [f"{part.name}: {part.reason}" for part in parts if not part.ready]
-    if broken:
-        raise Unavailable(f"not ready: {'; '.join(broken)}", "the reasons name what to mend", retry_after=1)
-    return {"ready": True, "parts": [_part(part) for part in parts]}
+    answer: dict[str, Any] = {"ready": not broken, "parts": [_part(part) for part in parts]}
+    if not broken:
+        return answer
+    why = Unavailable(f"not ready: {'; '.join(broken)}", "the reasons name what to mend", retry_after=1)
+    return Reply(
+        {"error": why.said(), **answer}, why.status, lambda response: response.headers.update(why.headers())
+    )
 
 
 async def status(world: World, params: Model) -> dict[str, Any]:
@@ -30,6 +35,7 @@ async def status(world: World, params: Model) -> dict[str, Any]:
     del params
     parts = world.readiness()
     await world.gather()
+    together = world.fleetwide()
     return {
         "version": telemetryx.__version__,
         "started_ns": world.started_ns,
@@ -37,6 +43,8 @@ async def status(world: World, params: Model) -> dict[str, Any]:
         "ready": all(part.ready for part in parts),
         "parts": [_part(part) for part in parts],
         "cursor": await world.store.cursor(),
+        "processes": together.processes,
+        "readings_per_second": together.readings_per_second,
         "totals": {**world.metrics.totals(), **world.delay.totals()},
     }
 
@@ -60,12 +68,31 @@ async def list_models(world: World, params: Model) -> dict[str, Any]:
 
 
 def _part(part: PartState) -> dict[str, Any]:
-    return {"name": part.name, "ready": part.ready, "reason": part.reason}
+    return {"name": part.name, "ready": part.ready, "reason": part.reason, "owner": part.owner}
 
 
 ROUTES = (
-    Route("GET", "/healthz", healthz, models.HealthAnswer, "Whether the process answers", "collector"),
-    Route("GET", "/readyz", readyz, models.ReadyAnswer, "Whether every part works", "collector"),
-    Route("GET", "/api/v1/status", status, models.StatusAnswer, "How the collector is", "collector"),
-    Route("GET", "/api/v1/models", list_models, models.ModelsAnswer, "List models", "collector"),
+    Route(
+        "GET",
+        "/healthz",
+        healthz,
+        models.HealthAnswer,
+        "Whether the process answers",
+        "collector",
+        Role.ANYONE,
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        readyz,
+        models.ReadyAnswer,
+        "Whether every part works",
+        "collector",
+        Role.ANYONE,
+        unavailable=models.NotReadyAnswer,
+    ),
+    Route(
+        "GET", "/api/v1/status", status, models.StatusAnswer, "How the collector is", "collector", Role.VIEWER
+    ),
+    Route("GET", "/api/v1/models", list_models, models.ModelsAnswer, "List models", "collector", Role.VIEWER),
 )

@@ -3,20 +3,28 @@
 from typing import Any
 
 from telemetryx.api import models
+from telemetryx.api.errors import BadRequest
 from telemetryx.api.rest import shapes
 from telemetryx.api.route import Route
 from telemetryx.api.world import World
+from telemetryx.store.accounts import Role
 from telemetryx.store.interface import EventQuery
 from telemetryx.types import Severity
 
 
 async def events(world: World, params: models.EventsParams) -> dict[str, Any]:
     """Return a page of events."""
+    words = (params.q or "").strip()
+    if words and not any(map(str.isalnum, words)):
+        raise BadRequest(
+            f"`q`: {words[:80]!r} holds no letter or digit, so there is no word to look for",
+            "give words that the event contains, or leave it out for all events",
+        )
     rows = await world.store.events(
         EventQuery(
             source=params.source,
             min_severity=0 if params.severity is None else Severity[params.severity.upper()],
-            q=params.q or "",
+            q=words,
             agent=params.agent,
             start_ns=params.start,
             end_ns=params.end,
@@ -32,5 +40,14 @@ async def events(world: World, params: models.EventsParams) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/events", events, models.EventsAnswer, "List events", "data", models.EventsParams),
+    Route(
+        "GET",
+        "/api/v1/events",
+        events,
+        models.EventsAnswer,
+        "List events",
+        "data",
+        Role.VIEWER,
+        models.EventsParams,
+    ),
 )

@@ -8,6 +8,7 @@ from telemetryx.api.rest import shapes
 from telemetryx.api.route import Route
 from telemetryx.api.world import World
 from telemetryx.errors import QueryRefused
+from telemetryx.store.accounts import Role
 
 
 async def batches(world: World, params: models.QuarantineParams) -> dict[str, Any]:
@@ -31,7 +32,7 @@ async def batch(world: World, params: models.QuarantinedParams) -> dict[str, Any
 async def release(world: World, params: models.QuarantinedParams, body: models.ReleaseBody) -> dict[str, Any]:
     """Store one as if it had just come, its times moved."""
     try:
-        committed = await world.store.release_quarantined(params.id, body.shift_ns)
+        committed = await world.store.release_quarantined(params.id, body.shift_ns, by=world.caller.actor())
     except QueryRefused as error:
         raise BadRequest(
             str(error), "give a shift that brings them to where they belong, or wait until they have come"
@@ -39,12 +40,24 @@ async def release(world: World, params: models.QuarantinedParams, body: models.R
     if committed is None:
         raise _unknown(params.id)
     world.announce(committed)
-    return {"cursor": committed.cursor, "first_ns": committed.t0_ns, "last_ns": committed.t1_ns}
+    windows, events = committed.windows, committed.events
+    rows = (
+        len(committed.samples)
+        + (0 if windows is None else len(windows))
+        + (0 if events is None else len(events))
+    )
+    return {
+        "cursor": committed.cursor,
+        "first_ns": committed.t0_ns,
+        "last_ns": committed.t1_ns,
+        "stored": rows - committed.expired,
+        "expired": committed.expired,
+    }
 
 
 async def drop(world: World, params: models.QuarantinedParams) -> dict[str, Any]:
     """Delete one for good; its readings stay counted as refused."""
-    if not await world.store.drop_quarantined(params.id):
+    if not await world.store.drop_quarantined(params.id, by=world.caller.actor()):
         raise _unknown(params.id)
     return {"dropped": params.id}
 
@@ -61,6 +74,7 @@ ROUTES = (
         models.QuarantineAnswer,
         "List batches that are kept apart",
         "quarantine",
+        Role.VIEWER,
         models.QuarantineParams,
     ),
     Route(
@@ -70,6 +84,7 @@ ROUTES = (
         models.QuarantinedAnswer,
         "Show one of them",
         "quarantine",
+        Role.VIEWER,
         models.QuarantinedParams,
         statuses=(404,),
     ),
@@ -80,6 +95,7 @@ ROUTES = (
         models.ReleasedAnswer,
         "Store one of them",
         "quarantine",
+        Role.OPERATOR,
         models.QuarantinedParams,
         body=models.ReleaseBody,
         statuses=(404,),
@@ -91,6 +107,7 @@ ROUTES = (
         models.DroppedAnswer,
         "Delete one of them",
         "quarantine",
+        Role.OPERATOR,
         models.QuarantinedParams,
         statuses=(404,),
     ),

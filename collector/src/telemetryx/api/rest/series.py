@@ -1,17 +1,20 @@
 """/api/v1/series, /latest and /query_range: what was measured."""
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 from telemetryx.api import models
+from telemetryx.api.budget import POINT, SLICE
 from telemetryx.api.errors import BadRequest
 from telemetryx.api.rest import shapes
 from telemetryx.api.route import Route
-from telemetryx.api.times import NS, format_duration
+from telemetryx.api.times import NS, format_duration, format_time
 from telemetryx.api.world import World
+from telemetryx.store.accounts import Role
 from telemetryx.store.selector import parse
-from telemetryx.types import DEVICE, SITE, Matcher, Series
+from telemetryx.types import DEVICE, SITE, Latest, Matcher, RangeResult, Series
 
 HOUR_NS: Final = 3_600 * NS
 #: A step that `auto` may choose: round numbers, so that neighbouring charts share their steps.
@@ -22,6 +25,8 @@ NICE_STEPS: Final = tuple(
         *(172_800, 604_800),
     )
 )
+#: Series that a warning names.
+NAMED: Final = 10
 FINEST_STEPS: Final = (1_000_000, 10_000_000, 100_000_000, 200_000_000, 500_000_000)
 
 
@@ -30,7 +35,7 @@ async def series(world: World, params: models.SeriesParams) -> dict[str, Any]:
     matchers = _matchers(params.match, (SITE, params.site), (DEVICE, params.device))
     rows = await world.store.series(matchers, agent=params.agent, limit=params.limit, offset=params.offset)
     total = await world.store.count_series(matchers, agent=params.agent)
-    latest = await world.store.latest([row.id for row in rows])
+    latest = await _newest(world, rows)
     return {"series": [shapes.series(row, latest) for row in rows], "total": total}
 
 
@@ -38,8 +43,20 @@ async def latest(world: World, params: models.LatestParams) -> dict[str, Any]:
     """Return newest samples."""
     rows = await world.store.series(_matchers(params.match), agent=params.agent, limit=params.limit + 1)
     shown = rows[: params.limit]
-    newest = await world.store.latest([row.id for row in shown])
+    newest = await _newest(world, shown)
     return {"series": [shapes.series(row, newest) for row in shown], "truncated": len(rows) > len(shown)}
+
+
+async def _newest(world: World, rows: Sequence[Series]) -> dict[int, Latest]:
+    """Return newest values by event time: the store's, or what the hot view has that is newer."""
+    ids = [row.id for row in rows]
+    stored, hot = await asyncio.gather(world.store.latest(ids), world.newest(ids))
+    newer = {
+        series: value
+        for series, value in hot.items()
+        if series not in stored or value.time_ns > stored[series].time_ns
+    }
+    return {**stored, **newer}
 
 
 async def query_range(world: World, params: models.RangeParams) -> dict[str, Any]:
@@ -49,9 +66,12 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
     if start >= end:
         raise BadRequest("start is not before end", "give a start that lies before the end")
     warnings: list[str] = []
-    rows = await _wanted(world, params, warnings)
+    changed: list[str] = []
     raw = params.agg == "raw"
-    step = 0 if raw else _step(params, end - start, len(rows), world.limits.max_points, warnings)
+    if raw and params.step != "auto":
+        raise BadRequest("agg=raw has no `step`: readings are given as they are", "leave `step` out")
+    rows = await _wanted(world, params, warnings)
+    step = 0 if raw else _step(params, end - start, len(rows), world.limits.max_points, changed)
     if not raw:
         start -= start % step
         rows = _fitting(rows, math.ceil((end - start) / step), world.limits.max_points, warnings)
@@ -60,19 +80,65 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
         if raw
         else world.limits.max_points
     )
-    result = await world.store.range([row.id for row in rows], start, end, step, params.agg, max_points=most)
-    if result.truncated:
-        warnings.append(f"cut at {most} points: ask for a shorter range, fewer series or a wider step")
+    points = most if raw else len(rows) * math.ceil((end - start) / step)
+    reading = world.store.range(
+        [row.id for row in rows],
+        start,
+        end,
+        step,
+        params.agg,
+        max_points=most,
+        seconds=world.limits.reading_s,
+    )
+    result = await world.budget.run(SLICE + POINT * points, reading)
+    warnings += _left_out(result, start) if raw else []
+    if params.step not in ("auto", result.step_ns):
+        changed.append(widened(step, result))
     heads = {row.id: row for row in rows}
     return {
         "start_ns": result.start_ns,
         "end_ns": result.end_ns,
-        "step_ns": step,
+        "step_ns": result.step_ns,
         "level": result.level,
         "series": [shapes.line(heads[item.id], item, raw=raw) for item in result.series],
         "truncated": bool(warnings),
-        "warnings": warnings,
+        "warnings": warnings + changed,
     }
+
+
+def widened(asked_ns: int, found: RangeResult) -> str:
+    """Say that the step isn't the one that was asked for."""
+    return (
+        f"from before {format_time(found.raw_from_ns)} only rollups are kept: a step of {format_duration(asked_ns)} "
+        f"became {format_duration(found.step_ns)}"
+    )
+
+
+def _left_out(found: RangeResult, start_ns: int) -> list[str]:
+    """Say what isn't among the raw readings of an answer."""
+    said: list[str] = []
+    if start_ns < found.raw_from_ns:
+        said.append(
+            f"raw readings from before {format_time(found.raw_from_ns)} are deleted: ask for steps (agg=avg), rollups "
+            "reach further back"
+        )
+    if found.cut:
+        most = max(len(one.times) for one in found.series)
+        said.append(
+            f"cut at {most} points a series, of {_ids(found.cut)}: ask for a shorter range, fewer series or steps"
+        )
+    if found.unshown:
+        said.append(
+            f"windows of {_ids(found.unshown)} are left out, for there are raw readings too: ask for steps "
+            "(agg=avg), which count both"
+        )
+    return said
+
+
+def _ids(ids: Sequence[int]) -> str:
+    """Name series by id, the first ten of them."""
+    named = ", ".join(str(one) for one in ids[:NAMED])
+    return f"series {named}" + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
 
 
 def _matchers(selector: str | None, *labels: tuple[str, str | None]) -> list[Matcher]:
@@ -134,9 +200,25 @@ def _fitting(rows: Sequence[Series], points: int, most: int, warnings: list[str]
 
 
 ROUTES = (
-    Route("GET", "/api/v1/series", series, models.SeriesAnswer, "List series", "data", models.SeriesParams),
     Route(
-        "GET", "/api/v1/latest", latest, models.LatestAnswer, "Newest samples", "data", models.LatestParams
+        "GET",
+        "/api/v1/series",
+        series,
+        models.SeriesAnswer,
+        "List series",
+        "data",
+        Role.VIEWER,
+        models.SeriesParams,
+    ),
+    Route(
+        "GET",
+        "/api/v1/latest",
+        latest,
+        models.LatestAnswer,
+        "Newest samples",
+        "data",
+        Role.VIEWER,
+        models.LatestParams,
     ),
     Route(
         "GET",
@@ -145,6 +227,7 @@ ROUTES = (
         models.RangeAnswer,
         "Samples over time",
         "data",
+        Role.VIEWER,
         models.RangeParams,
     ),
 )

@@ -1,10 +1,11 @@
-// One agent: its state and why, its lanes, the loss ledger as an equation, its inputs, its devices.
+// One agent: its state and why, its lanes, remote care, the loss ledger as an equation, its inputs, its devices.
 import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { get } from "../api.js";
 import * as format from "../format.js";
 import { Live } from "../live.js";
 import { clockMark, failure, stateBadge } from "../parts.js";
 import { query } from "../url.js";
+import { careOf } from "./care.js";
 import { deviceRow } from "./fleet.js";
 
 export const title = "Agent";
@@ -13,30 +14,33 @@ const EVERY = 3_000;
 export function open(place) {
   let agent = null;
   let error = null;
+  let closed = false;
+  const care = careOf(query().name ?? "", (again) => (again ? load() : draw()));
 
   async function load() {
     try {
       agent = await get(`agents/${encodeURIComponent(query().name ?? "")}`);
+      await care.load(agent.config);
       error = null;
     } catch (problem) {
       error = problem;
     }
-    draw();
+    if (!closed) draw();
   }
 
   function draw() {
-    render(html`<p><a href="/">Fleet</a></p><h1>${query().name}</h1>${failure(error)}${agent ? body(agent) : nothing}`, place);
+    render(html`<p><a href="/">Fleet</a></p><h1>${query().name}</h1>${failure(error)}${agent ? body(agent, care) : nothing}`, place);
   }
 
   load();
   const timer = setInterval(() => { if (!document.hidden) load(); }, EVERY);
   const stream = new Live({ agents: true }, () => {});
-  const close = () => { clearInterval(timer); stream.close(); };
+  const close = () => { closed = true; clearInterval(timer); stream.close(); };
   close.update = load;
   return close;
 }
 
-function body(agent) {
+function body(agent, care) {
   const status = agent.status ?? {};
   return html`
     <p>${stateBadge(agent.state)} <span class="soft">version ${agent.version}, ${Object.entries(agent.labels).map(([name, value]) => `${name} ${value}`).join(", ")}</span></p>
@@ -48,11 +52,15 @@ function body(agent) {
       ${agent.quarantined ? html`<dt>Kept apart</dt><dd><span class="state busy" data-icon="!">${format.number(agent.quarantined)} ${agent.quarantined === 1 ? "batch" : "batches"}</span> <span class="soft">with times far ahead of the collector's clock; <code>telemetryx quarantine ls</code> lists them</span></dd>` : nothing}
       <dt>Readings/s</dt><dd>${format.number(agent.rate)}</dd>
     </dl>
+    ${care.draw(agent.config)}
     <h2>Loss ledger</h2>
     <p>Balance ${format.number(agent.balance)} <span class="soft">${agent.balance === 0 ? "every reading is accounted for" : "received + derived is not what the other terms of the first equation add up to"}</span></p>
     <div class="scroll" role="group" tabindex="0" aria-label="Loss ledger"><table><caption>received + derived = rejected + deduplicated + reduced + shipped; shipped = stored + expired + overflowed + damaged + refused + in flight</caption>
       <thead><tr><th scope="col">Cause</th><th scope="col" class="number">Readings</th><th scope="col">From</th><th scope="col">To</th></tr></thead>
       <tbody>${agent.loss.map((row) => html`<tr><th scope="row">${row.cause.replaceAll("_", " ")}</th><td class="number">${format.number(row.count)}</td><td>${row.first_ns ? format.at(row.first_ns) : "–"}</td><td>${row.last_ns ? format.at(row.last_ns) : "–"}</td></tr>`)}</tbody></table></div>
+    ${status.spool?.damage?.length ? html`<h2>Damage</h2><div class="scroll" role="group" tabindex="0" aria-label="Damage"><table><caption>As the agent said last; it may be more than the ledger can count</caption>
+      <thead><tr><th scope="col">What</th><th scope="col">Not before</th><th scope="col">Not after</th></tr></thead>
+      <tbody>${status.spool.damage.map((damage) => html`<tr><td>${damage.text}</td><td>${damage.from_ns ? format.at(damage.from_ns) : "–"}</td><td>${damage.to_ns ? format.at(damage.to_ns) : "–"}</td></tr>`)}</tbody></table></div>` : nothing}
     ${status.inputs ? html`<h2>Inputs</h2><div class="scroll" role="group" tabindex="0" aria-label="Inputs"><table><caption>As the agent said last</caption>
       <thead><tr><th scope="col">Input</th><th scope="col" class="number">Received</th><th scope="col" class="number">Readings/s</th><th scope="col">Refused</th><th scope="col">Problem</th></tr></thead>
       <tbody>${status.inputs.map((input) => html`<tr><th scope="row">${input.name}</th><td class="number">${format.number(input.received)}</td><td class="number">${format.number(Math.round(input.rate * 10) / 10)}</td>

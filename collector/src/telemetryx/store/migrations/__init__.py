@@ -7,11 +7,12 @@ A file that was ever released never changes; a change is a new file. Applied nam
 import sqlite3
 from collections.abc import Iterable
 from importlib import resources
-
-import sqlite_utils
-from sqlite_utils.migrations import Migrations
+from typing import TYPE_CHECKING
 
 from telemetryx.errors import SchemaTooNew
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 SET = "telemetryx"
 
@@ -48,6 +49,10 @@ def refuse_newer(applied: Iterable[str], known: Iterable[str]) -> None:
 
 def migrate(connection: sqlite3.Connection) -> list[str]:
     """Apply what is missing and return its names. Raises SchemaTooNew when the file knows steps that we don't."""
+    # A tenth of a second to load, and whoever only reads a store never migrates it.
+    import sqlite_utils  # noqa: PLC0415
+    from sqlite_utils.migrations import Migrations  # noqa: PLC0415
+
     database = sqlite_utils.Database(connection)
     steps = Migrations(SET)
     known = scripts()
@@ -68,6 +73,6 @@ class _step:  # noqa: N801 - used as a function; sqlite-utils asks for a __name_
     def __init__(self, parts: list[str]) -> None:
         self._parts = parts
 
-    def __call__(self, db: sqlite_utils.Database, /) -> None:
+    def __call__(self, db: "sqlite_utils.Database", /) -> None:
         for part in self._parts:
             db.execute(part)

@@ -6,27 +6,36 @@ keeps asyncpg's protocol, prepared statements and timeouts without a hop to anot
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import asyncpg
 import numpy as np
 
-from telemetryx.store import selector
+from telemetryx.errors import StoreUnavailable
 from telemetryx.store.migrations import scripts
-from telemetryx.store.postgres import places, words
+from telemetryx.store.postgres import numbering, places, rowcopy, schema, words
 from telemetryx.store.postgres.statements import plain, translated
-from telemetryx.types import I64
+from telemetryx.store.regex import regex
+from telemetryx.types import F64, I64, U8
 
 T = TypeVar("T")
 
+_COLUMNS: Final = (
+    "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+)
 _AT_ONCE: Final = 64
 """Rows of a stream that are in memory."""
+_ROWS_AT_ONCE: Final = 10_000
+"""Plain rows that are deleted at once, at least."""
 _LOCK_EPOCHS: Final = (
     "SELECT epoch.id FROM epoch JOIN agent ON agent.id = agent_id "
     "JOIN unnest($1::text[], $2::bytea[]) AS wanted(agent, epoch) ON agent.name = wanted.agent "
     "AND epoch.epoch = wanted.epoch ORDER BY agent.name, epoch.epoch FOR UPDATE OF epoch"
 )
+_LOCK_AGENTS: Final = "SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number"
 _VALUES: Final = {
     "series": "SELECT DISTINCT name FROM series",
     "agent": "SELECT name FROM agent",
@@ -67,6 +76,10 @@ class PostgresDatabase:
     same_labels = "md5(labels) = md5(?3) AND labels = ?3"
     index_of_group = 'md5("group")'
     same_group = 'md5("group") = md5(?2) AND "group" = ?2'
+    shared = True
+    now_ns = "CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS BIGINT)"
+    for_share = " FOR SHARE"
+    skip_locked = " FOR UPDATE SKIP LOCKED"
     refusals: tuple[type[Exception], ...] = (
         asyncpg.IntegrityConstraintViolationError,
         asyncpg.DataError,
@@ -82,12 +95,20 @@ class PostgresDatabase:
         self._connection = connection
         self._broken = False
         self._kept_part = False
+        self.ended: int | None = None
+        self._types: dict[str, dict[str, str]] = {}
         self._places = places.Places(self)
+        self._numbering = numbering.Numbering(self)
 
     @property
     def alive(self) -> bool:
         """Whether it can be used: not when the server or the way to it is gone, and not after a timeout."""
         return not self._broken and not self._connection.is_closed()
+
+    @cached_property
+    def moves_runs(self) -> bool:
+        """Whether its schema knows runs on their way."""
+        return bool(self.columns("moving"))
 
     def execute(self, statement: str, parameters: Any = (), /) -> Rows:  # noqa: ANN401 - a sequence or a mapping
         """Run a statement. Texts and their plans are kept by asyncpg, per connection."""
@@ -108,6 +129,55 @@ class PostgresDatabase:
         if given:
             self.run(self._connection.executemany(translated(statement).text, given))
 
+    def insert_many(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], conflict: str = ""
+    ) -> None:
+        """Insert rows with COPY, or, where some may be there, from one array a column: a row costs no message of its own."""
+        if not rows:
+            return
+        if not conflict:
+            self.run(self._connection.copy_records_to_table(table, records=rows, columns=columns))
+            return
+        kinds = self._kinds(table)
+        names = ", ".join(f'"{column}"' for column in columns)
+        arrays = ", ".join(f"${at}::{kinds[column]}[]" for at, column in enumerate(columns, start=1))
+        text = f'INSERT INTO "{table}" ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT {conflict}'
+        self.run(self._connection.execute(text, *zip(*rows, strict=True)))
+
+    def replace_many(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Delete what is there, which is little as a rule, then COPY: that costs two thirds of ON CONFLICT."""
+        if not rows:
+            return
+        kinds = self._kinds(table)
+        names = ", ".join(f'"{column}"' for column in key)
+        arrays = ", ".join(f"${at}::{kinds[column]}[]" for at, column in enumerate(key, start=1))
+        same = " AND ".join(f'"{table}"."{column}" = there."{column}"' for column in key)
+        text = f'DELETE FROM "{table}" USING unnest({arrays}) AS there({names}) WHERE {same}'
+        self.run(self._connection.execute(text, *list(zip(*rows, strict=True))[: len(key)]))
+        self.insert_many(table, columns, rows)
+
+    def _kinds(self, table: str) -> dict[str, str]:
+        """Name the types of a table's columns."""
+        known = self._types.get(table)
+        if known is None:
+            rows = self.execute(
+                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+                "WHERE attrelid = CAST(CAST(? AS TEXT) AS REGCLASS) AND attnum > 0 AND NOT attisdropped",
+                (table,),
+            )
+            known = self._types[table] = {str(name): str(kind) for name, kind in rows}
+        return known
+
+    def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
+        """Return a condition on an array: one text, prepared once, for any count."""
+        return f"{column} = ANY(?)", [list(ids)]
+
+    def delete_many(self, table: str, ids: Sequence[int]) -> int:
+        """Delete rows with one statement, whatever their number."""
+        return self.execute(f'DELETE FROM "{table}" WHERE id = ANY(?)', (list(ids),)).rowcount if ids else 0
+
     def script(self, text: str) -> None:
         """Run several statements without parameters."""
         self.run(self._connection.execute(text))
@@ -115,16 +185,26 @@ class PostgresDatabase:
     def stream(self, statement: str, parameters: Sequence[Any] = (), /) -> Iterator[Any]:
         """Run a query through a cursor of the server's."""
         ready = translated(statement)
-        cursor = self.run(_opened(self._connection, ready.text, ready.arguments(parameters)))
-        while rows := self.run(cursor.fetch(_AT_ONCE)):
-            yield from (tuple(row) for row in rows)
+        cursor, rows = self.run(_opened(self._connection, ready.text, ready.arguments(parameters)))
+        yield from map(tuple, rows)
+        while len(rows) == _AT_ONCE:
+            rows = self.run(cursor.fetch(_AT_ONCE))
+            yield from map(tuple, rows)
 
-    def begin(self) -> None:
-        """Begin a transaction that writes."""
-        self.run(self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"))
+    def begin(self, *, durable: bool = True) -> None:
+        """Begin a transaction that writes; not where the database says that it is read-only: READ WRITE would overrule that."""
+        self.ended = None
+        beginning = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        if not durable:
+            beginning += "; SET LOCAL synchronous_commit = off"
+        self.run(self._connection.execute(beginning))
+
+    def harden(self) -> None:
+        """Do nothing: a server whose fsync fails recovers from its log, up to the last durable commit at least."""
 
     def begin_snapshot(self) -> None:
         """Begin a transaction that reads."""
+        self.ended = None
         self.run(self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
 
     def commit(self) -> None:
@@ -134,6 +214,7 @@ class PostgresDatabase:
         again, and the dedup ledger knows.
         """
         self._kept_part = False
+        self._numbering.ended()
         self.run(self._connection.execute("COMMIT"))
         self._places.kept()
 
@@ -155,6 +236,7 @@ class PostgresDatabase:
         """Undo what isn't committed."""
         self._kept_part = False
         self._places.undone()
+        self._numbering.ended()
         if self.alive and self._connection.is_in_transaction():
             self.run(self._connection.execute("ROLLBACK"))
 
@@ -188,14 +270,25 @@ class PostgresDatabase:
         except _BROKEN:
             self._broken = True
             raise
-        except BaseException:
+        except BaseException as error:
             self._broken = self._connection.is_closed()
+            if isinstance(error, asyncpg.PostgresError) and self._places.missing(error):
+                raise StoreUnavailable(
+                    "another collector dropped a partition meanwhile", "conflict"
+                ) from error
             raise
 
     # --- what PostgreSQL does differently
 
-    def lock_epochs(self, keys: Sequence[tuple[str, bytes]]) -> None:
-        """Lock the rows of known epochs; new ones are guarded by their unique keys."""
+    def hasten(self) -> None:
+        """Don't wait for the WAL's fsync."""
+        self.script("SET LOCAL synchronous_commit = off")
+
+    def lock_epochs(self, keys: Sequence[tuple[str, bytes]], new: Sequence[str]) -> None:
+        """Lock the rows of known epochs, and before that the names of agents that may have new ones: no row is there yet."""
+        if new:
+            numbers = sorted(_number(agent) for agent in set(new))
+            self.run(self._connection.fetch(_LOCK_AGENTS, numbers))
         wanted = sorted({(plain(agent), epoch) for agent, epoch in keys})
         self.run(self._connection.fetch(_LOCK_EPOCHS, [key[0] for key in wanted], [key[1] for key in wanted]))
 
@@ -212,6 +305,15 @@ class PostgresDatabase:
         made = self.execute("SELECT to_regclass('schema_step') IS NOT NULL").fetchone()[0]
         rows = self.execute("SELECT name FROM schema_step ORDER BY name") if made else ()
         return [row[0] for row in rows], list(scripts("telemetryx.store.postgres.migrations"))
+
+    def schema(self) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+        """Return tables and their columns: what the applied steps say, and what is there."""
+        applied, _ = self.schema_steps()
+        known = scripts("telemetryx.store.postgres.migrations")
+        there: dict[str, set[str]] = {}
+        for table, column in self.execute(_COLUMNS):
+            there.setdefault(table, set()).add(column)
+        return schema.tables(known[name] for name in applied), there
 
     def columns(self, table: str) -> list[str]:
         """Name a table's columns."""
@@ -231,18 +333,29 @@ class PostgresDatabase:
         sequences += [("'chunk_id'", "chunk"), ("'event_id'", "event")]
         for name, table in sequences:
             self.execute(f'SELECT setval({name}, coalesce(max(id), 1), max(id) IS NOT NULL) FROM "{table}"')
-        self.execute(
-            "SELECT setval('batch_id', greatest(CAST(? AS BIGINT), 1), CAST(? AS BIGINT) > 0)",
-            (newest_commit, newest_commit),
-        )
+        self.execute("INSERT INTO meta VALUES ('commit_base', 0) ON CONFLICT (key) DO NOTHING")
+        numbering.keep_ascending(self, newest_commit)
 
     def newest_commit(self) -> int:
         """Return the newest commit's number, also when its batch is compacted."""
         row = self.execute(
-            "SELECT greatest((SELECT coalesce(max(id), 0) FROM batch), "
-            "coalesce((SELECT value FROM meta WHERE key = 'compacted'), 0))"
+            "SELECT greatest((SELECT coalesce(max(id), 0) FROM batch WHERE id < ?), "
+            "coalesce((SELECT value FROM meta WHERE key = 'compacted'), 0))",
+            (self.settled(),),
         ).fetchone()
         return int(row[0])
+
+    def next_commit(self) -> int | None:
+        """Return the transaction's next number."""
+        return self._numbering.take()
+
+    def settled(self) -> int:
+        """Return the number that follows from the oldest transaction that is still open."""
+        return self._numbering.bound()
+
+    def holder(self) -> str:
+        """Name the session whose transaction that is."""
+        return numbering.holder(self)
 
     def event_ids(self, count: int) -> I64:
         """Take ids from the sequence."""
@@ -277,12 +390,34 @@ class PostgresDatabase:
 
         PostgreSQL's own expressions are of another kind, and rules and selectors must agree on every store.
         """
-        fits = selector.regex(pattern).fullmatch
+        fits = regex(pattern).matches
         rows = self.execute(_VALUES[table], (label,) if table == "series_label" else ())
         return f"{column} = ANY(?)", [row[0] for row in rows if fits(row[0])]
 
-    def tidy(self) -> None:
+    def put_samples(self, series: I64, times: I64, values: F64, flags: U8) -> None:
+        """COPY them in binary form."""
+        data = memoryview(rowcopy.binary(series, times, values, flags))
+        self.run(
+            self._connection.copy_to_table(
+                "sample", source=data, columns=list(rowcopy.COLUMNS), format="binary"
+            )
+        )
+
+    def forget_samples(self, before_ns: int, after: int, limit: int) -> tuple[int, int | None]:
+        """Delete by place. The time is asked twice: in a table of several parts a place names a row in each."""
+        del after
+        # Each piece passes by what those before it left dead, so there mustn't be many.
+        limit = max(limit, _ROWS_AT_ONCE)
+        time = f"TIMESTAMPTZ 'epoch' + CAST({before_ns // 1_000} AS BIGINT) * INTERVAL '1 microsecond'"
+        gone = self.execute(
+            f"DELETE FROM sample WHERE ctid = ANY(ARRAY(SELECT ctid FROM sample WHERE time < {time} LIMIT {limit})) "
+            f"AND time < {time}"
+        ).rowcount
+        return gone, None if gone < limit else 0
+
+    def tidy(self) -> bool:
         """Leave it to autovacuum."""
+        return False
 
     def bytes_on_disk(self) -> int:
         """Measure the database: tables, indexes and what it came with (about 8 MB)."""
@@ -294,8 +429,15 @@ class PostgresDatabase:
         return [f"PostgreSQL: index {row[0]} isn't valid; run REINDEX" for row in rows]
 
 
-async def _opened(connection: Any, text: str, arguments: Sequence[Any]) -> Any:  # noqa: ANN401 - asyncpg is untyped
-    return await connection.cursor(text, *arguments)
+def _number(agent: str) -> int:
+    """Turn a name into a lock's number. Two agents with one number wait for each other, and that is all."""
+    return int.from_bytes(hashlib.blake2b(agent.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+async def _opened(connection: Any, text: str, arguments: Sequence[Any]) -> tuple[Any, list[Any]]:  # noqa: ANN401 - asyncpg is untyped
+    """Open a cursor and fetch its first rows."""
+    cursor = await connection.cursor(text, *arguments)
+    return cursor, await cursor.fetch(_AT_ONCE)
 
 
 async def _settled() -> None:

@@ -3,8 +3,8 @@
 DURABILITY: the writing session sets synchronous_commit=on, whatever the server's default is; an acknowledgement that leaves
 after COMMIT speaks of data in the server's WAL on disk (and on its synchronous standbys, where it has some).
 
-The writing session also holds an advisory lock for as long as it lives. So there is one writer, its commits are numbered in
-their order, and a second collector on the same database is refused; a writer that lost its session has lost the lock with it.
+Several collectors write. Each writing session holds a lock that they share: a copy or a restore takes it alone, and so did
+collectors of before, which were one to a database.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ CHECK_S: Final = 3_600.0
 WRITER_LOCK: Final = 0x54454C58_0001
 MIGRATION_LOCK: Final = 0x54454C58_0002
 TAKEOVER_S: Final = 15.0
-"""How long a starting collector waits for the session of one that was killed to end."""
+"""How long a starting collector waits for who holds the database alone: its session may have been killed."""
 
 _COMMON: Final = {
     "application_name": "telemetryx",
     "jit": "off",
     "TimeZone": "UTC",
-    # A peer that vanished without a word is noticed within half a minute, so that its lock is free.
+    # A peer that vanished without a word is noticed within half a minute, so that its locks are free.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -43,7 +43,8 @@ _COMMON: Final = {
 _WRITER: Final = {
     "synchronous_commit": "on",
     "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "60s",
+    # Who is cut off in the middle of a transaction keeps the others from its agents and leases no longer than this.
+    "idle_in_transaction_session_timeout": "10s",
 }
 _READER: Final = {"default_transaction_read_only": "on", "idle_in_transaction_session_timeout": "600s"}
 
@@ -54,8 +55,8 @@ _REASONS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (asyncpg.ReadOnlySQLTransactionError, "read_only", "the server is a standby or read-only: name the primary in [store] url"),
     (asyncpg.InsufficientPrivilegeError, "read_only", "the user lacks rights: it should own the database"),
     (asyncpg.LockNotAvailableError, "locked", "another session holds a lock on the tables"),
-    (asyncpg.DeadlockDetectedError, "locked", "another session was in the way"),
-    (asyncpg.SerializationError, "locked", "another session was in the way"),
+    (asyncpg.DeadlockDetectedError, "conflict", "another session was in the way"),
+    (asyncpg.SerializationError, "conflict", "another session was in the way"),
     (asyncpg.QueryCanceledError, "locked", "the server took too long, or somebody cancelled it"),
     (asyncpg.InvalidCatalogNameError, "io", "create the database, or correct its name in [store] url"),
     (asyncpg.InvalidAuthorizationSpecificationError, "io", "correct the user in [store] url and the password in password_file"),
@@ -89,25 +90,57 @@ class PostgresEngine:
         return f"{parts.hostname or 'the local socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
     def open_writer(self) -> PostgresDatabase:
-        """Open the connection that writes, and take the writer's lock."""
+        """Open a connection that writes beside others."""
         database = self.open(_WRITER, WRITE_S)
         try:
-            self._lock(database)
+            self.lock(database)
         except BaseException:
             database.close()
             raise
         return database
 
-    def _lock(self, database: PostgresDatabase) -> None:
+    def open_alone(self) -> PostgresDatabase:
+        """Open a connection that writes, and keep collectors away: for who fills the whole database."""
+        database = self.open({**_WRITER, "idle_in_transaction_session_timeout": "600s"}, CHECK_S)
+        try:
+            self.lock(database, "")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def lock(self, database: PostgresDatabase, share: str = "_shared") -> None:
+        """Take the writers' lock, with the others or alone."""
         end = time.monotonic() + TAKEOVER_S
-        while not database.execute("SELECT pg_try_advisory_lock(?)", (WRITER_LOCK,)).fetchone()[0]:
+        while not database.execute(f"SELECT pg_try_advisory_lock{share}(?)", (WRITER_LOCK,)).fetchone()[0]:
             if time.monotonic() > end:
+                who = (
+                    "a collector of an older version, a copy or a restore writes"
+                    if share
+                    else "a collector writes"
+                )
                 raise StoreUnavailable(
-                    f"another collector writes to the database {self.where}: stop it, or name another database "
-                    "in [store] url",
+                    f"{who} to the database {self.where}: stop it, or name another database in [store] url",
                     "locked",
                 )
             time.sleep(0.2)
+
+    def try_write(self, size: int = 0) -> None:
+        """Make a table with something in it, and undo that."""
+        database = self.open(_WRITER, WRITE_S)
+        try:
+            database.begin()
+            database.execute("CREATE TABLE write_check (x TEXT)")
+            rows = min(max(64, size // 1000), 8_000)
+            database.execute(
+                "INSERT INTO write_check SELECT repeat('x', 1000) FROM generate_series(1, CAST(? AS INT))",
+                (rows,),
+            )
+            database.rollback()
+        except Exception as error:
+            raise self.translate(error) or error from error
+        finally:
+            database.close()
 
     def open_reader(self) -> PostgresDatabase:
         """Open one that only reads."""
@@ -117,17 +150,7 @@ class PostgresEngine:
         """Open a connection on a loop of its own."""
         loop = asyncio.new_event_loop()
         try:
-            password = self._password()
-            connection: Any = loop.run_until_complete(
-                asyncpg.connect(
-                    self.url,
-                    password=password,
-                    timeout=CONNECT_S,
-                    command_timeout=timeout_s,
-                    statement_cache_size=200,
-                    server_settings={**_COMMON, **settings},
-                )
-            )
+            connection = loop.run_until_complete(self.connect(settings, timeout_s))
         except Exception as error:
             loop.close()
             raise self.translate(error) or error from error
@@ -135,6 +158,17 @@ class PostgresEngine:
             loop.close()
             raise
         return PostgresDatabase(loop, connection)
+
+    async def connect(self, settings: dict[str, str] | None = None, timeout_s: float = WRITE_S) -> Any:  # noqa: ANN401 - asyncpg is untyped
+        """Open a connection on the loop that runs."""
+        return await asyncpg.connect(
+            self.url,
+            password=self._password(),
+            timeout=CONNECT_S,
+            command_timeout=timeout_s,
+            statement_cache_size=200,
+            server_settings={**_COMMON, **(settings or {})},
+        )
 
     def _password(self) -> str | None:
         if self.password_file is None:

@@ -3,6 +3,10 @@
 A new one is made beside its table and attached, which waits for no reader. Its life is the transaction's: undone with it,
 and remembered only after the commit. Weeks before 2000 and after 2099 share two partitions that are always there, so clocks
 that are far off can't make thousands.
+
+Several collectors make them and one drops them: who makes one waits for whoever makes another, and who remembers one that is
+gone is told by `missing`, forgets all and does its transaction again. One is dropped only after it was locked, and then found
+empty or past.
 """
 
 from typing import Any, Final, Protocol
@@ -15,7 +19,10 @@ FIRST: Final = 1_565
 LAST: Final = 6_782
 """The week before the one that _after begins with."""
 _PATIENCE: Final = "SET LOCAL lock_timeout = '1s'"
-_EXISTS: Final = "SELECT 1 FROM pg_inherits WHERE inhparent = ?::regclass AND inhrelid = to_regclass(?)"
+_MAKING: Final = "SELECT pg_advisory_xact_lock(92726450388995)"
+"""Held until the transaction ends: the next one then sees the partition."""
+_EXISTS: Final = "SELECT 1 FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = ?::regclass AND relname = ?"
+"""By the tables themselves: to_regclass remembers, in a transaction, that there was none."""
 
 
 class Runs(Protocol):
@@ -35,6 +42,15 @@ class Places:
         self._known: set[tuple[str, int]] = set()
         self._fresh: set[tuple[str, int]] = set()
 
+    def missing(self, error: Exception) -> bool:
+        """Tell whether a row found no partition, because another collector dropped it; then all are looked up anew."""
+        said = str(error)
+        gone = isinstance(error, asyncpg.CheckViolationError) and said.startswith("no partition of relation")
+        gone = gone or (isinstance(error, asyncpg.InternalServerError) and "could not open relation" in said)
+        if gone:
+            self._known.clear()
+        return gone
+
     def make(self, table: str, time_ns: int) -> None:
         """See to it that there is a partition for this time."""
         week = time_ns // WEEK
@@ -42,7 +58,10 @@ class Places:
             return
         name = f"{table}_w{week}"
         run = self._database.execute
-        if run(_EXISTS.replace("?::regclass", f"'{table}'::regclass"), (name,)).fetchone() is None:
+        exists = _EXISTS.replace("?::regclass", f"'{table}'::regclass")
+        if run(exists, (name,)).fetchone() is None:
+            run(_MAKING)
+        if run(exists, (name,)).fetchone() is None:
             run(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
             run(
                 f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({week * WEEK}) TO ({(week + 1) * WEEK})"
@@ -71,17 +90,25 @@ class Places:
             week = int(name.rpartition("_w")[2])
             if (week + 1) * WEEK > before_ns:
                 continue
+            rows += self._drop(table, name)
+        return rows
+
+    def _drop(self, table: str, name: str) -> int:
+        """Drop one, unless somebody holds it or batches in it wait for compaction; counted while nobody else can write to it."""
+        run = self._database.execute
+        count = 0
+        run("SAVEPOINT drop_place")
+        try:
+            run(_PATIENCE)
+            run(f"LOCK TABLE ONLY {table}, ONLY {name} IN ACCESS EXCLUSIVE MODE")
             (count,) = run(f"SELECT count(*) FROM {name}").fetchone()
             if table == "batch" and count:
-                continue
-            run("SAVEPOINT drop_place")
-            try:
-                run(_PATIENCE)
-                run(f"DROP TABLE {name}")
-            except asyncpg.LockNotAvailableError:
                 run("ROLLBACK TO drop_place")
+                count = 0
             else:
-                rows += count
-                self._known.discard((table, week))
-            run("RELEASE drop_place")
-        return rows
+                run(f"DROP TABLE {name}")
+        except asyncpg.LockNotAvailableError:
+            run("ROLLBACK TO drop_place")
+            count = 0
+        run("RELEASE drop_place")
+        return int(count)

@@ -8,6 +8,7 @@ from telemetryx.clock import Clock, SystemClock
 from telemetryx.store.postgres.engine import PostgresEngine
 from telemetryx.store.postgres.migrations import migrate
 from telemetryx.store.tables.commit import MAX_TIME
+from telemetryx.store.tables.lease import Member
 from telemetryx.store.tables.store import TableStore
 
 log = structlog.get_logger(__name__)
@@ -16,10 +17,13 @@ log = structlog.get_logger(__name__)
 class PostgresStore(TableStore):
     """A Store in a PostgreSQL database. Make one with `await PostgresStore.open(engine)`."""
 
-    def __init__(self, engine: PostgresEngine, clock: Clock, readers: int, future_limit_ns: int) -> None:
+    def __init__(
+        self, engine: PostgresEngine, clock: Clock, readers: int, future_limit_ns: int, member: Member
+    ) -> None:
         """Connect, bring the schema up to date, start the threads. Blocking: `open` runs it in a thread."""
         first = engine.open({}, 600.0)
         try:
+            engine.lock(first)
             steps = migrate(first)
             (durable,) = first.execute("SHOW fsync").fetchone()
         except Exception as error:
@@ -32,7 +36,7 @@ class PostgresStore(TableStore):
             log.warning(
                 "store.not_durable", reason="the server runs with fsync = off: an acknowledgement may be lost"
             )
-        super().__init__(engine, clock, readers, future_limit_ns)
+        super().__init__(engine, clock, readers, future_limit_ns, member)
 
     @classmethod
     async def open(
@@ -42,9 +46,10 @@ class PostgresStore(TableStore):
         clock: Clock | None = None,
         readers: int = 4,
         future_limit_ns: int = MAX_TIME,
+        member: Member = Member(),  # noqa: B008 - a value that never changes
     ) -> "PostgresStore":
         """Open a store, creating its tables; a schema of an older collector is brought up to date.
 
-        Batches with times further ahead of the clock than the limit are kept apart.
+        Collectors on one database have different members. Batches with times further ahead of the clock than the limit are kept apart.
         """
-        return await asyncio.to_thread(cls, engine, clock or SystemClock(), readers, future_limit_ns)
+        return await asyncio.to_thread(cls, engine, clock or SystemClock(), readers, future_limit_ns, member)

@@ -1,7 +1,7 @@
 """Opening the file: pragmas, whose file it is, and what SQLite's errors mean to us.
 
 DURABILITY: WAL with synchronous=FULL fsyncs the log at each commit, before commit() returns; an acknowledgement that
-leaves after commit() speaks of data on the disk.
+leaves after commit() speaks of data on the disk. Upkeep alone commits with NORMAL (database.py, writer.py).
 """
 
 import sqlite3
@@ -64,11 +64,12 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
-def open_writer(path: Path) -> SqliteDatabase:
-    """Open the one connection that writes; creates the file."""
+def open_writer(path: Path, *, create: bool = True) -> SqliteDatabase:
+    """Open the one connection that writes; creates the file, unless it must be there."""
     with translated():
         connection = sqlite3.connect(
-            path,
+            f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
+            uri=True,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -84,8 +85,9 @@ def open_writer(path: Path) -> SqliteDatabase:
             connection.execute("PRAGMA wal_autocheckpoint = 16000")
             connection.execute("PRAGMA secure_delete = OFF")
             connection.execute("PRAGMA journal_size_limit = 67108864")
-            connection.execute("PRAGMA cache_size = -16384")
+            connection.execute("PRAGMA cache_size = -8192")
             connection.execute("PRAGMA temp_store = MEMORY")
+            connection.began()
         except BaseException:
             connection.close()
             raise
@@ -122,13 +124,14 @@ def open_reader(path: Path) -> SqliteDatabase:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA cache_size = -4096")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.began()
     return connection
 
 
 def checkpoint(path: Path) -> None:
     """Write the WAL into the file on a connection of its own, without making the writer or readers wait."""
     with translated():
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
         try:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         finally:

@@ -29,12 +29,8 @@ def ranges(starts: I64, lengths: I64) -> I64:
     return out
 
 
-def samples(block: SampleBlock, ids: I64, correction: Correction) -> SampleBlock:
-    """Give a block the store's ids and right times. Ids in another order than numbers put the block in their order.
-
-    Times that are right now are no longer marked as uncertain; those that were moved by a guess are.
-    """
-    times, flags = block.times, block.flags
+def corrected(times: I64, flags: U8 | None, correction: Correction) -> tuple[I64, U8 | None]:
+    """Return right times. They are no longer marked as uncertain; those that were moved by a guess are."""
     if correction.offset_ns:
         times = times + correction.offset_ns
         if correction.uncertain:
@@ -42,6 +38,12 @@ def samples(block: SampleBlock, ids: I64, correction: Correction) -> SampleBlock
             flags = flags | np.uint8(Flag.CLOCK_UNCERTAIN)
         elif flags is not None:
             flags = flags & np.uint8(CERTAIN)
+    return times, flags
+
+
+def samples(block: SampleBlock, ids: I64, correction: Correction) -> SampleBlock:
+    """Give a block the store's ids and right times. Ids in another order than numbers put the block in their order."""
+    times, flags = corrected(block.times, block.flags, correction)
     if len(ids) < 2 or bool((ids[1:] > ids[:-1]).all()):  # noqa: PLR2004 - one series is in order
         return SampleBlock(ids, block.offsets, times, block.values, flags)
     lengths = np.diff(block.offsets)

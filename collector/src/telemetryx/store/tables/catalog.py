@@ -1,11 +1,13 @@
 """Series, devices and latest values: what there is to ask about."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from telemetryx.store import selector
 from telemetryx.store.interface import DeviceQuery
+from telemetryx.store.regex import regex
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.reading import portions
 from telemetryx.types import Device, Latest, Matcher, Series
@@ -29,6 +31,8 @@ def conditions(connection: Database, matchers: Sequence[Matcher], agent: str | N
 
 
 def _condition(connection: Database, matcher: Matcher) -> tuple[str, list[Any]]:
+    if matcher.name == selector.OUR_AGENT:
+        return _agent_condition(connection, matcher)
     column = {selector.NAME: "series.name", selector.AGENT: "agent.name"}.get(matcher.name)
     negated = matcher.op in {"!=", "!~"}
     if column is not None:
@@ -41,11 +45,27 @@ def _condition(connection: Database, matcher: Matcher) -> tuple[str, list[Any]]:
     if matcher.op in {"=", "!="}:
         empty, test, wanted = matcher.value == "", "value = ?", matcher.value
     else:
-        empty = selector.regex(matcher.value).fullmatch("") is not None
+        empty = regex(matcher.value).matches("")
         test, wanted = connection.matching(matcher.value, "series_label", "value", matcher.name)
     # Met by an empty value: everything but those that have the label with a value that doesn't meet it.
     inside = f"series.id NOT IN ({having} AND NOT {test})" if empty else f"series.id IN ({having} AND {test})"
     return (f"NOT ({inside})" if negated else inside), [matcher.name, wanted]
+
+
+def _agent_condition(connection: Database, matcher: Matcher) -> tuple[str, list[Any]]:
+    """Ask the series' own label `agent` where there is one, else the agent's name."""
+    positive = matcher.op in {"=", "=~"}
+    named, own = (
+        Matcher(selector.AGENT, "=" if matcher.op in {"=", "!="} else "=~", matcher.value),
+        "value = ?",
+    )
+    name, (wanted,) = _condition(connection, named)
+    asked = wanted
+    if named.op == "=~":
+        own, asked = connection.matching(matcher.value, "series_label", "value", matcher.name)
+    having = "SELECT series_id FROM series_label WHERE name = ?"
+    met = f"({name} AND series.id NOT IN ({having}) OR series.id IN ({having} AND {own}))"
+    return (met if positive else f"NOT {met}"), [wanted, matcher.name, matcher.name, asked]
 
 
 def series(
@@ -75,7 +95,7 @@ def series_by_id(connection: Database, ids: Sequence[int]) -> dict[int, Series]:
 
 
 def _series(row: tuple[Any, ...]) -> Series:
-    return Series(row[0], row[1], row[2], json.loads(row[3]), row[4])
+    return Series(row[0], row[1], row[2], orjson.loads(row[3]), row[4])
 
 
 def latest(connection: Database, ids: Sequence[int]) -> dict[int, Latest]:

@@ -19,10 +19,13 @@ from pcodec import ChunkConfig, standalone
 from telemetryx.types import F64, I64, U8
 
 TARGET: Final = 4_096
-"""Samples of a full chunk."""
+"""Samples of a full chunk: nothing more is put behind it."""
+MOST: Final = 2 * TARGET
+"""Samples of a chunk, at most; what is more is cut into even parts."""
 _RAW: Final = b"\x00"
 _PCO: Final = b"\x01"
-_CONFIG: Final = ChunkConfig()
+_CONFIG: Final = ChunkConfig(compression_level=6)
+"""Half the work of the library's own level, 8, for one per cent more bytes (real sensor data)."""
 
 Order = tuple[bytes, int, int]
 
@@ -43,6 +46,14 @@ class Piece:
             return self
         flags = None if self.flags is None else self.flags[first:last]
         return Piece(self.order, self.times[first:last], self.values[first:last], flags)
+
+    def cut(self, start_ns: int, end_ns: int) -> "Piece":
+        """Keep what lies in [start, end), copied where that is less: a view would keep all of it in memory."""
+        part = self.clip(start_ns, end_ns)
+        if len(part.times) == len(self.times):
+            return part
+        flags = None if part.flags is None else part.flags.copy()
+        return Piece(part.order, part.times.copy(), part.values.copy(), flags)
 
 
 def merge(pieces: Iterable[Piece]) -> tuple[I64, F64, U8 | None]:

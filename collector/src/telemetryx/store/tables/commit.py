@@ -5,17 +5,20 @@ is acknowledged. Order inside a batch: ledger first (a duplicate costs one look-
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 import orjson
 
 from telemetryx.errors import QueryRefused
-from telemetryx.store.tables import blocks, ledger, quarantine, rollup
+from telemetryx.sets import union
+from telemetryx.store.interface import Retention
+from telemetryx.store.tables import blocks, ledger, quarantine, retention, rollup
 from telemetryx.store.tables.blocks import Correction
+from telemetryx.store.tables.cardinality import Cardinality, Excess, SeriesLimits
 from telemetryx.store.tables.database import Database, greater
-from telemetryx.store.tables.numbers import Numbers, define
+from telemetryx.store.tables.numbers import Numbers, define, stored_labels
 from telemetryx.types import (
     F64,
     I64,
@@ -32,6 +35,7 @@ from telemetryx.types import (
     Outcome,
     Refused,
     SampleBlock,
+    Series,
     Stored,
     WindowBlock,
 )
@@ -43,6 +47,8 @@ MAX_TIME: Final = 9_200_000_000_000_000_000
 MAX_NUMBERS: Final = 10_000
 """So many missing numbers are named in one answer."""
 NO_CHECKSUM: Final = bytes(16)
+MAX_DEFINED: Final = 1_000
+"""A commit tells of so many definitions; who wants more of them asks the store."""
 MAX_KNOWN: Final = 10_000
 """Epochs whose ids are kept in memory."""
 
@@ -101,19 +107,30 @@ class Committer:
         self._now_ns = now_ns
         self._future_limit_ns = future_limit_ns
         self.numbers = Numbers()
+        self.cardinality = Cardinality(SeriesLimits(), now_ns)
         self._known: dict[tuple[str, bytes], tuple[int, int]] = {}
+        self.kept: Retention | None = None
+        """How long everything is kept, where that is known."""
+
+    def _expiry(self, connection: Database, now: int) -> int:
+        """Return the time before which nothing is kept; a mark that a wrong clock set too late isn't waited for."""
+        noted = rollup.expiry(connection)
+        limit = None if self.kept is None else retention.expires(self.kept, now)
+        return noted if limit is None else min(noted, limit)
 
     def commit(self, connection: Database, batches: Sequence[Decoded]) -> list[Outcome]:
         """Store the batches; the caller's transaction makes them durable."""
         now = self._now_ns()
-        group = _Group(now, rollup.expiry(connection), now + self._future_limit_ns)
-        connection.lock_epochs([(batch.key.agent, batch.key.epoch) for batch in batches])
+        group = _Group(now, self._expiry(connection, now), now + self._future_limit_ns)
+        keys = [(batch.key.agent, batch.key.epoch) for batch in batches]
+        connection.lock_epochs(keys, [key[0] for key in keys if key not in self._known])
         outcomes = [self._guarded(connection, batch, group, now) for batch in batches]
         _finish(connection, group)
         return outcomes
 
     def _guarded(self, connection: Database, batch: Decoded, group: _Group, now: int) -> Outcome:
         connection.savepoint()
+        self.cardinality.begin()
         try:
             outcome = self._store(connection, batch, group, now)
         except _Undo as undo:
@@ -124,6 +141,7 @@ class Committer:
             connection.release()
             return outcome
         connection.undo_savepoint()
+        self.cardinality.undo()
         if batch.definitions:
             self.numbers.forget()
         return outcome
@@ -142,19 +160,42 @@ class Committer:
             differs = known is not None and known != batch.checksum
             raise _Undo(Conflict(known) if differs and known is not None else Duplicate())
         if batch.definitions:
-            if define(connection, agent, epoch, batch.definitions, now) is not None:
+            if define(connection, agent, epoch, batch.definitions, now, self.cardinality) is not None:
                 raise _Undo(Conflict(NO_CHECKSUM))
             self.numbers.forget_epoch(epoch)
+        batch, excess = self.cardinality.cut(connection, agent, epoch, batch)
         samples, windows = self._numbered(connection, batch, epoch)
         t0, t1 = _time_range(windows, batch)
         if t1 > group.latest:
             outcome: Outcome = _apart(connection, batch, group, (agent, epoch, now, t0, t1))
         else:
             committed = _put(connection, batch, group, (agent, epoch, now, t0, t1), samples, windows)
+            committed = replace(
+                committed,
+                over_limit=0 if excess is None else excess.rows,
+                defined=self._defined(connection, batch, epoch),
+            )
             outcome = Stored(committed.cursor, committed)
+        if excess is not None:
+            _add_loss(
+                group.loss, (agent, Cause.REFUSED_SERIES_LIMIT), excess.rows, _times(excess, batch, group)
+            )
         group.checksums[epoch, batch.key.seq] = batch.checksum
         self._known[batch.key.agent, batch.key.epoch] = agent, epoch
         return outcome
+
+    def _defined(self, connection: Database, batch: Decoded, epoch: int) -> tuple[Series, ...]:
+        """Return the series that a batch defines, as they are stored; without those above a limit."""
+        if not 0 < len(batch.definitions) <= MAX_DEFINED:
+            return ()
+        numbers = np.array([one.number for one in batch.definitions], np.int64)
+        ids, missing = self.numbers.ids(connection, epoch, numbers)
+        if len(missing):
+            return ()
+        return tuple(
+            Series(number, batch.key.agent, one.name, stored_labels(one.labels), one.unit)
+            for number, one in zip(ids.tolist(), batch.definitions, strict=True)
+        )
 
     def _named(self, connection: Database, key: BatchKey, now: int) -> tuple[int, int]:
         """Return the ids of an agent and its epoch. They never change, so those that were committed are kept."""
@@ -170,6 +211,7 @@ class Committer:
         """Drop what is remembered of the tables: a transaction was undone."""
         self._known.clear()
         self.numbers.forget()
+        self.cardinality.forget()
 
     def release(self, connection: Database, row_id: int, shift_ns: int) -> Committed | None:
         """Let a quarantined batch in, its times moved by so much; the caller's transaction makes it durable.
@@ -177,7 +219,7 @@ class Committer:
         None: there is no such batch. Raises QueryRefused when its times are still too far ahead, or can't be stored.
         """
         now = self._now_ns()
-        group = _Group(now, rollup.expiry(connection), now + self._future_limit_ns)
+        group = _Group(now, self._expiry(connection, now), now + self._future_limit_ns)
         found = quarantine.readmitted(connection, self.numbers, row_id, shift_ns, now)
         if found is None:
             return None
@@ -194,7 +236,8 @@ class Committer:
             )
         committed = _put(connection, batch, group, (agent, epoch, now, t0, t1), samples, windows)
         _finish(connection, group)
-        return committed
+        expired, *_ = group.loss.get((agent, Cause.EXPIRED), (0,))
+        return replace(committed, expired=expired)
 
     def _numbered(
         self, connection: Database, batch: Decoded, epoch: int
@@ -204,7 +247,7 @@ class Committer:
         windows = None
         if batch.windows is not None and len(batch.windows):
             rows, missing_rows = self.numbers.ids(connection, epoch, batch.windows.series)
-            missing = np.union1d(missing, missing_rows)
+            missing = union(missing, missing_rows)
             if not len(missing):
                 windows = blocks.windows(batch.windows, rows, batch.clock_offset_ns)
         if len(missing):
@@ -236,6 +279,12 @@ def _time_range(windows: WindowBlock | None, batch: Decoded) -> tuple[int, int]:
             )
         )
     return low, high
+
+
+def _times(excess: Excess, batch: Decoded, group: _Group) -> tuple[int, int]:
+    """Return the times of what was left out, corrected; that of arrival where they can't be."""
+    t0, t1 = excess.t0_ns + batch.clock_offset_ns, excess.t1_ns + batch.clock_offset_ns
+    return (t0, t1) if t0 >= -MAX_TIME and t1 <= min(MAX_TIME, group.latest) else (group.now, group.now)
 
 
 def _apart(
@@ -286,16 +335,17 @@ def _put(
     if windows is not None:
         _insert_windows(connection, windows, cursor, epoch, batch.key.seq)
     _note(group, batch, agent, samples, windows, t0, t1)
-    return Committed(cursor, batch.key, now, t0, t1, samples, windows, events)
+    return Committed(cursor, batch.key, now, t0, t1, samples, windows, events, trace=batch.trace)
 
 
 def _insert(connection: Database, batch: Decoded, about: tuple[int, int, int, int, int]) -> int:
     agent, epoch, now, t0, t1 = about
     connection.place("batch", t1)
     (cursor,) = connection.execute(
-        "INSERT INTO batch (agent_id, epoch_id, seq, lane, received_ns, t0_ns, t1_ns, clock_offset_ns, clock_uncertain, "
-        "series, samples, windows, events, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO batch (id, agent_id, epoch_id, seq, lane, received_ns, t0_ns, t1_ns, clock_offset_ns, clock_uncertain, "
+        "series, samples, windows, events, payload, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
+            connection.next_commit(),
             agent,
             epoch,
             batch.key.seq,
@@ -310,6 +360,7 @@ def _insert(connection: Database, batch: Decoded, about: tuple[int, int, int, in
             0 if batch.windows is None else len(batch.windows),
             0 if batch.events is None else len(batch.events),
             batch.payload,
+            batch.trace or None,
         ),
     ).fetchone()
     return int(cursor)
@@ -477,7 +528,8 @@ def _finish(connection: Database, group: _Group) -> None:
 
 def commit_loss(connection: Database, losses: Sequence[LossFrame], now: int) -> list[Outcome]:
     """Enter dropped seqs: the hole in the ledger is filled, and their counts are kept with their times."""
-    connection.lock_epochs([(loss.key.agent, loss.key.epoch) for loss in losses])
+    keys = [(loss.key.agent, loss.key.epoch) for loss in losses]
+    connection.lock_epochs(keys, [agent for agent, _ in keys])
     return [_loss(connection, loss, now) for loss in losses]
 
 

@@ -1,40 +1,60 @@
-"""Compaction: batches as shipped become chunks of one series. `plan` reads and encodes, `apply` swaps in one transaction.
+"""Compaction: batches as shipped become chunks of one series. `plan` reads and encodes; swap.py puts it in their place, in bounded pieces.
 
 A run is batches of one epoch whose seqs follow each other without a hole. Its samples of each series, sorted by (time, seq,
 index), go behind the series' last chunk of that epoch when that one isn't full and nothing lies between; so chunks grow to
 4,096 samples even when batches hold one, and the rule that orders equal times (chunks.py) holds.
 
     invariant   the store's samples, as readers see them, are the same before and after, but for those that nothing keeps
-                (older than every retention when they came: commit.py counted them as expired)
-    invariant   what lies before the raw horizon is added to the rollups in the same transaction
-    invariant   a batch that a registered consumer (rules) hasn't read yet stays as shipped
+                (older than every retention when they came: commit.py counted them as expired) and for raw samples that are past
+                their retention: no chunk is made of them, for beside newer ones they would stay as long as those
+    invariant   what lies before the raw horizon is added to the rollups in the transaction that moves it
+    invariant   a batch that a registered consumer (rules) hasn't read yet stays as shipped, and one that readers can't see yet
+    invariant   no chunk is made of samples that are plain rows too and of samples that aren't (plain.py)
     ledger      not touched
 
-What wins: dense runs first; anything that waits for five minutes; nothing younger than ten seconds (live resume reads it).
+What wins: dense runs first; anything that waits for five minutes; nothing younger than ten seconds (live resume reads it). A run
+that fills chunks of its own goes at once; one that only comes near waits five seconds more, for what is cut full costs less.
+
+A run can be planned while the one before is still being swapped: its batches count as gone. What of it isn't moved yet is no chunk, so
+nothing is put behind it. A run that was left on its way (killed, or refused) goes first, from where it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.errors import StoreError
-from telemetryx.store.tables import blocks, chunks, reading, rollup
+from telemetryx.sets import distinct
+from telemetryx.store.tables import blocks, chunks, moving, plain, reading, rollup
 from telemetryx.store.tables.blocks import Correction
-from telemetryx.store.tables.database import Database, greater
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.moving import ALL, Move
 from telemetryx.store.tables.numbers import Numbers
+from telemetryx.store.tables.swap import Made, Swap, portions
 from telemetryx.types import F64, I64, U8, SampleBlock, WindowBlock
 
 MIN_AGE_NS: Final = 10_000_000_000
 MAX_AGE_NS: Final = 300_000_000_000
+AHEAD_NS: Final = 3_600_000_000_000
+"""A batch that came so far in the future came while the clock was wrong: it isn't young, whatever its row says."""
 DENSE: Final = 1_000
-"""Samples a series: enough for a chunk of its own."""
+"""Samples a series: worth the work."""
+DENSE_AGE_NS: Final = MIN_AGE_NS + 5_000_000_000
+"""So old a run that is dense, and no more than that, becomes due."""
+OWN: Final = chunks.TARGET // 2
+"""Samples of one series that go into a chunk of their own. Fewer go behind the last one, which is decoded and encoded again for it."""
+SLAB: Final = 131_072
+"""Samples that are sorted and encoded at once, about: whole series, so one may be larger."""
+LONG: Final = 32
+"""Samples of a series in a batch, on average, from which on they are copied as a stretch, and not one by one."""
 MANY: Final = 512
 """Batches in one run: enough to tidy up."""
 MAX_BATCHES: Final = 2_048
-LATE_ROWS: Final = 10_000
-"""Rollup rows, about, that one swap adds to: tens of milliseconds. The run is cut at a batch."""
+#: Behind every time: what may come reaches to 1 << 62 itself.
+_ALWAYS: Final = (1 << 63) - 1
+LATE_ROWS: Final = 4_000
+"""Rollup rows, about, that one run adds to: 10 ms, should all be of one series. It is cut at a batch."""
 
 
 @dataclass(slots=True)
@@ -42,6 +62,8 @@ class Run:
     """Batches of one epoch with consecutive seqs, as the index tells."""
 
     epoch: int
+    plain: bool = False
+    """Their samples are rows of table `sample` too (plain.py)."""
     seqs: list[int] = field(default_factory=list)
     samples: int = 0
     series: int = 1
@@ -57,64 +79,86 @@ class Run:
     def due(self, now_ns: int) -> bool:
         """Tell whether it is worth the work now."""
         return (
-            self.samples >= DENSE * self.series
+            self.samples >= chunks.TARGET * self.series
+            or (self.samples >= DENSE * self.series and self.oldest_ns <= now_ns - DENSE_AGE_NS)
             or len(self.seqs) >= MANY
             or self.oldest_ns <= now_ns - MAX_AGE_NS
         )
 
 
-@dataclass(slots=True)
-class Swap:
-    """What a run turns into: rows to delete and rows to insert, all in one transaction."""
-
-    batches: list[int]
-    samples: int
-    tails: list[int]
-    chunks: list[tuple[Any, ...]]
-    dirty: list[tuple[int, int, int]]
-    horizon: int
-    """The raw horizon that `late` and `dirty` were cut at."""
-    late: rollup.Late
-    more: bool
-
-
 def plan(
-    connection: Database, numbers: Numbers, now_ns: int, limit: int, *, everything: bool = False
+    connection: Database,
+    numbers: Numbers,
+    now_ns: int,
+    limit: int,
+    *,
+    everything: bool = False,
+    leaving: Collection[int] = (),
 ) -> Swap | None:
-    """Choose the best run, read and encode it. `everything` takes young and sparse ones too."""
-    runs = _runs(connection, now_ns, limit, everything=everything)
+    """Choose the best run, read and encode it. `everything` takes young and sparse ones too.
+
+    `leaving` are batches (row ids) whose swap is on its way.
+    """
+    if not leaving and (begun := moving.moves(connection)):
+        return _resumed(connection, numbers, begun[0])
+    runs = _runs(connection, now_ns, limit, everything=everything, leaving=frozenset(leaving))
     due = [run for run in runs if everything or run.due(now_ns)]
     if not due:
         return None
     run = max(due, key=lambda one: (one.samples / one.series, -one.oldest_ns))
-    swap = _encode(connection, numbers, run)
+    swap = _encode(connection, numbers, run, 0)
     swap.more = len(due) > 1 or len(swap.batches) < len(run.seqs)
     return swap
 
 
-def _runs(connection: Database, now_ns: int, limit: int, *, everything: bool) -> list[Run]:
+def _runs(
+    connection: Database, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int]
+) -> list[Run]:
     (hold,) = connection.execute("SELECT min(cursor) FROM consumer").fetchone()
     young = now_ns if everything else now_ns - MIN_AGE_NS
     rows = connection.execute(
-        "SELECT epoch_id, seq, received_ns, samples, series FROM batch INDEXED BY batch_work "
-        "WHERE received_ns <= ? AND (CAST(? AS BIGINT) IS NULL OR id <= ?) ORDER BY epoch_id, seq",
-        (young, hold, hold),
+        "SELECT id, epoch_id, seq, received_ns, samples, series, id <= ? FROM batch INDEXED BY batch_work "
+        "WHERE (received_ns <= ? OR received_ns > ?) AND (CAST(? AS BIGINT) IS NULL OR id <= ?) AND id < ? ORDER BY epoch_id, seq",
+        (plain.progress(connection)[0], young, now_ns + AHEAD_NS, hold, hold, connection.settled()),
     )
     runs: list[Run] = []
-    for epoch, seq, received, samples, series in rows:
+    for row_id, epoch, seq, received, samples, series, are_rows in rows:
+        if row_id in leaving:
+            continue
         last = runs[-1] if runs else None
-        fits = last is not None and last.epoch == epoch and last.seqs[-1] == seq - 1
+        fits = last is not None and (last.epoch, last.plain) == (epoch, are_rows) and last.seqs[-1] == seq - 1
         if last is None or not fits or last.samples >= limit or len(last.seqs) >= MAX_BATCHES:
-            last = Run(epoch)
+            last = Run(epoch, bool(are_rows))
             runs.append(last)
-        last.add(seq, received, samples, series)
+        last.add(seq, received if received <= now_ns + AHEAD_NS else 0, samples, series)
     return runs
 
 
-def _encode(connection: Database, numbers: Numbers, run: Run) -> Swap:
+def _resumed(connection: Database, numbers: Numbers, begun: Move) -> Swap:
+    """Go on with a run that was left on its way: what is moved isn't read again."""
+    there = connection.execute(
+        "SELECT id, length(payload) FROM batch WHERE epoch_id = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+        (begun.epoch, begun.first, begun.last),
+    ).fetchall()
+    seqs = (begun.first, begun.last)
+    ids = [row_id for row_id, _ in there]
+    if begun.upto == ALL or not ids:
+        horizon = rollup.raw_horizon(connection)
+        return Swap(
+            begun.epoch, seqs, begun.upto, ids, portions(there), 0, horizon, plain=True, pieces=[], more=True
+        )
+    run = Run(begun.epoch, plain=max(ids) <= plain.progress(connection)[0], seqs=list(seqs))
+    swap = _encode(connection, numbers, run, begun.upto)
+    swap.more = True
+    return swap
+
+
+def _encode(connection: Database, numbers: Numbers, run: Run, after: int) -> Swap:
+    """Read and encode a run, but for series up to `after`, which are moved. One that nobody began ends where it adds too much to rollups."""
     first, last = run.seqs[0], run.seqs[-1]
     horizon, expiry = rollup.raw_horizon(connection), rollup.expiry(connection)
-    ids: list[int] = []
+    kept = rollup.samples_from(connection)
+    sizes: list[tuple[int, int]] = []
     loaded: list[SampleBlock] = []
     windowed: list[WindowBlock] = []
     buckets = 0
@@ -123,7 +167,7 @@ def _encode(connection: Database, numbers: Numbers, run: Run) -> Swap:
         (run.epoch, first, last),
     ):
         data = reading.decoded(row_id, payload)
-        ids.append(row_id)
+        sizes.append((row_id, len(payload)))
         samples = reading.batch_samples(
             connection, numbers, run.epoch, row_id, data, Correction(offset, bool(uncertain))
         )
@@ -133,23 +177,34 @@ def _encode(connection: Database, numbers: Numbers, run: Run) -> Swap:
         if windows is not None:
             windowed.append(windows)
             buckets += _late_buckets(windows.start, horizon)
-        if buckets > LATE_ROWS:
-            last = run.seqs[len(ids) - 1]
+        if buckets > LATE_ROWS and not after:
+            last = run.seqs[len(sizes) - 1]
             break
-    block = _sorted(loaded, expiry)
-    late, dirty = _changes(block, windowed, horizon, expiry)
-    swap = Swap(ids, len(block), [], [], dirty, horizon, late, more=False)
-    reach = _reach(connection, run.epoch, first)
-    for index, series in enumerate(block.series.tolist()):
-        part = slice(int(block.offsets[index]), int(block.offsets[index + 1]))
-        fresh = chunks.Piece(
-            (b"\x01", 0, 0),
-            block.times[part],
-            block.values[part],
-            None if block.flags is None else block.flags[part],
-        )
-        _append(connection, swap, series, fresh, (run.epoch, first, last, reach))
-    return swap
+    made = Made()
+    changes = _Changes(horizon, after, made)
+    place = (run.epoch, first, last, _reach(connection, run.epoch, first))
+    total = 0
+    for block in _slabs(loaded, expiry):
+        total += len(block)
+        for series, start, end in zip(
+            block.series.tolist(), block.offsets[:-1].tolist(), block.offsets[1:].tolist(), strict=True
+        ):
+            if series <= after:
+                continue
+            part = slice(start, end)
+            flags = None if block.flags is None else block.flags[part]
+            fresh = chunks.Piece((b"\x01", 0, 0), block.times[part], block.values[part], flags)
+            changes.samples(series, fresh.times, fresh.values)
+            fresh = fresh.clip(kept, _ALWAYS)
+            if len(fresh.times):
+                _append(connection, made, series, fresh, place, kept, plain_rows=run.plain)
+    for windows in windowed:
+        changes.windows(windows, expiry)
+    changes.finish()
+    ids = [row_id for row_id, _ in sizes]
+    return Swap(
+        run.epoch, (first, last), after, ids, portions(sizes), total, horizon, run.plain, made.pieces()
+    )
 
 
 def _late_buckets(times: I64, horizon: int) -> int:
@@ -158,54 +213,114 @@ def _late_buckets(times: I64, horizon: int) -> int:
     return int(np.count_nonzero(np.diff(minutes))) + 1 if len(minutes) else 0
 
 
-def _sorted(loaded: Sequence[SampleBlock], expiry: int) -> SampleBlock:
-    """Join batches in seq order and sort by (series, time), without what is older than anything kept.
+def _slabs(loaded: list[SampleBlock], expiry: int) -> Iterator[SampleBlock]:
+    """Join batches in seq order and sort by (series, time), without what is older than anything kept; some series at once.
 
-    The sort is stable, so equal times stay in (seq, index) order.
+    The sort is stable, so equal times stay in (seq, index) order. `loaded` is emptied: what is joined needn't be held twice.
     """
     some = [block for block in loaded if len(block)]
+    loaded.clear()
     if not some:
-        return SampleBlock.empty()
-    series = np.concatenate([np.repeat(block.series, np.diff(block.offsets)) for block in some])
-    times = np.concatenate([block.times for block in some])
-    values: F64 = np.concatenate([block.values for block in some])
-    flags: U8 | None = None
+        return
     if any(block.flags is not None for block in some):
-        flags = np.concatenate(
-            [np.zeros(len(block), np.uint8) if block.flags is None else block.flags for block in some]
-        )
-    order = np.lexsort((times, series))
-    if int(times.min()) < expiry:
-        order = order[times[order] >= expiry]
-        if not len(order):
-            return SampleBlock.empty()
-    return blocks.collect(series[order], times[order], values[order], None if flags is None else flags[order])
+        for block in some:
+            block.flags = np.zeros(len(block), np.uint8) if block.flags is None else block.flags
+    # Each batch is in order by itself, so what is sorted is the stretches of its series, and not each sample.
+    ids = np.concatenate([block.series for block in some])
+    lengths = np.concatenate([np.diff(block.offsets) for block in some])
+    starts = np.concatenate([block.offsets[:-1] for block in some])
+    sources = np.repeat(np.arange(len(some)), [len(block.series) for block in some])
+    if int(lengths.sum()) < LONG * len(ids):
+        starts, sources = np.cumsum(lengths) - lengths, np.zeros_like(sources)
+        some = [_joined(some)]
+    order = np.argsort(ids, kind="stable")
+    ids, starts, lengths, sources = ids[order], starts[order], lengths[order], sources[order]
+    heads = np.append(np.flatnonzero(np.append(True, ids[1:] != ids[:-1])), len(ids))
+    before = np.append(0, np.cumsum(lengths))[heads]
+    at = 0
+    while at < len(heads) - 1:
+        end = max(at + 1, int(np.searchsorted(before, before[at] + SLAB, side="right")) - 1)
+        cut = slice(int(heads[at]), int(heads[end]))
+        at = end
+        series = np.repeat(ids[cut], lengths[cut])
+        times, values, flags = _gathered(some, sources[cut], starts[cut], lengths[cut])
+        if len(times) and int(times.min()) < expiry:
+            kept = times >= expiry
+            series, times, values = series[kept], times[kept], values[kept]
+            flags = None if flags is None else flags[kept]
+        if len(times):
+            yield blocks.collect(series, times, values, flags)
 
 
-def _changes(
-    block: SampleBlock, windowed: Sequence[WindowBlock], horizon: int, expiry: int
-) -> tuple[rollup.Late, list[tuple[int, int, int]]]:
-    """Return what this run adds to rollups before the horizon, and the stretches after it that are to be recomputed."""
-    late, dirty = rollup.Late(), []
-    parts: dict[int, list[rollup.Parts]] = {}
-    for series in block.series.tolist():
-        times, values = block.of(series)
-        first = int(np.searchsorted(times, horizon))
+def _joined(some: Sequence[SampleBlock]) -> SampleBlock:
+    """Put blocks one behind the other, for stretches so short that indices cost less than slices."""
+    return SampleBlock(
+        np.empty(0, np.int64),
+        np.zeros(1, np.int64),
+        np.concatenate([block.times for block in some]),
+        np.concatenate([block.values for block in some]),
+        _flags([block.flags for block in some]),
+    )
+
+
+def _flags(some: Sequence[U8 | None]) -> U8 | None:
+    """Put flags one behind the other: each block has them, or none has."""
+    found = [flags for flags in some if flags is not None]
+    return np.concatenate(found) if found else None
+
+
+def _gathered(
+    some: Sequence[SampleBlock], sources: I64, starts: I64, lengths: I64
+) -> tuple[I64, F64, U8 | None]:
+    """Put stretches of blocks one behind the other."""
+    if len(some) == 1:
+        (block,), at = some, blocks.ranges(starts, lengths)
+        return block.times[at], block.values[at], None if block.flags is None else block.flags[at]
+    parts = [
+        (some[source], slice(start, start + length))
+        for source, start, length in zip(sources.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+    ]
+    return (
+        np.concatenate([block.times[part] for block, part in parts]),
+        np.concatenate([block.values[part] for block, part in parts]),
+        _flags([None if block.flags is None else block.flags[part] for block, part in parts]),
+    )
+
+
+class _Changes:
+    """What a run adds to rollups before the raw horizon, and the stretches after it that are to be recomputed."""
+
+    def __init__(self, horizon: int, after: int, made: Made) -> None:
+        """Begin with none; leave series up to `after` out."""
+        self._horizon = horizon
+        self._after = after
+        self._parts: dict[int, list[rollup.Parts]] = {}
+        self._made = made
+
+    def samples(self, series: int, times: I64, values: F64) -> None:
+        """Take samples of one series, ascending."""
+        first = int(np.searchsorted(times, self._horizon))
         if first:
-            parts.setdefault(series, []).append(rollup.of_samples(times[:first], values[:first]))
+            self._parts.setdefault(series, []).append(rollup.of_samples(times[:first], values[:first]))
         if first < len(times):
-            dirty += [(series, *span) for span in rollup.dirty_spans(times[first:])]
-    for windows in windowed:
-        for series in np.unique(windows.series).tolist():
+            self._made.dirty += [(series, *span) for span in rollup.dirty_spans(times[first:])]
+
+    def windows(self, windows: WindowBlock, expiry: int) -> None:
+        """Take a batch's windows, without those that are older than anything kept."""
+        for series in distinct(windows.series[windows.series > self._after]).tolist():
             first, last = np.searchsorted(windows.series, (series, series + 1)).tolist()
-            begin, split = (first + np.searchsorted(windows.start[first:last], (expiry, horizon))).tolist()
+            starts = windows.start[first:last]
+            begin, split = (first + np.searchsorted(starts, (expiry, self._horizon))).tolist()
             if split > begin:
-                parts.setdefault(series, []).append(rollup.of_windows(windows, slice(begin, split)))
+                self._parts.setdefault(series, []).append(rollup.of_windows(windows, slice(begin, split)))
             if split < last:
-                dirty += [(series, *span) for span in rollup.dirty_spans(windows.start[split:last])]
-    for series, some in parts.items():
-        late.add(series, rollup.join(some))
-    return late, dirty
+                spans = rollup.dirty_spans(windows.start[split:last])
+                self._made.dirty += [(series, *span) for span in spans]
+
+    def finish(self) -> None:
+        """Reduce what is to be added: one row a series and minute, whatever it came in."""
+        for series, some in self._parts.items():
+            self._made.late.add(series, rollup.join(some))
 
 
 def _reach(connection: Database, epoch: int, first: int) -> int:
@@ -222,28 +337,30 @@ def _reach(connection: Database, epoch: int, first: int) -> int:
 
 def _append(
     connection: Database,
-    swap: Swap,
+    made: Made,
     series: int,
     fresh: chunks.Piece,
-    run: tuple[int, int, int, int],
+    place: tuple[int, int, int, int],
+    kept_ns: int,
+    *,
+    plain_rows: bool,
 ) -> None:
-    """Put a run's samples of one series behind its last chunk, or into chunks of their own."""
-    epoch, first, last, reach = run
+    """Put a run's samples of one series behind its last chunk, without what that holds from before `kept_ns`, or into chunks of their own."""
+    epoch, first, last, reach = place
     pieces, seq_first, part = [fresh], first, 0
-    tail = connection.execute(
-        'SELECT id, t0_ns, t1_ns, count, seq_first, seq_last, part, times, "values", flags FROM chunk '
-        "WHERE series_id = ? AND epoch_id = ? AND seq_last < ? ORDER BY seq_last DESC, part DESC LIMIT 1",
-        (series, epoch, first),
-    ).fetchone()
-    if tail is not None and tail[3] < chunks.TARGET and tail[5] + 1 >= reach:
-        swap.tails.append(tail[0])
+    tail = _tail(connection, series, epoch, first) if len(fresh.times) < OWN else None
+    alike = tail is not None and tail[10] == (tail[3] if plain_rows else 0)
+    if tail is not None and alike and tail[3] < chunks.TARGET and tail[5] + 1 >= reach:
+        made.tails.append((series, tail[0]))
         seq_first, part = tail[4], tail[6]
-        pieces.append(chunks.Piece((b"", 0, 0), *chunks.decode(*tail[1:4], *tail[7:10])))
+        before = chunks.Piece((b"", 0, 0), *chunks.decode(*tail[1:4], *tail[7:10]))
+        pieces.append(before.clip(kept_ns, _ALWAYS))
     times, values, flags = chunks.merge(pieces)
-    for start in range(0, len(times), chunks.TARGET):
-        cut = slice(start, start + chunks.TARGET)
+    count = -(-len(times) // chunks.MOST)
+    for at in range(count):
+        cut = slice(len(times) * at // count, len(times) * (at + 1) // count)
         chunk = chunks.encode(series, times[cut], values[cut], None if flags is None else flags[cut])
-        swap.chunks.append(
+        made.chunks.append(
             (
                 series,
                 chunk.t0_ns,
@@ -257,37 +374,15 @@ def _append(
                 chunk.times,
                 chunk.values,
                 chunk.flags,
+                chunk.count if plain_rows else 0,
             )
         )
         part += 1
 
 
-def apply(connection: Database, swap: Swap) -> None:
-    """Swap a run for its chunks. A row that is gone means that somebody else was here: nothing is done then."""
-    if rollup.raw_horizon(connection) != swap.horizon:
-        raise StoreError("retention has moved on meanwhile; the compaction is planned again")
-    if _delete(connection, "batch", swap.batches) != len(swap.batches) or _delete(
-        connection, "chunk", swap.tails
-    ) != len(swap.tails):
-        raise StoreError("what was to be compacted has changed meanwhile; it is planned again")
-    for reach in {chunk[2] for chunk in swap.chunks}:
-        connection.place("chunk", reach)
-    connection.executemany(
-        "INSERT INTO chunk (series_id, t0_ns, t1_ns, count, min, max, sum, first, last, epoch_id, seq_first, seq_last, part, "
-        'times, "values", flags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
-        swap.chunks,
-    )
-    connection.executemany("INSERT INTO dirty (series_id, t0_ns, t1_ns) VALUES (?, ?, ?)", swap.dirty)
-    rollup.merge(connection, swap.late)
-    connection.execute(
-        "INSERT INTO meta VALUES ('compacted', ?) ON CONFLICT (key) DO UPDATE "
-        f"SET value = {greater('meta.value', 'excluded.value')}",
-        (max(swap.batches),),
-    )
-
-
-def _delete(connection: Database, table: str, ids: Sequence[int]) -> int:
-    return sum(
-        connection.execute(f"DELETE FROM {table} WHERE id IN ({marks})", part).rowcount
-        for marks, part in reading.portions(ids)
-    )
+def _tail(connection: Database, series: int, epoch: int, first: int) -> Any:  # noqa: ANN401 - a row, or None
+    return connection.execute(
+        'SELECT id, t0_ns, t1_ns, count, seq_first, seq_last, part, times, "values", flags, plain FROM chunk '
+        "WHERE series_id = ? AND epoch_id = ? AND seq_last < ? ORDER BY seq_last DESC, part DESC LIMIT 1",
+        (series, epoch, first),
+    ).fetchone()

@@ -5,23 +5,30 @@ Ids are kept, so cursors, ledgers and links between rows go on to mean what they
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
+
+import numpy as np
 
 from telemetryx.errors import StoreError
 from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.identity import forget
 
 #: In an order in which a row comes after those that it points to.
 TABLES: Final = (
-    "meta", "agent", "series", "series_label", "epoch", "ledger", "ledger_checksum", "series_number", "batch", "chunk",
-    "window", "rollup_1m", "rollup_1h", "dirty", "latest", "event", "loss", "gap", "connection", "consumer", "rule",
-    "rule_group", "alert", "outbox", "delivery", "receiver", "quarantine",
+    "meta", "agent", "series", "series_label", "epoch", "ledger", "ledger_checksum", "series_number", "batch", "moving",
+    "chunk", "sample", "window", "rollup_1m", "rollup_1h", "dirty", "latest", "event", "loss", "gap", "connection", "consumer", "rule",
+    "rule_group", "alert", "outbox", "delivery", "receiver", "quarantine", "silence",
+    "acknowledgement", "audit", "account", "api_token", "enrolment_token", "enrolled", "certificate", "enrolment_seen",
+    "agent_config", "agent_config_canary", "agent_config_state", "agent_request", "agent_answer",
 )  # fmt: skip
 _PLACED: Final = ("batch", "chunk")
 _AT_ONCE: Final = 500
 """Rows that are written at once, and the bytes at which it is fewer."""
 _BYTES_AT_ONCE: Final = 4 << 20
+_SAMPLES_AT_ONCE: Final = 20_000
 #: Where something stands as soon as anybody used a store.
-_USED: Final = ("agent", "series", "batch", "chunk", "event", "alert", "rule")
+_USED: Final = ("agent", "series", "batch", "chunk", "event", "alert", "rule", "account")
 
 Progress = Callable[[str, int, int], None]
 """Told a table's name, how many of its rows are copied, and how many there are."""
@@ -36,6 +43,7 @@ def copy(source: Database, target: Database, progress: Progress) -> dict[str, in
     try:
         _refuse_used(target)
         copied = {table: _table(source, target, table, progress) for table in TABLES}
+        forget(target)
         target.continue_ids(source.newest_commit())
         target.commit()
     except BaseException:
@@ -45,6 +53,8 @@ def copy(source: Database, target: Database, progress: Progress) -> dict[str, in
 
 
 def _table(source: Database, target: Database, table: str, progress: Progress) -> int:
+    if table == "sample":
+        return _samples(source, target, progress)
     columns = source.columns(table)
     names = ", ".join(f'"{name}"' for name in columns)
     insert = f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(columns))})'
@@ -76,9 +86,35 @@ def _table(source: Database, target: Database, table: str, progress: Progress) -
             write()
     if rows:
         write()
+    _counted(target, table, total, done)
+    return done
+
+
+def _samples(source: Database, target: Database, progress: Progress) -> int:
+    """Copy plain rows, which each engine keeps in its own way."""
+    if not source.columns("sample"):  # written before there were any
+        return 0
+    total, done = _count(source, "sample"), 0
+    rows = iter(
+        source.stream("SELECT series_id, time_ns, value, flags FROM sample ORDER BY series_id, time_ns")
+    )
+    while some := list(islice(rows, _SAMPLES_AT_ONCE)):
+        series, times, values, flags = zip(*some, strict=True)
+        target.put_samples(
+            np.array(series, np.int64),
+            np.array(times, np.int64),
+            np.array(values, np.float64),  # NULL becomes NaN
+            np.array(flags, np.uint8),
+        )
+        done += len(some)
+        progress("sample", done, total)
+    _counted(target, "sample", total, done)
+    return done
+
+
+def _counted(target: Database, table: str, total: int, done: int) -> None:
     if (there := _count(target, table)) != done or done != total:
         raise StoreError(f"table {table} has {total:,} rows, {done:,} were read, and {there:,} are there")
-    return done
 
 
 def _refuse_used(target: Database) -> None:

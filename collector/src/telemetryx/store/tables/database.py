@@ -5,11 +5,11 @@ The statements here are written once, in what SQLite and PostgreSQL both underst
 a plain function of a connection, run in a thread that owns it (writer.py, readers.py, planner.py).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from telemetryx.errors import StoreError
-from telemetryx.types import I64
+from telemetryx.types import F64, I64, U8
 
 
 class Rows(Protocol):
@@ -46,12 +46,28 @@ class Database(Protocol):
     """Column `group` of the tables of rules, as their unique indexes have it."""
     same_group: str
     """The condition that it equals parameter 2."""
+    shared: bool
+    """Whether other processes may write to the store at the same time."""
+    now_ns: str
+    """The engine's clock, nanoseconds since the epoch, as an expression."""
+    for_share: str
+    """What a SELECT ends with that keeps its row as it is until the transaction ends."""
+    skip_locked: str
+    """The same for a row to be written, leaving out those that another transaction holds."""
     refusals: tuple[type[Exception], ...]
     """What is raised for content that can't be stored, whoever asks: the batch's fault, not the store's."""
 
     @property
     def alive(self) -> bool:
         """Whether it can still be used; a dead one is thrown away and opened anew."""
+        ...
+
+    ended: int | None
+    """How often series had ended when this transaction looked (ended.py); None before it did."""
+
+    @property
+    def moves_runs(self) -> bool:
+        """Whether its schema has table `moving`: a store of an older collector, which is only read, has none."""
         ...
 
     def execute(self, statement: str, parameters: Any = ..., /) -> Rows:  # noqa: ANN401 - a sequence or a mapping
@@ -62,12 +78,43 @@ class Database(Protocol):
         """Run a statement for each row of parameters."""
         ...
 
+    def insert_many(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], conflict: str = ""
+    ) -> None:
+        """Insert rows of numbers and bytes by the way that costs the engine least for many.
+
+        `conflict` is what follows ON CONFLICT; then no two of the rows have the same key.
+        """
+        ...
+
+    def replace_many(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Write rows of numbers in place of those with the same key, the first of the columns; no two of them have the same."""
+        ...
+
+    def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
+        """Return a condition with its parameters: a column has one of these numbers, at most some hundreds."""
+        ...
+
+    def delete_many(self, table: str, ids: Sequence[int]) -> int:
+        """Delete rows by their ids; return how many there were."""
+        ...
+
     def stream(self, statement: str, parameters: Sequence[Any] = (), /) -> Iterable[Any]:
         """Run a query whose rows are large: only a few are in memory at once. Inside a transaction."""
         ...
 
-    def begin(self) -> None:
-        """Begin a transaction that writes."""
+    def begin(self, *, durable: bool = True) -> None:
+        """Begin a transaction that writes.
+
+        Not `durable`: its commit returns before it is on the disk, where it comes at the latest with the next durable one. After
+        a power cut what was committed last may be gone, never something from before what is there.
+        """
+        ...
+
+    def harden(self) -> None:
+        """After a commit whose fsync failed: see to it that what was committed before is on the disk, or raise."""
         ...
 
     def begin_snapshot(self) -> None:
@@ -104,8 +151,15 @@ class Database(Protocol):
 
     # --- what the engines do differently
 
-    def lock_epochs(self, keys: Sequence[tuple[str, bytes]]) -> None:
-        """Keep other writers away from these (agent, epoch), in key order, until the transaction ends."""
+    def hasten(self) -> None:
+        """Let this transaction's commit return before it is durable: for what may be lost with the server's memory."""
+        ...
+
+    def lock_epochs(self, keys: Sequence[tuple[str, bytes]], new: Sequence[str]) -> None:
+        """Keep other writers away from these (agent, epoch) until the transaction ends, and from agents that may have new ones.
+
+        All writers take locks in one order, so that they don't wait for each other in a circle.
+        """
         ...
 
     def place(self, table: str, time_ns: int) -> None:
@@ -129,7 +183,19 @@ class Database(Protocol):
         ...
 
     def newest_commit(self) -> int:
-        """Return the newest commit's number; 0 before the first. One writer commits in the order of the numbers."""
+        """Return the newest commit's number among those below `settled`; 0 before the first."""
+        ...
+
+    def next_commit(self) -> int | None:
+        """Return the number of the commit that is being written; None: the table gives it."""
+        ...
+
+    def settled(self) -> int:
+        """Return the number below which this snapshot has every commit that there will ever be."""
+        ...
+
+    def holder(self) -> str:
+        """Say who keeps `settled` back."""
         ...
 
     def event_ids(self, count: int) -> I64:
@@ -149,18 +215,33 @@ class Database(Protocol):
         ...
 
     def matching(self, pattern: str, table: str, column: str, label: str = "") -> tuple[str, Any]:
-        """Return a condition with its parameter: `column` meets a regular expression, as selector.py reads it.
+        """Return a condition with its parameter: `column` meets a regular expression, as regex.py reads it.
 
         `label` names the label whose values it will be asked of, where the table is series_label.
         """
         ...
 
-    def tidy(self) -> None:
-        """Give back room after much was deleted; in a transaction."""
+    def put_samples(self, series: I64, times: I64, values: F64, flags: U8) -> None:
+        """Insert samples into table `sample`, many at once, in a transaction. NaN stays NaN."""
+        ...
+
+    def forget_samples(self, before_ns: int, after: int, limit: int) -> tuple[int, int | None]:
+        """Delete about so many rows of table `sample` from before a time; return how many, and where to go on.
+
+        `after` is 0 at first, then what the call before returned; None: no more are left.
+        """
+        ...
+
+    def tidy(self) -> bool:
+        """Give back some of the room that was deleted, in a transaction; return whether there is more."""
         ...
 
     def bytes_on_disk(self) -> int:
         """Measure everything."""
+        ...
+
+    def schema(self) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+        """Return tables and their columns: those that the applied steps made, and those that are there."""
         ...
 
     def faults(self) -> list[str]:
@@ -170,6 +251,10 @@ class Database(Protocol):
 
 class Engine(Protocol):
     """Opens connections. It can be pickled: the planner's process opens its own."""
+
+    def try_write(self, size: int = 0) -> None:
+        """Write something, at least about so many bytes, and undo it, beside a running collector too. Raises StoreError, or the engine's own error."""
+        ...
 
     def open_writer(self) -> Database:
         """Open the connection that writes."""
@@ -182,6 +267,12 @@ class Engine(Protocol):
     def translate(self, error: Exception) -> StoreError | None:
         """Say in our words what the engine says in its own; None: it isn't the engine's."""
         ...
+
+
+Read = Callable[[Callable[[Database], Any]], Awaitable[Any]]
+"""Runs work on a snapshot."""
+Write = Callable[[Callable[[Database], Any]], Awaitable[Any]]
+"""Runs work in a transaction of its own, behind everything else that waits."""
 
 
 def greater(one: str, other: str) -> str:

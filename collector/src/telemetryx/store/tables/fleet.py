@@ -1,7 +1,7 @@
 """Agents, their sessions and what they lost: what the fleet page and the rules about the link read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -23,14 +23,17 @@ from telemetryx.types import (
 BEHIND_NS: Final = 30_000_000_000
 """An agent whose oldest waiting reading is older than this is catching up."""
 
-_CONNECTED = "EXISTS (SELECT 1 FROM connection WHERE closed_ns = 0 AND connection.agent_id = agent.id)"
+LOST: Final = "the collector is gone"
+"""Why a session ended whose process says nothing any more."""
+
+CONNECTED = "EXISTS (SELECT 1 FROM connection WHERE closed_ns = 0 AND connection.agent_id = agent.id)"
 _STATE = (
-    f"CASE WHEN NOT {_CONNECTED} THEN 'silent' "
+    f"CASE WHEN NOT {CONNECTED} THEN 'silent' "
     f"WHEN oldest_ns != 0 AND oldest_ns < :now - {BEHIND_NS} THEN 'catching_up' ELSE 'live' END"
 )
 _COLUMNS = (
-    f"name, {_STATE} AS state, version, {_CONNECTED} AS connected, last_seen_ns, last_event_ns, backlog_bytes, "
-    f"backlog_batches, oldest_ns, skew_ms, CASE WHEN {_CONNECTED} THEN rate ELSE 0.0 END AS rate, "
+    f"name, {_STATE} AS state, version, {CONNECTED} AS connected, last_seen_ns, last_event_ns, backlog_bytes, "
+    f"backlog_batches, oldest_ns, skew_ms, CASE WHEN {CONNECTED} THEN rate ELSE 0.0 END AS rate, "
     "(SELECT count(*) FROM series WHERE series.agent_id = agent.id) AS series, stored, "
     "(SELECT count(*) FROM quarantine WHERE quarantine.agent_id = agent.id) AS quarantined, labels, status"
 )
@@ -113,8 +116,9 @@ def opened(
     labels: Mapping[str, str],
     skew_ms: float,
     now_ns: int,
+    member: str,
 ) -> int:
-    """Log the start of a session."""
+    """Log the start of a session, which this member serves."""
     known = agent_id(connection, agent, now_ns)
     connection.execute(
         "UPDATE agent SET version = ?1, labels = ?2, skew_ms = ?3, "
@@ -122,37 +126,46 @@ def opened(
         (version, orjson.dumps(dict(labels), option=orjson.OPT_SORT_KEYS).decode(), skew_ms, now_ns, known),
     )
     (session,) = connection.execute(
-        "INSERT INTO connection (agent_id, peer, opened_ns, last_seen_ns) VALUES (?, ?, ?, ?) RETURNING id",
-        (known, peer, now_ns, now_ns),
+        "INSERT INTO connection (agent_id, peer, opened_ns, last_seen_ns, member) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        (known, peer, now_ns, now_ns, member),
     ).fetchone()
     return int(session)
 
 
-def seen(connection: Database, session: int, status: AgentStatus | None, now_ns: int) -> None:
-    """Note that a session is alive."""
-    row = connection.execute(
-        f"UPDATE connection SET last_seen_ns = {greater('last_seen_ns', '?1')} WHERE id = ?2 RETURNING agent_id",
-        (now_ns, session),
-    ).fetchone()
-    if row is None:
-        return
-    connection.execute(
-        f"UPDATE agent SET last_seen_ns = {greater('last_seen_ns', '?1')} WHERE id = ?2", (now_ns, row[0])
-    )
-    if status is not None:
+def seen(connection: Database, sessions: Sequence[tuple[int, AgentStatus | None]], now_ns: int) -> None:
+    """Note that sessions are alive, with their agents' newest statuses.
+
+    One that was closed because its member was taken for dead is open again. Agents are touched in the order of their ids, as
+    commits do, so that processes don't wait for each other in a circle.
+    """
+    found: dict[int, AgentStatus | None] = {}
+    for session, status in sorted(sessions, key=lambda one: one[0]):
+        row = connection.execute(
+            f"UPDATE connection SET last_seen_ns = {greater('last_seen_ns', '?1')}, "
+            "closed_ns = CASE WHEN reason = ?3 THEN 0 ELSE closed_ns END, reason = CASE WHEN reason = ?3 THEN '' ELSE reason END "
+            "WHERE id = ?2 RETURNING agent_id",
+            (now_ns, session, LOST),
+        ).fetchone()
+        if row is not None:
+            found[int(row[0])] = found.get(int(row[0])) if status is None else status
+    for agent, newest in sorted(found.items(), key=lambda one: one[0]):
         connection.execute(
-            "UPDATE agent SET backlog_bytes = ?, backlog_batches = ?, oldest_ns = ?, skew_ms = ?, rate = ?, status = ? "
-            "WHERE id = ?",
-            (
-                status.backlog_bytes,
-                status.backlog_batches,
-                status.oldest_ns,
-                status.skew_ms,
-                status.rate,
-                status.json,
-                row[0],
-            ),
+            f"UPDATE agent SET last_seen_ns = {greater('last_seen_ns', '?1')} WHERE id = ?2", (now_ns, agent)
         )
+        if newest is not None:
+            connection.execute(
+                "UPDATE agent SET backlog_bytes = ?, backlog_batches = ?, oldest_ns = ?, skew_ms = ?, rate = ?, status = ? "
+                "WHERE id = ?",
+                (
+                    newest.backlog_bytes,
+                    newest.backlog_batches,
+                    newest.oldest_ns,
+                    newest.skew_ms,
+                    newest.rate,
+                    newest.json,
+                    agent,
+                ),
+            )
 
 
 def closed(connection: Database, session: int, reason: str, now_ns: int) -> None:
@@ -164,11 +177,25 @@ def closed(connection: Database, session: int, reason: str, now_ns: int) -> None
     )
 
 
-def close_all(connection: Database) -> int:
-    """End the sessions that a killed collector left open, at the time it last heard of them."""
+def close_all(connection: Database, member: str) -> int:
+    """End the sessions that a killed process of this name left open, at the time it last heard of them.
+
+    In a store that one process has to itself they are all of its making. Those of a process that nobody knows came with a copy.
+    """
+    mine = "(member = ?1 OR member NOT IN (SELECT name FROM member))" if connection.shared else "?1 = ?1"
     return connection.execute(
-        f"UPDATE connection SET closed_ns = {greater('last_seen_ns', '1')}, reason = 'the collector was restarted' WHERE closed_ns = 0"
+        f"UPDATE connection SET closed_ns = {greater('last_seen_ns', '1')}, reason = 'the collector was restarted' "
+        f"WHERE closed_ns = 0 AND {mine}",
+        (member,),
     ).rowcount
+
+
+def close_of(connection: Database, members: Sequence[str]) -> None:
+    """End the sessions of processes that are gone, at the time these last heard of them."""
+    connection.executemany(
+        f"UPDATE connection SET closed_ns = {greater('last_seen_ns', '1')}, reason = ?2 WHERE closed_ns = 0 AND member = ?1",
+        [(member, LOST) for member in members],
+    )
 
 
 def connections(connection: Database, agent: str | None, since_ns: int, limit: int) -> list[Connection]:

@@ -32,24 +32,23 @@ def agent_id(connection: Database, name: str, now_ns: int) -> int:
     if row is None:
         row = connection.execute(
             "INSERT INTO agent (name, first_seen_ns, last_seen_ns) VALUES (?, ?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
+            "ON CONFLICT (name) DO UPDATE SET last_seen_ns = agent.last_seen_ns RETURNING id",
             (name, now_ns, now_ns),
         ).fetchone()
     return int(row[0])
 
 
 def epoch_id(connection: Database, agent: int, epoch: bytes, now_ns: int) -> int:
-    """Return the epoch's id, entering it when it is new."""
-    row = connection.execute(
-        "SELECT id FROM epoch WHERE agent_id = ? AND epoch = ?", (agent, epoch)
+    """Return the epoch's id, entering it when it is new, and keep other writers away from it until the transaction ends.
+
+    Also when it is there: another process may have entered it since lock_epochs looked.
+    """
+    (found,) = connection.execute(
+        "INSERT INTO epoch (agent_id, epoch, created_ns) VALUES (?, ?, ?) "
+        "ON CONFLICT (agent_id, epoch) DO UPDATE SET epoch = excluded.epoch RETURNING id",
+        (agent, epoch, now_ns),
     ).fetchone()
-    if row is None:
-        row = connection.execute(
-            "INSERT INTO epoch (agent_id, epoch, created_ns) VALUES (?, ?, ?) "
-            "ON CONFLICT (agent_id, epoch) DO UPDATE SET epoch = excluded.epoch RETURNING id",
-            (agent, epoch, now_ns),
-        ).fetchone()
-    return int(row[0])
+    return int(found)
 
 
 def enter(connection: Database, epoch: int, seq: int) -> bool:

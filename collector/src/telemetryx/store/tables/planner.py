@@ -1,7 +1,7 @@
 """Plans compaction and rollups on a connection of its own: in a thread when there is little to do, else in a process.
 
 Planning decodes, sorts and encodes: it takes a core, and Python's one lock with it, from the thread that commits. So a busy
-store does it in a child process (`python -m telemetryx.store.tables.planner`), which is told over its pipe how to open the
+store does it in a child process (planning.py), which is told over its pipe how to open the
 store, answers over the pipe, and ends when it does. It never writes; a dead one costs the piece it was at, which is planned again.
 """
 
@@ -12,16 +12,18 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import IO, Any, Final, Protocol, TypeVar
 
 import structlog
 
 from telemetryx.errors import StoreError, StoreUnavailable
-from telemetryx.store.tables import compaction, rollup
+from telemetryx.store.tables import compaction, refresh, rollup
 from telemetryx.store.tables.database import Engine
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.readers import Snapshots
+from telemetryx.store.tables.swap import Piece, Swap
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -32,18 +34,22 @@ IDLE_ROUNDS: Final = 12
 """So many rounds with nothing to compact end the process."""
 ANSWER_TIMEOUT_S: Final = 5.0
 NICE: Final = 5
+SLICE: Final = 500
+"""Rows of a swap that are unpickled at once: half a millisecond."""
 _LENGTH: Final = struct.Struct("<Q")
 
 
 class Planner(Protocol):
     """Plans on a snapshot of the store."""
 
-    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
-        """Choose and encode a run, or None when nothing is due."""
+    def compaction(
+        self, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int] = ()
+    ) -> Swap | None:
+        """Choose and encode a run without the batches that are leaving, or None when nothing is due."""
         ...
 
-    def rollups(self, rows: int) -> rollup.Refresh:
-        """Recompute what is dirty."""
+    def rollups(self, rows: int, least: int = 1) -> refresh.Refresh:
+        """Recompute what is dirty, for series with so many entries."""
         ...
 
     def close(self) -> None:
@@ -59,15 +65,19 @@ class LocalPlanner:
         self._numbers = Numbers()
         self._snapshots = Snapshots(engine)
 
-    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
+    def compaction(
+        self, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int] = ()
+    ) -> Swap | None:
         """Choose and encode a run."""
         return self._snapshots.read(
-            lambda db: compaction.plan(db, self._numbers, now_ns, limit, everything=everything)
+            lambda db: compaction.plan(
+                db, self._numbers, now_ns, limit, everything=everything, leaving=leaving
+            )
         )
 
-    def rollups(self, rows: int) -> rollup.Refresh:
-        """Recompute what is dirty."""
-        return self._snapshots.read(lambda db: rollup.plan(db, self._numbers, rows))
+    def rollups(self, rows: int, least: int = 1) -> refresh.Refresh:
+        """Recompute what is dirty, for series with so many entries."""
+        return self._snapshots.read(lambda db: refresh.plan(db, rows, least))
 
     def close(self) -> None:
         """Close the connection."""
@@ -80,8 +90,8 @@ class ProcessPlanner:
     def __init__(self, engine: Engine) -> None:
         """Start the process and tell it the store: over the pipe, for a password is nobody else's to see."""
         search = os.pathsep.join(entry for entry in sys.path if entry)
-        self._process = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
-            [sys.executable, "-m", __name__],
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "telemetryx.store.tables.planning"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": search},
@@ -95,22 +105,24 @@ class ProcessPlanner:
         """Return the process's id."""
         return self._process.pid
 
-    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
+    def compaction(
+        self, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int] = ()
+    ) -> Swap | None:
         """Choose and encode a run."""
-        swap: compaction.Swap | None = self._ask("compaction", now_ns, limit, everything)
+        swap: Swap | None = self._ask("compaction", now_ns, limit, everything, leaving)
         return swap
 
-    def rollups(self, rows: int) -> rollup.Refresh:
-        """Recompute what is dirty."""
-        refresh: rollup.Refresh = self._ask("rollups", rows)
-        return refresh
+    def rollups(self, rows: int, least: int = 1) -> refresh.Refresh:
+        """Recompute what is dirty, for series with so many entries."""
+        found: refresh.Refresh = self._ask("rollups", rows, least)
+        return found
 
     def _ask(self, *question: object) -> Any:  # noqa: ANN401 - the two above say what comes
         assert self._process.stdin is not None  # noqa: S101 - both are PIPE above
         assert self._process.stdout is not None  # noqa: S101
         try:
             _send(self._process.stdin, question)
-            answer = _receive(self._process.stdout)
+            answer = _receive_answer(self._process.stdout)
         except (OSError, EOFError) as error:
             raise StoreUnavailable(
                 f"the compaction process died: {error!r}; it is started again", "io"
@@ -142,9 +154,13 @@ class Adaptive:
         self._process: ProcessPlanner | None = None
         self._idle = 0
 
-    def compaction(self, now_ns: int, limit: int, *, everything: bool) -> compaction.Swap | None:
+    def compaction(
+        self, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int] = ()
+    ) -> Swap | None:
         """Choose and encode a run; its size decides where the next is planned."""
-        swap = self._in_turn(lambda planner: planner.compaction(now_ns, limit, everything=everything))
+        swap = self._in_turn(
+            lambda planner: planner.compaction(now_ns, limit, everything=everything, leaving=leaving)
+        )
         if swap is not None and swap.samples >= HEAVY:
             self._idle = 0
             if self._process is None:
@@ -156,9 +172,9 @@ class Adaptive:
                 self._end_process()
         return swap
 
-    def rollups(self, rows: int) -> rollup.Refresh:
-        """Recompute what is dirty."""
-        return self._in_turn(lambda planner: planner.rollups(rows))
+    def rollups(self, rows: int, least: int = 1) -> refresh.Refresh:
+        """Recompute what is dirty, for series with so many entries."""
+        return self._in_turn(lambda planner: planner.rollups(rows, least))
 
     def _in_turn(self, work: Callable[[Planner], T]) -> T:
         if self._process is None:
@@ -181,7 +197,41 @@ class Adaptive:
         self._local.close()
 
 
-# --- the child's side
+# --- what goes over the pipe
+
+
+def _send_answer(pipe: IO[bytes], answer: object) -> None:
+    """Send an answer; the pieces of a swap one by one behind it, for no other thread runs while one is unpickled."""
+    if not isinstance(answer, Swap):
+        _send(pipe, answer)
+        return
+    _send(pipe, replace(answer, pieces=[]))
+    _send(pipe, len(answer.pieces))
+    for piece in answer.pieces:
+        whole = [list(rows) for rows in _lists(piece)]
+        _send(pipe, replace(piece, tails=[], chunks=[], dirty=[], late=rollup.Late()))
+        for rows in whole:
+            _send(pipe, len(rows))
+            for start in range(0, len(rows), SLICE):
+                _send(pipe, rows[start : start + SLICE])
+
+
+def _receive_answer(pipe: IO[bytes]) -> Any:  # noqa: ANN401
+    answer = _receive(pipe)
+    if isinstance(answer, Swap):
+        for _ in range(_receive(pipe)):
+            piece = _receive(pipe)
+            for rows in _lists(piece):
+                count: int = _receive(pipe)
+                while len(rows) < count:
+                    rows.extend(_receive(pipe))
+            answer.pieces.append(piece)
+    return answer
+
+
+def _lists(piece: Piece) -> tuple[list[Any], ...]:
+    """Return those that may be long: one series may have many rows."""
+    return piece.tails, piece.chunks, piece.dirty, piece.late.minutes, piece.late.hours
 
 
 def _send(pipe: IO[bytes], message: object) -> None:
@@ -202,6 +252,9 @@ def _receive(pipe: IO[bytes]) -> Any:  # noqa: ANN401
     return pickle.loads(data)  # noqa: S301 - between a process and the child it started, over their own pipe
 
 
+# --- the child's side
+
+
 def serve() -> None:
     """Answer questions until the pipe closes. A signal to the whole group (Ctrl-C) is the parent's to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -218,14 +271,11 @@ def serve() -> None:
             break
         try:
             if name == "compaction":
-                answer: object = planner.compaction(arguments[0], arguments[1], everything=arguments[2])
+                now_ns, limit, everything, leaving = arguments
+                answer: object = planner.compaction(now_ns, limit, everything=everything, leaving=leaving)
             else:
-                answer = planner.rollups(arguments[0])
+                answer = planner.rollups(*arguments)
         except StoreError as error:
             answer = StoreError(str(error))
-        _send(answers, answer)
+        _send_answer(answers, answer)
     planner.close()
-
-
-if __name__ == "__main__":
-    serve()

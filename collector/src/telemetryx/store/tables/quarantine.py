@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from telemetryx.sets import union
 from telemetryx.store.tables import ledger, reading
 from telemetryx.store.tables.catalog import series_by_id
 from telemetryx.store.tables.database import Database
@@ -71,12 +72,28 @@ def show(connection: Database, numbers: Numbers, row_id: int) -> QuarantinedBatc
     return QuarantinedBatch(about, series, events)
 
 
+def said(connection: Database, row_id: int) -> dict[str, Any] | None:
+    """Return what the audit log says of one."""
+    row = connection.execute(f"{_ROWS} WHERE quarantine.id = ?", (row_id,)).fetchone()
+    if row is None:
+        return None
+    about = _row(row)
+    return {
+        "agent": about.agent,
+        "epoch": about.epoch.hex(),
+        "seq": about.seq,
+        "rows": about.rows,
+        "first_ns": about.t0_ns,
+        "last_ns": about.t1_ns,
+    }
+
+
 def _series(
     connection: Database, numbers: Numbers, epoch: int, content: Payload, offset: int
 ) -> list[QuarantinedSeries]:
     """Sum up each series: its samples and windows, from when to when, and the value of the latest sample."""
     block, windows = content.samples, content.windows
-    every: I64 = block.series if windows is None else np.union1d(block.series, windows.series)
+    every: I64 = block.series if windows is None else union(block.series, windows.series)
     shown = every[:MAX_SHOWN]
     ids, _ = numbers.ids(connection, epoch, shown)
     known = series_by_id(connection, ids.tolist())
@@ -122,6 +139,8 @@ def readmitted(
     if row is None:
         return None
     agent, name, old, epoch_bytes, offset, uncertain, rows, payload = row
+    if not drop(connection, row_id):  # another process let it in meanwhile
+        return None
     content = reading.decoded(row_id, payload)
     epoch_bytes = hashlib.sha256(b"let in by the collector" + epoch_bytes).digest()[: len(epoch_bytes)]
     epoch = ledger.epoch_id(connection, agent, epoch_bytes, now_ns)
@@ -131,7 +150,7 @@ def readmitted(
     ledger.enter(connection, epoch, seq)
     used = content.samples.series
     if content.windows is not None:
-        used = np.union1d(used, content.windows.series)
+        used = union(used, content.windows.series)
     connection.executemany(
         "INSERT INTO series_number SELECT CAST(? AS BIGINT), number, series_id FROM series_number WHERE epoch_id = ? AND number = ? "
         "ON CONFLICT DO NOTHING",
@@ -144,7 +163,6 @@ def readmitted(
     connection.execute(
         "DELETE FROM loss WHERE agent_id = ? AND cause = ? AND count <= 0", (agent, Cause.REFUSED)
     )
-    connection.execute("DELETE FROM quarantine WHERE id = ?", (row_id,))
     batch = Decoded(
         BatchKey(name, epoch_bytes, seq),
         b"",

@@ -8,21 +8,23 @@ So an answer is complete at once, whatever compaction has done so far. Before th
 came late and waits as shipped is added to them (rollup.py).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from telemetryx.errors import QueryRefused
-from telemetryx.store.tables import reading, rollup, spans
+from telemetryx.store.tables import reading, rollup, slices, spans
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
-from telemetryx.store.tables.rollup import HOUR, MINUTE, Parts
-from telemetryx.types import Aggregate, Level, RangeResult, RangeSeries
+from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
+from telemetryx.types import F64, I64, Aggregate, Level, RangeResult, RangeSeries
 
+LEVELS: Final[tuple[tuple[Level, int], ...]] = (("1h", HOUR), ("1m", MINUTE))
 MAX_STEPS: Final = 1_000_000
 MAX_RAW: Final = 20_000_000
-"""Raw samples that one aggregated query may read."""
+"""Raw samples that lie as shipped from before the raw horizon, which one query may read."""
 
 
 def query(
@@ -33,8 +35,9 @@ def query(
     step_ns: int,
     agg: Aggregate,
     max_points: int,
+    until: float = math.inf,
 ) -> RangeResult:
-    """Answer a range query."""
+    """Answer a range query; before the raw horizon by whole minutes, and the answer's step and span say so."""
     start, end = span
     wanted = sorted({int(one) for one in ids})
     if end < start:
@@ -43,7 +46,8 @@ def query(
         return _raw(connection, numbers, wanted, span, max_points)
     if step_ns <= 0:
         raise QueryRefused(f"a step of {step_ns} ns can't be; give a positive one")
-    if start < rollup.raw_horizon(connection):
+    horizon = rollup.raw_horizon(connection)
+    if start < horizon:
         step_ns = max(MINUTE, -(-step_ns // MINUTE) * MINUTE)
     level: Level = "1h" if step_ns % HOUR == 0 else "1m" if step_ns % MINUTE == 0 else "raw"
     if level != "raw":
@@ -55,96 +59,164 @@ def query(
             f"{steps} steps are too many; at most {MAX_STEPS}: choose a larger step or a shorter range"
         )
     kept = wanted[: max(1, max_points // max(steps, 1))]
-    parts = _parts(connection, numbers, kept, (start, end), level)
+    if level == "raw":
+        found = _raw_parts(connection, numbers, kept, (start, end), step_ns, start, until)
+    else:
+        rolled = parts(connection, numbers, kept, (start, end), level, firsts=False, until=until)
+        found = rollup.reduce_many(*rolled, step_ns, start)
     grid = start + step_ns * np.arange(steps, dtype=np.int64)
-    return RangeResult(
-        start,
-        end,
-        step_ns,
-        level,
-        [
-            _series(series, rollup.reduce(parts[series], start, step_ns), grid, step_ns, agg)
-            for series in kept
-        ],
-        truncated=len(kept) < len(wanted),
-    )
+    lines = _lines(kept, found, grid, step_ns, agg)
+    return RangeResult(start, end, step_ns, level, lines, horizon, cut=tuple(wanted[len(kept) :]))
+
+
+def whole(
+    connection: Database,
+    numbers: Numbers,
+    ids: Sequence[int],
+    span: spans.Span,
+    agg: Aggregate,
+    until: float = math.inf,
+) -> RangeResult:
+    """Answer with one step that is the range, to the nanosecond: hours and minutes from rollups, what is left at its ends raw.
+
+    Before the raw horizon its ends widen to whole minutes, and the answer says so.
+    """
+    start, end = span
+    wanted = sorted({int(one) for one in ids})
+    if end <= start:
+        raise QueryRefused(f"the range ends ({end}) before it starts ({start})")
+    horizon = rollup.raw_horizon(connection)
+    if start < horizon:
+        start = start // MINUTE * MINUTE
+    if end < horizon:
+        end = -(-end // MINUTE) * MINUTE
+    found: list[Many] = []
+    coarsest: Level = "raw"
+    for level, part in _levels((start, end)):
+        if level == "raw":
+            found.append(_raw_parts(connection, numbers, wanted, part, end - start, start, until))
+        else:
+            found.append(parts(connection, numbers, wanted, part, level, firsts=False, until=until))
+            coarsest = level if coarsest != "1h" else coarsest
+    one = rollup.reduce_many(*rollup.ascending(found), end - start, start)
+    lines = _lines(wanted, one, np.array([start], np.int64), end - start, agg)
+    return RangeResult(start, end, end - start, coarsest, lines, horizon)
+
+
+def _levels(span: spans.Span) -> Iterator[tuple[Level, spans.Span]]:
+    """Cut a range into whole hours, the whole minutes beside them and the rest at its ends."""
+    left = [span]
+    for level, unit in LEVELS:
+        beside: list[spans.Span] = []
+        for start, end in left:
+            inner = (-(-start // unit) * unit, end // unit * unit)
+            if inner[0] < inner[1]:
+                yield level, inner
+                beside += spans.without((start, end), [inner])
+            else:
+                beside.append((start, end))
+        left = beside
+    for rest in left:
+        yield "raw", rest
 
 
 def _raw(
     connection: Database, numbers: Numbers, wanted: Sequence[int], span: spans.Span, max_points: int
 ) -> RangeResult:
     out: list[RangeSeries] = []
-    left = max_points
-    truncated = False
-    block = reading.samples(connection, numbers, wanted, *span, MAX_RAW)
-    windows = reading.windows(connection, wanted, *span, sketches=False)
+    # Each series has its share: the first one's readings would leave the others empty.
+    share = max(1, max_points // max(1, len(wanted)))
+    cut: list[int] = []
+    readings: dict[int, list[tuple[I64, F64]]] = {series: [] for series in wanted}
+    lasts: dict[int, list[tuple[I64, F64]]] = {series: [] for series in wanted}
+    for samples, windows in slices.Slices(connection, numbers).first(wanted, span, share + 1):
+        for series in samples.series.tolist():
+            _keep(readings[series], *samples.of(series), share + 1)
+        for series in {*windows.series.tolist()}:
+            mine = slice(*np.searchsorted(windows.series, (series, series + 1)))
+            _keep(lasts[series], windows.last_time[mine], windows.last[mine], share + 1)
     for series in wanted:
-        times, values = block.of(series)
-        first, last = np.searchsorted(windows.series, (series, series + 1))
-        if not len(times) and last > first:
-            times, values = windows.last_time[first:last], windows.last[first:last]
-        truncated = truncated or len(times) > left
-        times, values = times[:left], values[:left]
-        left -= len(times)
+        chosen = readings[series] or lasts[series]
+        times = np.concatenate([one for one, _ in chosen]) if chosen else np.empty(0, np.int64)
+        values = np.concatenate([one for _, one in chosen]) if chosen else np.empty(0)
+        if len(times) > share:
+            cut.append(series)
+            times, values = times[:share], values[:share]
         out.append(RangeSeries(series, times, values, values, values, np.ones(len(times), np.int64)))
-    return RangeResult(*span, 0, "raw", out, truncated)
+    unshown = [one for one in wanted if readings[one] and (lasts[one] or one in cut)]
+    unshown = sorted(reading.windowed(connection, unshown, *span))
+    horizon = rollup.raw_horizon(connection)
+    return RangeResult(*span, 0, "raw", out, horizon, tuple(cut), tuple(unshown))
 
 
-def _series(
-    series: int, parts: Parts, grid: np.ndarray[tuple[int], np.dtype[np.int64]], step_ns: int, agg: Aggregate
-) -> RangeSeries:
-    """Lay buckets on the grid; what has no data stays a gap (count 0, NaN)."""
-    values, mins, maxs = (np.full(len(grid), np.nan) for _ in range(3))
-    counts = np.zeros(len(grid), np.int64)
-    if len(parts):
-        at = (parts.times - grid[0]) // step_ns
-        counts[at], mins[at], maxs[at] = parts.counts, parts.mins, parts.maxs
+def _keep(kept: list[tuple[I64, F64]], times: I64, values: F64, most: int) -> None:
+    """Keep the first ones, copied: a piece of a slice would keep all of it."""
+    left = most - sum(len(one) for one, _ in kept)
+    if left > 0 and len(times):
+        kept.append((times[:left].copy(), values[:left].copy()))
+
+
+def _lines(ids: Sequence[int], found: Many, grid: I64, step_ns: int, agg: Aggregate) -> list[RangeSeries]:
+    """Lay buckets on the grid, a row a series; what has no data stays a gap (count 0, NaN)."""
+    shape = (len(ids), len(grid))
+    values, mins, maxs = (np.full(shape, np.nan) for _ in range(3))
+    counts = np.zeros(shape, np.int64)
+    series, rows = found
+    if len(rows):
+        at = (np.searchsorted(ids, series), (rows.times - grid[0]) // step_ns)
+        counts[at], mins[at], maxs[at] = rows.counts, rows.mins, rows.maxs
         with np.errstate(invalid="ignore"):
             chosen = {
-                "avg": parts.sums / parts.counts,
-                "min": parts.mins,
-                "max": parts.maxs,
-                "sum": parts.sums,
-                "count": parts.counts.astype(np.float64),
-                "last": parts.lasts,
+                "avg": rows.sums / rows.counts,
+                "min": rows.mins,
+                "max": rows.maxs,
+                "sum": rows.sums,
+                "count": rows.counts.astype(np.float64),
+                "last": rows.lasts,
             }
         values[at] = chosen[agg]
-    return RangeSeries(series, grid, values, mins, maxs, counts)
+    lines = zip(ids, values, mins, maxs, counts, strict=True)
+    return [RangeSeries(one, grid, *columns) for one, *columns in lines]
 
 
-def _parts(
-    connection: Database, numbers: Numbers, ids: Sequence[int], span: spans.Span, level: Level
-) -> dict[int, Parts]:
-    if level == "raw":
-        return _raw_parts(connection, numbers, ids, [span])
-    out: dict[int, Parts] = {}
-    for agent, members in reading.agents_of(connection, ids).items():
-        fresh = _fresh(connection, agent, members, span)
-        found = _level(connection, numbers, members, span, level, fresh)
-        late = _late(connection, numbers, (agent, members), span, level)
-        out.update({series: rollup.join([late[series], found[series]]) for series in members})
-    return {series: out.get(series, Parts.empty()) for series in ids}
-
-
-def _late(
+def parts(
     connection: Database,
     numbers: Numbers,
-    of: tuple[int, list[int]],
+    ids: Sequence[int],
     span: spans.Span,
     level: Level,
-) -> dict[int, Parts]:
+    *,
+    firsts: bool = True,
+    until: float = math.inf,
+) -> Many:
+    """Return the rows of a level (not raw) in a span of whole units, with finer ones where they don't show everything yet.
+
+    `ids` ascend. `firsts`: whether first values count (rollup.stored). `until`: when the query's time is over (slices.py). Series that are fresh at the same times are read together, whichever agent they are of.
+    """
+    alike: dict[tuple[spans.Span, ...], list[int]] = {}
+    agents = reading.agents_of(connection, ids)
+    fresh = unshown(connection, agents, span)
+    for agent, members in agents.items():
+        alike.setdefault(tuple(spans.aligned(fresh[agent], MINUTE, span)), []).extend(members)
+    found: list[Many] = []
+    for stretches, some in alike.items():
+        members = sorted(some)
+        found.append(_late(connection, numbers, members, span, level))
+        found.append(_level(connection, numbers, members, span, level, stretches, firsts=firsts, until=until))
+    return rollup.ascending(found)
+
+
+def _late(connection: Database, numbers: Numbers, ids: Sequence[int], span: spans.Span, level: Level) -> Many:
     """Return what was shipped from before the raw horizon and isn't compacted yet, as the rows that it will be added to.
 
     These go before the stored rows: until compaction adds them by time, `last` is the stored row's.
     """
-    agent, ids = of
     start, end = max(span[0], rollup.expiry(connection)), min(span[1], rollup.raw_horizon(connection))
     if start >= end:
-        return {series: Parts.empty() for series in ids}
-    samples = reading.waiting_samples(connection, numbers, agent, ids, start, end, MAX_RAW)
+        return np.empty(0, np.int64), Parts.empty()
+    samples = reading.waiting_samples(connection, numbers, ids, start, end, MAX_RAW)
     windows = reading.windows(connection, ids, start, end, sketches=False, waiting=True)
-    unit = HOUR if level == "1h" else MINUTE
-    return {series: rollup.reduce(rollup.raw_parts(samples, windows, series), 0, unit) for series in ids}
+    return rollup.reduce_raw(samples, windows, HOUR if level == "1h" else MINUTE)
 
 
 def _level(
@@ -153,47 +225,67 @@ def _level(
     ids: Sequence[int],
     span: spans.Span,
     level: Level,
-    fresh: list[spans.Span],
-) -> dict[int, Parts]:
-    """Read rollups, and the next finer level where they don't show everything yet."""
+    fresh: Sequence[spans.Span],
+    *,
+    firsts: bool,
+    until: float,
+) -> Many:
+    """Read rollups, and the next finer level where they don't show everything yet, reduced to what the rollups will show.
+
+    So a larger step adds the same sums in the same order before compaction as after it, and gives the same bits.
+    """
     unit = HOUR if level == "1h" else MINUTE
     finer = spans.aligned(fresh, unit, span)
-    if level == "1m":
-        below = _raw_parts(connection, numbers, ids, finer)
-    else:
-        inner = [_level(connection, numbers, ids, part, "1m", fresh) for part in finer]
-        below = {series: rollup.join([part[series] for part in inner]) for series in ids}
-    whole = spans.without(span, finer)
-    out: dict[int, Parts] = {}
-    for series in ids:
-        rows = [rollup.stored(connection, f"rollup_{level}", series, *part) for part in whole]
-        out[series] = rollup.join([*rows, below[series]])
-    return out
+    found = [
+        rollup.stored(connection, f"rollup_{level}", ids, *part, firsts=firsts)
+        for part in spans.without(span, finer)
+    ]
+    for part in finer:
+        if level == "1m":
+            found.append(_raw_parts(connection, numbers, ids, part, unit, until=until))
+        else:
+            below = _level(connection, numbers, ids, part, "1m", fresh, firsts=firsts, until=until)
+            found.append(rollup.reduce_many(*below, unit))
+    return rollup.ascending(found)
 
 
-def _fresh(connection: Database, agent: int, ids: Sequence[int], span: spans.Span) -> list[spans.Span]:
-    """Return the spans that the rollups of these series may not show: batches as shipped, and dirty entries."""
+def unshown(
+    connection: Database, agents: Mapping[int, Sequence[int]], span: spans.Span
+) -> dict[int, list[spans.Span]]:
+    """Return the spans that the rollups of these agents' series may not show: batches as shipped, and dirty entries."""
     start, end = span
     horizon = rollup.raw_horizon(connection)
-    found = connection.execute(
-        "SELECT t0_ns, t1_ns + 1 FROM batch WHERE agent_id = ? AND t1_ns >= ? AND t0_ns < ?",
-        (agent, start, end),
-    ).fetchall()
-    for marks, part in reading.portions(ids):
-        found += connection.execute(
-            f"SELECT t0_ns, t1_ns FROM dirty WHERE series_id IN ({marks}) AND t1_ns > ? AND t0_ns < ?",
+    found: dict[int, list[spans.Span]] = {agent: [] for agent in agents}
+    for marks, part in reading.portions(list(agents)):
+        for agent, t0, t1 in connection.execute(
+            f"SELECT agent_id, t0_ns, t1_ns + 1 FROM batch WHERE agent_id IN ({marks}) AND t1_ns >= ? AND t0_ns < ?",
             (*part, start, end),
-        ).fetchall()
-    return spans.union((max(t0, horizon), t1) for t0, t1 in found)
+        ):
+            found[agent].append((max(t0, horizon), t1))
+    owner = {series: agent for agent, members in agents.items() for series in members}
+    for marks, part in reading.portions(list(owner)):
+        for series, t0, t1 in connection.execute(
+            f"SELECT series_id, t0_ns, t1_ns FROM dirty WHERE series_id IN ({marks}) AND t1_ns > ? AND t0_ns < ?",
+            (*part, start, end),
+        ):
+            found[owner[series]].append((max(t0, horizon), t1))
+    return {agent: spans.union(some) for agent, some in found.items()}
 
 
 def _raw_parts(
-    connection: Database, numbers: Numbers, ids: Sequence[int], parts: Sequence[spans.Span]
-) -> dict[int, Parts]:
-    found: dict[int, list[Parts]] = {series: [] for series in ids}
-    for start, end in parts:
-        samples = reading.samples(connection, numbers, ids, start, end, MAX_RAW)
-        windows = reading.windows(connection, ids, start, end, sketches=False)
-        for series in ids:
-            found[series].append(rollup.raw_parts(samples, windows, series))
-    return {series: rollup.join(some) for series, some in found.items()}
+    connection: Database,
+    numbers: Numbers,
+    ids: Sequence[int],
+    span: spans.Span,
+    step_ns: int,
+    start_ns: int = 0,
+    until: float = math.inf,
+) -> Many:
+    found = [
+        rollup.reduce_raw(samples, windows, step_ns, start_ns)
+        for samples, windows in slices.Slices(connection, numbers, until).read(ids, span, step_ns, start_ns)
+    ]
+    if len(found) < 2:  # noqa: PLR2004  nothing was cut
+        return rollup.ascending(found)
+    # A step that was cut is put together from its parts; the others are as they are.
+    return rollup.reduce_many(*rollup.ascending(found), step_ns, start_ns)

@@ -1,9 +1,13 @@
 """Aggregates: reducing samples, windows and rollups to buckets, and keeping rollup_1m and rollup_1h true.
 
-From the raw horizon on, a rollup row is always computed from *everything* the store has of its minute, in the one order
-(time, batch key, index), never added to: so it doesn't depend on when data came. Compaction writes into `dirty` what
-changed; `refresh` recomputes that and forgets it. Readers (ranges.py) take raw data wherever something is dirty or not
-compacted yet. NaN counts as no value.
+From the raw horizon on, a rollup row is always computed from *everything* that is compacted of its minute, in the one order
+(time, batch key, index), never added to: so it doesn't depend on when data came. What still lies in a batch isn't in a row: the
+raw horizon may pass it, and then its compaction adds it. Compaction writes into `dirty` what
+changed; refresh.py recomputes that and forgets it. Readers (ranges.py) take raw data wherever something is dirty or not
+compacted yet.
+
+NaN is a value, as it is to Prometheus: it counts, makes a sum NaN, is first or last where it lies so, and is a minimum or maximum
+only where there is nothing else. Only the mark with which a Prometheus ends a series is none.
 
 Before the raw horizon raw data is deleted, and nothing can be recomputed. What arrives so late is added to the rows instead
 (`merge`), in the transaction that takes its batch away: once, whatever happens. Its sums may differ in the last bits from
@@ -16,35 +20,42 @@ from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.tables import reading, spans
+from telemetryx.sets import among
 from telemetryx.store.tables.database import Database, greater, lesser
-from telemetryx.store.tables.numbers import Numbers
 from telemetryx.types import F64, I64, SampleBlock, WindowBlock
 
 MINUTE: Final = 60_000_000_000
 HOUR: Final = 60 * MINUTE
 _SPLIT_MINUTES: Final = 60
 """Dirty minutes farther apart than this become two entries."""
-_READ: Final = 1_000_000
-"""Samples that are held at once, about."""
-_NO_LIMIT: Final = 1 << 62
+TOGETHER: Final = 250
+"""Series that are read with one query."""
+_ROWS: Final = 4_000
+"""Rollup rows that are read with one query, about."""
 _PLACE: Final = 1_000_000
 """What the tables' first_ms and last_ms count."""
+COLUMNS: Final = ("series_id", "t0_ns", "count", "sum", "min", "max", "first", "last", "first_ms", "last_ms")
+"""Of both tables, in the order of `Parts.rows`."""
+_WITHOUT_FIRSTS: Final = ("series_id", "t0_ns", "count", "sum", "min", "max", "last")
+
+
+def _chosen(one: str, other: str, is_better: str) -> str:
+    """Return the lesser or greater of two columns: of a NaN (SQLite's NULL) and a number, the number."""
+    nan = "{0} IS NULL OR {0} = 'NaN'"
+    return (
+        f"CASE WHEN {nan.format(one)} THEN {other} WHEN {nan.format(other)} OR {one} {is_better} {other} "
+        f"THEN {one} ELSE {other} END"
+    )
+
+
 _MERGE: Final = (
-    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series_id, t0_ns) DO UPDATE SET "
+    "(series_id, t0_ns) DO UPDATE SET "
     "count = {table}.count + excluded.count, sum = {table}.sum + excluded.sum, "
-    f"min = {lesser('{table}.min', 'excluded.min')}, max = {greater('{table}.max', 'excluded.max')}, "
+    f"min = {_chosen('{table}.min', 'excluded.min', '<')}, max = {_chosen('{table}.max', 'excluded.max', '>')}, "
     "first = CASE WHEN excluded.first_ms < {table}.first_ms THEN excluded.first ELSE {table}.first END, "
     "last = CASE WHEN excluded.last_ms > {table}.last_ms THEN excluded.last ELSE {table}.last END, "
     f"first_ms = {lesser('{table}.first_ms', 'excluded.first_ms')}, "
     f"last_ms = {greater('{table}.last_ms', 'excluded.last_ms')}"
-)
-
-
-_PUT: Final = (
-    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series_id, t0_ns) DO UPDATE SET "
-    "count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max, first = excluded.first, "
-    "last = excluded.last, first_ms = excluded.first_ms, last_ms = excluded.last_ms"
 )
 
 
@@ -88,17 +99,34 @@ class Parts:
         )
 
     def rows(self, series: int) -> Iterator[tuple[Any, ...]]:
-        """Yield rows of a rollup table: the places of first and last are in milliseconds from the bucket's start."""
+        """Yield rows of a rollup table."""
+        return self.rows_of(np.full(len(self), series, np.int64))
+
+    def rows_of(self, series: I64) -> Iterator[tuple[Any, ...]]:
+        """Yield rows, each with its series: the places of first and last are in milliseconds from the bucket's start."""
         columns = [
+            series,
             *self.columns()[:-2],
             (self.first_at - self.times) // _PLACE,
             (self.last_at - self.times) // _PLACE,
         ]
-        return zip([series] * len(self), *(column.tolist() for column in columns), strict=True)
+        return zip(*(column.tolist() for column in columns), strict=True)
+
+    @classmethod
+    def of_columns(cls, columns: Sequence[Sequence[Any]]) -> "Parts":
+        """Take the columns of a rollup table's rows, from t0_ns on."""
+        times = np.array(columns[0], np.int64)
+        sums, mins, maxs, firsts, lasts = (np.array(column, np.float64) for column in columns[2:7])
+        first_at, last_at = (times + _PLACE * np.array(column, np.int64) for column in columns[7:])
+        return cls(times, np.array(columns[1], np.int64), sums, mins, maxs, firsts, lasts, first_at, last_at)
 
     def take(self, rows: Any) -> "Parts":  # noqa: ANN401 - a mask, a slice or indices
         """Pick rows."""
         return Parts(*(column[rows] for column in self.columns()))
+
+
+Many = tuple[I64, Parts]
+"""Aggregates of many series, ascending by series and time: the series of each, and they themselves."""
 
 
 def join(parts: Sequence[Parts]) -> Parts:
@@ -116,11 +144,21 @@ def join(parts: Sequence[Parts]) -> Parts:
     return joined
 
 
+_ENDED: Final = 0x7FF0000000000002
+"""The bits of the NaN with which a Prometheus says that a series ended: no reading."""
+
+
+def _kept(values: F64) -> Any:  # noqa: ANN401 - a mask or a slice
+    """Return which samples are readings."""
+    if not np.isnan(values).any():
+        return slice(None)
+    return np.ascontiguousarray(values).view(np.uint64) != _ENDED
+
+
 def of_samples(times: I64, values: F64) -> Parts:
-    """Take samples as parts; NaN is left out."""
-    real = ~np.isnan(values)
-    if not real.all():
-        times, values = times[real], values[real]
+    """Take samples as parts."""
+    kept = _kept(values)
+    times, values = times[kept], values[kept]
     return Parts(times, np.ones(len(times), np.int64), values, values, values, values, values, times, times)
 
 
@@ -145,14 +183,29 @@ def reduce(parts: Parts, start_ns: int, step_ns: int) -> Parts:
         return parts
     buckets = (parts.times - start_ns) // step_ns
     edges = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(buckets[1:] != buckets[:-1]) + 1))
-    ends = np.append(edges[1:], len(buckets)) - 1
+    return _reduced(parts, edges, start_ns + buckets[edges] * step_ns)
+
+
+def reduce_many(series: I64, parts: Parts, step_ns: int, start_ns: int = 0) -> Many:
+    """Reduce parts that ascend by series and time to one a series and bucket [start + i*step, ...)."""
+    if not len(parts):
+        return series, parts
+    buckets = (parts.times - start_ns) // step_ns
+    changes = (buckets[1:] != buckets[:-1]) | (series[1:] != series[:-1])
+    edges = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(changes) + 1))
+    return series[edges], _reduced(parts, edges, start_ns + buckets[edges] * step_ns)
+
+
+def _reduced(parts: Parts, edges: I64, times: I64) -> Parts:
+    """Reduce the stretches that begin at these edges to one part each."""
+    ends = np.append(edges[1:], len(parts)) - 1
     with np.errstate(over="ignore", invalid="ignore"):
         return Parts(
-            start_ns + buckets[edges] * step_ns,
+            times,
             np.add.reduceat(parts.counts, edges),
             np.add.reduceat(parts.sums, edges),
-            np.minimum.reduceat(parts.mins, edges),
-            np.maximum.reduceat(parts.maxs, edges),
+            np.fmin.reduceat(parts.mins, edges),
+            np.fmax.reduceat(parts.maxs, edges),
             parts.firsts[edges],
             parts.lasts[ends],
             parts.first_at[edges],
@@ -160,32 +213,86 @@ def reduce(parts: Parts, start_ns: int, step_ns: int) -> Parts:
         )
 
 
-def raw_parts(samples: SampleBlock, windows: WindowBlock, series: int) -> Parts:
-    """Return one series' samples and windows as ascending parts."""
-    first, last = np.searchsorted(windows.series, (series, series + 1))
-    return join([of_samples(*samples.of(series)), of_windows(windows, slice(int(first), int(last)))])
+def reduce_raw(samples: SampleBlock, windows: WindowBlock, step_ns: int, start_ns: int = 0) -> Many:
+    """Reduce all series' samples and windows to one part a series and bucket [start + i*step, ...).
+
+    Only series that have windows are put in order anew: for the others samples are columns as they are, without a copy.
+    """
+    series, parts = of_block(samples)
+    found: list[Many] = []
+    if len(windows):
+        mixed = among(series, windows.series)
+        own = (windows.series, of_windows(windows, slice(None)))
+        both = ascending([(series[mixed], parts.take(mixed)), own])
+        found.append(reduce_many(*both, step_ns, start_ns))
+        series, parts = series[~mixed], parts.take(~mixed)
+    found.append(reduce_many(series, parts, step_ns, start_ns))
+    return ascending(found)
 
 
-def stored(connection: Database, table: str, series: int, start_ns: int, end_ns: int) -> Parts:
-    """Return rollup rows of a series."""
-    rows = connection.execute(
-        "SELECT t0_ns, count, sum, min, max, first, last, first_ms, last_ms "
-        f"FROM {table} WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ? ORDER BY t0_ns",
-        (series, start_ns, end_ns),
-    ).fetchall()
-    if not rows:
-        return Parts.empty()
-    columns = list(zip(*rows, strict=True))
-    times = np.array(columns[0], np.int64)
-    sums, mins, maxs, firsts, lasts = (np.array(column, np.float64) for column in columns[2:7])
-    first_at, last_at = (times + _PLACE * np.array(column, np.int64) for column in columns[7:])
-    counts = np.array(columns[1], np.int64)
-    return Parts(times, counts, sums, mins, maxs, firsts, lasts, first_at, last_at)
+def of_block(samples: SampleBlock) -> Many:
+    """Take the samples of all series as parts."""
+    return many(np.repeat(samples.series, np.diff(samples.offsets)), samples.times, samples.values)
+
+
+def many(series: I64, times: I64, values: F64) -> Many:
+    """Take samples of many series as parts, each with its series."""
+    return series[_kept(values)], of_samples(times, values)
+
+
+def ascending(found: Sequence[Many]) -> Many:
+    """Put parts together, ascending by series and time; those of equal time keep the order of the sources."""
+    some = [one for one in found if len(one[0])]
+    if not some:
+        return np.empty(0, np.int64), Parts.empty()
+    if len(some) == 1:
+        return some[0]
+    series = np.concatenate([one[0] for one in some])
+    parts = Parts(
+        *(np.concatenate(columns) for columns in zip(*(one[1].columns() for one in some), strict=True))
+    )
+    before, after = series[:-1], series[1:]
+    if ((before < after) | ((before == after) & (parts.times[:-1] <= parts.times[1:]))).all():
+        return series, parts
+    order = np.lexsort((parts.times, series))
+    return series[order], parts.take(order)
+
+
+def stored(
+    connection: Database, table: str, ids: Sequence[int], start_ns: int, end_ns: int, *, firsts: bool = True
+) -> Many:
+    """Return rollup rows of these series, ascending by series and time.
+
+    Without `firsts` the first value and where first and last lie aren't read (they come as the last value and the bucket's start): what a row costs
+    is its columns' becoming Python objects.
+    """
+    columns = COLUMNS if firsts else _WITHOUT_FIRSTS
+    found: list[Many] = []
+    unit = HOUR if table == "rollup_1h" else MINUTE
+    together = min(TOGETHER, max(1, _ROWS * unit // max(unit, end_ns - start_ns)))
+    for start in range(0, len(ids), together):
+        among, part = connection.among("series_id", ids[start : start + together])
+        rows = connection.execute(
+            f"SELECT {', '.join(columns)} FROM {table} WHERE {among} AND t0_ns >= ? AND t0_ns < ? ORDER BY series_id, t0_ns",
+            (*part, start_ns, end_ns),
+        ).fetchall()
+        if rows:
+            # Columns at once: a tuple a row is ten times their bytes, and no longer in the processor's cache.
+            series, *rest = zip(*rows, strict=True)
+            if not firsts:
+                nothing = (0,) * len(rows)
+                rest += [rest[-1], nothing, nothing]
+            found.append((np.array(series, np.int64), Parts.of_columns(rest)))
+    return ascending(found)
 
 
 def dirty_spans(times: I64) -> list[tuple[int, int]]:
-    """Return the stretches of minutes that these times lie in, as [t0, t1) aligned to minutes."""
-    minutes = np.unique(times // MINUTE)
+    """Return the stretches of minutes that these times, ascending, lie in, as [t0, t1) aligned to minutes."""
+    fits = int(times[-1]) - int(times[0]) <= np.iinfo(np.int64).max  # else a difference may leave 64 bits
+    if fits and int(np.diff(times).max(initial=0)) <= _SPLIT_MINUTES * MINUTE:
+        return [(int(times[0]) // MINUTE * MINUTE, (int(times[-1]) // MINUTE + 1) * MINUTE)]
+    minutes = times // MINUTE
+    minutes = minutes[np.append(True, minutes[1:] != minutes[:-1])]
     breaks = np.flatnonzero(np.diff(minutes) > _SPLIT_MINUTES)
     starts = minutes[np.concatenate((np.zeros(1, np.int64), breaks + 1))]
     ends = minutes[np.append(breaks, len(minutes) - 1)]
@@ -195,37 +302,17 @@ def dirty_spans(times: I64) -> list[tuple[int, int]]:
     ]
 
 
-@dataclass(slots=True)
-class Refresh:
-    """Recomputed rollup rows, ready to be written, and the entries of `dirty` that they settle."""
-
-    ids: list[int]
-    minutes: list[tuple[Any, ...]]
-    hours: list[tuple[Any, ...]]
-
-
-def plan(connection: Database, numbers: Numbers, rows: int) -> Refresh:
-    """Recompute what the newest entries of `dirty` name, up to about so many rollup rows."""
-    work = Refresh([], [], [])
-    horizon = raw_horizon(connection)
-    cache = reading.Cache()
-    entries = connection.execute(
-        "SELECT id, series_id, t0_ns, t1_ns FROM dirty ORDER BY id DESC LIMIT 1024"
-    ).fetchall()
-    by_series: dict[int, list[tuple[int, spans.Span]]] = {}
-    for entry, series, t0, t1 in entries:
-        by_series.setdefault(series, []).append((entry, (max(t0, horizon), t1)))
-    for series, some in by_series.items():
-        if len(work.minutes) >= rows:
-            break
-        _recompute(connection, numbers, series, spans.union(span for _, span in some), work, cache)
-        work.ids += [entry for entry, _ in some]
-    return work
-
-
 def raw_horizon(connection: Database) -> int:
     """Return the time, a whole minute, before which raw data was deleted: rollups before it are all there is."""
     return _meta(connection, "raw_horizon_ns", MINUTE)
+
+
+def samples_from(connection: Database) -> int:
+    """Return the time from which on raw samples are kept: at most the raw horizon, for rollups show what is past.
+
+    Chunks across it go when their newest sample is past too; what they hold from before it is shown no more.
+    """
+    return max(_meta(connection, "samples_from_ns", MINUTE), expiry(connection))
 
 
 def expiry(connection: Database) -> int:
@@ -253,59 +340,5 @@ class Late:
 
 def merge(connection: Database, late: Late) -> None:
     """Add late aggregates to the rows. Only in the transaction that takes their batches away: a second time would double them."""
-    connection.executemany(_MERGE.format(table="rollup_1m"), late.minutes)
-    connection.executemany(_MERGE.format(table="rollup_1h"), late.hours)
-
-
-def _recompute(
-    connection: Database,
-    numbers: Numbers,
-    series: int,
-    stretches: Sequence[spans.Span],
-    work: Refresh,
-    cache: reading.Cache,
-) -> None:
-    """Recompute a series' minutes in these stretches, and the hours that they lie in.
-
-    All stretches of a series at once: an hour that two of them touch must see the new minutes of both.
-    """
-    fresh = join([_minutes(connection, numbers, series, *stretch, cache) for stretch in stretches])
-    hours: list[Parts] = []
-    for first, last in spans.union(
-        (start // HOUR * HOUR, -(-end // HOUR) * HOUR) for start, end in stretches
-    ):
-        kept = stored(connection, "rollup_1m", series, first, last)
-        for start, end in stretches:
-            kept = kept.take((kept.times < start) | (kept.times >= end))
-        inside = fresh.take((fresh.times >= first) & (fresh.times < last))
-        hours.append(reduce(join([kept, inside]), 0, HOUR))
-    work.minutes.extend(fresh.rows(series))
-    work.hours.extend(join(hours).rows(series))
-
-
-def _minutes(
-    connection: Database, numbers: Numbers, series: int, start: int, end: int, cache: reading.Cache
-) -> Parts:
-    """Reduce raw data to minutes; a stretch with very many samples is halved, so that memory stays bounded."""
-    (count,) = connection.execute(
-        "SELECT CAST(coalesce(sum(count), 0) AS BIGINT) FROM chunk WHERE series_id = ? AND t1_ns >= ? AND t0_ns < ?",
-        (series, start, end),
-    ).fetchone()
-    if count > _READ and end - start > MINUTE:
-        middle = start + (end - start) // MINUTE // 2 * MINUTE
-        return join(
-            [_minutes(connection, numbers, series, *half, cache) for half in ((start, middle), (middle, end))]
-        )
-    samples = reading.samples(connection, numbers, [series], start, end, _NO_LIMIT, cache)
-    windows = reading.windows(connection, [series], start, end, sketches=False)
-    return reduce(raw_parts(samples, windows, series), 0, MINUTE)
-
-
-def apply(connection: Database, work: Refresh) -> None:
-    """Write recomputed rows."""
-    for table, rows in (("rollup_1m", work.minutes), ("rollup_1h", work.hours)):
-        connection.executemany(
-            _PUT.format(table=table),
-            rows,
-        )
-    connection.executemany("DELETE FROM dirty WHERE id = ?", [(entry,) for entry in work.ids])
+    for table, rows in (("rollup_1m", late.minutes), ("rollup_1h", late.hours)):
+        connection.insert_many(table, COLUMNS, rows, _MERGE.format(table=table))

@@ -28,15 +28,21 @@ from telemetryx.store.alerts import (
     notable,
     ready_ns,
 )
+from telemetryx.store.tables import silences
 from telemetryx.store.tables.database import Database
 
 T = TypeVar("T")
 #: Alerts that one message names; the others are counted in it.
 NAMED: Final = 100
+#: Groups that one statement asks for.
+GROUPS_AT_ONCE: Final = 200
+_GROUP: Final = '"group"'
+#: How long alert changes wait for who follows them.
+TOLD_NS: Final = 600_000_000_000
 
 _COLUMNS: Final = (
     'id, rule, "group", state, severity, labels, annotations, summary, value, threshold, started_ns, fired_ns, '
-    "resolved_ns, detected_ns, changed_ns, late, revision"
+    "resolved_ns, detected_ns, changed_ns, late, revision, trace"
 )
 #: What matters most comes first in a message that can't name all.
 _FIRST: Final = {AlertState.FIRING: 0, AlertState.RESOLVED: 1, AlertState.RETRACTED: 2, AlertState.CLOSED: 3}
@@ -76,7 +82,7 @@ class StoredRules:
         def work(connection: Database) -> list[RuleRow]:
             return [
                 RuleRow(*row)
-                for row in connection.execute("SELECT name, fingerprint, error FROM rule ORDER BY name")
+                for row in connection.execute("SELECT name, fingerprint, error, note FROM rule ORDER BY name")
             ]
 
         return await self._store.read(work)
@@ -92,6 +98,29 @@ class StoredRules:
 
         return await self._store.read(work)
 
+    async def rules_group_counts(self) -> dict[str, int]:
+        """Count the groups of each rule."""
+        return await self._store.read(
+            lambda db: dict(db.execute("SELECT rule, count(*) FROM rule_group GROUP BY rule").fetchall())
+        )
+
+    async def rules_groups_of(self, keys: Sequence[tuple[str, str]]) -> list[GroupRow]:
+        """Return the saved states of these (rule, group)."""
+
+        def work(connection: Database) -> list[GroupRow]:
+            index, found = connection.index_of_group, []
+            wanted = list(dict.fromkeys(keys))
+            for at in range(0, len(wanted), GROUPS_AT_ONCE):
+                part = wanted[at : at + GROUPS_AT_ONCE]
+                named = ", ".join([f"(?, {index.replace(_GROUP, '?')})"] * len(part))
+                found += connection.execute(
+                    f'SELECT rule, "group", state FROM rule_group WHERE (rule, {index}) IN (VALUES {named})',
+                    [value for key in part for value in key],
+                ).fetchall()
+            return [GroupRow(*row) for row in found]
+
+        return await self._store.read(work)
+
     async def rules_commit(self, commit: RulesCommit) -> list[Alert]:
         """Apply one step; return the alerts that it changed, as they now stand (a forgotten one as retracted)."""
         return await self._store.write(lambda connection: _commit(connection, commit))
@@ -104,11 +133,13 @@ class StoredRules:
         """Delete alerts that ended before a time, at most `limit`; return how many went."""
 
         def work(connection: Database) -> int:
-            return connection.execute(
+            gone = connection.execute(
                 "DELETE FROM alert WHERE id IN (SELECT id FROM alert WHERE state IN ('resolved', 'retracted', 'closed') "
                 "AND changed_ns < ? ORDER BY id LIMIT ?)",
                 (before_ns, limit),
             ).rowcount
+            silences.forget(connection, before_ns)
+            return gone
 
         return await self._store.write(work)
 
@@ -207,16 +238,27 @@ def _commit(connection: Database, commit: RulesCommit) -> list[Alert]:
         connection.execute("DELETE FROM rule_group WHERE rule = ?", (rule,))
         connection.execute("DELETE FROM rule WHERE name = ?", (rule,))
     connection.executemany(
-        "INSERT INTO rule (name, fingerprint, error) VALUES (?, ?, ?) "
-        "ON CONFLICT (name) DO UPDATE SET fingerprint = excluded.fingerprint, error = excluded.error",
-        [(row.name, row.fingerprint, row.error) for row in commit.rules],
+        "INSERT INTO rule (name, fingerprint, error, note) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE "
+        "SET fingerprint = excluded.fingerprint, error = excluded.error, note = excluded.note",
+        [(row.name, row.fingerprint, row.error, row.note) for row in commit.rules],
     )
     if commit.cursor is not None:
         connection.execute(
             "INSERT INTO consumer (name, cursor) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
             (commit.consumer, commit.cursor),
         )
+    if changed and connection.shared:
+        _tell(connection, changed)
     return changed
+
+
+def _tell(connection: Database, changed: Sequence[Alert]) -> None:
+    """Leave what changed for the other processes' live clients, for a while."""
+    connection.execute(
+        f"INSERT INTO alert_change VALUES (?, {connection.now_ns}, ?)",
+        (connection.next_commit(), orjson.dumps(changed).decode()),
+    )
+    connection.execute(f"DELETE FROM alert_change WHERE at_ns < {connection.now_ns} - {TOLD_NS}")
 
 
 def _apply(connection: Database, change: AlertChange, receivers: Sequence[str]) -> Alert | None:
@@ -264,6 +306,7 @@ def _save(connection: Database, alert: Alert) -> Alert:
         "changed_ns": alert.changed_ns,
         "late": alert.late,
         "revision": alert.revision,
+        "trace": alert.trace,
     }
     names = ", ".join(f'"{name}"' for name in values)
     updates = ", ".join(f'"{name}" = excluded."{name}"' for name in values)
@@ -300,29 +343,35 @@ def _claim(connection: Database, receiver: str, now_ns: int, limit: int) -> Deli
     ).fetchone()
     if row is not None:
         return _delivery(row) if row[7] <= now_ns else None
-    ready = connection.execute(
-        "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND ready_ns <= ? ORDER BY ready_ns, id LIMIT ?",
-        (receiver, now_ns, limit),
-    ).fetchall()
-    if not ready:
-        return None
-    if any(late for _, _, late in ready):  # a digest takes along what else is late
-        ready = connection.execute(
-            "SELECT id, alert_id, late FROM outbox WHERE receiver = ? AND (ready_ns <= ? OR late != 0) ORDER BY ready_ns, id LIMIT ?",
-            (receiver, now_ns, limit),
-        ).fetchall()
-    alerts = _alerts(connection, AlertQuery(ids=[alert for _, alert, _ in ready], limit=limit))
-    connection.executemany("DELETE FROM outbox WHERE id = ?", [(number,) for number, _, _ in ready])
-    if not alerts:  # all deleted meanwhile by retention
-        return None
+    alerts: list[Alert] = []
+    while not alerts:
+        ready = _ready(connection, receiver, now_ns, limit)
+        if not ready:
+            return None
+        found = _alerts(connection, AlertQuery(ids=[alert for _, alert, _, _ in ready], limit=limit))
+        # What is silenced isn't ready any more, the rest has left the outbox: the next round sees others.
+        alerts = silences.settle(connection, ready, found, now_ns)
     alerts.sort(key=lambda alert: (_FIRST.get(alert.state, 9), alert.started_ns, alert.id))
     key = uuid.uuid4().hex
     named = alerts[:NAMED]
-    found = connection.execute(
+    entered = connection.execute(
         "INSERT INTO delivery (receiver, key, alerts, omitted, created_ns, next_ns) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
         (receiver, key, orjson.dumps(named).decode(), len(alerts) - len(named), now_ns, now_ns),
     ).fetchone()
-    return Delivery(int(found[0]), receiver, key, named, len(alerts) - len(named), 0, now_ns, now_ns)
+    return Delivery(int(entered[0]), receiver, key, named, len(alerts) - len(named), 0, now_ns, now_ns)
+
+
+def _ready(connection: Database, receiver: str, now_ns: int, limit: int) -> list[silences.Waiting]:
+    """Return the changes that may be told now."""
+    rows = "SELECT id, alert_id, late, held_ns FROM outbox WHERE receiver = ? AND"
+    last = "ORDER BY ready_ns, id LIMIT ?"
+    ready = connection.execute(f"{rows} ready_ns <= ? {last}", (receiver, now_ns, limit)).fetchall()
+    if not any(late for _, _, late, _ in ready):
+        return ready
+    # A digest takes along what else is late.
+    return connection.execute(
+        f"{rows} (ready_ns <= ? OR (late != 0 AND held_ns IS NULL)) {last}", (receiver, now_ns, limit)
+    ).fetchall()
 
 
 def _delivery(row: Sequence[Any]) -> Delivery:
@@ -384,6 +433,7 @@ def _alert(row: Sequence[Any]) -> Alert:
         *times,
         late,
         revision,
+        trace,
     ) = row
     started, fired, resolved, detected, changed = times
     return Alert(
@@ -404,4 +454,5 @@ def _alert(row: Sequence[Any]) -> Alert:
         changed_ns=changed,
         late=bool(late),
         revision=revision,
+        trace=trace,
     )

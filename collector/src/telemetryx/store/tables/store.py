@@ -1,43 +1,67 @@
 """TableStore: a store in tables. This class wires; what is done stands in the modules beside it, and each engine has its own.
 
-writer   one thread, one connection: commit.py, compaction.apply, rollup.apply, fleet.py
+writer   one thread, one connection: commit.py, fleet.py; and, where an engine has one writer, upkeep behind all else
+upkeep   the same for swaps, refresh.apply, retention, where several may write at once (a server): nobody waits for it
 readers  a few threads: reading.py, ranges.py, catalog.py, events.py; each query on one snapshot
-worker   one thread: plans and encodes compaction, so that the writer only swaps
+worker   one thread: plans and encodes compaction, so that the writer only swaps; the next run while the last is swapped
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
+import structlog
+
 from telemetryx.clock import Clock
+from telemetryx.errors import StoreError
+from telemetryx.store.audit import Actor
 from telemetryx.store.interface import (
+    ROOM,
     AgentQuery,
     CompactReport,
     DeviceQuery,
     EventQuery,
     Retention,
+    Room,
     StoreUsage,
 )
 from telemetryx.store.tables import (
+    accounts,
+    audit,
     catalog,
     commit,
-    compaction,
+    consolidation,
+    ending,
     events,
     fleet,
+    follow,
+    lease,
     ledger,
+    moving,
+    plain,
+    points,
+    presence,
     quarantine,
     ranges,
     reading,
+    refresh,
     retention,
     rollup,
+    said,
+    today,
     verify,
 )
+from telemetryx.store.tables.cardinality import SeriesLimits
 from telemetryx.store.tables.database import Database, Engine, greater
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.planner import Adaptive
 from telemetryx.store.tables.readers import Readers
+from telemetryx.store.tables.swap import Swap
 from telemetryx.store.tables.writer import Priority, Writer
 from telemetryx.types import (
     Agent,
@@ -52,10 +76,12 @@ from telemetryx.types import (
     Gap,
     Holding,
     Latest,
+    Level,
     LossFrame,
     LossRow,
     Matcher,
     Outcome,
+    PointBlock,
     Quarantined,
     QuarantinedBatch,
     RangeResult,
@@ -66,33 +92,126 @@ from telemetryx.types import (
 
 T = TypeVar("T")
 
-ROLLUP_PIECE: Final = 1_500
-"""Rollup rows that one transaction writes, about."""
+log = structlog.get_logger(__name__)
+
+ARRIVAL_NS: Final = 120_000_000_000
+"""A process that opened the store has so long until its first heartbeat."""
+ROLLUP_PIECE: Final = 600
+"""Rollup rows of each table that one transaction writes, at most."""
+TIDY: Final = 4
+"""Times that room is given back after a deletion, at most."""
+REFRESH: Final = 13_000
+"""Rollup rows that follow one swap, about: those of a run of 700,000 samples, a reading a second, are 12,000."""
+LEAST: Final = 3
+"""Runs of a series whose rollups are computed together while more runs wait."""
 
 
-class TableStore:
+@dataclass(slots=True)
+class _Ready:
+    """What was planned while the last swap was made; nothing but compaction may have touched chunks and rollups since."""
+
+    held: lease.Held | None
+    swap: Swap | None = None
+    rollups: refresh.Refresh | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether what is swapped is plain rows already."""
+        return self.swap is None or self.swap.plain
+
+
+class TableStore(said.Said):
     """A Store in the tables of an engine, whose schema is up to date."""
 
-    def __init__(self, engine: Engine, clock: Clock, readers: int, future_limit_ns: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        readers: int,
+        future_limit_ns: int,
+        member: lease.Member,
+    ) -> None:
         """Start the threads. Blocking: the engines' `open` run it in a thread."""
         self.engine = engine
+        self.member = member
         self._clock = clock
         self._committer = commit.Committer(clock.now_ns, future_limit_ns)
         self._numbers = Numbers()
         self._compacting = asyncio.Lock()
         self._writer = Writer(engine, self._committer.forget)
+        self._upkeep = self._writer
         try:
-            self._writer.submit(Priority.RULES, fleet.close_all).result()
+            self.shared = self._writer.submit(Priority.RULES, self._arrive).result()
+            if self.shared:
+                # What upkeep does, another process may do as well: it is safe beside commits, and keeps no memory of its own.
+                self._upkeep = Writer(engine, lambda: None)
         except BaseException:
             self._writer.close()
             raise
         self._readers = Readers(engine, readers)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="store-compaction")
         self._planner = Adaptive(engine)
+        self._ready: _Ready | None = None
+        self._rows = plain.PlainRows(self.read, self._write_behind, self._numbers)
+        self._consolidation = consolidation.Consolidation(self.read, self._write_behind)
+        self._ending = ending.Ending(self.read, self._write_behind)
+        self.accounts = accounts.AccountTables(self.read, self._write_last, clock)
+        self._today = today.Today(clock)
+        self._settled: tuple[lease.Held | None] | None = None
+        """Under which lease horizons were looked at since the start."""
+        self.doubt: today.Doubt | None = None
+        """The clock that deletion doesn't go by, as of its last round."""
+        self.ahead = ""
+        """What a clock that was ahead still does to the store, as of the same."""
+
+    @property
+    def note(self) -> str:
+        """Say what is worth knowing of where it is kept; "" when nothing is."""
+        return ""
+
+    def _arrive(self, db: Database) -> bool:
+        lease.arrive(db, self.member, ARRIVAL_NS)
+        return db.shared
+
+    def limit_series(self, limits: SeriesLimits) -> None:
+        """Take so many series and no more; what is known stays."""
+        self._committer.cardinality.limit(limits)
+
+    def keep(self, kept: Retention) -> None:
+        """Say how long `retain` will keep everything."""
+        self._committer.kept = kept
+
+    def keep_plain_rows(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
+        """Have compaction write raw samples as rows of table `sample` too, also those of before; or no longer."""
+        self._rows.wanted = wanted
 
     async def write(self, work: Callable[[Database], T], priority: Priority = Priority.RULES) -> T:
-        """Run work in a transaction on the writer: for modules of this package that own tables of their own (rules)."""
-        return await asyncio.wrap_future(self._writer.submit(priority, work))
+        """Run work in a transaction on the writer: for modules of this package that own tables of their own (rules).
+
+        Called under a lease (lease.current) it checks that the lease holds; raises LeaseLost when it doesn't.
+        """
+        if (held := lease.current.get()) is not None:
+            work = lease.guarded(held, work)
+        writer = self._upkeep if priority is Priority.UPKEEP else self._writer
+        return await asyncio.wrap_future(writer.submit(priority, work))
+
+    async def _write_behind(self, work: Callable[[Database], T]) -> T:
+        return await self.write(work, Priority.UPKEEP)
+
+    async def _write_last(self, work: Callable[[Database], T]) -> T:
+        return await self.write(work, Priority.STATUS)
+
+    async def try_write(self, size: int = 0) -> None:
+        """Write about so many bytes and undo it, on a connection of its own. Raises StoreError."""
+        try:
+            await asyncio.to_thread(self.engine.try_write, size)
+        except StoreError:
+            raise
+        except Exception as error:
+            ours = self.engine.translate(error)
+            if ours is None:
+                raise
+            raise ours from error
 
     async def read(self, work: Callable[[Database], T]) -> T:
         """Run work on a snapshot, in a reader's thread."""
@@ -128,6 +247,36 @@ class TableStore:
     async def read_after(self, cursor: int, limit: int = 256) -> list[Committed]:
         """Return commits after a cursor, in commit order."""
         return await self.read(lambda db: reading.read_after(db, self._numbers, cursor, limit))
+
+    async def count_after(self, cursor: int, limit: int) -> int:
+        """Count the commits after a cursor, up to a limit."""
+        return await self.read(lambda db: reading.count_after(db, cursor, limit))
+
+    async def news(
+        self, cursor: int, known: Mapping[int, Committed], *, data: bool, limit: int = 256
+    ) -> follow.News:
+        """Return what is new after a cursor, whoever committed it; commits in `known` aren't read again."""
+        return await self.read(lambda db: follow.news(db, self._numbers, cursor, limit, known, data=data))
+
+    async def holder(self) -> str:
+        """Say whose transaction keeps commits from being shown."""
+        return await self.read(lambda db: db.holder())
+
+    # --- who is at work, and who owns what
+
+    async def beat(self, tasks: Sequence[str], held: Mapping[str, lease.Held], ttl_ns: int) -> lease.Beat:
+        """Say that this process lives, renew the leases it holds, take those that are free. Before all other work."""
+        return await self.write(lambda db: lease.beat(db, self.member, tasks, held, ttl_ns), Priority.INGEST)
+
+    async def release(self, held: Sequence[lease.Held], *, leave: bool = False) -> None:
+        """Let go of leases; with `leave` of everything, because the process stops in order."""
+
+        def work(db: Database) -> None:
+            lease.release(db, held)
+            if leave:
+                lease.leave(db, self.member.name)
+
+        await self.write(work, Priority.INGEST)
 
     async def consumer_cursor(self, consumer: str) -> int | None:
         """Return how far a durable consumer has come."""
@@ -187,9 +336,11 @@ class TableStore:
             lambda db: reading.samples(db, self._numbers, series_ids, start_ns, end_ns, limit)
         )
 
-    async def windows(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> WindowBlock:
+    async def windows(
+        self, series_ids: Sequence[int], start_ns: int, end_ns: int, *, limit: int = 1 << 31
+    ) -> WindowBlock:
         """Return window rows that start in the range."""
-        return await self.read(lambda db: reading.windows(db, series_ids, start_ns, end_ns))
+        return await self.read(lambda db: reading.windows(db, series_ids, start_ns, end_ns, limit=limit))
 
     async def range(
         self,
@@ -200,17 +351,60 @@ class TableStore:
         agg: Aggregate = "avg",
         *,
         max_points: int = 200_000,
+        seconds: float = math.inf,
     ) -> RangeResult:
         """Aggregate samples and windows into steps."""
+        until = time.monotonic() + seconds
         return await self.read(
             lambda db: ranges.query(
-                db, self._numbers, series_ids, (start_ns, end_ns), step_ns, agg, max_points
+                db, self._numbers, series_ids, (start_ns, end_ns), step_ns, agg, max_points, until
             )
+        )
+
+    async def whole(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        agg: Aggregate = "avg",
+        *,
+        seconds: float = math.inf,
+    ) -> RangeResult:
+        """Aggregate all of a range as one step."""
+        until = time.monotonic() + seconds
+        return await self.read(
+            lambda db: ranges.whole(db, self._numbers, series_ids, (start_ns, end_ns), agg, until)
+        )
+
+    async def raw_horizon(self) -> int:
+        """Return the time before which raw data is deleted."""
+        return await self.read(rollup.raw_horizon)
+
+    async def points(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        *,
+        level: Level = "raw",
+        edges: bool = True,
+        parts: bool = True,
+        rather_raw: bool = False,
+        room: Room = ROOM,
+    ) -> PointBlock:
+        """Return samples and windows, or rollups."""
+        wanted = points.Wanted(level, edges, parts, rather_raw, room)
+        return await self.read(
+            lambda db: points.query(db, self._numbers, series_ids, (start_ns, end_ns), wanted)
         )
 
     async def latest(self, series_ids: Sequence[int]) -> dict[int, Latest]:
         """Return the newest value by event time of these series."""
         return await self.read(lambda db: catalog.latest(db, series_ids))
+
+    async def present(self, series_ids: Sequence[int], start_ns: int, end_ns: int) -> set[int]:
+        """Return which of these series have data in [start, end)."""
+        return await self.read(lambda db: presence.present(db, self._numbers, series_ids, start_ns, end_ns))
 
     async def agents(self, query: AgentQuery) -> AgentPage:
         """Return one page of agents with their states."""
@@ -248,13 +442,33 @@ class TableStore:
         """Return one of them with what is in it."""
         return await self.read(lambda db: quarantine.show(db, self._numbers, row_id))
 
-    async def release_quarantined(self, row_id: int, shift_ns: int = 0) -> Committed | None:
+    async def release_quarantined(
+        self, row_id: int, shift_ns: int = 0, *, by: Actor | None = None
+    ) -> Committed | None:
         """Store one of them, its times moved by so much; None when there is no such batch."""
-        return await self.write(lambda db: self._committer.release(db, row_id, shift_ns), Priority.INGEST)
+        now = self._clock.now_ns()
 
-    async def drop_quarantined(self, row_id: int) -> bool:
+        def work(db: Database) -> Committed | None:
+            before = quarantine.said(db, row_id)
+            stored = self._committer.release(db, row_id, shift_ns)
+            if stored is not None:
+                audit.note_by(db, now, by, "quarantine.release", row_id, before, {"shift_ns": shift_ns})
+            return stored
+
+        return await self.write(work, Priority.INGEST)
+
+    async def drop_quarantined(self, row_id: int, *, by: Actor | None = None) -> bool:
         """Delete one of them for good; False when there is no such batch."""
-        return await self.write(lambda db: quarantine.drop(db, row_id))
+        now = self._clock.now_ns()
+
+        def work(db: Database) -> bool:
+            before = quarantine.said(db, row_id)
+            dropped = quarantine.drop(db, row_id)
+            if dropped:
+                audit.note_by(db, now, by, "quarantine.drop", row_id, before, None)
+            return dropped
+
+        return await self.write(work)
 
     async def gaps(self, agent: str | None = None, limit: int = 1_000) -> list[Gap]:
         """Return the dropped seqs with their time ranges."""
@@ -268,23 +482,19 @@ class TableStore:
         """Log the start of a session and return its id."""
         now = self._clock.now_ns()
         return await self.write(
-            lambda db: fleet.opened(db, agent, peer, version, labels, skew_ms, now), Priority.STATUS
+            lambda db: fleet.opened(db, agent, peer, version, labels, skew_ms, now, self.member.name),
+            Priority.STATUS,
         )
 
     async def session_seen(self, session: int, status: AgentStatus | None = None) -> None:
         """Note that a session is alive, and its agent's newest status."""
         now = self._clock.now_ns()
-        await self.write(lambda db: fleet.seen(db, session, status, now), Priority.STATUS)
+        await self.write(lambda db: fleet.seen(db, [(session, status)], now), Priority.STATUS)
 
     async def sessions_seen(self, seen: Sequence[tuple[int, AgentStatus | None]]) -> None:
         """Note many sessions at once."""
         now = self._clock.now_ns()
-
-        def note(db: Database) -> None:
-            for session, status in seen:
-                fleet.seen(db, session, status, now)
-
-        await self.write(note, Priority.STATUS)
+        await self.write(lambda db: fleet.seen(db, seen, now), Priority.STATUS)
 
     async def session_closed(self, session: int, reason: str) -> None:
         """Log the end of a session."""
@@ -302,45 +512,155 @@ class TableStore:
     async def compact(self, limit: int = 400_000, *, everything: bool = False) -> CompactReport:
         """Turn at most about `limit` samples of stored batches into chunks, then refresh some rollups.
 
-        `everything` takes young and sparse batches too (a shutdown, a measurement).
+        Before that, where they are wanted, some samples become plain rows; and when nothing of all that is to be done, some
+        chunks that are at rest become larger ones. `everything` takes young and sparse batches too (a shutdown, a measurement).
         """
         async with self._compacting:
-            now = self._clock.now_ns()
-            swap = await self._in_worker(lambda: self._planner.compaction(now, limit, everything=everything))
-            if swap is not None:
-                made = swap
-                await self.write(lambda db: compaction.apply(db, made), Priority.UPKEEP)
-            refresh = await self._in_worker(lambda: self._planner.rollups(ROLLUP_PIECE))
-            if refresh.ids:
-                await self.write(lambda db: rollup.apply(db, refresh), Priority.UPKEEP)
+            held = lease.current.get()
+            if self._committer.kept is not None and self._settled != (held,):
+                await self._settle(self._committer.kept)
+            # A run that was left on its way goes first: no part of it may become rows, and another none.
+            left = await self.read(moving.moves)
+            rows, more_rows = (0, True) if left else await self._rows.step()
+            if self._ready is not None and (
+                self._ready.held != held or self._ready.plain < self._rows.wanted
+            ):
+                self._ready = None
+            ready, self._ready = self._ready or _Ready(held), None
+            swap, done = ready.swap, 0
+            if swap is None:
+                swap = await self._plan(limit, (), everything=everything)
+            # What is added to rows by hand (late) must be there before rows that lie beside are computed.
+            beside = swap is not None and swap.more and not swap.late
+            following = (
+                asyncio.ensure_future(self._plan(limit, tuple(swap.batches), everything=everything))
+                if swap is not None and beside
+                else None
+            )
+            try:
+                done += await self._refresh(ready.rollups)
+                if swap is not None:
+                    for step in swap.steps():
+                        await self.write(step, Priority.UPKEEP)
+                after = None if following is None else await following
+            finally:
+                if following is not None:
+                    following.cancel()
+            least = 1 if after is None else LEAST
+            work = await self._in_worker(lambda: self._planner.rollups(REFRESH, least))
+            joined, more_to_join = 0, False
+            if after is None:
+                done += await self._refresh(work)
+            else:
+                self._ready = _Ready(held, after, work)
+            if swap is None and not work.ids and not more_rows:
+                joined, more_to_join = await self._consolidation.step(self._clock.now_ns())
         return CompactReport(
             batches=0 if swap is None else len(swap.batches),
             samples=0 if swap is None else swap.samples,
-            chunks=0 if swap is None else len(swap.chunks),
-            rollups=len(refresh.minutes) + len(refresh.hours),
-            more=bool(refresh.ids) or (swap is not None and (swap.more or everything)),
+            chunks=0 if swap is None else swap.chunks,
+            rollups=done,
+            rows=rows,
+            joined=joined,
+            more=more_rows
+            or more_to_join
+            or bool(work.ids)
+            or after is not None
+            or (swap is not None and (swap.more or everything)),
         )
+
+    async def _plan(self, limit: int, leaving: Collection[int], *, everything: bool) -> Swap | None:
+        now = self._clock.now_ns()
+        return await self._in_worker(
+            lambda: self._planner.compaction(now, limit, everything=everything, leaving=leaving)
+        )
+
+    async def _refresh(self, work: refresh.Refresh | None) -> int:
+        """Write recomputed rollup rows, in pieces that ingest waits for no longer than for a swap; return how many."""
+        if work is None or not work.ids:
+            return 0
+        pieces = work.pieces(ROLLUP_PIECE)
+        # Rows are made before the transaction, and not on the event loop.
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            await self.write(partial(refresh.apply, work=piece), Priority.UPKEEP)
+        return len(work.minutes[0]) + len(work.hours[0])
 
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def retain(self, keep: Retention) -> int:
+        """Delete what is past its time by a clock that can be believed, in small pieces; return the rows deleted."""
+        async with self._compacting:
+            now = await self._settle(keep)
+        return await self.apply_retention(keep, now.believed_ns)
+
+    async def _settle(self, keep: Retention) -> today.Now:
+        """Look at the clock, and take back what one that was wrong has done. Under the lock: no swap is planned meanwhile."""
+        self._ready = None
+
+        def work(db: Database) -> tuple[today.Now, list[str], str]:
+            now = self._today.look(db)
+            done = retention.settle(db, keep, now.believed_ns, sure=now.sure)
+            return now, done, retention.ahead(db, now.believed_ns)
+
+        now, done, self.ahead = await self.write(work, Priority.UPKEEP)
+        self._settled = (lease.current.get(),)
+        self.doubt = now.doubt
+        if now.doubt is not None:
+            log.error(
+                "clock_not_believed", reason=str(now.doubt), ahead_s=now.doubt.ahead_ns // 1_000_000_000
+            )
+        if done:
+            log.warning("horizons_taken_back", done=done, reason="a clock that was ahead had moved them")
+        return now
 
     async def apply_retention(self, keep: Retention, now_ns: int) -> int:
         """Delete what is past its time, in small pieces; return the rows deleted."""
         deleted = 0
         async with self._compacting:  # the horizon may not move between the plan and the swap
+            self._ready = None
             horizon = await self.write(lambda db: retention.note_horizons(db, keep, now_ns), Priority.UPKEEP)
         for rule in (*retention.rules(keep, now_ns, horizon), *retention.rollup_rules(keep, now_ns)):
-            while True:
-                async with (
-                    self._compacting
-                ):  # a chunk may not go between the plan and the swap of its successor
-                    piece = await self.write(partial(retention.delete, rule=rule), Priority.UPKEEP)
-                deleted += piece
-                if piece < retention.PIECE:
-                    break
+            deleted += await self._delete_past(rule)
+        if keep.raw_ns is not None:
+            deleted += await self._forget_rows(await self.read(rollup.samples_from))
+        if ended := await self._ending.round(now_ns):
+            log.info("store.series_ended", series=ended, reason="nothing of them is kept any more")
         if deleted:
-            await self.write(lambda db: db.tidy(), Priority.UPKEEP)
+            for _ in range(TIDY):
+                if not await self.write(lambda db: db.tidy(), Priority.UPKEEP):
+                    break
         return deleted
+
+    async def _delete_past(self, rule: retention.Rule) -> int:
+        """Delete what is past of a table: a reader looks for it, and it goes in small pieces.
+
+        No compaction comes in between: a chunk may not go between the plan and the swap of its successor.
+        """
+        deleted = 0
+        if self.shared and rule.table == "chunk":
+            deleted = await self.write(partial(retention.drop, rule=rule), Priority.UPKEEP)
+        after: int | None = 0
+        while after is not None:
+            async with self._compacting:
+                found = await self.read(partial(retention.find, rule=rule, after=after))
+                if found.keys:
+                    self._ready = None
+                    piece = partial(retention.delete, rule=rule, keys=found.keys)
+                    deleted += await self.write(piece, Priority.UPKEEP)
+            after = found.after
+        return deleted
+
+    async def _forget_rows(self, before_ns: int) -> int:
+        """Delete plain rows from before a time, in small pieces."""
+        deleted, after = 0, 0
+        while True:
+            piece = partial(retention.forget_rows, before_ns=before_ns, after=after)
+            rows, next_after = await self.write(piece, Priority.UPKEEP)
+            deleted += rows
+            if next_after is None:
+                return deleted
+            after = next_after
 
     async def usage(self) -> StoreUsage:
         """Measure the store."""
@@ -352,7 +672,8 @@ class TableStore:
 
     def longest_ns(self) -> dict[str, int]:
         """Return the longest transaction of each kind so far, for metrics."""
-        return {priority.name.lower(): took for priority, took in self._writer.longest_ns.items()}
+        writer = self._writer.longest_ns | {Priority.UPKEEP: self._upkeep.longest_ns[Priority.UPKEEP]}
+        return {priority.name.lower(): took for priority, took in writer.items()}
 
     async def close(self) -> None:
         """Finish what runs and close."""
@@ -363,6 +684,7 @@ class TableStore:
         self._worker.shutdown(wait=True)
         self._planner.close()
         self._readers.close()
+        self._upkeep.close()
         self._writer.close()
 
 

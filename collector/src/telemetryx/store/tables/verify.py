@@ -1,18 +1,71 @@
-"""Does the store hold together? The engine's own check, then that ledger, batches and chunks agree."""
+"""Does the store hold together? The engine's own check, then that ledger, batches, chunks, windows, rollups and plain rows agree, and that what remote care keeps is whole.
+
+Batches have a checksum of their own (zstd's). Chunks have none, but their rows say minimum, maximum, sum, first and last of what is in them, and
+from the raw horizon on the rollups say it again, by minutes: so bytes that changed show, unless they change a value by less than a sum's rounding; and
+so does a chunk that is missing. Before the raw horizon rollups are all there is, and only their rows' own figures can be compared.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from telemetryx.errors import StoreError
-from telemetryx.store.tables import chunks, reading
+from telemetryx.store.tables import (
+    blocks,
+    chunks,
+    moving,
+    plain,
+    pushed,
+    ranges,
+    reading,
+    refresh,
+    requests,
+    rollup,
+    spans,
+)
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
+from telemetryx.store.tables.rollup import MINUTE, Many, Parts
+from telemetryx.types import F64
+
+Mask = NDArray[np.bool_]
+
+ROUNDING: Final = 64 * float(np.finfo(np.float64).eps)
+"""By so much of the sum of magnitudes two sums of the same values may differ, added in another order (by another processor)."""
+
+
+def missing(connection: Database) -> list[str]:
+    """Say which tables and columns of the applied schema steps aren't there."""
+    wanted, there = connection.schema()
+    return [
+        f"table {table} is missing"
+        if table not in there
+        else f"table {table} lacks {', '.join(sorted(columns - there[table]))}"
+        for table, columns in sorted(wanted.items())
+        if columns - there.get(table, set())
+    ]
 
 
 def verify(connection: Database, numbers: Numbers) -> list[str]:
     """Return the problems found, as sentences."""
+    if problems := missing(connection):
+        return problems  # what is compared below stands in them
     problems = connection.faults()
     problems += _ledger(connection)
     problems += _batches(connection, numbers)
+    problems += _waiting(connection)
     problems += _chunks(connection)
+    problems += _windows(connection)
+    problems += _rollup_rows(connection)
+    problems += _rollups(connection)
+    problems += _plain(connection, numbers)
+    problems += pushed.faults(connection)
+    problems += requests.faults(connection)
     return problems
 
 
@@ -46,7 +99,9 @@ def _ledger(connection: Database) -> list[str]:
         for row in connection.execute(
             "SELECT batch.id, batch.epoch_id, seq FROM batch WHERE EXISTS (SELECT 1 FROM chunk WHERE "
             "chunk.epoch_id = batch.epoch_id AND seq BETWEEN seq_first AND seq_last AND chunk.series_id IN "
-            "(SELECT series_id FROM series_number WHERE series_number.epoch_id = batch.epoch_id)) LIMIT 100"
+            "(SELECT series_id FROM series_number WHERE series_number.epoch_id = batch.epoch_id) AND NOT EXISTS "
+            "(SELECT 1 FROM moving WHERE moving.epoch_id = batch.epoch_id AND seq BETWEEN moving.seq_first AND moving.seq_last "
+            "AND chunk.series_id <= moving.upto)) LIMIT 100"
         )
     ]
     return problems
@@ -76,15 +131,243 @@ def _batches(connection: Database, numbers: Numbers) -> list[str]:
 
 def _chunks(connection: Database) -> list[str]:
     problems = []
-    for row_id, t0, t1, count, times, values, flags in connection.stream(
-        'SELECT id, t0_ns, t1_ns, count, times, "values", flags FROM chunk'
+    for row_id, t0, t1, count, times, values, flags, *said in connection.stream(
+        'SELECT id, t0_ns, t1_ns, count, times, "values", flags, min, max, sum, first, last FROM chunk'
     ):
         try:
-            when, what, _ = chunks.decode(t0, t1, count, times, values, flags)
-            sound = len(when) == len(what) == count and int(when[0]) == t0 and int(when[-1]) == t1
+            when, what, marks = chunks.decode(t0, t1, count, times, values, flags)
+            sound = marks is None or len(marks) == count
+            sound = sound and len(when) == len(what) == count and int(when[0]) == t0 and int(when[-1]) == t1
         except (ValueError, RuntimeError, TypeError) as error:
             problems.append(f"chunk {row_id} can't be decoded: {error}")
             continue
         if not sound or bool((when[1:] < when[:-1]).any()):
             problems.append(f"chunk {row_id} doesn't hold what its row says")
+        elif wrong := _differing(what, said):
+            problems.append(f"chunk {row_id} doesn't hold what its row says: {wrong}")
     return problems
+
+
+def _differing(values: F64, said: Sequence[float | None]) -> str:
+    """Name what a chunk's row says otherwise than its values do; "" when they agree."""
+    found = chunks.summary(values)
+    names = ("min", "max", "sum", "first", "last")
+    with np.errstate(over="ignore"):
+        rounding = float((ROUNDING * np.abs(values[np.isfinite(values)])).sum())
+    wrong = [
+        name
+        for name, one, other in zip(names, found, said, strict=True)
+        if not _alike(one, other, rounding if name == "sum" else 0.0)
+    ]
+    return ", ".join(wrong)
+
+
+def _alike(one: float | None, other: float | None, rounding: float) -> bool:
+    if one is None or other is None:
+        return one is None and (other is None or np.isnan(other))
+    return one == other or abs(one - other) <= rounding
+
+
+def _waiting(connection: Database) -> list[str]:
+    """Count the batches behind the newest one that was compacted: none of them can be gone, where one process numbers them without a gap."""
+    marks = dict(
+        connection.execute("SELECT key, value FROM meta WHERE key IN ('compacted', 'commit_base')").fetchall()
+    )
+    if connection.shared or "commit_base" in marks or "compacted" not in marks:
+        return []
+    after, newest = int(marks["compacted"]), connection.newest_commit()
+    (there,) = connection.execute("SELECT count(*) FROM batch WHERE id > ?", (after,)).fetchone()
+    missing = max(0, newest - after) - int(there)
+    return [f"{missing:,} of the batches {after + 1:,} to {newest:,} are missing"] if missing > 0 else []
+
+
+def _windows(connection: Database) -> list[str]:
+    """Decode each sketch, and compare a window's figures with each other."""
+    problems = []
+    for row_id, count, low, high, first, last, sketch in connection.stream(
+        'SELECT id, count, min, max, first, last, sketch FROM "window"'
+    ):
+        if not all(_between(low, one, high) for one in (first, last)):
+            problems.append(f"window {row_id} has a first or last value outside of its minimum and maximum")
+        if sketch is None:
+            continue
+        try:
+            block = blocks.sketches([sketch])
+            sound = block is not None and len(sketch) == 16 + 12 * len(block.keys)
+            held = 0 if block is None else int(block.weights.sum()) + int(block.zero.sum())
+        except ValueError as error:
+            problems.append(f"the sketch of window {row_id} can't be decoded: {error}")
+            continue
+        if not sound or held > count:
+            problems.append(f"the sketch of window {row_id} doesn't hold what its row says")
+    return problems
+
+
+def _between(low: float | None, value: float | None, high: float | None) -> bool:
+    """Tell whether a value may be one of a window; one that is no number may always."""
+    if value is None or np.isnan(value):
+        return True
+    return low is not None and high is not None and low <= value <= high
+
+
+def _rollup_rows(connection: Database) -> list[str]:
+    """Compare the figures of each rollup row with each other."""
+    problems = []
+    for table in ("rollup_1m", "rollup_1h"):
+        (wrong,) = connection.execute(
+            f"SELECT count(*) FROM {table} WHERE count < 1 OR min > max OR first < min OR last < min "
+            # To PostgreSQL NaN is greater than every number; to SQLite it is NULL.
+            "OR first > max AND first <> 'NaN' OR last > max AND last <> 'NaN'"
+        ).fetchone()
+        if wrong:
+            problems.append(f"{table} has {wrong:,} rows whose figures contradict each other")
+    return problems
+
+
+def _rollups(connection: Database) -> list[str]:
+    """From the raw horizon on, compute the rollups of minutes anew, and compare; but where they needn't show everything yet."""
+    spans_of = [
+        connection.execute(f"SELECT min({first}), max({last}) FROM {table}").fetchone()
+        for table, first, last in (
+            ("chunk", "t0_ns", "t1_ns"),
+            ("rollup_1m", "t0_ns", "t0_ns"),
+            ('"window"', "start_ns", "start_ns"),
+        )
+    ]
+    there = [(int(first), int(last)) for first, last in spans_of if first is not None]
+    # From the oldest rollup on: where those are kept for a shorter time than raw data, older ones are gone.
+    oldest = spans_of[1][0]
+    if oldest is None:
+        return []
+    span = (
+        max(int(oldest), rollup.raw_horizon(connection)),
+        (max(last for _, last in there) // MINUTE + 1) * MINUTE,
+    )
+    if span[0] >= span[1]:
+        return []
+    problems = []
+    left = [row[0] for row in connection.execute("SELECT id FROM series ORDER BY id")]
+    while left:
+        chosen, _ = refresh.affordable(connection, left[: rollup.TOGETHER], [span])
+        left = left[len(chosen) :]
+        # What can't be decoded is named by _chunks.
+        with contextlib.suppress(ValueError, RuntimeError, TypeError, IndexError):
+            problems += _compared(connection, chosen, span)
+    return problems
+
+
+def _compared(connection: Database, members: Sequence[int], span: spans.Span) -> list[str]:
+    made = rollup.ascending(refresh.minutes(connection, members, *span))
+    kept = rollup.stored(connection, "rollup_1m", members, *span)
+    agents = reading.agents_of(connection, members)
+    waits = ranges.unshown(connection, agents, span)
+    problems = []
+    for agent, own in agents.items():
+        for series in own:
+            one, other = (_settled(_of(many, series), waits[agent]) for many in (made, kept))
+            if len(one) != len(other) or not _same(one, other):
+                first = _first_difference(one, other)
+                problems.append(
+                    f"series {series}: its rollups show something else than its chunks and windows hold, first at {first} ns"
+                )
+    return problems
+
+
+def _of(many: Many, series: int) -> Parts:
+    first, last = np.searchsorted(many[0], (series, series + 1))
+    return many[1].take(slice(int(first), int(last)))
+
+
+def _settled(parts: Parts, waits: Sequence[spans.Span]) -> Parts:
+    """Leave out the minutes that rollups may not show yet."""
+    keep = np.ones(len(parts), np.bool_)
+    for start, end in waits:
+        keep &= (parts.times + MINUTE <= start) | (parts.times >= end)
+    return parts.take(keep)
+
+
+def _same(one: Parts, other: Parts) -> bool:
+    return bool(_equal(one, other).all())
+
+
+def _equal(one: Parts, other: Parts) -> Mask:
+    """Compare row by row, sums but for their rounding; NaN in a row is what it is in the other."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounding = ROUNDING * np.maximum(np.abs(one.mins), np.abs(one.maxs)) * one.counts
+        sums = np.abs(one.sums - other.sums) <= rounding
+    sums |= (one.sums == other.sums) | (np.isnan(one.sums) & np.isnan(other.sums))
+    same: Mask = sums & (one.times == other.times) & (one.counts == other.counts)
+    for a, b in (
+        (one.mins, other.mins),
+        (one.maxs, other.maxs),
+        (one.firsts, other.firsts),
+        (one.lasts, other.lasts),
+    ):
+        same &= (a == b) | (np.isnan(a) & np.isnan(b))
+    return same
+
+
+def _first_difference(one: Parts, other: Parts) -> int:
+    rows = min(len(one), len(other))
+    differs = np.flatnonzero(~_equal(one.take(slice(rows)), other.take(slice(rows))))
+    if len(differs):
+        return int(min(one.times[differs[0]], other.times[differs[0]]))
+    return int((one if len(one) > rows else other).times[rows])
+
+
+def _plain(connection: Database, numbers: Numbers) -> list[str]:
+    """Compare the plain rows of each series with the samples that are marked as such, from the raw horizon on.
+
+    Before it retention may have taken one of the two already.
+    """
+    horizon = rollup.raw_horizon(connection)
+    wanted: Counter[int] = Counter()
+    for series, count in connection.execute(
+        "SELECT series_id, CAST(sum(plain) AS BIGINT) FROM chunk WHERE plain > 0 AND t0_ns >= ? GROUP BY series_id",
+        (horizon,),
+    ):
+        wanted[series] += count
+    for series, t0, t1, count, times, values, flags, rows in connection.stream(
+        'SELECT series_id, t0_ns, t1_ns, count, times, "values", flags, plain FROM chunk '
+        "WHERE plain > 0 AND t0_ns < ? AND t1_ns >= ?",
+        (horizon, horizon),
+    ):
+        with contextlib.suppress(ValueError, RuntimeError, TypeError):  # _chunks names it
+            when = chunks.decode(t0, t1, count, times, values, flags)[0]
+            wanted[series] += int(np.count_nonzero(when[:rows] >= horizon))
+    with contextlib.suppress(StoreError):  # _batches names it
+        wanted.update(_plain_batches(connection, numbers, horizon))
+    there = Counter(
+        dict(
+            connection.execute(
+                "SELECT series_id, count(*) FROM sample WHERE time_ns >= ? GROUP BY series_id", (horizon,)
+            ).fetchall()
+        )
+    )
+    return [
+        f"series {series} has {there[series]:,} plain rows of {wanted[series]:,} samples that should have one"
+        for series in sorted(wanted.keys() | there.keys())
+        if wanted[series] != there[series]
+    ]
+
+
+def _plain_batches(connection: Database, numbers: Numbers, horizon: int) -> Counter[int]:
+    """Count by series the samples of batches as shipped that are rows."""
+    wanted: Counter[int] = Counter()
+    cursor, part = plain.progress(connection)
+    moves = moving.moves(connection)
+    (following,) = connection.execute("SELECT min(id) FROM batch WHERE id > ?", (cursor,)).fetchone()
+    for row_id, epoch, seq, offset, uncertain, payload in connection.stream(
+        "SELECT id, epoch_id, seq, clock_offset_ns, clock_uncertain, payload FROM batch WHERE id <= ?",
+        (cursor if following is None or not part else following,),
+    ):
+        correction = Correction(offset, bool(uncertain))
+        block = reading.batch_samples(
+            connection, numbers, epoch, row_id, reading.decoded(row_id, payload), correction
+        )
+        series = np.repeat(block.series, np.diff(block.offsets))
+        rows = slice(part if row_id == following else None)
+        counted = (block.times[rows] >= horizon) & (series[rows] > moving.upto(moves, epoch, seq))
+        found, counts = np.unique(series[rows][counted], return_counts=True)  # noqa: TID251  with counts: it loads nothing
+        wanted.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    return wanted

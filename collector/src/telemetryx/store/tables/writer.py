@@ -1,7 +1,12 @@
 """The one thread that writes. Work is a function of the connection, run in a transaction of its own; ingest goes first.
 
 A failed transaction is rolled back and nothing of it may be acknowledged. After an I/O error the connection is thrown
-away and opened anew: what the engine then finds is what counts, not what we remember.
+away and opened anew: what the engine then finds is what counts, not what we remember. So is one that may only read: that is
+decided when it is opened (a database's default, a file's mode), and mending it changes nothing for a connection from before.
+
+Upkeep moves what is durable already, and nothing waits for it but ingest: its commits aren't fsynced while it holds the lock, but behind it. They lie in
+the log before the commits that are, so whatever a power cut leaves is a state that there was. Should an fsync fail after such a
+commit, the log is brought into the file before anything more is acknowledged.
 """
 
 import contextlib
@@ -19,6 +24,10 @@ from telemetryx.store.tables.database import Database, Engine
 
 T = TypeVar("T")
 MAX_WAITING: Final = 4_096
+_OF_THE_CONNECTION: Final = frozenset({"io", "read_only"})
+"""Why a connection is given up: what is wrong may be wrong with it alone."""
+ATTEMPTS: Final = 4
+"""A transaction that another process was in the way of (a deadlock) is done again, so often in all."""
 
 
 class Priority(IntEnum):
@@ -42,6 +51,8 @@ class Writer:
         self._numbers = itertools.count()
         self._wake = threading.Condition()
         self._closing = False
+        self._suspect = False
+        """A write failed, perhaps its fsync, and with it what upkeep had committed."""
         self.longest_ns: dict[Priority, int] = dict.fromkeys(Priority, 0)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -76,20 +87,33 @@ class Writer:
             if not future.set_running_or_notify_cancel():
                 continue
             started = time.perf_counter_ns()
+            result, failure = None, None
             try:
-                result = self._transact(work)
+                result = self._persist(work, durable=priority != Priority.UPKEEP)
             except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+                failure = error
+            # Before the answer: who has it may ask how long it took.
             took = time.perf_counter_ns() - started
             self.longest_ns[Priority(priority)] = max(took, self.longest_ns[Priority(priority)])
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
         if self._connection is not None:
             self._connection.finish()
 
-    def _transact(self, work: Callable[[Database], Any]) -> Any:  # noqa: ANN401 - the work's own type
+    def _persist(self, work: Callable[[Database], Any], *, durable: bool) -> Any:  # noqa: ANN401 - the work's own type
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._transact(work, durable=durable)
+            except StoreUnavailable as error:
+                if error.reason != "conflict":
+                    raise
+        return self._transact(work, durable=durable)
+
+    def _transact(self, work: Callable[[Database], Any], *, durable: bool) -> Any:  # noqa: ANN401 - the work's own type
         try:
-            connection = self._begun()
+            connection = self._begun(durable=durable)
             try:
                 result = work(connection)
                 connection.commit()
@@ -102,25 +126,36 @@ class Writer:
             ours = self._engine.translate(error)
             if ours is None:
                 raise
-            if not isinstance(ours, StoreUnavailable) or ours.reason == "io":
+            if not isinstance(ours, StoreUnavailable) or ours.reason in _OF_THE_CONNECTION:
+                self._suspect = True
                 self._drop()
             raise ours from error
         return result
 
-    def _begun(self) -> Database:
+    def _begun(self, *, durable: bool) -> Database:
         """Begin a transaction; a connection that broke while nobody used it is opened anew first."""
         connection = self._connection
         if connection is not None:
             try:
-                connection.begin()
+                connection.begin(durable=durable)
+            except StoreError:
+                raise  # it has something to do before it may be given up, and can't yet
             except Exception:
                 if connection.alive:
                     raise
                 self._drop()
             else:
                 return connection
-        connection = self._connection = self._engine.open_writer()
-        connection.begin()
+        connection = self._engine.open_writer()
+        if self._suspect:
+            try:
+                connection.harden()
+            except BaseException:
+                connection.close()
+                raise
+            self._suspect = False
+        self._connection = connection
+        connection.begin(durable=durable)
         return connection
 
     def _undo(self, connection: Database) -> None:

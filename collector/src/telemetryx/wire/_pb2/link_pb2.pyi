@@ -39,6 +39,39 @@ LANE_LIVE: LaneKind.ValueType  # 1
 LANE_BACKLOG: LaneKind.ValueType  # 2
 Global___LaneKind: _TypeAlias = LaneKind  # noqa: Y015
 
+class _ConfigPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConfigPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConfigPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONFIG_UNSPECIFIED: _ConfigPhase.ValueType  # 0
+    CONFIG_NONE: _ConfigPhase.ValueType  # 1
+    """nothing was pushed; the host's file alone"""
+    CONFIG_TRIAL: _ConfigPhase.ValueType  # 2
+    """in force, and watched until it has proven itself"""
+    CONFIG_APPLIED: _ConfigPhase.ValueType  # 3
+    """in force, and proven"""
+    CONFIG_FAILED: _ConfigPhase.ValueType  # 4
+    """could not be used, or was returned from: `reason` says why, the one before is in force"""
+    CONFIG_DECLINED: _ConfigPhase.ValueType  # 5
+    """the host's file says that nothing is taken"""
+
+class ConfigPhase(_ConfigPhase, metaclass=_ConfigPhaseEnumTypeWrapper): ...
+
+CONFIG_UNSPECIFIED: ConfigPhase.ValueType  # 0
+CONFIG_NONE: ConfigPhase.ValueType  # 1
+"""nothing was pushed; the host's file alone"""
+CONFIG_TRIAL: ConfigPhase.ValueType  # 2
+"""in force, and watched until it has proven itself"""
+CONFIG_APPLIED: ConfigPhase.ValueType  # 3
+"""in force, and proven"""
+CONFIG_FAILED: ConfigPhase.ValueType  # 4
+"""could not be used, or was returned from: `reason` says why, the one before is in force"""
+CONFIG_DECLINED: ConfigPhase.ValueType  # 5
+"""the host's file says that nothing is taken"""
+Global___ConfigPhase: _TypeAlias = ConfigPhase  # noqa: Y015
+
 @_typing.final
 class FromAgent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -48,6 +81,8 @@ class FromAgent(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
+    CONFIG_STATE_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -58,6 +93,10 @@ class FromAgent(_message.Message):
     def status(self) -> Global___Status: ...
     @_builtins.property
     def part(self) -> Global___Part: ...
+    @_builtins.property
+    def config_state(self) -> Global___ConfigState: ...
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
     def __init__(
         self,
         *,
@@ -66,12 +105,14 @@ class FromAgent(_message.Message):
         loss: Global___Loss | None = ...,
         status: Global___Status | None = ...,
         part: Global___Part | None = ...,
+        config_state: Global___ConfigState | None = ...,
+        answer: Global___Answer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "hello", b"hello", "loss", b"loss", "part", b"part", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "config_state", b"config_state", "frame", b"frame", "hello", b"hello", "loss", b"loss", "part", b"part", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "hello", b"hello", "loss", b"loss", "part", b"part", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "config_state", b"config_state", "frame", b"frame", "hello", b"hello", "loss", b"loss", "part", b"part", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "batch", "loss", "status", "part"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "batch", "loss", "status", "part", "config_state", "answer"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -89,6 +130,8 @@ class FromCollector(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     SLOW_DOWN_FIELD_NUMBER: _builtins.int
     TAKEN_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def greeting(self) -> Global___Greeting: ...
     @_builtins.property
@@ -105,6 +148,10 @@ class FromCollector(_message.Message):
     def slow_down(self) -> Global___SlowDown: ...
     @_builtins.property
     def taken(self) -> Global___Taken: ...
+    @_builtins.property
+    def config(self) -> Global___PushedConfig: ...
+    @_builtins.property
+    def request(self) -> Global___Request: ...
     def __init__(
         self,
         *,
@@ -116,12 +163,14 @@ class FromCollector(_message.Message):
         refusal: Global___Refusal | None = ...,
         slow_down: Global___SlowDown | None = ...,
         taken: Global___Taken | None = ...,
+        config: Global___PushedConfig | None = ...,
+        request: Global___Request | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "slow_down", b"slow_down", "taken", b"taken"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "config", b"config", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "request", b"request", "slow_down", b"slow_down", "taken", b"taken"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "slow_down", b"slow_down", "taken", b"taken"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "config", b"config", "conflict", b"conflict", "credit", b"credit", "frame", b"frame", "greeting", b"greeting", "need_definitions", b"need_definitions", "refusal", b"refusal", "request", b"request", "slow_down", b"slow_down", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["greeting", "ack", "credit", "need_definitions", "conflict", "refusal", "slow_down", "taken"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["greeting", "ack", "credit", "need_definitions", "conflict", "refusal", "slow_down", "taken", "config", "request"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -146,9 +195,10 @@ class Envelope(_message.Message):
     frame: _builtins.bytes
     """FromAgent or FromCollector; empty in what an agent says at its end"""
     signature: _builtins.bytes
-    """HMAC-SHA256 under the agent's token of: "telemetryx-link-1", the direction (1 byte: 1 up, 2 down), the length of the
-    agent's name (2 bytes, little-endian), the name, session, counter (8 bytes, little-endian), frame. Empty without a
-    token, which is possible on loopback only.
+    """Of a label, the direction (1 byte: 1 up, 2 down), the length of the agent's name (2 bytes, little-endian), the name,
+    session, counter (8 bytes, little-endian), frame. With a token: HMAC-SHA256 under it, label "telemetryx-link-1". Of an
+    enrolled host: ECDSA P-256 with SHA-256 in DER, label "telemetryx-link-2", up by the host's key, down by the one of the
+    collector's authority. Empty without either, which is possible on loopback only.
     """
     def __init__(
         self,
@@ -203,6 +253,8 @@ class Hello(_message.Message):
     MONO_NS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
     wire: _builtins.int
     """version of this protocol: 1"""
     agent: _builtins.str
@@ -221,6 +273,8 @@ class Hello(_message.Message):
     """nanoseconds since its boot"""
     probe: _builtins.bool
     """only wants the greeting: no session is opened or logged"""
+    requests: _builtins.bool
+    """it takes a Request"""
     @_builtins.property
     def unacked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
         """what it still holds, oldest first, at most 10,000"""
@@ -228,6 +282,10 @@ class Hello(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """hostname, os, arch, ..."""
+
+    @_builtins.property
+    def config(self) -> Global___ConfigState:
+        """of the pushed configuration it has; absent: it takes none (an older agent, or a switch)"""
 
     def __init__(
         self,
@@ -243,10 +301,12 @@ class Hello(_message.Message):
         mono_ns: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         probe: _builtins.bool = ...,
+        config: Global___ConfigState | None = ...,
+        requests: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "epoch", b"epoch", "labels", b"labels", "mono_ns", b"mono_ns", "next_seq", b"next_seq", "probe", b"probe", "unacked", b"unacked", "version", b"version", "wall_ns", b"wall_ns", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "config", b"config", "epoch", b"epoch", "labels", b"labels", "mono_ns", b"mono_ns", "next_seq", b"next_seq", "probe", b"probe", "requests", b"requests", "unacked", b"unacked", "version", b"version", "wall_ns", b"wall_ns", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -758,3 +818,188 @@ class SlowDown(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SlowDown: _TypeAlias = SlowDown  # noqa: Y015
+
+@_typing.final
+class PushedConfig(_message.Message):
+    """The configuration that the collector wants at this agent: sent after the greeting and at each change, to an agent whose
+    Hello has `config` and only if the digests differ. Version 0 with an empty text takes back what was pushed: the file on the host is all there is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    TOML_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """counted by the collector over all configurations; an agent doesn't order by it"""
+    toml: _builtins.str
+    """at most 256 KiB, without secrets: these stay in files on the host"""
+    digest: _builtins.bytes
+    """32 bytes, SHA-256 of toml"""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        toml: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "toml", b"toml", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushedConfig: _TypeAlias = PushedConfig  # noqa: Y015
+
+@_typing.final
+class ConfigState(_message.Message):
+    """What came of the newest pushed configuration; in Hello and at each change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    AT_NS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """of the newest one that came; 0 = none"""
+    digest: _builtins.bytes
+    """its digest; empty = none"""
+    phase: Global___ConfigPhase.ValueType
+    reason: _builtins.str
+    """for a person; at most 4 KiB"""
+    in_force: _builtins.int
+    """the version in force now; 0 = the host's file alone"""
+    at_ns: _builtins.int
+    """when it came to this, by the agent's clock"""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        phase: Global___ConfigPhase.ValueType = ...,
+        reason: _builtins.str = ...,
+        in_force: _builtins.int = ...,
+        at_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "digest", b"digest", "in_force", b"in_force", "phase", b"phase", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfigState: _TypeAlias = ConfigState  # noqa: Y015
+
+@_typing.final
+class Request(_message.Message):
+    """Something asked of an agent now; each gets Answers, the last with `done`. One the agent doesn't know gets an error."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LOG_LEVEL_FIELD_NUMBER: _builtins.int
+    DIAGNOSTICS_FIELD_NUMBER: _builtins.int
+    id: _builtins.bytes
+    """16 random bytes"""
+    @_builtins.property
+    def log_level(self) -> Global___LogLevel: ...
+    @_builtins.property
+    def diagnostics(self) -> Global___Diagnostics: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.bytes = ...,
+        log_level: Global___LogLevel | None = ...,
+        diagnostics: Global___Diagnostics | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics", "log_level", b"log_level", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics", "id", b"id", "log_level", b"log_level", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["log_level", "diagnostics"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___Request: _TypeAlias = Request  # noqa: Y015
+
+@_typing.final
+class LogLevel(_message.Message):
+    """Another level for a while; after it, and at a restart, the configuration's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    FOR_S_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """as `[agent] log` takes it; empty = back to the configuration's own"""
+    for_s: _builtins.int
+    """1 to 86,400"""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        for_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "for_s", b"for_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogLevel: _TypeAlias = LogLevel  # noqa: Y015
+
+@_typing.final
+class Diagnostics(_message.Message):
+    """A bundle for whoever has to understand this agent: a .tar.zst without secrets, at most 16 MiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Diagnostics: _TypeAlias = Diagnostics  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    """An answer, in parts when it is long."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    id: _builtins.bytes
+    """of the Request"""
+    offset: _builtins.int
+    """bytes that came before"""
+    data: _builtins.bytes
+    """at most 64 KiB"""
+    done: _builtins.bool
+    error: _builtins.str
+    """for a person; empty = it went well"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        done: _builtins.bool = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "done", b"done", "error", b"error", "id", b"id", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015

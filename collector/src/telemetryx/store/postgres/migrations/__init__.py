@@ -4,6 +4,7 @@ A file that was ever released never changes; a change is a new file. Names of ap
 """
 
 from telemetryx.store.migrations import refuse_newer, scripts
+from telemetryx.store.postgres import numbering
 from telemetryx.store.postgres.database import PostgresDatabase
 from telemetryx.store.postgres.engine import MIGRATION_LOCK
 
@@ -29,6 +30,8 @@ def migrate(database: PostgresDatabase) -> list[str]:
         for name in pending:
             database.script(known[name])
             database.execute("INSERT INTO schema_step (name) VALUES (?)", (name,))
+        # Also without a new step: a dump may have been restored into a server whose transactions count from less.
+        numbering.keep_ascending(database)
         database.commit()
     except BaseException:
         database.rollback()

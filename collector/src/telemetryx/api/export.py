@@ -1,0 +1,185 @@
+"""GET /api/v1/export/{kind}: samples, windows, rollups or events as a file, streamed from a reading process.
+
+The process reads the store and encodes, the collector passes its bytes on as fast as the client takes them. When it fails
+half-way the connection is broken off, so that no client takes a part for the whole.
+"""
+
+import asyncio
+import importlib.util
+import pickle
+import sys
+from contextlib import suppress
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+import structlog
+from aiohttp import web
+from pydantic import Field
+
+from telemetryx.api.errors import BadRequest, Handler, NotInstalled, Unavailable
+from telemetryx.api.route import Model, Route, Time, read_params
+from telemetryx.api.world import World
+from telemetryx.errors import SelectorError
+from telemetryx.export.wanted import CONTENT_TYPES, ENDINGS, NEED_POLARS, Form, Kind, Wanted
+from telemetryx.store.accounts import Role
+from telemetryx.store.selector import parse
+from telemetryx.types import Severity
+
+log = structlog.get_logger(__name__)
+
+PATH: Final = "/api/v1/export/{kind}"
+MAX_AT_ONCE: Final = 2
+HOUR_NS: Final = 3_600_000_000_000
+_PIECE: Final = 64 << 10
+
+
+class ExportParams(Model):
+    """What to export."""
+
+    kind: Kind
+    """samples, windows, rollups or events."""
+    format: Form = "csv"
+    """arrow (an IPC stream), parquet, csv or ndjson."""
+    match: Annotated[str, Field(max_length=4_096)] | None = None
+    """Series, as a selector; all when left out. Not for events."""
+    agent: Annotated[str, Field(max_length=1_000)] | None = None
+    """Only this agent's."""
+    start: Time | None = None
+    """An hour before `end` when left out."""
+    end: Time | None = None
+    """Now when left out."""
+    level: Literal["1m", "1h"] | None = None
+    """Of rollups alone: `1m` when left out."""
+    source: Annotated[str, Field(max_length=1_000)] | None = None
+    """Of events."""
+    severity: Literal["trace", "debug", "info", "warn", "error", "fatal"] | None = None
+    """Of events: this one and worse."""
+
+
+def wanted_of(params: ExportParams, now_ns: int) -> Wanted:
+    """Check what is asked for."""
+    end = params.end if params.end is not None else now_ns
+    start = params.start if params.start is not None else end - HOUR_NS
+    if start >= end:
+        raise BadRequest("start is not before end", "give a start that lies before the end")
+    events = params.kind == "events"
+    if params.level is not None and params.kind != "rollups":
+        raise BadRequest(f"{params.kind} have no `level`", "rollups have: leave it out, or export rollups")
+    if events and params.match is not None:
+        raise BadRequest("events have no `match`", "filter them by agent, source and severity")
+    if not events and (params.source is not None or params.severity is not None):
+        raise BadRequest(
+            f"{params.kind} have neither `source` nor `severity`", "filter them by match and agent"
+        )
+    try:
+        matchers = tuple(parse(params.match)) if params.match else ()
+    except SelectorError as error:
+        raise BadRequest(f"match: {error}", 'write e.g. temperature{site="plant1"}') from error
+    severity = 0 if params.severity is None else Severity[params.severity.upper()]
+    level = params.level or "1m"
+    return Wanted(params.kind, start, end, matchers, params.agent, params.source, severity, level)
+
+
+def endpoint(world: World) -> Handler:
+    """Make the endpoint."""
+    declared = Route("GET", PATH, _never, Model, "Export as a file", "data", Role.VIEWER, ExportParams)
+    running = 0
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal running
+        params = read_params(declared, request, world)
+        if not isinstance(params, ExportParams):
+            raise TypeError(f"{params} are no parameters of an export")
+        wanted = wanted_of(params, world.clock.now_ns())
+        if params.format in NEED_POLARS and importlib.util.find_spec("polars") is None:
+            raise NotInstalled(
+                f"{params.format} needs Polars, which isn't installed beside this collector",
+                "pip install 'telemetryx[sql]', or ask for csv or ndjson",
+            )
+        engine = getattr(world.store, "engine", None)
+        if engine is None:
+            raise NotInstalled("this store can't be read by another process", "use query_range")
+        if running >= MAX_AT_ONCE:
+            raise Unavailable(
+                f"{running} exports run already", "try again when one has ended", retry_after=10
+            )
+        running += 1
+        try:
+            return await _stream(request, pickle.dumps((engine, wanted, params.format)), params)
+        finally:
+            running -= 1
+
+    return handle
+
+
+async def _never(*_: object) -> object:
+    """Stand for the handler in the declaration that reads the parameters."""
+    return None
+
+
+async def _stream(request: web.Request, asked: bytes, params: ExportParams) -> web.StreamResponse:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "telemetryx.export"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        return await _passed_on(request, child, asked, params)
+    finally:
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                child.kill()
+        await child.wait()
+
+
+async def _passed_on(
+    request: web.Request, child: asyncio.subprocess.Process, asked: bytes, params: ExportParams
+) -> web.StreamResponse:
+    given, out, said = child.stdin, child.stdout, child.stderr
+    if given is None or out is None or said is None:
+        raise TypeError("a reading process without pipes")
+    with suppress(BrokenPipeError, ConnectionResetError):
+        given.write(asked)
+        await given.drain()
+    given.close()
+    errors = asyncio.create_task(said.read())
+    try:
+        first = await out.read(_PIECE)
+        if not first:
+            code, text = await child.wait(), await errors
+            if code:
+                raise Unavailable(_reason(text), "try again, or ask for less", retry_after=10)
+        name = f"{params.kind}.{ENDINGS[params.format]}"
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": CONTENT_TYPES[params.format],
+                "Content-Disposition": f'attachment; filename="{name}"',
+            }
+        )
+        await response.prepare(request)
+        piece = first
+        while piece:
+            await response.write(piece)
+            piece = await out.read(_PIECE)
+        code, text = await child.wait(), await errors
+    finally:
+        errors.cancel()
+    if code:
+        log.warning("export_failed", kind=params.kind, reason=_reason(text))
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response
+
+
+def _reason(text: bytes) -> str:
+    """Read what the process said."""
+    last = text.strip().splitlines()[-1:] or [b""]
+    try:
+        said: Any = orjson.loads(last[0])
+        return str(said["error"])
+    except (ValueError, KeyError, TypeError):
+        log.warning("export_crashed", said=text[-2_000:].decode(errors="replace"))
+        return "the export failed; the collector's log has the cause"

@@ -1,0 +1,280 @@
+"""/api/v1/aggregate: many series as one, or as one for each value of some labels; over steps, or the whole time at once."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from telemetryx.api import models
+from telemetryx.api.budget import PERCENTILE, POINT, SLICE
+from telemetryx.api.errors import BadRequest
+from telemetryx.api.percentile import EXACT, Percentiles
+from telemetryx.api.rest.series import HOUR_NS, NICE_STEPS, widened
+from telemetryx.api.route import Route, shown
+from telemetryx.api.times import NS, format_time
+from telemetryx.api.world import World
+from telemetryx.errors import TooManyReadings
+from telemetryx.store import selector
+from telemetryx.store.accounts import Role
+from telemetryx.types import F64, RangeResult, SampleBlock, Series, WindowBlock
+
+MAX_SERIES: Final = 20_000
+MAX_LABELS: Final = 16
+MAX_CELLS: Final = 5_000_000
+#: Readings and windows that a percentile reads at once.
+AT_ONCE: Final = 500_000
+WINDOWS_AT_ONCE: Final = 20_000
+#: Readings of a series that are read together, about: some chunks, so that few are decoded twice.
+_IN_ROW: Final = 16_384
+_STEPS: Final = 1_000
+_SPARE: Final = 1.5
+#: A reading in three years: no series is slower, as far as slices are concerned.
+_LEAST: Final = 1e-8
+_POINTS: Final = 300
+QUANTILE: Final = 0.99
+
+
+@dataclass(slots=True)
+class Found:
+    """Groups by steps, and what was read: the span and step may be other ones than were asked for."""
+
+    start_ns: int
+    end_ns: int
+    step_ns: int
+    """0 for the whole time at once."""
+    values: F64
+    method: str = "exact"
+    warnings: list[str] = field(default_factory=list)
+
+
+async def aggregate(world: World, params: models.AggregateParams) -> dict[str, Any]:
+    """Aggregate series by label."""
+    end = params.end if params.end is not None else world.clock.now_ns()
+    start = params.start if params.start is not None else end - HOUR_NS
+    if start >= end:
+        raise BadRequest("start is not before end", "give a start that lies before the end")
+    _check(params)
+    rows = await world.store.series(selector.parse(params.match), limit=MAX_SERIES + 1)
+    if len(rows) > MAX_SERIES:
+        raise BadRequest(
+            f"more than {MAX_SERIES} series match",
+            "narrow the selector: an aggregate of a part would be wrong",
+        )
+    keys = [tuple(selector.label(row, name) for name in params.by) for row in rows]
+    groups = sorted(set(keys))
+    places = {key: at for at, key in enumerate(groups)}
+    numbers = np.array([places[key] for key in keys], np.int64)
+    step = _step(params, end - start)
+    # Steps are whole ones, at both ends: the answer's times say so.
+    span = (start - start % step, end + -end % step) if step else (start, end)
+    steps = (span[1] - span[0]) // step if step else 1
+    if steps * max(1, len(rows)) > MAX_CELLS:
+        raise BadRequest(
+            f"{len(rows)} series with {steps} steps are more than {MAX_CELLS} values", "use a wider step"
+        )
+    if params.agg == "quantile":
+        found = await _percentiles(world, params, rows, numbers, span, step)
+    else:
+        found = await _plain(world, params, rows, numbers, span, step)
+    values = found.values
+    times = found.start_ns + found.step_ns * np.arange(values.shape[1] if rows else 0, dtype=np.int64)
+    counted = np.bincount(numbers, minlength=len(groups)).tolist()
+    return {
+        "start_ns": found.start_ns,
+        "end_ns": found.end_ns,
+        "step_ns": found.step_ns,
+        "groups": [
+            {
+                "labels": dict(zip(params.by, key, strict=True)),
+                "series": counted[at],
+                "times_ns": times,
+                "values": values[at],
+            }
+            for at, key in enumerate(groups)
+        ],
+        "method": found.method,
+        "warnings": found.warnings,
+    }
+
+
+def _check(params: models.AggregateParams) -> None:
+    """Refuse what would be left out of the answer without a word."""
+    if params.q is not None and params.agg != "quantile":
+        raise BadRequest(f"agg={params.agg} has no `q`", "leave it out, or ask for agg=quantile")
+    if len(params.by) > MAX_LABELS:
+        raise BadRequest(f"`by` names {len(params.by)} labels", f"at most {MAX_LABELS} are possible")
+    if twice := [name for at, name in enumerate(params.by) if name in params.by[:at]]:
+        raise BadRequest(f"`by` names {shown(twice[0])} twice", "name each label once")
+
+
+def _step(params: models.AggregateParams, span: int) -> int:
+    """Return the step that is asked for: 0 for the whole time at once."""
+    if params.step is None:
+        return 0
+    if params.step == "auto":
+        fits = [step for step in NICE_STEPS if step * _POINTS >= span]
+        return fits[0] if fits else NICE_STEPS[-1]
+    return params.step
+
+
+async def _plain(
+    world: World,
+    params: models.AggregateParams,
+    rows: Sequence[Series],
+    numbers: Any,  # noqa: ANN401  a column
+    span: tuple[int, int],
+    step: int,
+) -> Found:
+    ids = [row.id for row in rows]
+
+    async def reduced() -> tuple[RangeResult, F64]:
+        if step:
+            found = await world.store.range(
+                ids, *span, step, "sum", max_points=4 * MAX_CELLS, seconds=world.limits.reading_s
+            )
+        else:
+            found = await world.store.whole(ids, *span, "sum", seconds=world.limits.reading_s)
+        return found, await asyncio.to_thread(_reduced, params.agg, found, rows, numbers)
+
+    points = len(ids) * ((span[1] - span[0]) // step if step else 1)
+    found, values = await world.budget.run(SLICE + POINT * points, reduced())
+    shown = found.step_ns if step else 0
+    warnings = [widened(step, found)] if params.step not in (None, "auto", shown) else []
+    return Found(found.start_ns, found.end_ns, shown, values, warnings=warnings)
+
+
+def _reduced(agg: str, found: RangeResult, rows: Sequence[Series], numbers: Any) -> F64:  # noqa: ANN401  a column
+    """Reduce series to groups."""
+    if not rows:
+        return np.empty((0, 0))
+    by_id = {one.id: one for one in found.series}
+    lines = [by_id[row.id] for row in rows]
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    counts = np.stack([line.counts for line in lines]).astype(np.float64)[order]
+
+    def reduce(ufunc: np.ufunc, columns: list[F64], fill: float) -> F64:
+        stacked = np.where(counts > 0, np.stack(columns)[order], fill)
+        return np.asarray(ufunc.reduceat(stacked, starts, axis=0), np.float64)
+
+    number = reduce(np.add, [line.counts.astype(np.float64) for line in lines], 0.0)
+    with np.errstate(all="ignore"):
+        if agg == "count":
+            out = number
+        elif agg == "min":
+            out = reduce(np.fmin, [line.min for line in lines], np.nan)
+        elif agg == "max":
+            out = reduce(np.fmax, [line.max for line in lines], np.nan)
+        else:
+            out = reduce(np.add, [line.values for line in lines], 0.0)
+            out = out / number if agg == "avg" else out
+    return np.where(number > 0, out, np.nan)
+
+
+async def _percentiles(
+    world: World,
+    params: models.AggregateParams,
+    rows: Sequence[Series],
+    numbers: Any,  # noqa: ANN401  a column
+    span: tuple[int, int],
+    asked: int,
+) -> Found:
+    if not rows:
+        return Found(*span, asked, np.empty((0, 0)))
+    start, end = span
+    warnings: list[str] = []
+    horizon = await world.store.raw_horizon()
+    if start < horizon:
+        warnings.append(
+            f"readings from before {format_time(horizon)} are deleted, and rollups tell no percentiles: they aren't in it"
+        )
+        # One value for the whole time is one of what is left; steps before it are gaps.
+        start = start if asked or end <= horizon else horizon
+    step = asked or end - start
+    steps = -(-(end - start) // step)
+    groups = int(numbers.max()) + 1
+    q = QUANTILE if params.q is None else params.q
+    of = dict(zip((row.id for row in rows), numbers.tolist(), strict=True))
+    held = Percentiles(of, start, step, steps, groups * steps, q)
+    async with world.budget.hold(PERCENTILE + POINT * groups * steps):
+        await _Collected(world, held).read((start, end))
+    values = held.values
+    if held.blind:
+        warnings.append(f"{held.blind} windows hold no sketch: percentiles know nothing of them")
+    if held.folded:
+        warnings.append(
+            f"more than {EXACT} readings are held as sketches: the result is within 1 % of a reading at that rank"
+        )
+    method = "exact" if held.exact else "sketch"
+    return Found(start, end, asked, values.reshape(groups, steps), method, warnings)
+
+
+@dataclass(slots=True)
+class _Collected:
+    """Reads all that percentiles are made of, in slices: by stretches of whole steps, in these by series in the order of groups, in these by time."""
+
+    world: World
+    held: Percentiles
+    rate: float = 1.0
+    """Readings a second and series, as seen lately."""
+
+    async def read(self, span: tuple[int, int]) -> None:
+        held = self.held
+        ids = sorted(held.groups, key=lambda one: (held.groups[one], one))
+        together = held.step_ns * max(1, min(HOUR_NS // held.step_ns, _STEPS))
+        for begun in range(*span, together):
+            until = min(span[1], begun + together)
+            step, at = (begun - held.start_ns) // held.step_ns, 0
+            while at < len(ids):
+                length = min(until - begun, max(NS, int(_IN_ROW / self.rate * NS)))
+                many = max(1, int(AT_ONCE * NS / (self.rate * length * _SPARE)))
+                some = ids[at : at + many]
+                at += len(some)
+                after = held.groups[ids[at]] if at < len(ids) else len(held.values) // held.steps
+                for start in range(begun, until, length):
+                    await self._slice(some, (start, min(until, start + length)), (held.groups[some[0]], step))
+                await asyncio.to_thread(held.settle, after, step)
+        await asyncio.to_thread(held.finish)
+
+    async def _slice(self, ids: list[int], span: tuple[int, int], complete: tuple[int, int]) -> None:
+        """Read a slice, or its halves where it holds too much."""
+        try:
+            samples = await self.world.store.samples(ids, *span, limit=AT_ONCE)
+            windows = await self.world.store.windows(ids, *span, limit=WINDOWS_AT_ONCE)
+        except TooManyReadings:
+            middle, half = (span[0] + span[1]) // 2, len(ids) // 2
+            self.rate *= 2
+            if half:
+                await self._slice(ids[:half], span, complete)
+                await self._slice(ids[half:], span, complete)
+            elif middle > span[0]:
+                await self._slice(ids, (span[0], middle), complete)
+                await self._slice(ids, (middle, span[1]), complete)
+            else:
+                raise
+            return
+        seen = len(samples) * NS / ((span[1] - span[0]) * len(ids))
+        self.rate = max(_LEAST, seen, self.rate / 2)
+        await asyncio.to_thread(_add, self.held, samples, windows, complete)
+
+
+def _add(held: Percentiles, samples: SampleBlock, windows: WindowBlock, complete: tuple[int, int]) -> None:
+    """Take a slice, and compute or fold what is too much to hold."""
+    held.add(samples, windows)
+    held.settle(*complete)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/aggregate",
+        aggregate,
+        models.AggregateAnswer,
+        "Many series as one",
+        "data",
+        Role.VIEWER,
+        models.AggregateParams,
+    ),
+)

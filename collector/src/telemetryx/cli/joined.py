@@ -1,0 +1,61 @@
+"""Agents that joined, and the tokens for it, straight in the store: for who may read and write its files.
+
+A running collector, or several, see within a second or two what was changed here, and cut the links of who was shut out.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from telemetryx.cli import direct
+from telemetryx.cli.errors import CliError, Exit
+from telemetryx.cli.text import printable
+
+
+def tokens(config: Path, limit: int) -> list[dict[str, Any]]:
+    """Return tokens, newest first."""
+    from telemetryx.api.rest.enroll import token_shown
+    from telemetryx.clock import SystemClock
+
+    with direct.enrolment(config) as door:
+        now = SystemClock().now_ns()
+        return [token_shown(row, now) for row in direct.done(door.tokens(limit))]
+
+
+def revoke_token(config: Path, number: int) -> dict[str, Any]:
+    """Let nobody use a token any more."""
+    from telemetryx.api.rest.enroll import token_shown
+    from telemetryx.clock import SystemClock
+
+    with direct.enrolment(config) as door:
+        row = direct.done(door.revoke_token(number, direct.actor()))
+    if row is None:
+        raise CliError(f"there is no enrolment token {number}", "`telemetryx enroll ls` lists them", Exit.NO)
+    return token_shown(row, SystemClock().now_ns())
+
+
+def agents(config: Path, limit: int, state: str | None) -> list[dict[str, Any]]:
+    """Return enrolled agents, by name."""
+    from telemetryx.api.rest.enroll import agent_shown
+
+    with direct.enrolment(config) as door:
+        return [agent_shown(row) for row in direct.done(door.agents(limit, state))]
+
+
+def decide(config: Path, name: str, verb: str) -> dict[str, Any]:
+    """Let an agent in that waits (`approve`), or shut one out for good (`revoke`)."""
+    from telemetryx.api.rest.enroll import agent_shown
+
+    with direct.enrolment(config) as door:
+        work = door.approve if verb == "approve" else door.revoke
+        found = direct.done(work(name, direct.actor()))
+    if found is None:
+        raise CliError(
+            f"no enrolled agent is called {printable(name)!r}", "`telemetryx agents ls` lists them", Exit.NO
+        )
+    if verb == "approve" and found.state.value != "active":
+        raise CliError(
+            f"agent {found.agent!r} was revoked, and stays so",
+            f"`telemetryx enroll token --agent {found.agent} --replace` makes a token that brings the name back",
+            Exit.REFUSED,
+        )
+    return agent_shown(found)

@@ -1,0 +1,197 @@
+"""Reads the file and the environment into settings, or says everything that is wrong: where, with which value, and what to do."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from telemetryx.config.tables import (
+    Api,
+    Collector,
+    Enroll,
+    Gateway,
+    Hot,
+    Ingest,
+    Models,
+    Notify,
+    Rules,
+    Store,
+    Tracing,
+    table_of,
+)
+
+ENV_PREFIX: Final = "TELEMETRYX_"
+
+
+class ConfigError(Exception):
+    """The configuration can't be used. `problems` has one sentence each, with file and line where there is one."""
+
+    def __init__(self, problems: list[str]) -> None:
+        """Keep the single problems; the text joins them."""
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class Settings(BaseSettings):
+    """The whole file."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", validate_default=True
+    )
+
+    collector: Collector = Collector()
+    api: Api = Api()
+    gateway: Gateway = Gateway()
+    enroll: Enroll = Enroll()
+    ingest: Ingest = Ingest()
+    store: Store = Store()
+    hot: Hot = Hot()
+    rules: Rules = Rules()
+    notify: Notify = Notify()
+    models: Models = Models()
+    tracing: Tracing = Tracing()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, which arrives as arguments; read nothing else."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    def within(self, path: Path) -> Path:
+        """Resolve a path of this configuration against the data directory."""
+        return path if path.is_absolute() else self.collector.data_dir / path
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the file (none: defaults and environment alone), or raise ConfigError with every problem found."""
+    text, origin = "", "environment"
+    if path is not None:
+        origin = str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                [f"{path}: can't be read: {error}; `telemetryx config reference` prints a commented example"]
+            ) from error
+    return parse(text, origin)
+
+
+def parse(text: str, origin: str) -> Settings:
+    """Turn the file's text into settings; `origin` names it in messages."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{origin}: not valid TOML: {error}"]) from error
+    problems = list(_unknown_environment(os.environ))
+    settings: Settings | None = None
+    try:
+        settings = Settings(**tree)
+    except ValidationError as error:
+        lines = _lines(text)
+        # An unknown key that the file doesn't hold came from the environment and was named above.
+        problems += [
+            _problem(dict(item), lines, origin, tree)
+            for item in error.errors(include_url=False)
+            if item["type"] != "extra_forbidden" or _holds(tree, tuple(map(str, item["loc"])))
+        ]
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return settings
+
+
+def _problem(
+    item: dict[str, Any], lines: Mapping[tuple[str, ...], int], origin: str, tree: Mapping[str, Any]
+) -> str:
+    """Say one validation error: where, what, with which value, and what to do."""
+    location = tuple(str(part) for part in item["loc"])
+    keys = tuple(part for part in location if not part.isdigit())
+    dotted = ".".join(keys)
+    line = next((lines[keys[:depth]] for depth in range(len(keys), 0, -1) if keys[:depth] in lines), None)
+    at_key = _holds(tree, location)
+    in_file = at_key or (item["type"] == "missing" and _holds(tree, location[:-1]))
+    where = f"{origin}:{line}" if line is not None and in_file else origin
+    if not at_key and item["type"] != "missing" and _environment_name(keys) in os.environ:
+        where = _environment_name(keys)
+    if item["type"] == "extra_forbidden":
+        known = _known(keys[:-1])
+        return f"{where}: unknown key `{dotted}`{_nearest(keys[-1], known)}"
+    if item["type"] == "missing":
+        return f"{where}: `{dotted}` is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    shown = "" if isinstance(item.get("input"), dict | BaseModel) else f" (got {item.get('input')!r})"
+    return f"{where}: `{dotted}`: {message}{shown}"
+
+
+def _environment_name(keys: tuple[str, ...]) -> str:
+    return ENV_PREFIX + "__".join(keys).upper()
+
+
+def _holds(tree: Mapping[str, Any], location: tuple[str, ...]) -> bool:
+    node: Any = tree
+    for part in location:
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return False
+    return True
+
+
+def _known(keys: tuple[str, ...]) -> list[str]:
+    fields: Mapping[str, FieldInfo] = Settings.model_fields
+    for key in keys:
+        annotation = fields[key].annotation if key in fields else None
+        section = annotation if isinstance(annotation, type) else table_of(annotation)
+        if section is None or not issubclass(section, BaseModel):
+            return []
+        fields = section.model_fields
+    return list(fields)
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _unknown_environment(environment: Mapping[str, str]) -> Iterator[str]:
+    """Find variables that look like settings and are none. Names without `__` belong to the command line."""
+    for name in sorted(environment):
+        if not name.upper().startswith(ENV_PREFIX) or "__" not in name:
+            continue
+        keys = tuple(part.lower() for part in name[len(ENV_PREFIX) :].split("__"))
+        for depth, key in enumerate(keys):
+            known = _known(keys[:depth])
+            if key not in known:
+                yield f"{name}: unknown setting{_nearest(key, known)}"
+                break
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """Find the line of each key and table. tomllib keeps no positions; a scan of heads and `key =` is enough for messages."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if head := re.match(r"\[\[?\s*([A-Za-z0-9_.\-\" ]+?)\s*\]\]?", line):
+            table = tuple(part.strip(' "') for part in head[1].split("."))
+            found.setdefault(table, number)
+        elif key := re.match(r"([A-Za-z0-9_.\-\"]+)\s*=", line):
+            found.setdefault((*table, *(part.strip('"') for part in key[1].split("."))), number)
+    return found

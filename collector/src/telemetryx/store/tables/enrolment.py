@@ -1,0 +1,263 @@
+"""Tables `enrolment_token`, `enrolled`, `certificate` and `enrolment_seen` (store/enrolment.py says what they mean).
+
+Every refusal is decided in the transaction that would have granted the request: of two hosts with one token, one joins.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from telemetryx.store.enrolment import (
+    MAX_STANDING,
+    Enrolled,
+    EnrolmentRefused,
+    Issue,
+    Issued,
+    Joining,
+    State,
+    Token,
+)
+from telemetryx.store.tables.database import Database
+
+_ROW: Final = "id, site, agent, may_replace, uses, used, author, created_ns, expires_ns, revoked_ns"
+_ENROLLED: Final = (
+    "agent, state, public_key, site, token_id, peer, asked_ns, changed_ns, "
+    "(SELECT max(expires_ns) FROM certificate WHERE certificate.agent = enrolled.agent "
+    "AND certificate.issued_ns >= enrolled.asked_ns)"
+)
+_MAKE: Final = "on the collector, `telemetryx enroll token` makes another"
+
+
+# --- tokens
+
+
+def add_token(connection: Database, digest: bytes, token: Token) -> Token:
+    """Enter one; the id that it comes with doesn't count."""
+    (standing,) = connection.execute(
+        "SELECT count(*) FROM enrolment_token WHERE used < uses AND revoked_ns IS NULL AND expires_ns > ?",
+        (token.created_ns,),
+    ).fetchone()
+    if standing >= MAX_STANDING:
+        raise EnrolmentRefused(
+            "tokens",
+            f"{standing} enrolment tokens can be used already; at most {MAX_STANDING} may",
+            "revoke some, or make one with more uses",
+        )
+    row = connection.execute(
+        "INSERT INTO enrolment_token (digest, site, agent, may_replace, uses, used, author, created_ns, expires_ns) "
+        f"VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?) RETURNING {_ROW}",
+        (
+            digest,
+            token.site,
+            token.agent,
+            int(token.may_replace),
+            token.uses,
+            token.author,
+            token.created_ns,
+            token.expires_ns,
+        ),
+    ).fetchone()
+    return _token(row)
+
+
+def tokens(connection: Database, limit: int) -> list[Token]:
+    """Return tokens, newest first."""
+    rows = connection.execute(f"SELECT {_ROW} FROM enrolment_token ORDER BY id DESC LIMIT ?", (limit,))
+    return [_token(row) for row in rows]
+
+
+def revoke_token(connection: Database, number: int, now_ns: int) -> Token | None:
+    """Let nobody use it any more; those who joined with it stay. None when there is no such token."""
+    connection.execute(
+        "UPDATE enrolment_token SET revoked_ns = ? WHERE id = ? AND revoked_ns IS NULL", (now_ns, number)
+    )
+    row = connection.execute(f"SELECT {_ROW} FROM enrolment_token WHERE id = ?", (number,)).fetchone()
+    return None if row is None else _token(row)
+
+
+# --- agents
+
+
+def enrolled(connection: Database, limit: int, state: str | None = None) -> list[Enrolled]:
+    """Return enrolled agents by name."""
+    where, values = ("WHERE state = ? ", [state]) if state is not None else ("", [])
+    rows = connection.execute(
+        f"SELECT {_ENROLLED} FROM enrolled {where}ORDER BY agent LIMIT ?", (*values, limit)
+    )
+    return [_enrolled(row) for row in rows]
+
+
+def find(connection: Database, agent: str) -> Enrolled | None:
+    """Return one."""
+    row = connection.execute(f"SELECT {_ENROLLED} FROM enrolled WHERE agent = ?", (agent,)).fetchone()
+    return None if row is None else _enrolled(row)
+
+
+def changed_since(connection: Database, since_ns: int) -> list[Enrolled]:
+    """Return those whose state or key changed at or after a time."""
+    rows = connection.execute(f"SELECT {_ENROLLED} FROM enrolled WHERE changed_ns >= ?", (since_ns,))
+    return [_enrolled(row) for row in rows]
+
+
+def counts(connection: Database) -> dict[str, int]:
+    """Count them by state; one that none is in counts 0."""
+    rows = connection.execute("SELECT state, count(*) FROM enrolled GROUP BY state")
+    return {state.value: 0 for state in State} | {str(state): int(count) for state, count in rows}
+
+
+def join(
+    connection: Database, asked: Joining, now_ns: int, issue: Issue, *, approved: bool
+) -> tuple[Enrolled, Issued | None]:
+    """Let an agent in, or note that it waits for approval. Raises EnrolmentRefused, and nothing was used up then."""
+    token = _usable(connection, asked, now_ns)
+    _once(connection, asked.csr, token.expires_ns, now_ns, "this request to join was sent before")
+    _free(connection, asked, token)
+    # Of two that come at once with its last use, one finds it used.
+    taken = connection.execute(
+        "UPDATE enrolment_token SET used = used + 1 WHERE id = ? AND used < uses AND revoked_ns IS NULL",
+        (token.id,),
+    )
+    if taken.rowcount != 1:
+        raise _used(token)
+    state = State.ACTIVE if approved else State.PENDING
+    connection.execute("DELETE FROM enrolled WHERE agent = ?", (asked.agent,))
+    connection.execute(
+        "INSERT INTO enrolled (agent, state, public_key, site, token_id, peer, asked_ns, changed_ns) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (asked.agent, state.value, asked.public_key, token.site, token.id, asked.peer, now_ns, now_ns),
+    )
+    return _with_certificate(connection, asked.agent, issue)
+
+
+def renew(
+    connection: Database, agent: str, challenge: bytes, until_ns: int, now_ns: int, issue: Issue
+) -> tuple[Enrolled, Issued | None]:
+    """Issue another certificate for the key that has this name; none while it waits. The challenge is taken once."""
+    _once(connection, challenge, until_ns, now_ns, "this challenge was answered before")
+    return _with_certificate(connection, agent, issue)
+
+
+def approve(connection: Database, agent: str, now_ns: int) -> Enrolled | None:
+    """Let in one that waits; one that isn't waiting stays as it is. None when there is no such agent."""
+    return _change(connection, agent, State.PENDING, State.ACTIVE, now_ns)
+
+
+def revoke(connection: Database, agent: str, now_ns: int) -> Enrolled | None:
+    """Shut one out for good. None when there is no such agent."""
+    found = find(connection, agent)
+    if found is None or found.state is State.REVOKED:
+        return found
+    return _change(connection, agent, found.state, State.REVOKED, now_ns)
+
+
+def _change(connection: Database, agent: str, before: State, after: State, now_ns: int) -> Enrolled | None:
+    connection.execute(
+        "UPDATE enrolled SET state = ?, changed_ns = ? WHERE agent = ? AND state = ?",
+        (after.value, now_ns, agent, before.value),
+    )
+    return find(connection, agent)
+
+
+def _usable(connection: Database, asked: Joining, now_ns: int) -> Token:
+    row = connection.execute(
+        f"SELECT {_ROW} FROM enrolment_token WHERE digest = ?", (asked.digest,)
+    ).fetchone()
+    if row is None:
+        raise EnrolmentRefused("token_unknown", "this enrolment token isn't known here", _MAKE)
+    token = _token(row)
+    match token.state(now_ns):
+        case "revoked":
+            raise EnrolmentRefused("token_revoked", f"enrolment token {token.id} was revoked", _MAKE)
+        case "used":
+            raise _used(token)
+        case "expired":
+            raise EnrolmentRefused("token_expired", f"enrolment token {token.id} has expired", _MAKE)
+        case _:
+            pass
+    if token.agent not in {"", asked.agent}:
+        raise EnrolmentRefused(
+            "token_agent",
+            f"enrolment token {token.id} is for another agent than {asked.agent!r}",
+            "give the agent the name that the token was made for, or make a token for this one",
+        )
+    return token
+
+
+def _used(token: Token) -> EnrolmentRefused:
+    times = "once" if token.uses == 1 else f"{token.uses} times"
+    return EnrolmentRefused(
+        "token_used", f"enrolment token {token.id} was used already: it is good for {times}", _MAKE
+    )
+
+
+def _free(connection: Database, asked: Joining, token: Token) -> None:
+    """Raise when the name or the key belongs to somebody else."""
+    row = connection.execute(
+        "SELECT agent FROM enrolled WHERE public_key = ?", (asked.public_key,)
+    ).fetchone()
+    if row is not None and row[0] != asked.agent:
+        raise EnrolmentRefused(
+            "key_taken",
+            f"this key is enrolled as agent {row[0]!r}",
+            "remove the folder `identity` in the agent's data_dir: the host then makes a key of its own",
+        )
+    holder = find(connection, asked.agent)
+    if holder is not None and holder.public_key == asked.public_key and holder.state is not State.REVOKED:
+        # The same host again: it never heard our answer.
+        return
+    known = connection.execute("SELECT 1 FROM agent WHERE name = ?", (asked.agent,)).fetchone()
+    if holder is None and known is None:
+        return
+    if not token.may_replace:
+        why = (
+            "was revoked"
+            if holder is not None and holder.state is State.REVOKED
+            else "belongs to another host"
+        )
+        raise EnrolmentRefused(
+            "name_taken",
+            f"the name {asked.agent!r} {why}",
+            f"choose another with --name; if this is that host, rebuilt: `telemetryx enroll token --agent {asked.agent} --replace` "
+            "makes a token that may take its place",
+        )
+    if not asked.replace:
+        raise EnrolmentRefused(
+            "name_taken",
+            f"the name {asked.agent!r} belongs to another host, and the agent didn't ask to take its place",
+            "give `telemetryx-agent enroll` the option --replace",
+        )
+
+
+def _once(connection: Database, digest: bytes, expires_ns: int, now_ns: int, why: str) -> None:
+    connection.execute("DELETE FROM enrolment_seen WHERE expires_ns < ?", (now_ns,))
+    fresh = connection.execute(
+        "INSERT INTO enrolment_seen (digest, expires_ns) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
+        (digest, expires_ns),
+    )
+    if fresh.rowcount != 1:
+        raise EnrolmentRefused("replayed", why, "the agent makes a new one by itself when it is asked again")
+
+
+def _with_certificate(connection: Database, agent: str, issue: Issue) -> tuple[Enrolled, Issued | None]:
+    found = find(connection, agent)
+    if found is None or found.state is State.REVOKED:
+        raise EnrolmentRefused(
+            "revoked", f"agent {agent!r} was revoked", "on the collector, `telemetryx agents ls` tells when"
+        )
+    if found.state is State.PENDING:
+        return found, None
+    issued = issue(agent, found.public_key)
+    connection.execute(
+        "INSERT INTO certificate (serial, agent, issued_ns, expires_ns) VALUES (?, ?, ?, ?)",
+        (issued.serial, agent, issued.issued_ns, issued.expires_ns),
+    )
+    return find(connection, agent) or found, issued
+
+
+def _token(row: Sequence[Any]) -> Token:
+    number, site, agent, may_replace, *rest = row
+    return Token(number, site, agent, bool(may_replace), *rest)
+
+
+def _enrolled(row: Sequence[Any]) -> Enrolled:
+    agent, state, public_key, *rest = row
+    return Enrolled(agent, State(state), bytes(public_key), *rest)

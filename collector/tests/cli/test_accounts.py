@@ -1,0 +1,179 @@
+"""`telemetryx user`, `token` and `audit`: straight in the store, of both engines, beside a collector too."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from telemetryx.cli import direct
+from telemetryx.cli.commands import app
+from telemetryx.cli.errors import CliError
+from telemetryx.config import load
+from telemetryx.store.accounts import NewSession, Role, digest
+from telemetryx.store.audit import Actor, AuditQuery
+from telemetryx.store.postgres.engine import PostgresEngine
+from telemetryx.store.postgres.store import PostgresStore
+from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.store import TableStore
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A collector's configuration whose store isn't there yet."""
+    text = f'[collector]\ndata_dir = "{tmp_path}"\n'
+    if request.param == "postgres":
+        engine: PostgresEngine = request.getfixturevalue("database")
+        text += f'[store]\nurl = "{engine.url}"\npassword_file = "{engine.password_file}"\n'
+    path = tmp_path / "collector.toml"
+    path.write_text(text)
+    return path
+
+
+async def opened(config: Path) -> TableStore:
+    """The store of a configuration, as a collector has it."""
+    kept = load(config).store
+    if kept.url is not None:
+        return await PostgresStore.open(PostgresEngine(kept.url, kept.password_file))
+    return await SqliteStore.open(config.parent / "telemetry.db")
+
+
+async def ran(config: Path, *arguments: str, given: str | None = None) -> Result:
+    """Run a command that succeeds."""
+    done = await asyncio.to_thread(
+        CliRunner().invoke, app, [*arguments, "--config", str(config)], input=given
+    )
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done
+
+
+async def refused(config: Path, *arguments: str, given: str | None = None) -> str:
+    """Run a command that doesn't; return what it says."""
+    done = await asyncio.to_thread(
+        CliRunner().invoke, app, [*arguments, "--config", str(config)], input=given
+    )
+    assert isinstance(done.exception, CliError), done.output
+    return f"{done.exception.message} {done.exception.hint}"
+
+
+async def listed(config: Path, *arguments: str) -> Any:
+    """What a command prints as JSON."""
+    return json.loads((await ran(config, *arguments, "--json")).stdout)
+
+
+async def test_accounts_are_made_and_changed_before_and_beside_a_collector(config: Path) -> None:
+    """The store is made where there is none; a running collector sees the change at once."""
+    await ran(config, "user", "add", "ana", "--role", "admin", "--password-file", "-", given=f"{PASSWORD}\n")
+    store = await opened(config)
+    try:
+        (ana,) = await store.accounts.all()
+        assert (ana.name, ana.role) == ("ana", Role.ADMIN)
+        assert ana.password.startswith("$argon2id$")
+        assert "only admin" in await refused(config, "user", "rm", "ana")
+        await ran(config, "user", "add", "bob", "--password-file", "-", given=PASSWORD)
+        await ran(config, "user", "role", "bob", "operator")
+        found = await store.accounts.account("bob")
+        assert found is not None
+        assert found.role is Role.OPERATOR
+        await ran(config, "user", "passwd", "bob", "--password-file", "-", given="another good one")
+        again = await store.accounts.account("bob")
+        assert again is not None
+        assert again.password != found.password
+        assert [one["name"] for one in (await listed(config, "user", "ls"))["users"]] == ["ana", "bob"]
+        await ran(config, "user", "rm", "bob")
+        assert await store.accounts.account("bob") is None
+        assert "no account 'bob'" in await refused(config, "user", "role", "bob", "viewer")
+    finally:
+        await store.close()
+    log = (await listed(config, "audit", "--action", "user", "--target", "bob"))["audit"]
+    assert [one["action"] for one in log] == ["user.remove", "user.password", "user.role", "user.add"]
+    assert {one["via"] for one in log} == {"cli"}
+    assert PASSWORD not in json.dumps(log)
+    shown = (await ran(config, "audit", "--action", "user.role")).stdout
+    assert "user.role bob" in shown
+    assert await listed(
+        config, "audit", "--since", "1970-01-01T00:00:00Z", "--until", "2001-01-01T00:00:00Z"
+    ) == {"audit": []}
+
+
+async def test_a_token_is_printed_once_and_kept_as_its_digest(config: Path) -> None:
+    """It holds in a collector until it is revoked, by name or number."""
+    token = (
+        await ran(config, "token", "create", "ci", "--role", "operator", "--expires", "2h")
+    ).stdout.strip()
+    store = await opened(config)
+    try:
+        found = await store.accounts.token(digest(token))
+        assert found is not None
+        assert (found.name, found.role) == ("ci", Role.OPERATOR)
+        (row,) = (await listed(config, "token", "ls"))["tokens"]
+        assert token not in json.dumps(row)
+        assert "already" in await refused(config, "token", "create", "ci")
+        assert "ten years" in await refused(config, "token", "create", "x", "--expires", "9999d")
+        assert "no token's name" in await refused(config, "token", "create", "a\nb")
+        await ran(config, "token", "revoke", "ci")
+        assert await store.accounts.token(digest(token)) is None
+        assert "no token 'nobody'" in await refused(config, "token", "revoke", "nobody")
+    finally:
+        await store.close()
+
+
+async def test_a_password_never_stands_on_the_command_line(tmp_path: Path) -> None:
+    """Others can read it there: it is asked for, or comes from a file; a weak one is refused."""
+    config = tmp_path / "c.toml"
+    config.write_text(f'[collector]\ndata_dir = "{tmp_path}"\n')
+    done = await asyncio.to_thread(
+        CliRunner().invoke, app, ["user", "add", "ana", "--password", PASSWORD, "--config", str(config)]
+    )
+    assert done.exit_code == 2
+    assert "nobody to ask" in await refused(config, "user", "add", "ana")
+    assert "characters" in await refused(config, "user", "add", "ana", "--password-file", "-", given="short")
+    assert "can't be read" in await refused(
+        config, "user", "add", "ana", "--password-file", str(tmp_path / "none")
+    )
+
+
+async def test_a_store_that_is_made_here_is_its_owners_alone(tmp_path: Path) -> None:
+    """Password hashes are in it."""
+    config = tmp_path / "c.toml"
+    config.write_text(f'[collector]\ndata_dir = "{tmp_path / "data"}"\n')
+    await ran(config, "user", "add", "ana", "--password-file", "-", given=PASSWORD)
+    assert (tmp_path / "data/telemetry.db").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
+async def test_a_copy_of_the_store_has_the_people_and_nobody_logged_in(config: Path, tmp_path: Path) -> None:
+    """A session that ended since would come back to life with it."""
+    await ran(config, "user", "add", "ana", "--role", "admin", "--password-file", "-", given=PASSWORD)
+    token = (await ran(config, "token", "create", "ci")).stdout.strip()
+    store = await opened(config)
+    (ana,) = await store.accounts.all()
+    session = NewSession(digest("cookie"), 1 << 62, ana.id, device=digest("device"))
+    await store.accounts.open_session(session, Actor("ana", "console"))
+    assert await store.accounts.session(digest("cookie")) is not None
+    await ran(config, "store", "backup", str(tmp_path / "copy.db"))
+    await store.close()
+    copy = await SqliteStore.open(tmp_path / "copy.db")
+    try:
+        assert await copy.accounts.account("ana") is not None
+        assert await copy.accounts.token(digest(token)) is not None
+        assert await copy.accounts.session(digest("cookie")) is None
+        assert not await copy.accounts.knows_device(digest("device"), "ana")
+        assert [row.action for row in await copy.audited(AuditQuery())] == [
+            "session.begin",
+            "token.create",
+            "user.add",
+        ]
+    finally:
+        await copy.close()
+
+
+def test_the_person_behind_sudo_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not root."""
+    monkeypatch.setitem(os.environ, "SUDO_USER", "ana")
+    assert (direct.actor().name, direct.actor().via) == ("ana", "cli")

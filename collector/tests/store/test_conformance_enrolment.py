@@ -1,0 +1,64 @@
+"""What every store must keep of enrolment: tokens, keys, certificates, and what was seen before."""
+
+from pathlib import Path
+
+import pytest
+
+from enrolment.conftest import DAY, OPERATOR, Host
+from telemetryx.clock import ManualClock
+from telemetryx.enrolment.authority import Authority
+from telemetryx.enrolment.service import Enrolment, Policy
+from telemetryx.store.enrolment import EnrolmentRefused, State
+from telemetryx.store.tables import enrolment as table
+from telemetryx.store.tables.store import TableStore
+
+
+async def test_a_host_joins_renews_is_replaced_and_revoked(
+    store: TableStore, clock: ManualClock, tmp_path: Path
+) -> None:
+    """The whole life of a name, on each engine."""
+    authority = Authority.open(tmp_path / "ca", clock.now_ns())
+    door = Enrolment(store, authority, clock, Policy(90 * DAY, approve=True))
+
+    async def token(*, agent: str = "", replace: bool = False) -> str:
+        made = await door.new_token(
+            OPERATOR, site="plant1", agent=agent, replace=replace, uses=1, lifetime_ns=DAY
+        )
+        return made[0]
+
+    host, text = Host("pump"), await token()
+    answer = await door.join(text, "pump", host.csr(), replace=False, peer="192.0.2.1")
+    assert (answer.enrolled.state, answer.issued) == (State.PENDING, None)
+    with pytest.raises(EnrolmentRefused) as refused:
+        await door.join(text, "valve", Host("valve").csr(), replace=False, peer="")
+    assert refused.value.cause == "token_used"
+    assert (await store.read(lambda db: table.find(db, "valve"))) is None
+
+    approved = await door.approve("pump", OPERATOR)
+    assert approved is not None
+    assert (approved.state, approved.expires_ns) == (State.ACTIVE, None)
+    challenge = door.challenge()
+    renewed = await door.renew("pump", challenge, host.signs(challenge), "")
+    assert renewed.issued is not None
+    with pytest.raises(EnrolmentRefused) as refused:
+        await door.renew("pump", challenge, host.signs(challenge), "")
+    assert refused.value.cause == "replayed"
+    (row,) = await door.agents(10)
+    assert (row.site, row.expires_ns) == ("plant1", renewed.issued.expires_ns)
+
+    clock.advance(DAY // 2)
+    other = await token(agent="pump", replace=True)
+    again = await door.join(other, "pump", Host("pump").csr(), replace=True, peer="")
+    assert again.enrolled.public_key != row.public_key
+    revoked = await door.revoke("pump", OPERATOR)
+    assert revoked is not None
+    assert revoked.state is State.REVOKED
+    assert await door.counts() == {"pending": 0, "active": 0, "revoked": 1}
+    assert [one.agent for one in await store.read(lambda db: table.changed_since(db, clock.now_ns()))] == [
+        "pump"
+    ]
+    assert [(one.used, one.state(clock.now_ns())) for one in await door.tokens(10)] == [(1, "used")] * 2
+    gone = await door.revoke_token(2, OPERATOR)
+    assert gone is not None
+    assert gone.state(clock.now_ns()) == "revoked"
+    assert await door.revoke_token(9, OPERATOR) is None

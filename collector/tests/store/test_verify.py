@@ -1,0 +1,124 @@
+"""`store verify` finds what was changed or deleted behind the store's back; runs on each store."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from reference_agent import SECOND, T0, decoded, defined, samples, window
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.store import TableStore
+from telemetryx.types import BatchKey, SketchBlock, Stored
+from telemetryx.wire.payload import Payload
+
+EPOCH = bytes(range(16))
+DEFS = defined("temp", "power")
+HOUR = 3_600 * SECOND
+
+
+async def filled(store: TableStore, *, compact: bool = True) -> None:
+    """An hour of one series, and a window with a sketch of another; one batch is left as shipped."""
+    line = [(T0 + i * SECOND, 20.0 + i * 37 % 101 / 4) for i in range(3_600)]
+    pane = window(2, T0, [1.0, 2.0, 3.0])
+    u32 = np.array
+    pane.sketch = SketchBlock(
+        u32([2, 0], np.uint32),
+        np.array([1, 5], np.int32),
+        np.array([1, 2], np.uint64),
+        np.array([0], np.uint64),
+    )
+    for seq, content in enumerate(
+        (Payload(samples({1: line[:1_800]}), pane), Payload(samples({1: line[1_800:]})), None, None), 1
+    ):
+        late = samples({1: [(T0 + (seq + 5) * HOUR, float(seq))]})
+        (outcome,) = await store.commit(
+            [decoded(BatchKey("a", EPOCH, seq), Payload(late) if content is None else content, DEFS)]
+        )
+        assert isinstance(outcome, Stored)
+        if seq == 2 and compact:
+            while (report := await store.compact(everything=True)).more or report.batches:
+                pass
+
+
+async def test_a_store_that_nobody_touched_is_sound(store: TableStore) -> None:
+    """With batches as shipped beside chunks, and after all are compacted; also a value that is no number, or infinite."""
+    await filled(store)
+    assert await store.verify() == []
+    odd = [
+        (T0 + 9 * HOUR + i * SECOND, value) for i, value in enumerate((np.nan, np.inf, -np.inf, 1.0, np.nan))
+    ]
+    await store.commit([decoded(BatchKey("a", EPOCH, 5), Payload(samples({2: odd})), DEFS)])
+    assert await store.verify() == []
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    assert await store.verify() == []
+
+
+def flip(table: str, column: str, share: float) -> Callable[[Database], None]:
+    """Change a byte of a blob."""
+
+    def work(db: Database) -> None:
+        row, blob = db.execute(
+            f'SELECT id, "{column}" FROM "{table}" ORDER BY id LIMIT 1'  # noqa: S608 - the test's own names
+        ).fetchone()
+        data = bytearray(blob)
+        data[int(share * len(data))] ^= 0xA5
+        db.execute(
+            f'UPDATE "{table}" SET "{column}" = ? WHERE id = ?',  # noqa: S608 - the test's own names
+            (bytes(data), row),
+        )
+
+    return work
+
+
+def run(statement: str) -> Callable[[Database], None]:
+    """Run a statement."""
+
+    def work(db: Database) -> None:
+        db.execute(statement)
+
+    return work
+
+
+DAMAGE = {
+    **{
+        f"values at {share}": (flip("chunk", "values", share), "chunk") for share in (0.1, 0.3, 0.5, 0.7, 0.9)
+    },
+    **{
+        f"chunk's {name}": (run(f"UPDATE chunk SET {name} = {name} + 1"), name)  # noqa: S608 - one of these
+        for name in ("min", "max", "sum", "first", "last")
+    },
+    "chunk gone": (run("DELETE FROM chunk"), "its rollups show something else"),
+    "sketch": (run("UPDATE \"window\" SET sketch = CAST('0' AS BLOB)"), "sketch"),
+    "sketch's end": (flip("window", "sketch", 0.9), "sketch"),
+    "window": (run('UPDATE "window" SET first = max + 1'), "outside"),
+    "window's sum": (run('UPDATE "window" SET sum = sum + 1'), "its rollups show something else"),
+    "rollup": (run("UPDATE rollup_1m SET count = count + 1"), "its rollups show something else"),
+    "rollup's sum": (run("UPDATE rollup_1m SET sum = sum + 0.001"), "its rollups show something else"),
+    "rollup's order": (run("UPDATE rollup_1h SET min = max + 1"), "contradict"),
+    "rollup gone": (
+        run("DELETE FROM rollup_1m WHERE t0_ns > (SELECT min(t0_ns) FROM rollup_1m)"),
+        "its rollups show something else",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+async def test_what_was_changed_or_deleted_is_found(store: TableStore, kind: str) -> None:
+    """Bytes, figures and rows."""
+    await filled(store)
+    work, said = DAMAGE[kind]
+    if store.shared and kind == "sketch":
+        work = run("UPDATE \"window\" SET sketch = '\\x00ff'")
+    await store.write(work)
+    problems = await store.verify()
+    assert any(said in problem for problem in problems), problems
+
+
+async def test_a_batch_that_is_gone_is_found_where_batches_are_numbered_without_gaps(
+    store: TableStore,
+) -> None:
+    """In SQLite's file; a database's numbers have gaps."""
+    await filled(store)
+    await store.write(run("DELETE FROM batch WHERE id = (SELECT max(id) FROM batch)"))
+    assert await store.verify() == ([] if store.shared else ["1 of the batches 3 to 4 are missing"])
