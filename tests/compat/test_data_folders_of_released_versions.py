@@ -17,13 +17,12 @@ import pytest
 
 from tests.compat.stored import events, series
 from tests.fixtures import record
-from tests.harness import Agent, Collector, Stack, until
+from tests.harness import KEEPS_ALL, Agent, Collector, Stack, until
 from tests.harness.ledger import ledger, settled
 
 HERE = Path(record.__file__).parent
 VERSIONS = sorted(path.stem.removeprefix("agent-") for path in HERE.glob("agent-*.json"))
 #: The recorded times stay what they are while years pass.
-KEEPS_ALL = '[store]\nraw_retention = "36500d"\nrollup_retention = "36500d"\nevent_retention = "36500d"\n'
 
 
 def recorded(version: str) -> dict[str, Any]:

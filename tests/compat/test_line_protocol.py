@@ -12,7 +12,7 @@ import urllib.parse
 from typing import Any
 
 from tests.compat.stored import arrived, events, series
-from tests.harness import Agent, Collector, Stack
+from tests.harness import KEEPS_ALL, Agent, Collector, Stack
 
 #: The moment of the first line; all precisions can say it.
 SECOND = 1_700_000_000
@@ -135,7 +135,7 @@ def texts(collector: Collector) -> dict[str, Any]:
 
 def test_telegraf_writes_to_the_first_api_and_everything_arrives_unchanged(stack: Stack) -> None:
     """POST /write?db=…: numbers bit by bit, tags as labels, times to the nanosecond, text as an event."""
-    collector = stack.collector()
+    collector = stack.collector(KEEPS_ALL)
     agent = stack.agent(collector)
     wanted: Found = {}
     headers = {"Content_Type": "text/plain; charset=utf-8"}
@@ -157,7 +157,7 @@ def test_telegraf_writes_to_the_first_api_and_everything_arrives_unchanged(stack
 
 def test_telegraf_writes_to_the_second_api_with_a_token(stack: Stack) -> None:
     """POST /api/v2/write?org&bucket&precision, Authorization: Token …; another token gets 401 and leaves nothing."""
-    collector = stack.collector()
+    collector = stack.collector(KEEPS_ALL)
     agent = with_token(stack, collector, "s3cret-token")
     wanted: Found = {}
     packed = {"Content_Encoding": "gzip"}
@@ -179,7 +179,7 @@ def test_telegraf_writes_to_the_second_api_with_a_token(stack: Stack) -> None:
 
 def test_a_partly_bad_body_keeps_its_good_lines_and_says_which_were_bad_and_why(stack: Stack) -> None:
     """400 with the number and the reason of each bad line, in each API's form; what stands between them is stored."""
-    collector = stack.collector()
+    collector = stack.collector(KEEPS_ALL)
     agent = stack.agent(collector)
     lines = "\n".join(
         [
@@ -218,7 +218,7 @@ def test_a_partly_bad_body_keeps_its_good_lines_and_says_which_were_bad_and_why(
 
 def test_a_client_that_creates_its_database_first_is_content(stack: Stack) -> None:
     """Telegraf asks for CREATE DATABASE at its start, and for /ping; neither stands in its way."""
-    agent = stack.agent(stack.collector(start=False))
+    agent = stack.agent(stack.collector(KEEPS_ALL, start=False))
     status, _, text = post(
         agent,
         "/query",

@@ -14,7 +14,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.compat.stored import arrived, events, series
-from tests.harness import Agent, Collector, Stack, until
+from tests.harness import KEEPS_ALL, Agent, Collector, Stack, until
 
 VERSIONS = pytest.mark.parametrize(
     "version", [MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5], ids=["v3.1.1", "v5"]
@@ -86,7 +86,7 @@ def counters(agent: Agent) -> dict[str, Any]:
 @VERSIONS
 def test_readings_arrive_unchanged_and_once_at_every_qos(stack: Stack, version: MQTTProtocolVersion) -> None:
     """A bare number a message: bit by bit the same, in the order of sending, at the time of arrival."""
-    collector = stack.collector()
+    collector = stack.collector(KEEPS_ALL)
     agent = stack.agent(collector)
     publisher = Publisher(agent, version)
     before = time.time_ns()
@@ -111,7 +111,7 @@ def test_readings_arrive_unchanged_and_once_at_every_qos(stack: Stack, version: 
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_times_that_a_payload_says_are_kept(stack: Stack, version: MQTTProtocolVersion, qos: int) -> None:
     """Seconds, milliseconds, microseconds, nanoseconds, as number or text, and RFC 3339 with an offset."""
-    collector = stack.collector()
+    collector = stack.collector(KEEPS_ALL)
     agent = stack.agent(collector)
     moment = 1_709_287_200
     forms: dict[str, object] = {
@@ -154,7 +154,7 @@ def test_payloads_of_zigbee2mqtt_and_tasmota_come_out_right(
     stack: Stack, version: MQTTProtocolVersion
 ) -> None:
     """A null is no sample, a state word is 1, availability is an event, Tasmota's own time holds in the input's zone."""
-    collector = stack.collector()
+    collector = stack.collector(KEEPS_ALL)
     agent = stack.agent(collector, start=False)
     config = agent.config.read_text()
     zone = '[input.mqtt.mapping]\ntime_zone = "Europe/Berlin"\n'
@@ -199,7 +199,7 @@ def test_a_paho_subscriber_gets_what_a_paho_publisher_sends(
     stack: Stack, version: MQTTProtocolVersion
 ) -> None:
     """Local pub/sub passes payloads on byte by byte, retained values too, while they go to the store as well."""
-    collector = stack.collector()
+    collector = stack.collector(KEEPS_ALL)
     agent = stack.agent(collector)
     publisher = Publisher(agent, version)
     publisher.send([("plant1/tank/level", "3.5")], 1, retain=True)

@@ -52,10 +52,10 @@ class _Publisher(threading.Thread):
                 self._end.wait(1 / self._per_second)
 
 
-class _KeepsReleases(mqtt.Client):
-    """paho, but for a defect: it forgets a PUBREL it has sent when two connections in a row fail before its PUBCOMP.
+class KeepsReleases(mqtt.Client):
+    """paho, but for a defect: it forgets a PUBREL it has sent when one try to connect fails before its PUBCOMP.
 
-    paho 2.1 then sends the PUBLISH anew, without DUP and after its release, which MQTT forbids ([MQTT-4.3.3-6] in 3.1.1:
+    paho 2.1 and 2.2 then send the PUBLISH anew, without DUP and after its release, which MQTT forbids ([MQTT-4.3.3-6] in 3.1.1:
     the sender must not send the PUBLISH again once it has sent the PUBREL). No broker can tell that from a new message.
     """
 
@@ -130,7 +130,7 @@ class CompletesAll(_Publisher):
 
     def run(self) -> None:
         """One client over all connections; it ends when every handshake is complete."""
-        client = _KeepsReleases(
+        client = KeepsReleases(
             mqtt.CallbackAPIVersion.VERSION2, client_id=self.topic.replace("/", "-"), clean_session=False
         )
         # Without a limit: at a reconnect paho forgets of messages beyond it that they were sent.

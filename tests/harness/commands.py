@@ -61,8 +61,12 @@ def page() -> str:
 def _leaves(command: Command) -> list[Command]:
     found = []
     for inner in command.commands.values():
-        if not inner.hidden:
-            found += _leaves(inner) if inner.commands else [inner]
+        if inner.hidden:
+            continue
+        # A group that also does something by itself has options of its own.
+        if not inner.commands or inner.options - {"--help", "-h", "--version"}:
+            found.append(inner)
+        found += _leaves(inner)
     return found
 
 

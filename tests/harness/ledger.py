@@ -10,7 +10,7 @@ from tests.harness.processes import until
 from tests.harness.stack import ROOT, Agent, Collector
 
 #: What became of shipped readings that are not stored.
-LOST = ("expired", "overflowed", "damaged", "refused")
+LOST = ("expired", "overflowed", "damaged", "refused", "refused_series_limit")
 
 
 def ledger(collector: Collector, agent: str = "edge") -> dict[str, int]:

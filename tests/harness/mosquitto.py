@@ -11,7 +11,7 @@ from tests.harness.stack import listens
 class Mosquitto:
     """One broker; `kill` and `start` keep its port, and nothing else: it persists nothing."""
 
-    def __init__(self, folder: Path, *, tls: bool = False) -> None:
+    def __init__(self, folder: Path, *, tls: bool = False, extra: str = "") -> None:
         """Write its config; with TLS also a certificate for `localhost`, signed by an authority of its own (`ca`)."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ class Mosquitto:
             cert, key = signed(folder, authority(folder, "ca"))
             lines += [f"certfile {cert}", f"keyfile {key}"]
         self.config = folder / "mosquitto.conf"
-        self.config.write_text("\n".join(lines) + "\n")
+        self.config.write_text("\n".join([*lines, extra]) + "\n")
         self.process: Process | None = None
 
     def start(self) -> None:

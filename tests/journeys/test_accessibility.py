@@ -91,8 +91,10 @@ def test_axe_finds_nothing_serious_where_a_token_is_asked_for(stack: Stack, them
     with browser_page(expected="401 (Unauthorized)") as page:
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
         page.goto(f"http://127.0.0.1:{collector.http}/")
-        expect(page.get_by_label("Token")).to_be_focused()
+        expect(page.get_by_label("User")).to_be_focused()
         assert grave(page) == []
+        page.get_by_role("button", name="Use a token").click()
+        expect(page.get_by_label("Token")).to_be_focused()
         page.keyboard.type("not the token")
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_be_visible()

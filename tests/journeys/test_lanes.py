@@ -1,12 +1,15 @@
 """What waited and what is fresh travel side by side: over a slow link, and within limits of the agent's own."""
 
 import random
+import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.fault.proxy import Proxy
 from tests.harness import Agent, Collector, Stack, until
+from tests.harness.stack import AGENT
 
 READINGS = 60_000
 PER_WRITE = 1_000
@@ -67,3 +70,50 @@ def test_fresh_readings_arrive_while_the_backlog_drains(stack: Stack, slow: str)
         assert told["transport"] == "grpc"
         agent.wait_drained()
     assert sum(len(values) for values in collector.values("old.v")) == READINGS
+
+
+def test_outside_its_hours_the_backlog_waits_and_says_until_when(stack: Stack) -> None:
+    """Fresh readings are stored meanwhile; status, top and JSON name the hour and promise nothing; without a link they know it too."""
+    collector = stack.collector()
+    opens = datetime.now(UTC) + timedelta(hours=3)
+    until_ = f"{opens:%H:%M} UTC"
+    hours = f"{opens:%H:%M}-{opens + timedelta(hours=1):%H:%M} UTC"
+    agent = stack.agent(collector, extra=f'[uplink.lanes]\nbacklog_hours = "{hours}"\n', start=False)
+    config = agent.config.read_text()
+    agent.config.write_text(config.replace(f":{collector.grpc}", ":1"))
+    agent.start()
+    _backlog(agent)
+    until("all of it is known again", lambda: agent.status()["link"]["backlog"]["batches"] > 0)
+
+    def said(command: str, *more: str) -> str:
+        told = subprocess.run(
+            [AGENT, command, *more, "--config", agent.config],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return told.stdout
+
+    def waits() -> None:
+        link = agent.status()["link"]
+        assert not link["lanes"]["backlog_open"]
+        at = datetime.fromtimestamp(link["backlog"]["waits_until_ns"] / 1e9, UTC)
+        assert f"{at:%H:%M} UTC" == until_
+        assert link["backlog"]["caught_up_s"] is None
+        for shown in (said("status"), said("top", "--once")):
+            assert f"backlog waits until {until_}" in shown
+            assert "caught up in" not in shown
+
+    waits()
+    assert agent.process is not None
+    agent.process.kill()
+    agent.config.write_text(config)
+    agent.start()
+    until("the session is open", lambda: agent.status()["link"]["connected"])
+    _fresh(agent, 1)
+    until("the fresh reading is stored", lambda: _seen(collector, 1))
+    until("only the backlog is left", lambda: agent.status()["spool"]["in_flight"] == 0)
+    until("the session knows that it waits", lambda: agent.status()["link"]["backlog"]["waits_until_ns"])
+    waits()
+    assert collector.values("old.v") == []

@@ -1,8 +1,10 @@
 """A site whose agents reach the collector through its broker alone: each reading is stored exactly once, whatever dies."""
 
 import json
+import random
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.fault.proxy import Proxy
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.mosquitto import Mosquitto
 from tests.harness.stack import AGENT
+from tests.journeys.test_enrolment import MUTUAL, enroll, stranger, telemetryx
 
 BEGIN = 1_790_000_000_000_000_000
 TOKEN = "the-token-of-this-site"  # noqa: S105 - made up
@@ -134,6 +137,48 @@ def test_everything_may_die_and_each_reading_is_stored_once(
     send(agent, 1_201, 200)
     agent.wait_drained()
     exactly_once(collector, 1_400)
+
+
+@pytest.mark.parametrize("limit", ["message_size_limit 6000", "max_packet_size 6000"])
+@pytest.mark.waits(seconds=30)
+def test_batches_are_cut_to_what_a_broker_takes(stack: Stack, tmp_path: Path, limit: str) -> None:
+    """One that confirms and drops what is too large, and one that ends the connection: all is stored once, and it is said."""
+    broker = Mosquitto(tmp_path / "broker", extra=limit)
+    broker.start()
+    try:
+        token = token_file(tmp_path)
+        collector = collector_on(stack, broker, token=token)
+        agent = agent_by(stack, collector, f'url = "{broker.url}"\ntoken_file = "{token}"\n')
+        link_is(agent, "mqtt")
+        noise, sent, begin = random.Random(1), dict[int, float](), time.time_ns() - 600_000_000_000
+        # Parts grow with the link's measured speed, and meet the limit after some batches.
+        for _ in range(100):
+            fresh = {begin + len(sent) + n: noise.uniform(-1e9, 1e9) for n in range(4_000)}
+            assert agent.write("\n".join(f"r n={value!r} {at}" for at, value in fresh.items())) == 204
+            sent |= fresh
+            until("all is stored", agent.drained, 120)
+            if agent.status()["link"]["broker_limit"] is not None:
+                break
+        assert Counter(collector.values("r.n")[0]) == Counter(sent.values())
+        limit_found = agent.status()["link"]["broker_limit"]
+        assert 1_024 <= limit_found["bytes"] <= 6_000
+        assert limit_found["told"] == limit.startswith("max_packet_size")
+        said = subprocess.run(
+            [AGENT, "doctor", "--json", "--config", agent.config],
+            capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+        (found,) = [one for one in json.loads(said.stdout)["findings"] if one["check"] == "messages"]
+        assert (found["level"], "message_size_limit" in found["remedy"]) == ("warning", True)
+        shown = subprocess.run(
+            [AGENT, "status", "--config", agent.config],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "max_packet_size" in shown.stdout
+    finally:
+        broker.kill()
 
 
 class Eavesdropper:
@@ -287,3 +332,44 @@ def test_through_tls_and_back_from_the_fallback(stack: Stack, tls_broker: Mosqui
         exactly_once(collector, 300)
     finally:
         door.close()
+
+
+def test_an_enrolled_host_signs_with_its_key_and_needs_no_token(stack: Stack, broker: Mosquitto) -> None:
+    """Through a broker that others use too: its readings come in under its site, a forger's don't, and a revoked host is told."""
+    collector = stack.collector(f'{MUTUAL}[gateway.mqtt]\nurl = "{broker.url}"\n')
+    agent = stranger(stack, collector)
+    agent.name = "pump"
+    line = telemetryx(collector, "enroll", "token", "--site", "plant1")
+    assert enroll(agent, line, "--name", "pump").returncode == 0
+    text = agent.config.read_text()
+    assert "[uplink]\n" in text
+    agent.config.write_text(text.replace("[uplink]\n", f'[uplink]\nurl = "{broker.url}"\n', 1))
+    agent.start()
+    link_is(agent, "mqtt")
+    send(agent, 1, 100)
+    agent.wait_drained()
+    exactly_once(collector, 100)
+    (shown,) = collector.get("/api/v1/agents")["agents"]
+    assert shown["labels"]["site"] == "plant1"
+
+    # Who can publish on the broker, and knows the agent's name and the protocol, still can't speak for it.
+    hello = pb.FromAgent(hello=pb.Hello(wire=1, agent="pump", epoch=bytes(16))).SerializeToString()
+    stranger_ = paho.Client(CallbackAPIVersion.VERSION2)
+    stranger_.connect("127.0.0.1", broker.port)
+    stranger_.loop_start()
+    for key in (None, b"a-token-that-he-guessed"):
+        forged = envelope.seal(key, Direction.UP, "pump", bytes(16), 1, hello)
+        stranger_.publish("telemetryx/v1/up/pump", forged, qos=1).wait_for_publish(30)
+    until(
+        "both forgeries were passed over",
+        lambda: metric(collector, 'telemetryx_collector_gateway_mqtt_dropped_total{cause="signature"}') == 2,
+    )
+    stranger_.disconnect()
+    stranger_.loop_stop()
+
+    assert "revoked" in telemetryx(collector, "agents", "revoke", "pump")
+    until(
+        "the agent hears that it was revoked", lambda: "was revoked" in agent.status()["link"]["last_error"]
+    )
+    send(agent, 101, 50)
+    exactly_once(collector, 100)

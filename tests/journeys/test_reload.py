@@ -1,15 +1,16 @@
 """SIGHUP: a changed file takes effect without a restart; one that can't be used changes nothing and is named in the log."""
 
-import itertools
+import json
 import os
 import resource
 import signal
+import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.harness import Agent, Stack, until
+from tests.harness import stack as stack_module
 
 REFUSED = "the config file was not taken, the old one stays in force"
 
@@ -47,7 +48,7 @@ def _break_value(agent: Agent) -> None:
 
 
 def _break_syntax(agent: Agent) -> None:
-    agent.config.write_text("[agent\n")
+    agent.config.write_text(agent.config.read_text() + "[agent\n")
 
 
 def _remove(agent: Agent) -> None:
@@ -57,10 +58,9 @@ def _remove(agent: Agent) -> None:
 def _no_descriptors(agent: Agent) -> None:
     assert agent.process is not None
     agent.config.write_text(agent.config.read_text() + '[[fold.route]]\nmatch = "*"\nto = "drop"\n')
-    used = {int(one.name) for one in Path(f"/proc/{agent.process.pid}/fd").iterdir()}
-    free = next(number for number in itertools.count() if number not in used)
     hard = resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE)[1]
-    resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (free, hard))
+    # Below every number that may become free: whatever the agent closes meanwhile, nothing new is opened.
+    resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (3, hard))
 
 
 @pytest.mark.parametrize("harm", [_break_value, _break_syntax, _remove, _no_descriptors])
@@ -79,6 +79,11 @@ def test_a_file_that_cannot_be_used_changes_nothing(stack: Stack, harm: Callable
     until("the refusal is logged", lambda: REFUSED in process.tail(200))
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
     assert _generation(agent) == before
+    why = agent.status()["config"]["refused"]["why"]
+    if agent.config.exists():  # the commands find the agent by a file that is broken, too
+        asked = [stack_module.AGENT, "status", "--json", "--config", agent.config]
+        told = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60)
+        assert json.loads(told.stdout)["config"]["refused"]["why"] == why
     assert agent.write("noise,site=s,device=d v=1\nsound,site=s,device=d v=2") == 204
     agent.wait_drained()
     assert collector.values('sound.v{device="d"}') == [[2.0]]

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,36 @@ ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much bench `layouts` stores in each of its cells."""
+
+    series: tuple[int, ...] = (1_000, 10_000, 100_000)
+    samples: int = 2_000_000
+    rows: int = 500_000
+    orders: tuple[bool, ...] = (False, True)
+    """Whether a fifth is late."""
+
+
 class Bed:
     """Given to every bench."""
 
+    sizes = Sizes()
+
     def __init__(
-        self, seconds: int, data: Path | None, folder: Path, report: Report, backlog_gib: float
+        self,
+        seconds: int,
+        data: Path | None,
+        folder: Path,
+        report: Report,
+        backlog_gib: float,
+        *,
+        install: bool = False,
     ) -> None:
         """Take options."""
         self.seconds = seconds
         self.data = data
+        self.install = install
         self.folder = folder
         self.backlog_gib = backlog_gib
         self._report = report

@@ -1,6 +1,9 @@
 """The whole way: agent and collector together, from acknowledged readings to stored ones."""
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.harness import Agent, Collector, Stack, until
 from tests.load.bed import Bed, settle
@@ -11,34 +14,59 @@ WINDOWS = '[[fold.route]]\nmatch = "system.*"\nto = "window"\nwindow = "10s"\n'
 SPEED = 15
 WINDOWED_S = 20
 DRAIN_S = 900.0
+LINES = ("--connections", 8, "--series", 104)
 
 
 def windows(bed: Bed) -> None:
     """Take readings in, each seen by the default model; 10 s windows and scores out; HTTP, 8 connections of 1,000 lines."""
-    _full_load(bed, "agent", "scored, into 10 s windows", windowed=True)
+    seconds = max(bed.seconds, WINDOWED_S)
+    words = ["line_load", *LINES, "--scored", "--speed", SPEED, "--seconds", seconds]
+    _full_load(bed, "agent", "scored, into 10 s windows", words, windowed=True)
 
 
 def raw(bed: Bed) -> None:
     """Ship every reading raw and store it, none scored; HTTP, 8 connections of 1,000 lines."""
-    _full_load(bed, "raw", "shipped raw", windowed=False)
+    _full_load(bed, "raw", "shipped raw", ["line_load", *LINES, "--seconds", bed.seconds])
 
 
-def _full_load(bed: Bed, bench: str, what: str, *, windowed: bool) -> None:
+def published(bed: Bed) -> None:
+    """Ship raw what 50 MQTT connections publish, QoS 1, 20 in flight each, and store it: the default configuration."""
+    _full_load(bed, "published", "MQTT, shipped raw", ["mqtt_load", "--seconds", bed.seconds])
+
+
+@contextmanager
+def _journal(agent: Agent) -> Iterator[list[int]]:
+    """Look at the bytes that the journal holds, each half second: what isn't folded yet waits there."""
+    seen, end = [0], threading.Event()
+
+    def look() -> None:
+        while not end.wait(0.5):
+            seen.append(int(agent.status()["journal"]["bytes"]))
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        end.set()
+        looking.join(10)
+
+
+def _full_load(bed: Bed, bench: str, what: str, words: list[object], *, windowed: bool = False) -> None:
     with bed.stack() as stack:
         collector = stack.collector()
         agent = stack.agent(collector, extra=WINDOWS if windowed else "")
         assert agent.process is not None
         assert collector.process is not None
         settle()
-        words = ["--port", agent.http, "--connections", 8, "--series", 104]
-        words += (
-            ["--scored", "--speed", SPEED, "--seconds", max(bed.seconds, WINDOWED_S)]
-            if windowed
-            else ["--seconds", bed.seconds]
-        )
+        port = agent.mqtt if words[0] == "mqtt_load" else agent.http
         begin = time.monotonic()
-        with Watch(agent.process.pid) as watch, Watch(collector.process.pid) as other:
-            found = bed.load("line_load", *words)
+        with (
+            Watch(agent.process.pid) as watch,
+            Watch(collector.process.pid) as other,
+            _journal(agent) as journal,
+        ):
+            found = bed.load(str(words[0]), "--port", port, *words[1:])
             taken = time.monotonic() - begin
             backlog = agent.status()["fold"]["behind"]
             until("the fold has caught up", lambda: agent.status()["fold"]["behind"] == 0, DRAIN_S)
@@ -48,13 +76,15 @@ def _full_load(bed: Bed, bench: str, what: str, *, windowed: bool) -> None:
         acked = found["acked"]
         bed.note(
             f"{bench}: {acked:,.0f} readings acknowledged in {taken:.1f} s, "
-            f"{found['pushed_back']:.0f} requests pushed back, {backlog:,} records waiting then"
+            f"{found.get('pushed_back', 0):.0f} requests pushed back, {backlog:,} records waiting then"
         )
         _accounted(bed, agent, collector, acked, windowed=windowed)
         target = 3_000_000 if windowed else None
         bed.add(bench, f"{what}: acknowledged", found["per_second"], "events/s")
         bed.add(bench, f"{what}: folded and spooled, sustained", acked / folded, "events/s", target)
         bed.add(bench, f"{what}: acknowledged by the collector, sustained", acked / stored, "events/s")
+        # A front that takes more than the fold does lives on its journal: so long, and no longer, it keeps that up.
+        bed.add(bench, f"{what}: journal, highest", max(journal) / 1e6, "MB")
         bed.add(bench, f"{what}: agent's CPU", watch.cpu_s / acked * 1e6, "s/million")
         bed.add(bench, f"{what}: agent's memory, highest", watch.peak_mb, "MB", 64, at_most=True)
         # A collector that gets windows never sees the readings: its seconds mean more than their millions.

@@ -18,9 +18,18 @@ set_tcp_nodelay true
 
 def http(bed: Bed) -> None:
     """Line protocol over HTTP: 1,000 lines a request, 8 and 32 connections."""
+    _ceiling(bed, "http", "line_load", "8 connections x 1,000 lines", "events/s", "--connections", 8)
     with bed.serving("line_load") as (process, port):
         for connections in (8, 32):
             _lines(bed, "http", process, port, connections)
+
+
+def _ceiling(bed: Bed, bench: str, program: str, what: str, unit: str, *words: object) -> None:
+    """Measure the generator against a server that answers at once and keeps nothing: no figure below can be higher."""
+    with bed.serving(program, "--sink") as (_, port):
+        settle()
+        found = bed.load(program, "--port", port, "--seconds", min(bed.seconds, 5), *words)
+    bed.add(bench, f"{what}: the load generator's own ceiling", found["per_second"], unit)
 
 
 def tcp(bed: Bed) -> None:
@@ -52,6 +61,7 @@ def mqtt(bed: Bed) -> None:
         ("v3.1.1, one live subscriber to all", ("--subscriber",), 350_000),
         ("v5", ("--v5",), None),
     ]
+    _ceiling(bed, "mqtt", "mqtt_load", "v3.1.1", "msg/s")
     for name, words, target in ways:
         peer = _mosquitto(bed, *words)
         with bed.serving("mqtt_load") as (process, port):

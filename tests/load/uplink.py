@@ -82,11 +82,15 @@ class Sender:
             yield frame
         await self._done.wait()
 
-    async def run(self, port: int) -> None:
-        """Send all and wait until all is acknowledged."""
-        async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}", [("grpc.max_send_message_length", 16 << 20)]
-        ) as channel:
+    async def run(self, port: int, ca: bytes | None = None) -> None:
+        """Send all and wait until all is acknowledged; with TLS where there is an authority to trust."""
+        options = [("grpc.max_send_message_length", 16 << 20)]
+        open_channel = (
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options)
+            if ca is None
+            else grpc.aio.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(ca), options)
+        )
+        async with open_channel as channel:
             call = link_pb2_grpc.LinkStub(channel).Session(self._frames())
             begin = time.perf_counter()
             acked = 0
@@ -120,6 +124,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--rate", type=int, default=0, help="samples a second; 0 is as fast as credit allows")
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--ca", type=Path, help="PEM file of who signed the collector's certificate: TLS")
     given = parser.parse_args()
     begin = time.perf_counter()
     out = frames(given.series, given.batch, given.samples, given.data)
@@ -127,7 +132,7 @@ def main() -> None:
     samples = len(out) * max(1, given.batch // given.series) * given.series
     before = resource.getrusage(resource.RUSAGE_SELF)
     sender = Sender(out, samples / len(out) / given.rate if given.rate else 0.0)
-    asyncio.run(sender.run(given.port))
+    asyncio.run(sender.run(given.port, given.ca.read_bytes() if given.ca else None))
     after = resource.getrusage(resource.RUSAGE_SELF)
     print(
         json.dumps(

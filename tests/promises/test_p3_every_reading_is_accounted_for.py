@@ -4,6 +4,7 @@ What the tests send is counted here, by hand; the ledger must have the same numb
 whatever was killed, full, too old or damaged on the way.
 """
 
+import json
 import random
 import shutil
 import socket
@@ -291,6 +292,33 @@ def test_what_expires_in_the_spool_is_accounted_for(stack: Stack) -> None:
     sent = backlog(agent, 1, step=1_800 * SECOND // (1 << 17))
     collector.start()
     accounted(collector, agent, sent, "expired")
+
+
+def test_old_events_expire_behind_younger_ones_and_each_is_counted(stack: Stack) -> None:
+    """What a program sends of yesterday, after its newest: too old for the spool, to the last event, and nothing else."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector, extra='[spool]\nmax_age = "10m"\n')
+    now = time.time_ns()
+
+    def post(count: int, at: int) -> None:
+        body = "\n".join(
+            json.dumps({"source": "app", "message": f"{number}", "time": at + number})
+            for number in range(count)
+        )
+        assert agent.write(body, "/v1/events") == 204
+        until("they are in a batch", agent.in_batches)
+
+    post(30, now)
+    post(41, now - 86_400 * SECOND)
+    assert agent.write("load v=1") == 204
+    until("they have expired", lambda: agent.status()["spool"]["lost"])
+    (lost,) = agent.status()["spool"]["lost"]
+    assert (lost["cause"], lost["readings"]) == ("expired", 41)
+    assert (lost["from_ns"], lost["to_ns"]) == (now - 86_400 * SECOND, now - 86_400 * SECOND + 40)
+    collector.start()
+    counts = settled(collector, agent, 72)
+    assert counts == {"received": 72, "shipped": 72, "stored": 31, "expired": 41}
+    assert len(collector.get("/api/v1/events", source="app", start="0", limit=1000)["events"]) == 30
 
 
 def test_what_is_damaged_in_the_spool_is_accounted_for(stack: Stack) -> None:

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import socket
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pytest
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.ledger import ledger, sums
 from tests.harness.small_disk import fill
+from tests.harness.stack import AGENT
 
 SECOND = 1_000_000_000
 #: Small segments, so that one of several can be damaged.
@@ -320,3 +322,27 @@ def test_it_starts_on_an_empty_folder_of_a_full_disk(
     ballast.unlink()
     until("a reading is taken", lambda: agent.write("new v=1") == 204)
     until("it arrives", lambda: stored(template.collector, agent, "new.v") == [1.0])
+
+
+def test_it_runs_without_the_files_that_its_config_names_and_uses_them_once_they_come(stack: Stack) -> None:
+    """No token, no model: it takes readings, says what is missing, and connects when the token is put there."""
+    collector = stack.collector()
+    token = stack.folder / "token"
+    agent = stack.agent(collector, extra=f'[model]\nhost_dir = "{stack.folder}/no-model"\n', start=False)
+    config = agent.config.read_text()
+    agent.config.write_text(config.replace("[uplink]\n", f'[uplink]\ntoken_file = "{token}"\n'))
+    checked = subprocess.run(
+        [AGENT, "check", "--config", agent.config], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 3
+    assert str(token) in checked.stderr
+    assert "no-model/manifest.json" in checked.stderr
+
+    agent.start()
+    assert agent.write("bench value=1") == 204
+    until("it says what is missing", lambda: str(token) in agent.status()["link"]["last_error"])
+    assert "no-model/manifest.json" in agent.status()["config"]["trouble"][0]
+    token.touch(0o600)
+    token.write_text("a-token-of-some-length\n")
+    agent.wait_drained()
+    assert collector.values("bench") == [[1.0]]

@@ -1,0 +1,1 @@
+"""Agent and collector as services in a booted Debian."""

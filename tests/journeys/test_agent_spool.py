@@ -1,0 +1,201 @@
+"""A look into an agent's spool, and damage in it settled: spool ls, verify and repair."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import Stack, until
+from tests.harness.agent_tools import SECOND, SMALL, ask, content, damaged, lines, offline, readings, send
+from tests.harness.clock import WallClock
+from tests.harness.ledger import ledger, sums
+
+
+def test_ls_counts_what_waits_beside_a_running_agent_and_of_a_copy(stack: Stack) -> None:
+    """Totals equal what was sent; after the collector took it all, nothing waits."""
+    collector = stack.collector(start=False)
+    agent = stack.agent(collector, extra=SMALL)
+    send(agent, "load", readings(20_000))
+    until("all of it is in batches", agent.in_batches)
+    said = ask("spool", "ls", "--config", agent.config)
+    assert said.returncode == 0, said.stderr
+    assert "20,000 rows" in said.stdout
+    rows = lines(ask("spool", "ls", "--json", "--all", "--dir", agent.data / "spool"))
+    batches = [row for row in rows if row["kind"] == "batch"]
+    assert sum(row["rows"] for row in batches) == rows[-1]["rows"] == 20_000
+    assert [row["seq"] for row in batches] == list(range(1, len(batches) + 1))
+    assert {row["state"] for row in batches} == {"waiting"}
+    limited = lines(ask("spool", "ls", "--json", "--limit", "1", "--config", agent.config))
+    assert [row["kind"] for row in limited] == ["batch", "total"]
+    assert limited[-1]["rows"] == 20_000
+    collector.start()
+    agent.wait_drained()
+    until(
+        "the cursor says so",
+        lambda: lines(ask("spool", "ls", "--json", "--dir", agent.data))[-1]["batches"] == 0,
+    )
+
+
+def test_ls_shows_of_each_batch_its_class_its_lane_and_whether_it_may_have_been_sent(stack: Stack) -> None:
+    """Fresh readings go live, older ones as backlog; without a collector nothing was sent yet."""
+    agent = offline(stack, f'{SMALL}[[spool.class]]\nmatch = "load"\npriority = "low"\noverflow = "thin"\n')
+    send(agent, "load", readings(100))
+    until("it is in batches", agent.in_batches)
+    # A little ahead, so that it is fresh at some time after it is in a batch.
+    send(agent, "level", [(time.time_ns() + 8 * SECOND, 1.0)])
+    until("it is in batches", agent.in_batches)
+
+    def listed() -> list[dict[str, Any]]:
+        return lines(ask("spool", "ls", "--json", "--config", agent.config))[:2]
+
+    until("the second one is fresh", lambda: listed()[1]["lane"] == "live")
+    old, fresh = listed()
+    assert (old["priority"], old["overflow"], old["lane"]) == ("low", "thin", "backlog")
+    assert (fresh["priority"], fresh["overflow"]) == ("normal", "drop-oldest")
+    assert [old["clock"], fresh["clock"]] == [None, None]
+    said = ask("spool", "ls", "--config", agent.config).stdout
+    assert "class" in said
+    assert "low thin  backlog" in said
+
+
+def test_batches_that_wait_for_the_clock_are_told_from_others_and_never_exported_at_a_wrong_time(
+    stack: Stack,
+) -> None:
+    """In 1970 their times are not known; once the clock is set they are corrected as the collector does it."""
+    agent = stack.agent(stack.collector(start=False), start=False)
+    clock = WallClock(agent)
+    agent.start()
+    began = time.time_ns()
+    assert agent.write("early n=1i") == 204
+    ended = time.time_ns()
+    until("it is in a batch", agent.in_batches)
+    batch, total = lines(ask("spool", "ls", "--json", "--config", agent.config))
+    assert (batch["state"], batch["from_ns"], batch["lane"], batch["offered"]) == (
+        "held for clock",
+        None,
+        None,
+        False,
+    )
+    assert batch["clock"]["offset_ns"] is None
+    assert total["held_batches"] == 1
+    said = ask("spool", "ls", "--config", agent.config).stdout
+    assert "held for clock" in said
+    assert "boot + " in said
+    said = ask("spool", "export", "--config", agent.config)
+    (line,) = lines(said)
+    assert (line["time_ns"], line["boot"], line["flags"]) == (None, batch["clock"]["boot"], 5)
+    assert line["since_boot_ns"] == batch["clock"]["since_boot_ns"][0]
+    assert "times that nobody knows yet" in said.stderr
+    said = ask("spool", "export", "--format", "line", "--config", agent.config)
+    assert (said.stdout, said.returncode) == ("", 0)
+    assert "left out" in said.stderr
+
+    clock.set("+0")
+    until(
+        "the spool knows when its boot was",
+        lambda: lines(ask("spool", "ls", "--json", "--config", agent.config))[0]["state"] == "waiting",
+    )
+    said = ask("spool", "export", "--config", agent.config)
+    (line,) = lines(said)
+    assert began - SECOND // 2 <= line["time_ns"] <= ended + SECOND // 2
+    assert line["flags"] == 1, "time of arrival, and no longer uncertain"
+    assert "corrected" in said.stderr
+
+
+def test_verify_finds_nothing_in_a_sound_spool_and_names_exactly_what_is_damaged(stack: Stack) -> None:
+    """Exit code 0 beside the running agent; 1 with the record, the file and the batch that is lost."""
+    agent, batches = damaged(stack)
+    before = content(agent.data)
+    said = ask("spool", "verify", "--journal", "--json", "--config", agent.config)
+    assert said.returncode == 1, said.stderr
+    report = json.loads(said.stdout)
+    assert report["ok"] is False
+    (gap,) = report["spool"]["damage"]
+    (place,) = report["spool"]["places"]
+    segment = sorted((agent.data / "spool/log").glob("*.seg"))[1]
+    assert place["file"] == str(segment)
+    assert place["offset"] <= segment.stat().st_size // 2 < place["offset"] + place["bytes"]
+    assert report["spool"]["batches"] == batches - (gap["last"] - gap["first"] + 1)
+    assert report["spool"]["lost_batches"] == 1
+    assert report["journal"]["damage"] == []
+    kinds = report["journal"]["kinds"]
+    assert sum(kinds.values()) == report["journal"]["records"]
+    assert kinds["intake"] > 0, "the journal keeps its newest segment"
+    assert report["journal"]["counts"]["received"] == report["journal"]["readings"]
+    said = ask("spool", "verify", "--config", agent.config)
+    assert said.returncode == 1
+    assert f"DAMAGE   record {gap['first']}" in said.stdout
+    assert content(agent.data) == before
+
+
+def test_verify_beside_a_running_agent_finds_no_damage_in_what_is_being_written(stack: Stack) -> None:
+    """Under load, again and again."""
+    agent = offline(stack)
+    for seed in range(5):
+        send(agent, "load", readings(4_000, seed=seed))
+        said = ask("spool", "verify", "--journal", "--config", agent.config)
+        assert said.returncode == 0, said.stdout
+        assert "all is intact" in said.stdout
+
+
+def test_repair_keeps_a_copy_of_the_damage_and_the_collector_hears_of_the_loss(stack: Stack) -> None:
+    """A dry run changes nothing; then each reading of the damaged batch is counted, and all others arrive."""
+    agent, _ = damaged(stack)
+    before = content(agent.data)
+    said = ask("spool", "repair", "--dry-run", "--json", "--config", agent.config)
+    assert said.returncode == 1, said.stderr
+    planned = json.loads(said.stdout)
+    assert content(agent.data) == before
+    said = ask("spool", "repair", "--json", "--config", agent.config)
+    assert said.returncode == 0, said.stderr
+    done = json.loads(said.stdout)
+    assert done["losses"] == planned["losses"]
+    (loss,) = done["losses"]
+    gone = loss["counts"]["damaged"]
+    assert gone > 0
+    (copy,) = done["copies"]
+    place = done["found"][0]["places"][0]
+    raw = Path(place["file"]).read_bytes()
+    assert Path(copy).read_bytes() == raw[place["offset"] : place["offset"] + place["bytes"]]
+    after = content(agent.data)
+    assert {name for name in before if name.endswith(".seg") and after.get(name) != before[name]} == set()
+    assert ask("spool", "repair", "--config", agent.config).returncode == 0
+    said = ask("spool", "verify", "--journal", "--config", agent.config)
+    assert said.returncode == 0, said.stdout
+    assert "DAMAGE" in said.stdout, "it is still there"
+    assert "Nothing needs doing" in said.stdout
+    assert "spool repair" not in said.stdout
+    report = json.loads(ask("spool", "verify", "--json", "--config", agent.config).stdout)
+    assert (report["ok"], report["settled"]) == (True, True)
+    listed = lines(ask("spool", "ls", "--json", "--config", agent.config))
+    assert listed[-1]["lost"]["damaged"] == gone
+
+    collector = stack.collectors[0]
+    collector.start()
+    agent.start()
+    agent.wait_drained()
+    counts = ledger(collector, agent.name)
+    assert (counts["damaged"], counts["stored"]) == (gone, 64_000 - gone)
+    assert sums(counts) == (0, 0)
+
+
+def test_repair_is_refused_while_the_agent_runs(stack: Stack) -> None:
+    """It says what to do instead, and nothing happens."""
+    agent = offline(stack)
+    said = ask("spool", "repair", "--config", agent.config)
+    assert said.returncode == 1
+    assert "the agent is running" in said.stderr
+    assert "--dry-run" in said.stderr
+    assert ask("spool", "repair", "--dry-run", "--config", agent.config).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["ls", "verify", "repair", "export"])
+def test_a_folder_that_is_no_spool_is_named(tmp_path: Path, command: str) -> None:
+    """Exit code 1, one sentence; wrong options are 2. Nothing is made there."""
+    said = ask("spool", command, "--dir", tmp_path)
+    assert said.returncode == 1
+    assert f"{tmp_path}/spool is no spool" in said.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert ask("spool", command, "--wrong").returncode == 2
