@@ -160,10 +160,19 @@ need_test() {
     have git || missing="$missing git"
     [ -x /usr/sbin/mosquitto ] || have mosquitto || missing="$missing mosquitto"
     have mosquitto_pub || missing="$missing mosquitto-clients"
+    # Asks the collector as Prometheus' own tool does, and answers the same questions for comparison.
+    have promtool && have prometheus || missing="$missing prometheus"
     have chromium || missing="$missing chromium"
     # The tests start servers of their own; the package's, if it starts one, is left alone.
     set -- /usr/lib/postgresql/*/bin/initdb
     [ -x "$1" ] || missing="$missing postgresql"
+    have redis-server || missing="$missing redis-server"
+    # Judges the units; nothing is started.
+    have systemd-analyze || missing="$missing systemd"
+    # The agent's package is made, judged and installed in a throw-away copy of this system; the installer is checked.
+    have dh || missing="$missing debhelper"
+    have lintian || missing="$missing lintian"
+    have shellcheck || missing="$missing shellcheck"
     # An agent that believes it is 1970.
     have faketime || missing="$missing faketime"
     # Debian splits the C++ runtime that the fuzz targets link against.
