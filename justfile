@@ -139,9 +139,22 @@ vendor:
 models: native
     {{ python }} models/recipes/host.py
 
+# packages (.deb, .rpm, wheel), bills of materials and the installer, into dist/: `just package agent --arch arm64 --check`; without arguments, all for amd64
+[positional-arguments]
+package *ARGS:
+    packaging/build.sh "$@"
+
+# a Debian with a real systemd is booted, and the services go through what happens in the field (needs root and debootstrap; not in CI)
+field *ARGS: build native
+    {{ python }} -m tests.field {{ ARGS }}
+
 # prove the two README commands in a bare Debian chroot (needs root and debootstrap)
 fresh *ARGS:
     packaging/fresh.sh {{ ARGS }}
+
+# build both container images without a registry, run them locked down, send a reading through (needs root, buildah and podman)
+containers *ARGS: native
+    packaging/container/check.sh {{ ARGS }}
 
 # a flamegraph of the agent under load
 profile *ARGS: _release
