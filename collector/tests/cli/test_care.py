@@ -1,6 +1,7 @@
 """Remote care from the command line, against a whole collector with an agent that a test speaks for."""
 
 import asyncio
+import getpass
 import itertools
 import json
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,15 +30,29 @@ class Collector:
 
     url: str
     grpc: int
+    config: Path
 
 
 @pytest.fixture(scope="module")
 def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """A whole collector in a thread, as `telemetryx collector` runs it."""
-    folder = tmp_path_factory.mktemp("collector")
+    with running(tmp_path_factory.mktemp("collector")) as started:
+        yield started
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Collector]:
+    """One that asks everybody who they are."""
+    with running(tmp_path, "accounts = true\n") as started:
+        yield started
+
+
+@contextmanager
+def running(folder: Path, api: str = "") -> Iterator[Collector]:
+    """Run a collector in a folder."""
     path = folder / "collector.toml"
     path.write_text(
-        f'[collector]\ndata_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:0"\n[gateway]\nlisten = "127.0.0.1:0"\n'
+        f'[collector]\ndata_dir = "{folder}"\n[api]\nlisten = "127.0.0.1:0"\n{api}[gateway]\nlisten = "127.0.0.1:0"\n'
     )
     loop, stop, started, found = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), []
 
@@ -51,7 +66,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     assert started.wait(30)
-    yield Collector(f"http://127.0.0.1:{found[0].http}", found[0].grpc)
+    yield Collector(f"http://127.0.0.1:{found[0].http}", found[0].grpc, path)
     loop.call_soon_threadsafe(stop.set)
     thread.join(30)
     loop.close()
@@ -263,3 +278,97 @@ async def test_a_push_asks_at_a_terminal_and_only_a_yes_pushes(
         assert len(after) - len(before) == int(pushed), screen
         if pushed:
             await run(collector, "config", "take-back", str(after[0]["version"]))
+
+
+async def audited(collector: Collector) -> list[dict[str, object]]:
+    """Return the audit log, newest first."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "telemetryx", "audit", "--json", "--config", str(collector.config)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=Path(__file__).parents[2] / "src",
+    )
+    return list(json.loads(done.stdout)["audit"])
+
+
+async def test_on_its_machine_its_configuration_takes_the_place_of_a_login(
+    closed: Collector, tmp_path: Path
+) -> None:
+    """A push, its end, the log level and a bundle, straight in the store: the running collector does them, the audit log says who it was."""
+    straight = ("--config", str(closed.config))
+    text, bundle = tmp_path / "text.toml", tmp_path / "bundle.zst"
+    text.write_text("[fold]\nlateness = '3s'\n")
+    for asked in (
+        ("config", "push", str(text), "--all", "--yes"),
+        ("config", "status"),
+        ("log-level", "pump", "debug"),
+        ("diagnostics", "pump", "-o", str(bundle)),
+    ):
+        refused = await run(closed, *asked, status=4)
+        assert "on the collector's machine its configuration with --config" in refused.stderr, asked
+    async with agent(closed, "pump", site="plant1"):
+
+        async def phase(wanted: str) -> dict[str, object]:
+            async with asyncio.timeout(60):
+                while True:
+                    said = await run(closed, "config", "status", "--json", *straight)
+                    rows = json.loads(said.stdout)["agents"]
+                    if [row["phase"] for row in rows] == [wanted]:
+                        return dict(rows[0])
+
+        await phase("none")
+        match = ("--match", 'site="plant1"')
+        said = await run(closed, "config", "push", str(text), *match, "--check", *straight)
+        assert "It reaches 1 agent: pump." in said.stdout
+        said = await run(closed, "config", "push", str(text), *match, "--yes", "--note", "why", *straight)
+        assert 'configuration 1 for {site="plant1"}: pushed to 1 agent' in said.stdout
+        assert (await phase("applied"))["in_force"] == 1
+        assert (await run(closed, "config", "show", "1", *straight)).stdout == text.read_text()
+        listed = json.loads((await run(closed, "config", "list", "--json", *straight)).stdout)["configs"]
+        who = listed[0]["author"]
+        assert "taken back" in (await run(closed, "config", "take-back", "1", *straight)).stdout
+        await phase("none")
+        await run(closed, "config", "push-again", "1", *straight)
+        await phase("applied")
+        said = await run(closed, "log-level", "pump", "debug", "--for", "5m", *straight)
+        assert "agent pump logs at debug for 5m" in said.stdout
+        await run(closed, "diagnostics", "pump", "-o", str(bundle), *straight)
+        assert bundle.read_bytes() == b"zst" * 50_000
+    entries = await audited(closed)
+    assert [entry["action"] for entry in reversed(entries)] == [
+        "config.push",
+        "config.take_back",
+        "config.push_again",
+        "agent.log_level",
+        "agent.diagnostics",
+    ]
+    assert {(entry["actor"], entry["via"]) for entry in entries} == {(who, "cli")}
+    assert who == (os.environ.get("SUDO_USER") or getpass.getuser())
+
+
+async def test_what_the_api_refuses_is_refused_in_the_store_too(closed: Collector, tmp_path: Path) -> None:
+    """With the same words and exit codes; nothing is changed."""
+    straight = ("--config", str(closed.config))
+    evil, good = tmp_path / "evil.toml", tmp_path / "good.toml"
+    evil.write_text('[uplink]\nurl = "https://elsewhere"\n')
+    good.write_text("[fold]\nlateness = '3s'\n")
+    push = ("config", "push")
+    for status, sentence, asked in (
+        (2, "uplink.url", (*push, str(evil), "--all", "--yes")),
+        (2, "names no label", (*push, str(good), "--match", '__name__="x"', "--yes")),
+        (
+            2,
+            "--note: String should have at most",
+            (*push, str(good), "--all", "--yes", "--note", "x" * 9_999),
+        ),
+        (1, "`telemetryx agents config list`", ("config", "show", "99")),
+        (1, "no agent is called", ("log-level", "nobody", "info")),
+        (2, "--for", ("log-level", "nobody", "info", "--for", "soon")),
+        (1, "there is no request 7", ("diagnostics", "pump", "-o", str(tmp_path / "b"), "--request", "7")),
+    ):
+        refused = await run(closed, *asked, *straight, status=status)
+        assert sentence in refused.stderr, refused.stderr
+    assert not await audited(closed)

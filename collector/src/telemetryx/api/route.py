@@ -1,7 +1,7 @@
 """What an endpoint is: one declaration that the router, the parameter parser, OpenAPI and the docs all read."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, get_origin
 
@@ -123,13 +123,18 @@ def read_params(route: Route, request: web.Request, world: World) -> Model:
             raise BadRequest(f"parameter {shown(name)} is given {len(values)} times", "give it once")
         else:
             raw[name] = values[0]
+    return params_of(route.params, raw, world.clock.now_ns())
+
+
+def params_of(model: type[Model], raw: Mapping[str, Any], now_ns: int) -> Model:
+    """Read parameters as the model, or say which is wrong and why."""
     for name, value in raw.items():
         if "\0" in str(value):
             raise BadRequest(f"parameter {shown(name)} holds a NUL character")
     try:
-        return route.params.model_validate(raw, context={"now_ns": world.clock.now_ns()})
+        return model.model_validate(raw, context={"now_ns": now_ns})
     except ValidationError as error:
-        raise _refusal(error, "parameter", list(fields)) from error
+        raise _refusal(error, "parameter", list(model.model_fields)) from error
 
 
 async def read_body(model: type[Model], request: web.Request, limit: int, now_ns: int) -> Model:
@@ -144,6 +149,11 @@ async def read_body(model: type[Model], request: web.Request, limit: int, now_ns
     content = await request.read()
     if len(content) > limit:
         raise TooLarge(f"the body has {len(content)} bytes", f"at most {limit} are taken")
+    return body_of(model, content, now_ns)
+
+
+def body_of(model: type[Model], content: bytes, now_ns: int) -> Model:
+    """Read JSON as the model, or say which field is wrong and why."""
     if b"\\u0000" in content:
         raise BadRequest("the body holds a NUL character")
     try:

@@ -123,10 +123,7 @@ def _path(name: str, verb: str) -> str:
 
 
 def _said(row: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.write_json(row)
-    else:
-        print(f"agent {printable(row['agent'])}: {row['state']}")
+    output.said(row, f"agent {printable(row['agent'])}: {row['state']}", as_json=as_json)
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

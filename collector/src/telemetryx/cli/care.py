@@ -10,9 +10,9 @@ from urllib.parse import quote
 import typer
 
 from telemetryx.cli import output
-from telemetryx.cli.client import DEFAULT_URL, Client
+from telemetryx.cli.client import DEFAULT_URL, Asked
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.options import CaFile, Json, Limit, Show, TokenFile, Url, client, shown_as
+from telemetryx.cli.options import CaFile, Json, Limit, Show, Straight, TokenFile, Url, asked_of, shown_as
 from telemetryx.cli.output import Format
 from telemetryx.cli.targets import STDOUT, free, whole
 from telemetryx.cli.text import printable
@@ -55,6 +55,7 @@ def push(
     canary: Canary = "",
     check: Annotated[bool, typer.Option("--check", help="Only say what it would do.")] = False,
     yes: Yes = False,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -66,7 +67,7 @@ def push(
             "it isn't said whom it is for", "give one of --agent NAME, --match LABELS and --all", Exit.USAGE
         )
     body = {"toml": _read(file), "agent": agent, "match": match, "note": note, "canary": canary}
-    far = client(url, token_file, ca_file)
+    far = asked_of(config, url, token_file, ca_file)
     reach = far.send("POST", "/configs/check", body)
     if check:
         if as_json:
@@ -78,56 +79,52 @@ def push(
         _say_reach(far, reach, body["toml"])
         _sure(f"Push it to {output.count(len(reach['agents']), 'agent')}?")
     made = far.send("POST", "/configs", body)
-    if as_json:
-        output.write_json(made)
-    else:
-        _say_pushed(made)
+    output.said(made, _pushed(made), as_json=as_json)
 
 
 @app.command("push-again")
 def push_again(
     version: Version,
     canary: Canary = "",
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """Push an old configuration anew, as the newest, to whom it was for: to go back to it, or to try one again that failed."""
-    made = client(url, token_file, ca_file).send("POST", f"/configs/{version}/push-again", {"canary": canary})
-    if as_json:
-        output.write_json(made)
-    else:
-        _say_pushed(made)
+    made = asked_of(config, url, token_file, ca_file).send(
+        "POST", f"/configs/{version}/push-again", {"canary": canary}
+    )
+    output.said(made, _pushed(made), as_json=as_json)
 
 
 @app.command("take-back")
 def take_back(
     version: Version,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """Take a configuration back: its agents get the next that is for them, or go back to the file on their host."""
-    row = client(url, token_file, ca_file).send("POST", f"/configs/{version}/take-back")
-    if as_json:
-        output.write_json(row)
-    else:
-        print(f"configuration {row['version']} for {_whom(row)}: taken back")
+    row = asked_of(config, url, token_file, ca_file).send("POST", f"/configs/{version}/take-back")
+    output.said(row, f"configuration {row['version']} for {_whom(row)}: taken back", as_json=as_json)
 
 
 @app.command("list")
 def list_(
     limit: Limit = 100,
     how: Show = Format.TABLE,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """List configurations, newest first."""
-    answer = client(url, token_file, ca_file).get("/configs", {"limit": limit})
+    answer = asked_of(config, url, token_file, ca_file).get("/configs", {"limit": limit})
     none = "no configuration was pushed; `telemetryx agents config push` does it"
     output.listed(answer, answer["configs"], shown_as(how, as_json), _shown, none=none)
 
@@ -135,30 +132,29 @@ def list_(
 @app.command("show")
 def show(
     version: Version,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """Print the text of one."""
-    row = client(url, token_file, ca_file).get(f"/configs/{version}")
-    if as_json:
-        output.write_json(row)
-    else:
-        print(_text(row["toml"]).rstrip("\n"))
+    row = asked_of(config, url, token_file, ca_file).get(f"/configs/{version}")
+    output.said(row, _text(row["toml"]).rstrip("\n"), as_json=as_json)
 
 
 @app.command("diff")
 def diff(
     old: Annotated[int, typer.Argument(min=0, help="A version; 0 is nothing.")],
     new: Version,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """Show what differs between two. The exit code is 1 when something does."""
-    far = client(url, token_file, ca_file)
+    far = asked_of(config, url, token_file, ca_file)
     lines = _difference(_toml(far, old), _toml(far, new), f"version {old}", f"version {new}")
     if as_json:
         output.write_json({"old": old, "new": new, "differs": bool(lines), "lines": lines})
@@ -180,6 +176,7 @@ def status(
     ] = None,
     limit: Limit = 1_000,
     how: Show = Format.TABLE,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -187,7 +184,7 @@ def status(
 ) -> None:
     """Say how far agents are: what each should have, what came of it and why, what is in force."""
     params = {"phase": phase, "version": version, "limit": limit}
-    answer = client(url, token_file, ca_file).get("/configs/states", params)
+    answer = asked_of(config, url, token_file, ca_file).get("/configs/states", params)
     output.listed(answer, answer["agents"], shown_as(how, as_json), _state, none="no agent is like that")
 
 
@@ -203,22 +200,19 @@ def log_level(
     timeout: Annotated[
         int, typer.Option("--timeout", min=1, max=86_400, help="Seconds to wait for its answer.")
     ] = 60,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """Give an agent another log level for a while."""
-    far = client(url, token_file, ca_file)
+    far = asked_of(config, url, token_file, ca_file)
     body = {"level": level, "duration": lasts, "wait": f"{timeout}s"}
     asked = far.send("POST", f"/agents/{quote(name, safe='')}/log-level", body)
     done = _awaited(far, asked, timeout)
-    if as_json:
-        output.write_json(done)
-    else:
-        print(
-            f"agent {printable(name)} logs at {printable(level) or 'the level of its configuration'} for {printable(lasts)}"
-        )
+    now = printable(level) or "the level of its configuration"
+    output.said(done, f"agent {printable(name)} logs at {now} for {printable(lasts)}", as_json=as_json)
 
 
 def diagnostics(
@@ -239,6 +233,7 @@ def diagnostics(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -246,7 +241,7 @@ def diagnostics(
 ) -> None:
     """Fetch a diagnostics bundle of an agent: its status, configuration without secrets, spool, last log lines."""
     free(to, force=force)
-    far = client(url, token_file, ca_file)
+    far = asked_of(config, url, token_file, ca_file)
     if request is None:
         asked = far.send("POST", f"/agents/{quote(name, safe='')}/diagnostics", {"wait": f"{timeout}s"})
     else:
@@ -265,13 +260,12 @@ def diagnostics(
             )
     if str(to) == STDOUT:
         output.nothing(f"{output.size(came)} from agent {printable(name)}")
-    elif as_json:
-        output.write_json({**done, "file": str(to)})
     else:
-        print(f"{to}: {output.size(came)} from agent {printable(name)}")
+        sentence = f"{to}: {output.size(came)} from agent {printable(name)}"
+        output.said({**done, "file": str(to)}, sentence, as_json=as_json)
 
 
-def _awaited(far: Client, request: dict[str, Any], timeout_s: int) -> dict[str, Any]:
+def _awaited(far: Asked, request: dict[str, Any], timeout_s: int) -> dict[str, Any]:
     """Wait as long as something comes and return the request as it stands then; raises CliError when there is no answer."""
     until, seen = time.monotonic() + timeout_s, request
     told = ""
@@ -297,7 +291,7 @@ def _awaited(far: Client, request: dict[str, Any], timeout_s: int) -> dict[str, 
         case "waiting" | "lapsed":
             raise CliError(
                 f"agent {agent} didn't take the request within {timeout_s} s",
-                "`telemetryx agents` says whether it is connected; --timeout waits longer",
+                "the collector must run; `telemetryx agents` says whether the agent is connected; --timeout waits longer",
             )
         case "asked":
             raise CliError(
@@ -330,7 +324,7 @@ def _sure(question: str) -> None:
         raise CliError("nothing was pushed")
 
 
-def _say_reach(far: Client, reach: dict[str, Any], toml: str) -> None:
+def _say_reach(far: Asked, reach: dict[str, Any], toml: str) -> None:
     """Say whom it reaches, and what changes for them."""
     reached = len(reach["agents"])
     print(f"It reaches {output.count(reached, 'agent')}{_named(reach['agents'])}.")
@@ -353,15 +347,15 @@ def _say_reach(far: Client, reach: dict[str, Any], toml: str) -> None:
         print(f"\nand {len(reach['replaced']) - SHOWN} other configurations are replaced")
 
 
-def _say_pushed(made: dict[str, Any]) -> None:
+def _pushed(made: dict[str, Any]) -> str:
     row = made["config"]
     first = made["first"]
     to = f"{output.count(len(first), 'agent')} first{_named(first)}, of" if first else ""
-    print(
+    return (
         f"configuration {row['version']} for {_whom(row)}: pushed to {to}{' ' if to else ''}"
-        f"{output.count(len(made['agents']), 'agent')}"
+        f"{output.count(len(made['agents']), 'agent')}\n"
+        f"`telemetryx agents config status --version {row['version']}` says what comes of it"
     )
-    print(f"`telemetryx agents config status --version {row['version']}` says what comes of it")
 
 
 def _named(names: list[str]) -> str:
@@ -371,7 +365,7 @@ def _named(names: list[str]) -> str:
     return f": {', '.join(printable(name) for name in names[:NAMED])}{more}"
 
 
-def _toml(far: Client, version: int) -> str:
+def _toml(far: Asked, version: int) -> str:
     return str(far.get(f"/configs/{version}")["toml"]) if version else ""
 
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.text import printable
@@ -23,9 +24,27 @@ TIMEOUT_S: Final = 60.0
 #: An answer over it isn't ours.
 MAX_ANSWER: Final = 512 << 20
 _PIECE: Final = 64 << 10
+#: Paths whose commands take --config too.
+_STRAIGHT: Final = re.compile(r"/(enroll|configs|requests)(/|$)|/agents/[^/]+/(log-level|diagnostics)$")
 
 Value = str | int | float | None
 Params = Mapping[str, Value | Sequence[Value]]
+
+
+class Asked(Protocol):
+    """What answers to paths of the API: a collector, or on its machine its own endpoints over its store (straight.py)."""
+
+    def get(self, path: str, params: Params | None = None) -> dict[str, Any]:
+        """GET a path under /api/v1 and return its JSON."""
+        ...
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Have something done: a method other than GET, with a JSON body where it takes one."""
+        ...
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """GET a path under /api/v1 and give its content piece by piece, however long it is."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +155,20 @@ class Client:
         if status == HTTPStatus.OK and isinstance(answer, dict):
             return answer
         said = answer.get("error", {}) if isinstance(answer, dict) else {}
-        message = told(path, str(said.get("message", f"the collector answers {status}")))
-        hint = told(path, str(said.get("hint", "")))
+        message, hint = str(said.get("message", f"the collector answers {status}")), str(said.get("hint", ""))
         if status == HTTPStatus.UNAUTHORIZED:
             hint = "give a token with --token-file or TELEMETRYX_TOKEN_FILE"
-            if path.startswith("/enroll/"):
+            if _STRAIGHT.match(path):
                 hint += ", or on the collector's machine its configuration with --config"
-        code = Exit.USAGE if status == HTTPStatus.BAD_REQUEST else Exit.REFUSED
-        if status == HTTPStatus.NOT_FOUND:
-            code = Exit.NO
-        raise CliError(printable(message), printable(hint), code)
+        raise refused(path, status, message, hint)
+
+
+def refused(path: str, status: int, message: str, hint: str) -> CliError:
+    """Say an endpoint's refusal as a command's failure."""
+    code = Exit.USAGE if status == HTTPStatus.BAD_REQUEST else Exit.REFUSED
+    if status == HTTPStatus.NOT_FOUND:
+        code = Exit.NO
+    return CliError(printable(told(path, message)), printable(told(path, hint)), code)
 
 
 def _target(path: str, params: Params | None) -> str:

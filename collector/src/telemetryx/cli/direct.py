@@ -1,4 +1,4 @@
-"""Accounts, enrolment tokens and audit log straight in the store, without a collector and beside one: for who may read and write its files.
+"""Accounts, enrolment tokens, remote care and audit log straight in the store, without a collector and beside one: for who may read and write its files.
 
 The same code as the collector's changes them (store/tables/accounts.py), on a connection of our own; a running collector, or
 several, see it with their next request.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from telemetryx.cli.errors import CliError, Exit
 
 if TYPE_CHECKING:
+    from telemetryx.care.service import Care
     from telemetryx.cli.store import Place
     from telemetryx.enrolment.service import Enrolment
     from telemetryx.store.audit import Actor
@@ -61,6 +62,18 @@ def enrolment(config: Path) -> Iterator["Enrolment"]:
     with _writing(config) as database:
         lender = _Lender(_reader(database), _writer(database))
         yield Enrolment(lender, authority, clock, doors.enrolment_policy(settings))
+
+
+@contextmanager
+def care(config: Path) -> Iterator["Care"]:
+    """Open remote care. A running collector looks each second at what is wanted, and has the agents."""
+    from telemetryx.care.service import Care
+    from telemetryx.cli import logs
+    from telemetryx.clock import SystemClock
+
+    logs.quiet()
+    with _writing(config) as database:
+        yield Care(_Lender(_reader(database), _writer(database)), SystemClock())
 
 
 @dataclass(frozen=True, slots=True)

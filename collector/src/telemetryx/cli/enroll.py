@@ -51,10 +51,7 @@ def token(
         made = client(url, token_file, ca_file).send("POST", "/enroll/tokens", body)
     else:
         made = _straight(config, body)
-    if as_json:
-        output.write_json(made)
-    else:
-        print(made["command"])
+    output.said(made, made["command"], as_json=as_json)
 
 
 def _straight(config: Path, body: dict[str, Any]) -> dict[str, Any]:
@@ -126,10 +123,7 @@ def revoke(
         from telemetryx.cli import joined
 
         row = joined.revoke_token(config, number)
-    if as_json:
-        output.write_json(row)
-    else:
-        print(f"enrolment token {row['id']}: {row['state']}")
+    output.said(row, f"enrolment token {row['id']}: {row['state']}", as_json=as_json)
 
 
 @app.command("authority")
@@ -147,10 +141,9 @@ def authority(
         made = Authority.open(folder, time.time_ns())
     except AuthorityError as error:
         raise CliError(str(error), code=Exit.REFUSED) from error
-    if as_json:
-        output.write_json({"folder": str(folder), "fingerprint": made.fingerprint.hex()})
-    else:
-        print(f"{folder}/ca.key and {folder}/ca.pem: keep the key secret, and a backup of it")
+    fields = {"folder": str(folder), "fingerprint": made.fingerprint.hex()}
+    sentence = f"{folder}/ca.key and {folder}/ca.pem: keep the key secret, and a backup of it"
+    output.said(fields, sentence, as_json=as_json)
 
 
 def _author() -> str:

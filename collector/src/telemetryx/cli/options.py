@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from telemetryx.cli.client import Client, read_token
+from telemetryx.cli.client import Asked, Client, read_token
 from telemetryx.cli.output import Format
 
 Url = Annotated[str, typer.Option("--url", envvar="TELEMETRYX_URL", help="The collector's address.")]
@@ -42,6 +42,15 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="Rows at m
 def client(url: str, token_file: Path | None, ca_file: Path | None) -> Client:
     """Make a client of a collector's API."""
     return Client(url, read_token(token_file), ca_file)
+
+
+def asked_of(config: Path | None, url: str, token_file: Path | None, ca_file: Path | None) -> Asked:
+    """Return who answers: with --config the store itself, else a collector."""
+    if config is None:
+        return client(url, token_file, ca_file)
+    from telemetryx.cli.straight import Straight
+
+    return Straight(config)
 
 
 def shown_as(how: Format, as_json: bool) -> Format:

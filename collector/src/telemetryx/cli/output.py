@@ -61,6 +61,14 @@ def listed(
         nothing(none)
 
 
+def said(answer: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
+    """Print what came of something: the answer for programs, a sentence for people."""
+    if as_json:
+        write_json(answer)
+    else:
+        print(sentence)
+
+
 def write_json(value: object) -> None:
     """Print one JSON document. Control characters are escaped by JSON itself."""
     sys.stdout.write(_json(value, 2 if sys.stdout.isatty() else None) + "\n")

@@ -75,10 +75,7 @@ def release(client: Client, number: int, shift: str | None, *, to_arrival: bool,
 def drop(client: Client, number: int, *, as_json: bool) -> None:
     """Delete one for good."""
     answer = client.send("DELETE", f"/quarantine/{number}")
-    if as_json:
-        output.write_json(answer)
-    else:
-        print(f"batch {number} is gone; its readings stay counted as refused")
+    output.said(answer, f"batch {number} is gone; its readings stay counted as refused", as_json=as_json)
 
 
 def _shown(row: Row) -> Row:

@@ -112,12 +112,9 @@ def _check(match: str, lasts: str | None, until: str | None, starts: str) -> Non
 
 
 def _said(row: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.write_json(row)
-    else:
-        print(
-            f"silence {row['id']}: {printable(row['match'])}, {row['state']}, until {output.moment(row['ends_ns'])}"
-        )
+    until = output.moment(row["ends_ns"])
+    sentence = f"silence {row['id']}: {printable(row['match'])}, {row['state']}, until {until}"
+    output.said(row, sentence, as_json=as_json)
 
 
 def _met(row: dict[str, Any]) -> str:

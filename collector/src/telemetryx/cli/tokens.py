@@ -63,11 +63,8 @@ def create(
                 name, digest(token), role_of(role.value), time.time_ns() + lasts, direct.actor()
             )
         )
-    if as_json:
-        fields = {"id": made.id, "name": made.name, "role": made.role.word, "expires_ns": made.expires_ns}
-        output.write_json({**fields, "token": token})
-    else:
-        print(token)
+    fields = {"id": made.id, "name": made.name, "role": made.role.word, "expires_ns": made.expires_ns}
+    output.said({**fields, "token": token}, token, as_json=as_json)
 
 
 @app.command("ls")
@@ -117,7 +114,5 @@ def revoke(
         if number is None:
             raise CliError(f"there is no token {which!r}", "`telemetryx token ls` lists them")
         ended = direct.done(accounts.revoke_token(number, direct.actor()))
-    if as_json:
-        output.write_json({"id": ended.id, "name": ended.name})
-    else:
-        print(f"token {ended.id} ({ended.name}) is revoked")
+    fields = {"id": ended.id, "name": ended.name}
+    output.said(fields, f"token {ended.id} ({ended.name}) is revoked", as_json=as_json)

@@ -151,7 +151,4 @@ def _password(name: str, file: Path | None) -> str:
 
 
 def _said(as_json: bool, sentence: str, **fields: object) -> None:
-    if as_json:
-        output.write_json(fields)
-    else:
-        print(sentence)
+    output.said(fields, sentence, as_json=as_json)

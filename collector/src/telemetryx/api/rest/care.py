@@ -1,7 +1,7 @@
 """/api/v1/configs and /api/v1/requests: agents are configured and asked from afar. docs/how-to/remote-care.md says how."""
 
 from collections import Counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import web
@@ -14,6 +14,7 @@ from telemetryx.care.reach import Reach
 from telemetryx.care.service import Care, Push
 from telemetryx.errors import StoreError
 from telemetryx.store.accounts import Role
+from telemetryx.store.audit import Actor
 from telemetryx.store.care import (
     CareRefused,
     Config,
@@ -31,7 +32,29 @@ S: Final = 1_000_000_000
 ANSWER: Final = "/api/v1/requests/{id}/answer"
 
 
-async def check(world: World, params: Model, body: models.ConfigBody) -> dict[str, Any]:
+class Someone(Protocol):
+    """Who asks."""
+
+    def actor(self) -> Actor:
+        """Name them for the audit log."""
+        ...
+
+
+class Caring(Protocol):
+    """What these endpoints use of the World: the command line runs them on the collector's machine without one."""
+
+    @property
+    def care(self) -> Care | None:
+        """Remote care."""
+        ...
+
+    @property
+    def caller(self) -> Someone:
+        """Who asks."""
+        ...
+
+
+async def check(world: Caring, params: Model, body: models.ConfigBody) -> dict[str, Any]:
     """Say what pushing it would do."""
     del params
     try:
@@ -40,7 +63,7 @@ async def check(world: World, params: Model, body: models.ConfigBody) -> dict[st
         raise _refusal(error) from error
 
 
-async def push(world: World, params: Model, body: models.ConfigBody) -> dict[str, Any]:
+async def push(world: Caring, params: Model, body: models.ConfigBody) -> dict[str, Any]:
     """Push a configuration."""
     del params
     try:
@@ -50,7 +73,7 @@ async def push(world: World, params: Model, body: models.ConfigBody) -> dict[str
     return {**_reach(found), "config": _config(made)}
 
 
-async def push_again(world: World, params: models.ConfigParams, body: models.AgainBody) -> dict[str, Any]:
+async def push_again(world: Caring, params: models.ConfigParams, body: models.AgainBody) -> dict[str, Any]:
     """Push an old one anew."""
     try:
         made, found = await _care(world).push_again(params.id, body.canary, world.caller.actor())
@@ -59,7 +82,7 @@ async def push_again(world: World, params: models.ConfigParams, body: models.Aga
     return {**_reach(found), "config": _config(made)}
 
 
-async def take_back(world: World, params: models.ConfigParams) -> dict[str, Any]:
+async def take_back(world: Caring, params: models.ConfigParams) -> dict[str, Any]:
     """Take one back."""
     try:
         return _config(await _care(world).take_back(params.id, world.caller.actor()))
@@ -67,13 +90,13 @@ async def take_back(world: World, params: models.ConfigParams) -> dict[str, Any]
         raise _refusal(error) from error
 
 
-async def configs(world: World, params: models.ConfigsParams) -> dict[str, Any]:
+async def configs(world: Caring, params: models.ConfigsParams) -> dict[str, Any]:
     """Return configurations."""
     rows = await _care(world).configs(params.limit, params.before)
     return {"configs": [_config(row) for row in rows]}
 
 
-async def config(world: World, params: models.ConfigParams) -> dict[str, Any]:
+async def config(world: Caring, params: models.ConfigParams) -> dict[str, Any]:
     """Return one with its text."""
     try:
         found, text = await _care(world).config(params.id)
@@ -82,7 +105,7 @@ async def config(world: World, params: models.ConfigParams) -> dict[str, Any]:
     return {**_config(found), "toml": text}
 
 
-async def states(world: World, params: models.ConfigStatesParams) -> dict[str, Any]:
+async def states(world: Caring, params: models.ConfigStatesParams) -> dict[str, Any]:
     """Return how far agents are."""
     rows = [state(known, wanted) for known, wanted in await _care(world).states()]
     counts = Counter(row["phase"] for row in rows)
@@ -100,26 +123,26 @@ async def states(world: World, params: models.ConfigStatesParams) -> dict[str, A
     }
 
 
-async def log_level(world: World, params: models.CareParams, body: models.LogLevelBody) -> dict[str, Any]:
+async def log_level(world: Caring, params: models.CareParams, body: models.LogLevelBody) -> dict[str, Any]:
     """Ask for another log level."""
     args = {"level": body.level, "for_s": -(-body.duration // S)}
     return await _asked(world, params.name, Kind.LOG_LEVEL, args, body.wait)
 
 
 async def diagnostics(
-    world: World, params: models.CareParams, body: models.DiagnosticsBody
+    world: Caring, params: models.CareParams, body: models.DiagnosticsBody
 ) -> dict[str, Any]:
     """Ask for a bundle."""
     return await _asked(world, params.name, Kind.DIAGNOSTICS, {}, body.wait)
 
 
-async def requests(world: World, params: models.RequestsParams) -> dict[str, Any]:
+async def requests(world: Caring, params: models.RequestsParams) -> dict[str, Any]:
     """Return requests."""
     rows = await _care(world).requests(params.agent, params.limit)
     return {"requests": [_request(row) for row in rows]}
 
 
-async def request(world: World, params: models.RequestParams) -> dict[str, Any]:
+async def request(world: Caring, params: models.RequestParams) -> dict[str, Any]:
     """Return one."""
     try:
         return _request(await _care(world).request(params.id))
@@ -189,7 +212,7 @@ async def _file(asked: web.Request, care: Care, found: Request) -> web.StreamRes
     return response
 
 
-async def _asked(world: World, agent: str, kind: Kind, args: dict[str, object], wait: int) -> dict[str, Any]:
+async def _asked(world: Caring, agent: str, kind: Kind, args: dict[str, object], wait: int) -> dict[str, Any]:
     try:
         return _request(await _care(world).ask(agent, kind, args, wait, world.caller.actor()))
     except CareRefused as error:
@@ -202,7 +225,7 @@ def _push(body: models.ConfigBody) -> Push:
     return Push(body.toml, Target(body.agent, body.match.strip().strip("{}").strip()), body.note, body.canary)
 
 
-def _care(world: World) -> Care:
+def _care(world: Caring) -> Care:
     if world.care is None:
         raise NotFound("this collector takes no care of agents", "start it as `telemetryx collector`")
     return world.care
