@@ -157,9 +157,20 @@ class Enrolment:
     # --- what operators do
 
     async def new_token(
-        self, actor: Actor, *, site: str, agent: str, replace: bool, uses: int, lifetime_ns: int
+        self,
+        actor: Actor,
+        *,
+        site: str,
+        agent: str,
+        replace: bool,
+        uses: int,
+        lifetime_ns: int,
+        author: str = "",
     ) -> tuple[str, Token]:
-        """Make a token; return its text, which nobody can read again, and what is kept of it."""
+        """Make a token; return its text, which nobody can read again, and what is kept of it.
+
+        `author` is in whose name a program asks: the audit log has who asked.
+        """
         if agent:
             _name(agent)
         if replace and not (agent and uses == 1):
@@ -170,18 +181,11 @@ class Enrolment:
             )
         text, digest = token.new(self.authority.fingerprint)
         now = self._clock.now_ns()
-        made = Token(0, site, agent, replace, uses, 0, actor.name, now, now + lifetime_ns)
+        made = Token(0, site, agent, replace, uses, 0, author or actor.name, now, now + lifetime_ns)
 
         def work(db: Database) -> Token:
             row = table.add_token(db, digest, made)
-            what = {
-                "site": site,
-                "agent": agent,
-                "may_replace": replace,
-                "uses": uses,
-                "expires_ns": row.expires_ns,
-            }
-            audit.note(db, now, Entry(actor, "enrolment.token_add", str(row.id), None, what))
+            audit.note(db, now, Entry(actor, "enrolment.token_add", str(row.id), None, _token_shown(row)))
             return row
 
         return text, await self._store.write(work)
@@ -201,9 +205,10 @@ class Enrolment:
         now = self._clock.now_ns()
 
         def work(db: Database) -> Token | None:
-            found = table.revoke_token(db, number, now)
-            if found is not None and found.revoked_ns == now:
-                audit.note(db, now, Entry(actor, "enrolment.token_revoke", str(number)))
+            before, found = table.find_token(db, number), table.revoke_token(db, number, now)
+            if before is not None and found is not None and before.revoked_ns is None:
+                shown = _token_shown(before), _token_shown(found)
+                audit.note(db, now, Entry(actor, "enrolment.token_revoke", str(number), *shown))
             return found
 
         return await self._store.write(work)
@@ -319,6 +324,20 @@ def _shown(one: Enrolled | None) -> dict[str, object] | None:
         "fingerprint": hashlib.sha256(one.public_key).hexdigest(),
         "token_id": one.token_id,
         "expires_ns": one.expires_ns,
+    }
+
+
+def _token_shown(one: Token) -> dict[str, object]:
+    """Write a token for the audit log."""
+    return {
+        "site": one.site,
+        "agent": one.agent,
+        "may_replace": one.may_replace,
+        "uses": one.uses,
+        "used": one.used,
+        "author": one.author,
+        "expires_ns": one.expires_ns,
+        "revoked_ns": one.revoked_ns,
     }
 
 

@@ -5,7 +5,6 @@ rate is limited by address.
 """
 
 import hashlib
-from dataclasses import replace
 from typing import Any, Final
 
 from telemetryx.api import models
@@ -68,7 +67,8 @@ async def new_token(world: World, params: Model, body: models.NewEnrollTokenBody
     door = _enrolment(world)
     try:
         text, row = await door.new_token(
-            replace(world.caller.actor(), name=world.caller.author(body.author) or "operator"),
+            world.caller.actor(),
+            author=world.caller.author(body.author),
             site=body.site,
             agent=body.agent or "",
             replace=body.replace,

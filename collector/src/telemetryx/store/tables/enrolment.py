@@ -70,6 +70,11 @@ def revoke_token(connection: Database, number: int, now_ns: int) -> Token | None
     connection.execute(
         "UPDATE enrolment_token SET revoked_ns = ? WHERE id = ? AND revoked_ns IS NULL", (now_ns, number)
     )
+    return find_token(connection, number)
+
+
+def find_token(connection: Database, number: int) -> Token | None:
+    """Return one."""
     row = connection.execute(f"SELECT {_ROW} FROM enrolment_token WHERE id = ?", (number,)).fetchone()
     return None if row is None else _token(row)
 
