@@ -10,8 +10,10 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from running import Running, S
-from telemetryx.api import auth, passwords, server, throttle
+from telemetryx.api import auth, passwords, server
 from telemetryx.api.auth import COOKIE, CSRF, DEVICE, Gate
+from telemetryx.api.peer import Peers
+from telemetryx.network import network
 from telemetryx.store.accounts import Role, digest
 from telemetryx.store.audit import Actor, AuditQuery
 
@@ -395,11 +397,31 @@ async def test_guessing_slows_its_address_down_and_keeps_nobody_else_out(closed:
         ("::ffff:192.0.2.1", "192.0.2.1", True),
         ("192.0.2.1", "192.0.2.2", False),
         ("fe80::1%eth0", "fe80::2", True),
+        ("ipv4:192.0.2.1:50123", "ipv4:192.0.2.1:50124", True),
+        ("ipv4:192.0.2.1:50123", "192.0.2.1", True),
+        ("ipv6:%5B2001:db8:1:2::1%5D:50123", "ipv6:[2001:db8:1:2::9]:1", True),
+        ("ipv6:[2001:db8:1:2::1]:1", "ipv6:[2001:db8:1:3::1]:1", False),
+        ("unix:/run/a", "unix:/run/b", False),
     ],
 )
 def test_one_customers_addresses_are_one(one: str, two: str, same: bool) -> None:  # noqa: FBT001
-    """Or IPv6 gives a guesser 2**64 fresh starts."""
-    assert (throttle.network(one) == throttle.network(two)) is same
+    """Or IPv6 gives a guesser 2**64 fresh starts; a port is none of anybody's."""
+    assert (network(one) == network(two)) is same
+
+
+async def test_one_ipv6_network_has_one_share_of_requests(start: Any) -> None:
+    """Of all, and of the few that anybody may ask: no other address of it begins anew."""
+    api: Running = await start(closed=True, rate=1.0, peers=Peers(["127.0.0.1", "::1"]))
+
+    async def status(path: str, peer: str) -> int:
+        async with api.client.get(path, headers={"X-Forwarded-For": peer}) as answer:
+            return answer.status
+
+    for path, share in (("/api/v1/agents", 2), ("/api/v1/enroll/challenge", 50)):
+        for n in range(share):
+            assert await status(path, f"2001:db8:1:2::{n:x}") != 429, (path, n)
+        assert await status(path, "2001:db8:1:2:ffff::9") == 429
+        assert await status(path, "2001:db8:1:3::9") != 429
 
 
 async def test_hashing_is_bounded_and_known_browsers_do_not_queue_behind_strangers(

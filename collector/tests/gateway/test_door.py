@@ -16,6 +16,7 @@ from telemetryx.errors import GatewayRefused, StoreUnavailable
 from telemetryx.gateway import tokens
 from telemetryx.gateway.held import RangeSet
 from telemetryx.gateway.server import Config
+from telemetryx.store.audit import AuditQuery
 from telemetryx.types import Holding
 from telemetryx.wire.payload import Payload
 
@@ -109,6 +110,10 @@ async def test_a_token_is_needed_when_there_are_tokens(tmp_path: Path) -> None:
         async with ReferenceAgent().session(core.gateway.port, token=SECRET):
             pass
         assert core.gateway.refused == {"token": 2, "agent": 1}
+        entries = await core.store.audited(AuditQuery(action="agent.turn_away"))
+        # Of two without a good token from one address it isn't known that they are two.
+        causes = [(one.actor.name, (one.after or {})["cause"]) for one in reversed(entries)]
+        assert causes == [("unknown", "token"), ("agent-2", "agent")]
     finally:
         await core.stop()
 

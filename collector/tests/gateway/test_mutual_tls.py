@@ -23,6 +23,7 @@ from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.gateway.server import Config, Gateway
 from telemetryx.gateway.tokens import Token, Tokens
 from telemetryx.ingest.ingest import Ingest
+from telemetryx.store.audit import AuditQuery
 from telemetryx.store.sqlite.store import SqliteStore
 
 SECRET = b"a-long-enough-secret"
@@ -92,6 +93,12 @@ async def test_an_agent_comes_in_as_itself_and_as_nobody_else(door: Door) -> Non
         assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "an agent can write only as itself" in (refused.details() or "")
     assert door.gateway.refused == {"agent": 2}
+    entries = await door.enrolment._store.audited(AuditQuery(action="agent"))
+    said = [(one.actor.name, one.actor.via, one.action, one.target) for one in reversed(entries)]
+    assert said == [(name, "agent", "agent.turn_away", name) for name in ("valve", "new")]
+    assert entries[0].actor.peer.startswith("ipv4:127.0.0.1:")
+    assert (entries[0].after or {})["cause"] == "agent"
+    assert "this certificate is of agent 'pump'" in (entries[0].after or {})["reason"]
 
 
 async def test_a_certificate_of_another_authority_or_one_that_has_ended_opens_nothing(
@@ -122,8 +129,12 @@ async def test_revoking_an_agent_ends_its_live_session_and_lets_no_other_begin(d
             assert "was revoked" in (session.ended.details() or "")
             assert ("telemetryx-cause", "revoked") in list(session.ended.trailing_metadata() or ())
         assert door.gateway.sessions == 1
-    refused = await door.refusal(shown, "pump")
-    assert "was revoked" in (refused.details() or "")
+    for _ in range(3):
+        refused = await door.refusal(shown, "pump")
+        assert "was revoked" in (refused.details() or "")
+    # It comes again and again, for years: that is one entry an hour.
+    (entry,) = await door.enrolment._store.audited(AuditQuery(action="agent.turn_away"))
+    assert (entry.target, (entry.after or {})["cause"]) == ("pump", "revoked")
 
 
 async def test_no_token_takes_an_enrolled_name_where_certificates_count(tmp_path: Path) -> None:

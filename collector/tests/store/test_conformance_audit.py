@@ -8,7 +8,7 @@ import pytest
 from store_batches import Opener
 from telemetryx.clock import ManualClock
 from telemetryx.store.alerts import AlertChange, AlertState, ChangeKind, RulesCommit
-from telemetryx.store.audit import HIDDEN, MAX_TEXT, Actor, AuditQuery, Entry
+from telemetryx.store.audit import HIDDEN, MAX_TEXT, Actor, AuditQuery, Entry, Seldom
 from telemetryx.store.interface import Retention
 from telemetryx.store.tables import audit
 from telemetryx.store.tables.rules import StoredRules
@@ -138,3 +138,18 @@ async def test_entries_go_when_their_retention_ends(store: TableStore, clock: Ma
     assert [row.target for row in await store.audited(AuditQuery())] == ["new"]
     await store.apply_retention(Retention(), clock.now_ns() + 1_000 * S)
     assert len(await store.audited(AuditQuery())) == 1
+
+
+def test_what_repeats_itself_is_entered_once_in_a_while_and_strangers_fill_nothing() -> None:
+    """The same again after its time; of different things so many in that time; a clock that is set back keeps nothing out."""
+    seldom = Seldom(60 * S, most=3)
+    assert [seldom.first(at * S, "used", "192.0.2.1") for at in (0, 1, 59, 60, 61)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert [seldom.first(62 * S, "used", str(n)) for n in range(10)] == [True] * 2 + [False] * 8
+    assert seldom.first(121 * S, "used", "192.0.2.1")
+    assert seldom.first(5 * S, "used", "192.0.2.1")

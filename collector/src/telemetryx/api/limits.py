@@ -1,4 +1,4 @@
-"""What one peer may take: a token bucket an address, with a bound on how many addresses are remembered.
+"""What one peer may take: a token bucket an address (an IPv6 network of 64 bits is one), with a bound on how many addresses are remembered.
 
 Where several processes share a hot view they count together (hot/interface.py); these buckets stand in for it.
 """
@@ -13,6 +13,7 @@ from aiohttp.typedefs import Middleware
 from telemetryx.api.errors import Handler, TooMany
 from telemetryx.api.peer import Peers
 from telemetryx.hot.interface import Limit
+from telemetryx.network import network
 
 #: Addresses remembered; beyond it the one that was quiet longest is forgotten (and begins with a full bucket again).
 MAX_PEERS: Final = 4_096
@@ -48,9 +49,9 @@ def middleware(requests: Limit, peers: Peers, special: Mapping[str, Limit]) -> M
 
     @web.middleware
     async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-        peer = peers.of(request)
-        if wait := await special.get(request.path, requests).wait_s(peer):
-            raise TooMany(f"too many requests from {peer}", f"wait {wait:.1f} s", retry_after=wait)
+        source = network(peers.of(request))
+        if wait := await special.get(request.path, requests).wait_s(source):
+            raise TooMany(f"too many requests from {source}", f"wait {wait:.1f} s", retry_after=wait)
         return await handler(request)
 
     return limit

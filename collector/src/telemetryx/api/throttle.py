@@ -10,9 +10,9 @@ at once. An IPv6 network of one customer (/64) is one address. Counts are in the
 """
 
 import hashlib
-import ipaddress
 from typing import Final
 
+from telemetryx.network import network
 from telemetryx.store.accounts import Guess
 
 S: Final = 1_000_000_000
@@ -42,16 +42,3 @@ def stranger(name: str, peer: str) -> list[Guess]:
 def source(what: str, peer: str) -> list[Guess]:
     """Count under an address alone: tokens and first links, which can't be guessed anyway."""
     return [Guess(f"{what} {network(peer)}", FREE, S, MOST_NS, FORGET_NS)]
-
-
-def network(peer: str) -> str:
-    """Return whose an address is: itself, or for IPv6 its network of 64 bits."""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)

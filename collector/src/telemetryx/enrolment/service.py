@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +18,8 @@ from telemetryx.clock import Clock
 from telemetryx.enrolment import request, token
 from telemetryx.enrolment.authority import SERVER_NAME, Authority
 from telemetryx.errors import StoreError
-from telemetryx.store.audit import Actor, Entry
+from telemetryx.network import network
+from telemetryx.store.audit import Actor, Entry, Seldom
 from telemetryx.store.enrolment import Enrolled, EnrolmentRefused, Issued, Joining, Token
 from telemetryx.store.tables import audit
 from telemetryx.store.tables import enrolment as table
@@ -33,8 +33,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 OVERLAP_NS: Final = 60_000_000_000
 """Collectors' clocks differ, and a transaction takes its time: so far back is looked each time."""
 QUIET_NS: Final = 60_000_000_000
-"""The same refusal of the same address is entered in the audit log once in so long; each is logged and counted."""
-MAX_NOTED: Final = 1_000
+"""The same refusal of the same network is entered in the audit log once in so long; each is logged and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Enrolment:
         self.policy = policy
         self.gateway = Gateway()
         """Set once the agents' door is open."""
-        self._noted: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._noted = Seldom(QUIET_NS)
         self.granted: dict[str, int] = {}
         self.refused: dict[str, int] = {}
 
@@ -296,22 +295,12 @@ class Enrolment:
                 peer=actor.peer,
                 reason=str(error),
             )
-            if self._fresh(error.cause, actor.peer):
+            now = self._clock.now_ns()
+            if self._noted.first(now, error.cause, network(actor.peer)):
                 what = {"cause": error.cause, "reason": str(error)}
                 entry = Entry(actor, f"enrolment.{action}_refused", actor.name, None, what)
-                now = self._clock.now_ns()
                 await self._store.write(lambda db: audit.note(db, now, entry))
             raise
-
-    def _fresh(self, cause: str, peer: str) -> bool:
-        """Tell whether a refusal is entered in the audit log: who tries again and again doesn't fill it."""
-        now = self._clock.now_ns()
-        last = self._noted.pop((cause, peer), None)
-        fresh = last is None or now - last > QUIET_NS
-        self._noted[(cause, peer)] = now if last is None or fresh else last
-        if len(self._noted) > MAX_NOTED:
-            self._noted.popitem(last=False)
-        return fresh
 
 
 def _shown(one: Enrolled | None) -> dict[str, object] | None:

@@ -2,11 +2,12 @@
 
     a transport ─▶ first frame ─▶ may it be this agent? (entry.py) ─▶ its turn? ─▶ logged ─▶ greeted ─▶ session.py
 
-What the door refuses it counts by cause. A refusal that isn't for good says when to come back, spread over time: those who
+What the door refuses it counts by cause; who may be an intruder is in the audit log. A refusal that isn't for good says when to come back, spread over time: those who
 were sent away together shall not return together.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,11 +29,16 @@ from telemetryx.gateway.transport import LinkBroken, Transport
 from telemetryx.hot.interface import Limit
 from telemetryx.hot.memory import Alone
 from telemetryx.ingest.ingest import Ingest
+from telemetryx.network import network
+from telemetryx.store.audit import Actor, Entry, Seldom
 from telemetryx.store.interface import Store
 from telemetryx.wire._pb2 import link_pb2 as pb
 
 log = structlog.get_logger(__name__)
 
+SUSPECT: Final = frozenset({"agent", "certificate", "revoked", "token"})
+"""Causes by which somebody is refused who may have stolen what it shows, or makes itself another: each is for a person to see."""
+QUIET_NS: Final = 3_600_000_000_000
 RETRY_MS: Final = 5_000
 """When to come back to a full house or a store that can't write; at most twice as late."""
 RESTART_MS: Final = 1_000
@@ -82,6 +88,7 @@ class Door:
         self._turns = turns(limits.hellos_per_second, admission.wait_s)
         self.connected = dict.fromkeys(("grpc", "mqtt"), 0)
         self.refused: dict[str, int] = {}
+        self._noted = Seldom(QUIET_NS)
         self._world = session.World(
             store=store,
             ingest=ingest,
@@ -151,10 +158,24 @@ class Door:
         if self.closing:
             raise closed()
 
-    def turned_away(self, cause: str, message: str) -> TurnedAway:
-        """Count and return a refusal for good, given before there was a session to serve."""
+    async def turned_away(self, peer: str, cause: str, message: str) -> TurnedAway:
+        """Count, note and return a refusal for good, given before there was a session to serve."""
         self._count(cause)
-        return TurnedAway(cause, message)
+        why = TurnedAway(cause, message)
+        await self._suspected("", peer, why)
+        return why
+
+    async def _suspected(self, agent: str, peer: str, why: TurnedAway) -> None:
+        """Note who came as somebody that it isn't, or isn't any more. It comes again and again: an hour of that is one entry."""
+        now = self._world.clock.now_ns()
+        if why.cause not in SUSPECT or not self._noted.first(now, why.cause, agent, network(peer)):
+            return
+        log.warning("gateway.suspected", agent=agent, peer=peer, cause=why.cause, reason=str(why))
+        what = {"cause": why.cause, "reason": str(why)}
+        with contextlib.suppress(StoreError):
+            await self._world.store.audit(
+                Entry(Actor(agent or "unknown", "agent", peer), "agent.turn_away", agent, None, what)
+            )
 
     async def _serve(self, link: Transport, admits: Admits) -> None:
         try:
@@ -177,6 +198,9 @@ class Door:
         world = self._world
         try:
             labels = await guest.admitted(hello.agent, admits)
+        except TurnedAway as why:
+            await self._suspected(hello.agent, link.peer, why)
+            raise
         except StoreError as error:
             raise self._unwritable(error) from error
         if hello.probe:

@@ -267,7 +267,7 @@ class Gateway(pb_grpc.LinkServicer):
             why = (
                 "the token is missing or unknown: enroll the host, or set token_file in the agent's [uplink]"
             )
-            await call.turn_away(self.door.turned_away("token", why))
+            await call.turn_away(await self.door.turned_away(call.peer, "token", why))
         admits = (
             partial(self._entry.by_token, authorization)
             if shown is None

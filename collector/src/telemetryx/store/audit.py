@@ -6,6 +6,7 @@ one are left out here, whoever writes the entry.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -70,6 +71,32 @@ class AuditQuery:
     end_ns: int | None = None
     before: int | None = None
     limit: int = 100
+
+
+class Seldom:
+    """What repeats itself is entered once in so long, and of different things at most so many in that time.
+
+    Who tries again and again, under whatever names, doesn't fill the log; metrics count each.
+    """
+
+    def __init__(self, quiet_ns: int, most: int = 100) -> None:
+        """Know nothing yet."""
+        self._quiet_ns = quiet_ns
+        self._most = most
+        self._entered: OrderedDict[tuple[str, ...], int] = OrderedDict()
+
+    def first(self, now_ns: int, *what: str) -> bool:
+        """Tell whether this is to be entered now, and remember it then."""
+        while self._entered:
+            oldest, at_ns = next(iter(self._entered.items()))
+            # A clock that was set back shall not keep what it entered for ever.
+            if 0 <= now_ns - at_ns < self._quiet_ns:
+                break
+            del self._entered[oldest]
+        if what in self._entered or len(self._entered) >= self._most:
+            return False
+        self._entered[what] = now_ns
+        return True
 
 
 def shown(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON, whatever is in it
