@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
@@ -101,7 +102,7 @@ async def test_a_token_for_several_hosts_is_good_for_so_many(site: Site) -> None
     text = await site.token(uses=2)
     await site.join(Host("a"), text)
     await site.join(Host("b"), text)
-    with pytest.raises(EnrolmentRefused, match="good for 2 times"):
+    with pytest.raises(EnrolmentRefused, match="can be used 2 times"):
         await site.join(Host("c"), text)
 
 
@@ -114,6 +115,36 @@ async def test_a_replayed_request_is_refused_whatever_is_left_of_the_token(site:
         await site.join(host, text, csr=csr)
     assert refused.value.cause == "replayed"
     # The host itself, whose answer was lost, asks with a new request and is the same.
+    assert (await site.join(host, text)).issued is not None
+
+
+async def test_a_host_that_never_heard_the_answer_asks_again_with_the_same_token(site: Site) -> None:
+    """On a link that breaks: it is no further use of the token, while nobody else can use that, nor a host that was shut out."""
+    text, host = await site.token(), Host("a")
+    first = await site.join(host, text)
+    again = await site.join(host, text)
+    assert again.issued is not None
+    assert first.issued is not None
+    assert again.issued.serial != first.issued.serial
+    (row,) = await site.enrolment.tokens(1)
+    assert row.used == 1
+    for other in (Host("a"), Host("b"), Host("b", host.key)):
+        with pytest.raises(EnrolmentRefused) as refused:
+            await site.join(other, text)
+        assert refused.value.cause == "token_used"
+    await site.enrolment.revoke("a", OPERATOR)
+    with pytest.raises(EnrolmentRefused) as refused:
+        await site.join(host, text)
+    assert refused.value.cause == "token_used"
+
+
+async def test_who_asks_again_while_it_waits_or_was_approved_stays_as_it_is(site: Site) -> None:
+    """Another request doesn't send an approved host back into the queue."""
+    site.enrolment.policy = replace(site.enrolment.policy, approve=True)
+    text, host = await site.token(), Host("a")
+    assert (await site.join(host, text)).enrolled.state is State.PENDING
+    assert (await site.join(host, text)).enrolled.state is State.PENDING
+    await site.enrolment.approve("a", OPERATOR)
     assert (await site.join(host, text)).issued is not None
 
 

@@ -285,6 +285,21 @@ async def test_many_sources_slow_the_account_down_but_not_its_person_at_first_tr
     assert 0 < await store.accounts.attempt(pair("198.51.100.7")) <= 30 * S
 
 
+async def test_others_who_never_stop_guessing_do_not_keep_the_real_person_out(
+    store: TableStore, clock: ManualClock
+) -> None:
+    """From new addresses all the time, of a botnet or an IPv6 block: who mistyped once waits half a minute since then, and gets in."""
+    assert await store.accounts.attempt(pair("198.51.100.7")) == 0
+    for number in range(300):
+        clock.advance(S // 10)
+        assert await store.accounts.attempt(pair(f"2001:db8:0:{number:x}::/64")) == 0
+        waits = await store.accounts.attempt(pair("198.51.100.7")) if number == 100 else 30 * S
+        assert 0 < waits <= 30 * S
+    assert await store.accounts.attempt(pair("198.51.100.7")) == 0
+    # One that guesses again and again from the same address waits as before.
+    assert await store.accounts.attempt(pair("198.51.100.7")) == 30 * S
+
+
 async def test_a_right_login_is_taken_back_but_wrong_ones_of_before_still_count(store: TableStore) -> None:
     """Or an attacker with an account of their own would start anew after each."""
     for _ in range(4):

@@ -112,10 +112,16 @@ def counts(connection: Database) -> dict[str, int]:
 def join(
     connection: Database, asked: Joining, now_ns: int, issue: Issue, *, approved: bool
 ) -> tuple[Enrolled, Issued | None]:
-    """Let an agent in, or note that it waits for approval. Raises EnrolmentRefused, and nothing was used up then."""
-    token = _usable(connection, asked, now_ns)
+    """Let an agent in, or note that it waits for approval. Raises EnrolmentRefused, and nothing was used up then.
+
+    Whoever joined with this very token and key asks again because it never heard our answer: that is no further use.
+    """
+    holder = find(connection, asked.agent)
+    token = _usable(connection, asked, now_ns, holder)
     _once(connection, asked.csr, token.expires_ns, now_ns, "this request to join was sent before")
-    _free(connection, asked, token)
+    if holder is not None and _same(holder, asked) and holder.token_id == token.id:
+        return _with_certificate(connection, asked.agent, issue)
+    _free(connection, asked, token, holder)
     # Of two that come at once with its last use, one finds it used.
     taken = connection.execute(
         "UPDATE enrolment_token SET used = used + 1 WHERE id = ? AND used < uses AND revoked_ns IS NULL",
@@ -162,7 +168,12 @@ def _change(connection: Database, agent: str, before: State, after: State, now_n
     return find(connection, agent)
 
 
-def _usable(connection: Database, asked: Joining, now_ns: int) -> Token:
+def _same(holder: Enrolled, asked: Joining) -> bool:
+    """Whether it is the host that has the name already: its request is signed with the key on record."""
+    return holder.public_key == asked.public_key and holder.state is not State.REVOKED
+
+
+def _usable(connection: Database, asked: Joining, now_ns: int, holder: Enrolled | None) -> Token:
     row = connection.execute(
         f"SELECT {_ROW} FROM enrolment_token WHERE digest = ?", (asked.digest,)
     ).fetchone()
@@ -172,7 +183,7 @@ def _usable(connection: Database, asked: Joining, now_ns: int) -> Token:
     match token.state(now_ns):
         case "revoked":
             raise EnrolmentRefused("token_revoked", f"enrolment token {token.id} was revoked", _MAKE)
-        case "used":
+        case "used" if holder is None or not _same(holder, asked) or holder.token_id != token.id:
             raise _used(token)
         case "expired":
             raise EnrolmentRefused("token_expired", f"enrolment token {token.id} has expired", _MAKE)
@@ -190,11 +201,11 @@ def _usable(connection: Database, asked: Joining, now_ns: int) -> Token:
 def _used(token: Token) -> EnrolmentRefused:
     times = "once" if token.uses == 1 else f"{token.uses} times"
     return EnrolmentRefused(
-        "token_used", f"enrolment token {token.id} was used already: it is good for {times}", _MAKE
+        "token_used", f"enrolment token {token.id} was used already: it can be used {times}", _MAKE
     )
 
 
-def _free(connection: Database, asked: Joining, token: Token) -> None:
+def _free(connection: Database, asked: Joining, token: Token, holder: Enrolled | None) -> None:
     """Raise when the name or the key belongs to somebody else."""
     row = connection.execute(
         "SELECT agent FROM enrolled WHERE public_key = ?", (asked.public_key,)
@@ -205,9 +216,7 @@ def _free(connection: Database, asked: Joining, token: Token) -> None:
             f"this key is enrolled as agent {row[0]!r}",
             "remove the folder `identity` in the agent's data_dir: the host then makes a key of its own",
         )
-    holder = find(connection, asked.agent)
-    if holder is not None and holder.public_key == asked.public_key and holder.state is not State.REVOKED:
-        # The same host again: it never heard our answer.
+    if holder is not None and _same(holder, asked):
         return
     known = connection.execute("SELECT 1 FROM agent WHERE name = ?", (asked.agent,)).fetchone()
     if holder is None and known is None:

@@ -113,12 +113,19 @@ def attempt(db: Database, guesses: Sequence[Guess], now_ns: int) -> int:
 
 
 def _wait(guesses: Sequence[Guess], counts: Sequence[tuple[int, int]], now_ns: int) -> int:
-    """Return the longest wait. Who hasn't guessed wrong yet doesn't wait for what others did (keys with a share)."""
-    fresh = counts[0][0] == 0
-    return max(
-        0 if fresh and guess.share is not None else guess.wait_ns(count, max(0, now_ns - last))
-        for guess, (count, last) in zip(guesses, counts, strict=True)
-    )
+    """Return the longest wait. Who hasn't guessed wrong yet doesn't wait for what others did (keys with a share).
+
+    Who has waits since their own guess, not since that of others: these may never end.
+    """
+    fresh, own_ns = counts[0][0] == 0, max(0, now_ns - counts[0][1])
+
+    def wait(guess: Guess, count: int, last_ns: int) -> int:
+        since_ns = max(0, now_ns - last_ns)
+        if guess.share is None:
+            return guess.wait_ns(count, since_ns)
+        return 0 if fresh else guess.wait_ns(count, max(since_ns, own_ns))
+
+    return max(wait(guess, *counted) for guess, counted in zip(guesses, counts, strict=True))
 
 
 def succeeded(db: Database, guesses: Sequence[Guess]) -> None:
