@@ -76,7 +76,11 @@ def make_admin(page: Page, link: str) -> None:
 
 def make_others(page: Page) -> str:
     """Make a viewer and a token, which is returned; the only admin stays."""
+    stream = page.get_by_title("The live stream of this page")
+    expect(stream).to_have_text("● live")
     page.get_by_role("link", name="Accounts").click()
+    # This page has none: it is neither live nor connecting for ever.
+    expect(stream).to_have_count(0)
     form = page.get_by_role("form", name="New account")
     form.get_by_label("Name").fill("bob")
     form.get_by_label("Password").fill(BOB)
@@ -159,7 +163,10 @@ def test_from_the_first_link_to_a_viewer_who_changes_nothing_and_an_audit_log_th
     with browser_page(expected=REFUSED) as page:
         page.goto(home)
         expect(page.get_by_label("User")).to_be_focused()
+        page.evaluate("window.before = true")
         make_admin(page, first_link(log))
+        # In this same tab the link begins a page anew: after a change behind # alone Chromium takes the focus away, one time in ten.
+        assert page.evaluate("window.before ?? null") is None
         row = alert_row(page)
         row.get_by_role("button", name="Take it on").click()
         expect(row).to_contain_text("Taken on by ana")

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from telemetryx.cli import direct
+from telemetryx.cli.audit import _change
 from telemetryx.cli.commands import app
 from telemetryx.cli.errors import CliError
 from telemetryx.config import load
@@ -99,6 +100,14 @@ async def test_accounts_are_made_and_changed_before_and_beside_a_collector(confi
     assert await listed(
         config, "audit", "--since", "1970-01-01T00:00:00Z", "--until", "2001-01-01T00:00:00Z"
     ) == {"audit": []}
+
+
+def test_a_change_is_shown_without_what_a_new_thing_does_not_have() -> None:
+    """What is empty in something new or gone says nothing; where it came or went it says what changed."""
+    new = {"site": "plant1", "uses": 0, "revoked_ns": None, "note": "", "first": []}
+    assert _change(None, new) == "site: plant1, uses: 0"
+    assert _change(new, None) == "site: plant1, uses: 0"
+    assert _change(new, {**new, "site": None}) == "site: plant1 → null"
 
 
 async def test_a_token_is_printed_once_and_kept_as_its_digest(config: Path) -> None:

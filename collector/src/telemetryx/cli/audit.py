@@ -66,7 +66,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _change(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
-    """Say what differs: all of it where it is new or gone."""
+    """Say what differs: all of it where it is new or gone, and not what it hasn't."""
     names = list(dict.fromkeys([*(before or {}), *(after or {})]))
     parts = []
     for name in names:
@@ -74,8 +74,8 @@ def _change(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
         if before is not None and after is not None:
             if old != new:
                 parts.append(f"{_plain(name)}: {_said(name, old)} → {_said(name, new)}")
-        else:
-            parts.append(f"{_plain(name)}: {_said(name, new if after is not None else old)}")
+        elif (only := new if after is not None else old) not in (None, "", []):
+            parts.append(f"{_plain(name)}: {_said(name, only)}")
     return ", ".join(parts)
 
 

@@ -29,7 +29,7 @@ function header() {
   render(html`
     <a class="name" href="/"><img src="/icon.svg" width="24" height="24" alt="">TelemetryX</a>
     <nav aria-label="Pages">${asking ? nothing : (session.known() && session.can("admin") ? [...NAV, ...ADMINS] : NAV).map(([path, text]) => html`<a href=${path} aria-current=${path === location.pathname ? "page" : nothing}>${text}</a>`)}</nav>
-    <div class="right"><span title="The live stream of this page">${LINK[live.link.value]}</span>
+    <div class="right">${live.link.value ? html`<span title="The live stream of this page">${LINK[live.link.value]}</span>` : nothing}
       ${session.known() ? html`${session.me.value.account ? html`<a href="/account" title="Your account">${session.me.value.name}</a>` : session.me.value.name} <span title="What you may do">${session.me.value.role}</span>
         ${session.me.value.via === "session" ? html`<button @click=${leave}>Log out</button>` : nothing}` : nothing}
       <button @click=${switchTheme}>${dark() ? "Light" : "Dark"}</button></div>`, document.getElementById("top"));
@@ -97,7 +97,10 @@ document.addEventListener("click", (event) => {
   scrollTo(0, 0);
   main.focus({ preventScroll: true });
 });
-addEventListener("popstate", route);
+// The part after # changes alone when somebody opens the link to the first account in a tab that is here already. The browser takes
+// the focus away then, after we have set it: the page begins anew, as in a tab of its own.
+addEventListener("hashchange", () => { if (location.hash) location.reload(); });
+addEventListener("popstate", () => { if (!location.hash) route(); });
 addEventListener("telemetryx:navigate", route);
 document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "";
 if (!document.documentElement.dataset.theme) delete document.documentElement.dataset.theme;

@@ -1,8 +1,8 @@
 // The live stream: one WebSocket a page, which comes back by itself and resumes after the last cursor it saw.
 import { signal } from "./vendor/signals-core-1.14.5/dist/signals-core.mjs";
 
-/** "live", "connecting" or "lost": shown in the header. */
-export const link = signal("connecting");
+/** "live", "connecting" or "lost", and "" while the page has none: shown in the header. */
+export const link = signal("");
 
 const LONGEST_PAUSE = 15_000;
 
@@ -61,6 +61,7 @@ export class Live {
 
   close() {
     this.closed = true;
+    link.value = "";
     clearTimeout(this.timer);
     this.socket.close();
   }

@@ -43,7 +43,7 @@ export function open(place) {
 function body(agent, care) {
   const status = agent.status ?? {};
   return html`
-    <p>${stateBadge(agent.state)} <span class="soft">version ${agent.version}, ${Object.entries(agent.labels).map(([name, value]) => `${name} ${value}`).join(", ")}</span></p>
+    <p>${stateBadge(agent.state)} <span class="soft">${[`version ${agent.version}`, ...Object.entries(agent.labels).map(([name, value]) => `${name} ${value}`)].join(", ")}</span></p>
     <dl class="facts">
       <dt>Last seen</dt><dd>${format.ago(agent.last_seen_ns)} <span class="soft">${format.at(agent.last_seen_ns)}</span></dd>
       <dt>Last event</dt><dd>${format.ago(agent.last_event_ns)} <span class="soft">${format.at(agent.last_event_ns)}</span></dd>

@@ -53,9 +53,10 @@ export function open(place) {
   return close;
 }
 
-/** What differs, as [name, before, after]; all of it where something is new or gone. */
+/** What differs, as [name, before, after]; all of it where something is new or gone, and not what it hasn't. */
 function changed({ before, after }) {
   const names = [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])];
-  const text = (name, value) => value === undefined ? undefined : name.endsWith("_ns") && value ? format.at(value) : typeof value === "string" ? value : JSON.stringify(value);
+  const empty = (value) => value === null || value === "" || value?.length === 0;
+  const text = (name, value) => value === undefined || (empty(value) && !(before && after)) ? undefined : name.endsWith("_ns") && value ? format.at(value) : typeof value === "string" ? value : JSON.stringify(value);
   return names.map((name) => [name.replace(/_ns$/, ""), text(name, before?.[name]), text(name, after?.[name])]).filter(([, one, two]) => one !== two);
 }
