@@ -266,3 +266,21 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
         config.parse(text, "c.toml")
     except config.ConfigError as error:
         assert error.problems
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '[store]\nurl = "postgresql://u:hunter2@db/x"',
+        '[store]\nurl = "mysql://u:hunter2@db/x"',
+        '[hot]\nurl = "redis://u:hunter2@db/0"',
+        '[gateway.mqtt]\nurl = "mqtt://u:hunter2@broker"',
+        '[api.oidc]\nissuer = "https://u:hunter2@login.example"\nviewers = ["*"]',
+        '[tracing]\nendpoint = "https://u:hunter2@otel"',
+        '[tracing]\nendpoint = "ftp://u:hun/ter2@hunter2@otel"',
+        '[[notify.webhook]]\nurl = "htp://hooks.example/hunter2"',
+    ],
+)
+def test_a_password_in_an_address_is_not_repeated(lines: str) -> None:
+    """What is wrong goes to the log, where more people read than in the file."""
+    assert "hunter2" not in "\n".join(problems(lines))

@@ -102,6 +102,34 @@ async def test_accounts_are_made_and_changed_before_and_beside_a_collector(confi
     ) == {"audit": []}
 
 
+async def test_agents_are_configured_and_asked_in_the_store_of_either_engine(
+    config: Path, tmp_path: Path
+) -> None:
+    """Before there is a collector, too: what waits for it waits, and the log names the local account."""
+    text = tmp_path / "slower.toml"
+    text.write_text("[fold]\nlateness = '3s'\n")
+    made = await listed(config, "agents", "config", "push", str(text), "--all", "--yes", "--note", "why")
+    assert (made["config"]["version"], made["config"]["note"], made["agents"]) == (1, "why", [])
+    assert (await ran(config, "agents", "config", "show", "1")).stdout == text.read_text()
+    again = await listed(config, "agents", "config", "push-again", "1")
+    assert again["config"]["version"] == 2
+    assert (await listed(config, "agents", "config", "take-back", "1"))["state"] == "taken_back"
+    assert "no agent is called 'pump'" in await refused(config, "agents", "log-level", "pump", "debug")
+    store = await opened(config)
+    try:
+        await store.session_opened("pump", "p", "1.0", {}, 0.0)
+        late = await refused(config, "agents", "log-level", "pump", "debug", "--timeout", "1")
+        assert "didn't take the request within 1 s the collector must run" in late
+    finally:
+        await store.close()
+    log = (await listed(config, "audit"))["audit"]
+    assert [(one["action"], one["via"]) for one in reversed(log)] == [
+        (action, "cli")
+        for action in ("config.push", "config.push_again", "config.take_back", "agent.log_level")
+    ]
+    assert {one["actor"] for one in log} == {direct.actor().name}
+
+
 def test_a_change_is_shown_without_what_a_new_thing_does_not_have() -> None:
     """What is empty in something new or gone says nothing; where it came or went it says what changed."""
     new = {"site": "plant1", "uses": 0, "revoked_ns": None, "note": "", "first": []}

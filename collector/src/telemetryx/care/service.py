@@ -6,7 +6,7 @@ processes on the store look each second.
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,8 @@ class Care:
     clock: Clock
     told: Callable[[], None] = lambda: None
     """Called after each change: live sessions needn't wait for the next look."""
+    aside: Callable[[Callable[[str], None], str], Awaitable[None]] = asyncio.to_thread
+    """How to do what takes long: not on the loop, where there is one."""
 
     # --- configurations
 
@@ -247,7 +249,7 @@ class Care:
 
     async def _checked(self, push: Push) -> None:
         # Seconds for the worst TOML of this size: not on the loop.
-        await asyncio.to_thread(check, push.toml)
+        await self.aside(check, push.toml)
         if push.target.match:
             matchers(push.target.match)
 

@@ -73,7 +73,12 @@ def care(config: Path) -> Iterator["Care"]:
 
     logs.quiet()
     with _writing(config) as database:
-        yield Care(_Lender(_reader(database), _writer(database)), SystemClock())
+        yield Care(_Lender(_reader(database), _writer(database)), SystemClock(), aside=_here)
+
+
+async def _here(work: Callable[[str], None], text: str) -> None:
+    """Nobody waits for anything else meanwhile."""
+    work(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ What is pushed, taken back or asked for is a row there, as it is when the API do
 second, and whoever has an agent's session sends it. So these ask for no door into that process, and wait for its answer in the store.
 """
 
-import asyncio
 import json
 import re
 import time
@@ -80,7 +79,7 @@ class Straight:
             if route.body is not None:
                 arguments.append(body_of(route.body, json.dumps(body).encode(), now))
             with direct.care(self.config) as care:
-                answer = asyncio.run(_answer(route, _World(care, _Here()), *arguments))
+                answer = direct.done(_answer(route, _World(care, _Here()), *arguments))
         except ApiError as error:
             raise refused(path, error.status, error.message, error.hint) from error
         if not isinstance(answer, dict):

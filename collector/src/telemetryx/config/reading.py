@@ -26,8 +26,11 @@ from telemetryx.config.tables import (
     Tracing,
     table_of,
 )
+from telemetryx.store.audit import secret
 
 ENV_PREFIX: Final = "TELEMETRYX_"
+#: What stands before the host of a URL: it may be a password, and messages go to logs. A webhook's whole URL may be one.
+_USER: Final = re.compile(r"""://[^\s'"]*@""")
 
 
 class ConfigError(Exception):
@@ -132,8 +135,10 @@ def _problem(
     if item["type"] == "missing":
         return f"{where}: `{dotted}` is missing"
     message = str(item["msg"]).removeprefix("Value error, ")
-    shown = "" if isinstance(item.get("input"), dict | BaseModel) else f" (got {item.get('input')!r})"
-    return f"{where}: `{dotted}`: {message}{shown}"
+    given = item.get("input")
+    hidden = isinstance(given, dict | BaseModel) or dotted == "notify.webhook.url" or secret(keys[-1])
+    text = f"{message}{'' if hidden else f' (got {given!r})'}"
+    return f"{where}: `{dotted}`: {_USER.sub('://…@', text)}"
 
 
 def _environment_name(keys: tuple[str, ...]) -> str:

@@ -142,7 +142,8 @@ class Oidc(Section):
             return self
         parts = urlsplit(self.issuer)
         plain = parts.scheme == "http" and loopback(parts.hostname or "")
-        if not parts.hostname or parts.query or parts.fragment or not (parts.scheme == "https" or plain):
+        odd = parts.query or parts.fragment or "@" in parts.netloc
+        if not parts.hostname or odd or not (parts.scheme == "https" or plain):
             raise ValueError(
                 f'[api.oidc] issuer = {self.issuer!r} is no https address; write e.g. "https://login.example/realms/plant"'
             )
