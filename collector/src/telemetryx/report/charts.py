@@ -11,7 +11,7 @@ WIDTH: Final = 960
 _NAMES: Final = 200
 _ROW: Final = 22
 _TOP: Final = 18
-_MAX_ROWS: Final = 60
+MAX_ROWS: Final = 60
 _LONGEST: Final = 26
 
 
@@ -34,7 +34,7 @@ def _short(text: str) -> str:
 
 def strips(periods: Sequence[PeriodRow], measure: str, start_ns: int, end_ns: int) -> str:
     """Draw a strip a site with a cell a period, the fuller the better; a period without an expectation stays empty."""
-    sites = list(dict.fromkeys(row.site for row in periods))[:_MAX_ROWS]
+    sites = list(dict.fromkeys(row.site for row in periods))[:MAX_ROWS]
     places = {site: at for at, site in enumerate(sites)}
     wide = (WIDTH - _NAMES) / (end_ns - start_ns)
     parts = []
@@ -61,7 +61,7 @@ def strips(periods: Sequence[PeriodRow], measure: str, start_ns: int, end_ns: in
 
 def marks(anomalies: Sequence[AnomalyRow], start_ns: int, end_ns: int) -> str:
     """Draw each stretch at its peak: the higher the score, the larger the mark."""
-    sites = sorted({row.site for row in anomalies})[:_MAX_ROWS]
+    sites = sorted({row.site for row in anomalies})[:MAX_ROWS]
     places = {site: at for at, site in enumerate(sites)}
     wide = (WIDTH - _NAMES) / (end_ns - start_ns)
     top = max((row.peak for row in anomalies), default=1.0)

@@ -15,8 +15,9 @@ from typing import Final
 import numpy as np
 
 from telemetryx.errors import QueryRefused
-from telemetryx.export.rows import MAX_ROWS, Piece, Span, matching, pieces_of, windows
+from telemetryx.export.rows import MAX_ROWS, Piece, Read, Span, matching, pieces_of, windows
 from telemetryx.export.wanted import Wanted
+from telemetryx.report import beside
 from telemetryx.report.words import AnomalyRow
 from telemetryx.store.tables import points, ranges, rollup
 from telemetryx.store.tables.database import Database
@@ -44,7 +45,7 @@ class Heard:
     interval_ns: int = 0
     readings: int = 0
     longest_ns: int = 0
-    first_ns: int = 0
+    first_ns: int | None = None
     counts: dict[int, int] = field(default_factory=dict)
     """Readings by period."""
     starts: list[I64] = field(default_factory=list)
@@ -67,6 +68,8 @@ class Gathered:
     """Later than was asked where nothing is kept any more of the time before it."""
     raw_ns: int
     """Up to here minutes out of the rollups stand for readings; `start_ns` where none do."""
+    silent: list[Series] = field(default_factory=list)
+    """Series that were there before the report's time, and not heard in it."""
 
 
 @dataclass(slots=True)
@@ -118,23 +121,28 @@ def gather(
     known: dict[int, Heard] = {}
     runs: list[AnomalyRow] = []
     wanted = Wanted("samples", start, end_ns, tuple(matchers))
-    for piece, rolled in _pieces(database, matching(database, wanted), wanted, raw):
-        for series, rows in _by_series(piece):
+    rows = matching(database, wanted)
+    for piece, rolled in _pieces(database, rows, wanted, raw):
+        for series, some in _by_series(piece):
             one = known.setdefault(series.id, Heard(series))
-            _tell_interval(one, rows)
+            _tell_interval(one, some)
             if rolled:
-                rows.lasts = _filled(one, rows)
-            inside = rows.within(start, end_ns)
+                some.lasts = _filled(one, some)
+            inside = some.within(start, end_ns)
             if not len(inside):
                 continue
             if series.name == SCORE:
                 runs += _high(one, inside)
             _hear(one, inside, start, period_ns)
     found = {series: one for series, one in known.items() if one.readings}
+    before = beside.known_before(database, rows, start)
+    for number in found.keys() & before:
+        found[number].before = True
+    _beside(database, found, (start, end_ns), horizon)
     for one in found.values():
-        _join_spans(one)
-    _existed(database, found, start)
-    return Gathered(list(found.values()), _joined(runs, found), start_ns, start, raw)
+        _join_spans(one, start, end_ns)
+    silent = [row for row in rows if row.id in before and row.id not in found]
+    return Gathered(list(found.values()), _joined(runs, found), start_ns, start, raw, silent)
 
 
 def _pieces(
@@ -158,6 +166,32 @@ def _reaching(database: Database, rows: Sequence[Series], start_ns: int) -> int:
     """Return when the first of the windows began that reach into the report's time: at most one a series, its newest before it."""
     newest = points.newest_windows(database, [row.id for row in rows], start_ns)
     return min((begun for _, begun, length in newest if begun + length > start_ns), default=start_ns)
+
+
+def _beside(database: Database, found: dict[int, Heard], span: Span, horizon_ns: int) -> None:
+    """Take the readings next to the report's two ends into the spans: a pause that an end cuts is as long as it is."""
+    start, end = span
+    reach = {series: PAUSE * one.interval_ns for series, one in found.items()}
+    for number, begun, length in points.newest_windows(database, list(found), start):
+        # A window's last reading may be near, though it began long before.
+        if begun + length + reach[number] > start:
+            reach[number] = max(reach[number], start - begun)
+
+    def reads(part: Span) -> Sequence[Read | None]:
+        return [_minutes] if part[0] < horizon_ns else [None, _windows]
+
+    for piece, before in beside.nearest(database, reach, [one.series for one in found.values()], span, reads):
+        for series, rows in _by_series(piece):
+            one = found[series.id]
+            if before:
+                near = rows.within(int(rows.firsts[0]), start).lasts
+                at = near.max() if len(near) else None
+            else:
+                near = rows.within(end, int(rows.lasts.max()) + 1).firsts
+                at = near.min() if len(near) else None
+            if at is not None:
+                one.starts.append(np.array([at], np.int64))
+                one.ends.append(np.array([at], np.int64))
 
 
 def _minutes(database: Database, numbers: Numbers, rows: Sequence[Series], span: Span) -> Piece:
@@ -267,7 +301,8 @@ def _hear(one: Heard, rows: Rows, start_ns: int, period_ns: int) -> None:
     one.starts.append(rows.firsts[np.concatenate(([0], broken + 1))])
     one.ends.append(reach[np.concatenate((broken, [len(rows) - 1]))])
     # Windows come after samples, and may lie before them.
-    one.first_ns = min(one.first_ns or int(rows.firsts[0]), int(rows.firsts[0]))
+    begun = int(rows.firsts[0])
+    one.first_ns = begun if one.first_ns is None else min(one.first_ns, begun)
 
 
 def _count(one: Heard, rows: Rows, start_ns: int, period_ns: int) -> None:
@@ -287,14 +322,16 @@ def _count(one: Heard, rows: Rows, start_ns: int, period_ns: int) -> None:
         one.counts[period] = one.counts.get(period, 0) + count
 
 
-def _join_spans(one: Heard) -> None:
+def _join_spans(one: Heard, start_ns: int, end_ns: int) -> None:
     """Put spans of samples and of windows together, as one sequence; what is left between them are outages."""
     starts, ends = np.concatenate(one.starts), np.concatenate(one.ends)
     order = np.argsort(starts, kind="stable")
     starts, ends = starts[order], np.maximum.accumulate(ends[order])
     pauses = starts[1:] - ends[:-1]
-    if len(pauses):
-        one.longest_ns = max(one.longest_ns, int(pauses.max()))
+    # What lies of them in the report, from its begin on for who was there before, and up to its end.
+    since = start_ns if one.before else int(starts[0])
+    begun, over = np.append(since, np.maximum(ends, since)), np.append(np.minimum(starts, end_ns), end_ns)
+    one.longest_ns = max(one.longest_ns, int((over - begun).max()))
     broken = np.flatnonzero(pauses > PAUSE * one.interval_ns) if one.interval_ns else np.arange(len(pauses))
     one.starts = [starts[np.concatenate(([0], broken + 1))]]
     # A reading speaks for one interval; within a span the pauses are short.
@@ -341,15 +378,3 @@ def _joined(runs: Iterable[AnomalyRow], found: dict[int, Heard]) -> list[Anomaly
         else:
             out.append(run)
     return sorted(out, key=lambda row: -row.peak)
-
-
-def _existed(database: Database, found: dict[int, Heard], start_ns: int) -> None:
-    """Mark the series that were there before: a pause at the beginning is an outage of those only."""
-    database.rollback()
-    database.begin_snapshot()
-    hour = 3_600_000_000_000
-    for (series,) in database.execute(
-        "SELECT DISTINCT series_id FROM rollup_1h WHERE t0_ns < ?", (start_ns // hour * hour,)
-    ).fetchall():
-        if series in found:
-            found[series].before = True

@@ -8,6 +8,7 @@ import polars as pl
 from telemetryx.api.times import format_time
 from telemetryx.report.gather import Gathered, Heard
 from telemetryx.report.words import AnomalyRow, PeriodRow, Report, SeriesRow, SiteRow
+from telemetryx.types import Series
 
 Frame: TypeAlias = Any
 """A Polars frame, untyped here."""
@@ -47,12 +48,23 @@ def measure(gathered: Gathered, end_ns: int, period_ns: int, top: int = MAX_ANOM
     untold = sum(row.completeness is None for row in rows)
     if untold:
         left.append(f"{untold} series have too few readings to tell how many are to be expected")
+    sites, strips = (
+        _sites(series, spans, gathered.anomalies, end_ns),
+        _periods(gathered.heard, series, spans, periods, gathered.anomalies),
+    )
+    silent = _silent(gathered.silent, {row.site for row in sites})
+    if gathered.silent:
+        left.append(
+            f"{len(gathered.silent)} series were there before and had no reading in this time: nothing tells how many were to be "
+            "expected of them"
+        )
+    strips += [PeriodRow(row.site, *edge, 0, None, 0.0, 0) for row in silent for edge in edges]
     return Report(
         start_ns,
         end_ns,
         period_ns,
-        _sites(series, spans, gathered.anomalies, end_ns),
-        _periods(gathered.heard, series, spans, periods, gathered.anomalies),
+        sorted([*sites, *silent], key=lambda row: row.site),
+        sorted(strips, key=lambda row: (row.site, row.start_ns)),
         rows[:MAX_SERIES],
         gathered.anomalies[:top],
         left,
@@ -175,6 +187,27 @@ def _sites(series: Frame, spans: Frame, anomalies: list[AnomalyRow], end_ns: int
             counted.get(row["site"], 0),
         )
         for row in frame.to_dicts()
+    ]
+
+
+def _silent(silent: list[Series], heard: set[str]) -> list[SiteRow]:
+    """Make a row for each site of which nothing was heard: it was there before, and down all the time."""
+    found: dict[str, list[Series]] = {}
+    for one in silent:
+        site = one.labels.get("site", _NO_SITE)
+        if site not in heard:
+            found.setdefault(site, []).append(one)
+    return [
+        SiteRow(
+            site,
+            len({(one.agent, one.labels.get("device", "")) for one in some}),
+            len(some),
+            0,
+            None,
+            0.0,
+            0,
+        )
+        for site, some in found.items()
     ]
 
 

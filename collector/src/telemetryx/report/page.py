@@ -9,7 +9,7 @@ from typing import Final
 
 import telemetryx
 from telemetryx.api.times import format_duration, format_time
-from telemetryx.report.charts import marks, name_of, share, strips
+from telemetryx.report.charts import MAX_ROWS, marks, name_of, share, strips
 from telemetryx.report.words import Report
 
 _STYLE: Final = """
@@ -28,6 +28,8 @@ _TERMS: Final = (
     "anything of the site was heard; a pause of more than three intervals is none. Anomalies: stretches with a score "
     "above 1.</p>"
 )
+_SERIES: Final = 50
+"""Series that the page lists."""
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -70,6 +72,10 @@ def _filled(report: Report) -> list[str]:
         "<h2>Availability</h2>", strips(report.periods, "availability", *span),
         "<h2>Completeness</h2>", strips(report.periods, "completeness", *span),
     ]  # fmt: skip
+    if len(report.sites) > MAX_ROWS:
+        out.append(
+            f"<p>Drawn are the first {MAX_ROWS} of {len(report.sites)} sites; the tables have all.</p>"
+        )
     out.append("<h2>Highest scores</h2>")
     if report.anomalies:
         rows = [
@@ -86,6 +92,8 @@ def _filled(report: Report) -> list[str]:
     else:
         out.append("<p>No score was above 1.</p>")
     out += ["<h2>Least complete series</h2>", _series(report)]
+    if len(report.series) > _SERIES:
+        out.append(f"<p>{len(report.series) - _SERIES} more are in series.csv (--csv).</p>")
     out += ["<h2>Sites by period</h2>", _periods(report)]
     if report.left_out:
         out += ["<h2>Not listed</h2>", _listed(report.left_out)]
@@ -98,7 +106,7 @@ def _listed(sentences: Sequence[str]) -> str:
 
 def _series(report: Report) -> str:
     rows = []
-    for row in report.series[:50]:
+    for row in report.series[:_SERIES]:
         interval = "n/a" if row.interval_s is None else f"{row.interval_s:g} s"
         labels = ", ".join(f"{name}={value}" for name, value in sorted(row.labels.items()))
         rows.append(

@@ -1,4 +1,4 @@
-"""A report as CSV: one file a table, in columns that stay as they are; names are quoted by the format's own rules."""
+"""A report as CSV: one file a table, in columns that stay as they are; names are quoted by the format's own rules, and are never formulas."""
 
 import csv
 import json
@@ -18,6 +18,8 @@ _TABLES: Final[Mapping[str, type]] = {
     "notes": NoteRow,
 }
 NAMES: Final = tuple(_TABLES)
+#: A spreadsheet takes a cell that begins so for a formula.
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write(report: Report, folder: Path) -> list[Path]:
@@ -57,7 +59,10 @@ def _cells(rows: Iterable[Any], columns: Sequence[str]) -> Iterable[list[Any]]:
 def _cell(name: str, value: Any) -> Any:  # noqa: ANN401  any cell
     if name.endswith("_ns"):
         return format_time(value)
-    return json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    # What a device is called must not be computed by who opens the table: these are read in spreadsheets.
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 
 def document(report: Report) -> dict[str, Any]:
