@@ -74,6 +74,15 @@ async def test_samples_of_any_name_come_back_as_they_are(api: Running, form: str
 
 
 @pytest.mark.parametrize("form", FORMATS)
+async def test_values_that_are_hard_to_write_are_the_same_in_every_format(api: Running, form: str) -> None:
+    """To the bit, with their signs: a zero below nothing, what no float32 holds, the largest and the smallest."""
+    values = [-0.0, 0.0, 2.0**53, -(2.0**63), 1.7976931348623157e308, 5e-324, 1e16, 1e-7, math.inf, -math.inf]
+    await api.field.send({key("hard"): [(T0 - S + at, value) for at, value in enumerate(values)]})
+    rows = table((await ask(api, "samples", form))[0], form)
+    assert [float(row["value"]).hex() for row in rows] == [value.hex() for value in values]
+
+
+@pytest.mark.parametrize("form", FORMATS)
 async def test_windows_and_rollups_tell_what_they_hold(api: Running, form: str) -> None:
     """Start, length, count, sum and extremes; fresh readings are in the rollups too."""
     defs = defined("power", site="north", device="p7")

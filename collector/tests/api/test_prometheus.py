@@ -157,11 +157,18 @@ async def test_a_range_has_one_sample_a_millisecond(api: Running) -> None:
 
 async def test_a_time_that_is_too_large_says_in_which_unit_it_is_read(api: Running) -> None:
     """Seconds: who gave milliseconds or a year beyond those of the store is told."""
-    for time in ("9999999999", f"{START * 1_000}"):
+    for time in ("9999999999", f"{START * 1_000}", "2200-01-01T00:00:00Z", "1700-01-01T00:00:00Z"):
         found = await ask(api, "query", 400, query="1", time=time)
         assert (
             "it is seconds since the epoch, from -4611686018 to 4611686018 (the year 2116)" in found["error"]
         )
+
+
+@pytest.mark.parametrize("after", ["1e15", "1e300", "5e9"])
+async def test_a_time_after_at_that_is_none_is_refused(field: Running, after: str) -> None:
+    """The parser takes any number there."""
+    found = await ask(field, "query", 400, query=f"strokes_total @ {after}", time=START)
+    assert found["errorType"] == "bad_data"
 
 
 async def test_a_range_at_the_top_of_an_instant_query_gives_its_samples(field: Running) -> None:

@@ -99,7 +99,7 @@ async def test_accounts_are_made_and_changed_before_and_beside_a_collector(confi
     assert "user.role bob" in shown
     assert await listed(
         config, "audit", "--since", "1970-01-01T00:00:00Z", "--until", "2001-01-01T00:00:00Z"
-    ) == {"audit": []}
+    ) == {"audit": [], "next": None}
 
 
 async def test_agents_are_configured_and_asked_in_the_store_of_either_engine(

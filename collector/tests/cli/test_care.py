@@ -361,7 +361,7 @@ async def test_what_the_api_refuses_is_refused_in_the_store_too(closed: Collecto
         (2, "names no label", (*push, str(good), "--match", '__name__="x"', "--yes")),
         (
             2,
-            "--note: String should have at most",
+            "--note: it is longer than 500 characters",
             (*push, str(good), "--all", "--yes", "--note", "x" * 9_999),
         ),
         (1, "`telemetryx agents config list`", ("config", "show", "99")),

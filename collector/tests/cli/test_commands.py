@@ -46,6 +46,9 @@ async def _fill(folder: Path) -> None:
                 (T0 + number * S, 20.0 + number) for number in range(10)
             ],
             key("pressure", site="plant1", device=NASTY): [(T0, 1.5)],
+            key("torn"): [
+                (T0 + n * S, value) for n, value in enumerate((1.0, float("nan"), 2.0, float("inf")), start=4)
+            ],
         },
         events=[(T0, 17, "plc", "watchdog \x1b[2J expired", {"n": 1})],
     )
@@ -134,6 +137,25 @@ def test_query_gives_every_point_as_csv_json_and_ndjson(run: Run) -> None:
     assert [json.loads(line)["value"] for line in lines] == [20.0 + number for number in range(10)]
     answer = json.loads(run("query", "temperature", *RANGE, "--agg", "max", "--step", "5s", "--json").stdout)
     assert answer["series"][0]["values"] == [24.0, 29.0]
+
+
+def test_readings_without_a_number_in_json_are_still_readings(run: Run) -> None:
+    """NaN and infinities are null; a step without a reading is a gap, and has no row."""
+    lines = run("query", "torn", *RANGE, "--agg", "raw", "-f", "ndjson").stdout.splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [1.0, None, 2.0, None]
+    lines = run("query", "torn", *RANGE, "--step", "5s", "-f", "ndjson").stdout.splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [1.0, None]
+
+
+@pytest.mark.parametrize("how", ["table", "csv", "ndjson"])
+@pytest.mark.parametrize("command", ["agents", "series"])
+def test_a_list_that_is_cut_says_so_beside_its_rows(run: Run, command: str, how: str) -> None:
+    """On stderr, so that what a program reads stays data; one that is whole says nothing."""
+    cut = run(command, "--limit", "1", "-f", how)
+    assert "1 are shown" in cut.stderr
+    assert "1 are shown" not in cut.stdout
+    assert "are shown" not in run(command, "-f", how).stderr
+    assert "are shown" not in run(command, "--limit", "1", "--json").stderr
 
 
 def test_what_matches_nothing_is_exit_code_1_with_a_way_on(run: Run) -> None:
@@ -237,7 +259,7 @@ def test_escapes_of_the_field_never_reach_the_terminal(run: Run) -> None:
 def test_sql_sees_samples_of_a_running_collector(run: Run, collector: Collector) -> None:
     """On one snapshot, read-only."""
     where = ("--config", str(collector.config), *RANGE)
-    statement = "SELECT name, device, count(*) AS n, avg(value) AS mean FROM samples GROUP BY name, device ORDER BY name"
+    statement = "SELECT name, device, count(*) AS n, avg(value) AS mean FROM samples WHERE name != 'torn' GROUP BY name, device ORDER BY name"
     rows = json.loads(run("sql", statement, *where, "--json").stdout)
     assert rows == [
         {"name": "pressure", "device": NASTY, "n": 1, "mean": 1.5},

@@ -111,6 +111,14 @@ def test_every_kind_of_data_is_a_table(ask: Ask) -> None:
     assert json.loads(row["labels"]) == {"device": "p7", "site": "north"}
 
 
+def test_spans_are_whole_seconds_where_they_are(ask: Ask) -> None:
+    """As exports write them: a minute is 60, not 60.00000000000001; in lists and structs too."""
+    rows = ask("SELECT DISTINCT step, length FROM rollups ORDER BY step")
+    assert [row["length"] for row in rows] == [3_600.0, 60.0]
+    (row,) = ask("SELECT array_agg(DISTINCT length) AS spans FROM rollups WHERE step = '1m'")
+    assert row["spans"] == [60.0]
+
+
 def test_rollups_have_minutes_and_hours_whatever_is_compacted(ask: Ask) -> None:
     """Each step by itself accounts for every reading; a column tells them apart."""
     rows = ask(

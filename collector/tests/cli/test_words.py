@@ -27,8 +27,8 @@ from telemetryx.cli.words import told
         ("/query_range", "parameter 'max_points': too large", "--points: too large"),
         ("/export/events", "events have no `match`", "events have no --match"),
         ("/events", "parameter 'q': too long", "the text: too long"),
-        ("/agents", "parameter 'sort': Input should be 'name'", "--sort: Input should be 'name'"),
-        ("/series", 'match: "x" at column 3', 'match: "x" at column 3'),
+        ("/agents", "parameter 'sort': it must be 'name'", "--sort: it must be 'name'"),
+        ("/series", "parameter 'match': 'x' at column 3", "the selector: 'x' at column 3"),
         ("/series", "`telemetryx store verify` finds it", "`telemetryx store verify` finds it"),
     ],
 )

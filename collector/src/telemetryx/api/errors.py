@@ -22,7 +22,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from telemetryx.errors import NotCompiled, StoreDamaged
+from telemetryx.errors import NotCompiled, SelectorError, StoreDamaged
 
 log = structlog.get_logger(__name__)
 
@@ -119,6 +119,11 @@ class Unavailable(ApiError):
 
     status = 503
     code = "unavailable"
+
+
+def no_selector(error: SelectorError) -> BadRequest:
+    """Say that `match` can't be read, in the same words at every endpoint."""
+    return BadRequest(f"parameter 'match': {error}", 'write e.g. temperature{site="plant1",device=~"pump.*"}')
 
 
 def body(

@@ -9,15 +9,16 @@ import importlib.util
 import pickle
 import sys
 from contextlib import suppress
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
 from aiohttp import web
-from pydantic import Field
 
-from telemetryx.api.errors import BadRequest, Handler, NotInstalled, Unavailable
+from telemetryx.api.errors import BadRequest, Handler, NotInstalled, Unavailable, no_selector
+from telemetryx.api.models.fields import Selector, Text
 from telemetryx.api.route import Model, Route, Time, read_params
+from telemetryx.api.span import span
 from telemetryx.api.world import World
 from telemetryx.errors import SelectorError
 from telemetryx.export.wanted import CONTENT_TYPES, ENDINGS, NEED_POLARS, Form, Kind, Wanted
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 
 PATH: Final = "/api/v1/export/{kind}"
 MAX_AT_ONCE: Final = 2
-HOUR_NS: Final = 3_600_000_000_000
 _PIECE: Final = 64 << 10
 
 
@@ -40,9 +40,9 @@ class ExportParams(Model):
     """samples, windows, rollups or events."""
     format: Form = "csv"
     """arrow (an IPC stream), parquet, csv or ndjson."""
-    match: Annotated[str, Field(max_length=4_096)] | None = None
+    match: Selector | None = None
     """Series, as a selector; all when left out. Not for events."""
-    agent: Annotated[str, Field(max_length=1_000)] | None = None
+    agent: Text | None = None
     """Only this agent's."""
     start: Time | None = None
     """An hour before `end` when left out."""
@@ -50,7 +50,7 @@ class ExportParams(Model):
     """Now when left out."""
     level: Literal["1m", "1h"] | None = None
     """Of rollups alone: `1m` when left out."""
-    source: Annotated[str, Field(max_length=1_000)] | None = None
+    source: Text | None = None
     """Of events."""
     severity: Literal["trace", "debug", "info", "warn", "error", "fatal"] | None = None
     """Of events: this one and worse."""
@@ -58,10 +58,7 @@ class ExportParams(Model):
 
 def wanted_of(params: ExportParams, now_ns: int) -> Wanted:
     """Check what is asked for."""
-    end = params.end if params.end is not None else now_ns
-    start = params.start if params.start is not None else end - HOUR_NS
-    if start >= end:
-        raise BadRequest("start is not before end", "give a start that lies before the end")
+    start, end = span(params.start, params.end, now_ns)
     events = params.kind == "events"
     if params.level is not None and params.kind != "rollups":
         raise BadRequest(f"{params.kind} have no `level`", "rollups have: leave it out, or export rollups")
@@ -71,10 +68,7 @@ def wanted_of(params: ExportParams, now_ns: int) -> Wanted:
         raise BadRequest(
             f"{params.kind} have neither `source` nor `severity`", "filter them by match and agent"
         )
-    try:
-        matchers = tuple(parse(params.match)) if params.match else ()
-    except SelectorError as error:
-        raise BadRequest(f"match: {error}", 'write e.g. temperature{site="plant1"}') from error
+    matchers = tuple(parse(params.match)) if params.match else ()
     severity = 0 if params.severity is None else Severity[params.severity.upper()]
     level = params.level or "1m"
     return Wanted(params.kind, start, end, matchers, params.agent, params.source, severity, level)
@@ -82,15 +76,17 @@ def wanted_of(params: ExportParams, now_ns: int) -> Wanted:
 
 def endpoint(world: World) -> Handler:
     """Make the endpoint."""
-    declared = Route("GET", PATH, _never, Model, "Export as a file", "data", Role.VIEWER, ExportParams)
     running = 0
 
     async def handle(request: web.Request) -> web.StreamResponse:
         nonlocal running
-        params = read_params(declared, request, world)
+        params = read_params(DECLARED, request, world)
         if not isinstance(params, ExportParams):
             raise TypeError(f"{params} are no parameters of an export")
-        wanted = wanted_of(params, world.clock.now_ns())
+        try:
+            wanted = wanted_of(params, world.clock.now_ns())
+        except SelectorError as error:
+            raise no_selector(error) from error
         if params.format in NEED_POLARS and importlib.util.find_spec("polars") is None:
             raise NotInstalled(
                 f"{params.format} needs Polars, which isn't installed beside this collector",
@@ -113,8 +109,12 @@ def endpoint(world: World) -> Handler:
 
 
 async def _never(*_: object) -> object:
-    """Stand for the handler in the declaration that reads the parameters."""
+    """Stand for the handler in the declaration."""
     return None
+
+
+DECLARED: Final = Route("GET", PATH, _never, Model, "Export as a file", "data", Role.VIEWER, ExportParams)
+"""What reads the parameters, and what the reference says of them. Its answer is no JSON, so it isn't among the other routes."""
 
 
 async def _stream(request: web.Request, asked: bytes, params: ExportParams) -> web.StreamResponse:

@@ -93,7 +93,7 @@ def _operation(route: Route, names: dict[type[BaseModel], str]) -> dict[str, Any
         "summary": route.summary,
         "description": needs(route),
         "tags": [route.tag],
-        "parameters": _parameters(route),
+        "parameters": parameters(route),
         "responses": {
             "200": {
                 "description": "OK",
@@ -122,7 +122,8 @@ def needs(route: Route) -> str:
     return "Open to all." if route.role is Role.ANYONE else f"Needs the role {route.role.word}."
 
 
-def _parameters(route: Route) -> list[dict[str, Any]]:
+def parameters(route: Route) -> list[dict[str, Any]]:
+    """Describe a route's parameters."""
     in_path = set(re.findall(r"{(\w+)}", route.path))
     schema = route.params.model_json_schema(ref_template="#/components/schemas/{model}")
     required = set(schema.get("required", ()))

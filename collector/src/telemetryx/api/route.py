@@ -164,18 +164,45 @@ def body_of(model: type[Model], content: bytes, now_ns: int) -> Model:
 
 def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
     """Name the first wrong thing; a person mends one at a time."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "body"
+    first = error.errors(include_url=False)[0]
+    # One of several values of a parameter is the parameter, to who asks.
+    parts = first["loc"][:1] if what == "parameter" else first["loc"]
+    name = ".".join(str(part) for part in parts) or "body"
     if first["type"] == "extra_forbidden":
         return BadRequest(f"there is no {what} {shown(name)}{nearest(name, known)}")
     if first["type"] == "missing":
-        return BadRequest(f"{what} {name!r} is missing")
-    message = str(first["msg"]).removeprefix("Value error, ")
+        return BadRequest(f"{what} {name!r} is missing", "give it")
+    message = _sentence(first["type"], first.get("ctx", {})) or str(first["msg"]).removeprefix(
+        "Value error, "
+    )
     if first["type"] == "json_invalid":
         return BadRequest(f"the body is no JSON: {message.removeprefix('Invalid JSON: ')}", "send one object")
     hidden = isinstance(first["input"], dict | list) or secret(name.rpartition(".")[2])
-    given = "" if hidden else f" (got {shown(_text(first['input']))})"
-    return BadRequest(f"{what} {name!r}: {message}{given}")
+    given = "" if hidden else shown(_text(first["input"]))
+    # Times and durations quote what they can't read themselves.
+    return BadRequest(
+        f"{what} {name!r}: {message}{f' (got {given})' if given and given not in message else ''}"
+    )
+
+
+def _sentence(kind: str, context: Mapping[str, Any]) -> str:
+    """Say what a value must be, in one form for all endpoints; empty for what the checker says well itself."""
+    bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
+    if kind in bounds:
+        key, word = bounds[kind]
+        bound = context[key]
+        return f"it must be {word} {int(bound) if bound == int(bound) else bound}"
+    if kind in {"int_parsing", "int_type", "int_parsing_size", "int_from_float"}:
+        return "it must be a whole number"
+    if kind in {"float_parsing", "float_type"}:
+        return "it must be a number"
+    if kind == "finite_number":
+        return "it must be a number other than NaN and infinities"
+    if kind == "literal_error":
+        return f"it must be {context['expected']}"
+    if kind == "string_too_long":
+        return f"it is longer than {context['max_length']} characters"
+    return ""
 
 
 def _text(given: object) -> str:

@@ -196,9 +196,7 @@ def _endpoint(route: Route, world: World) -> errors.Handler:
             async with asyncio.timeout(world.limits.query_timeout_s):
                 answer = await route.handler(*arguments)
         except SelectorError as error:
-            raise errors.BadRequest(
-                f"match: {error}", 'write e.g. temperature{site="plant1",device=~"pump.*"}'
-            ) from error
+            raise errors.no_selector(error) from error
         except QueryRefused as error:
             raise errors.BadRequest(str(error), "ask for less, or more simply") from error
         except StoreError as error:

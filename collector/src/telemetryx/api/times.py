@@ -22,6 +22,8 @@ UNITS: Final = {
 }
 #: Times beyond this don't fit int64 nanoseconds (the year 2262).
 LAST_NS: Final = 2**63 - 1
+#: Times beyond this are kept nowhere (wire/limits.py). Nine months before int64 ends, so that minutes, hours and weeks around any time fit.
+FARTHEST_NS: Final = 9_200_000_000_000_000_000
 #: A hundred years. Who writes more has mistaken the unit.
 LONGEST_NS: Final = 36_525 * UNITS["d"]
 
@@ -113,8 +115,8 @@ def _scaled(number: str, unit: int) -> int:
 
 
 def _in_range(nanoseconds: int, text: str) -> int:
-    if not -LAST_NS <= nanoseconds <= LAST_NS:
-        raise TimeError(f"{_shown(text)} is out of range: times lie between the years 1678 and 2262")
+    if not -FARTHEST_NS <= nanoseconds <= FARTHEST_NS:
+        raise TimeError(f"{_shown(text)} is out of range: times lie between 1678-06-19 and 2261-07-15")
     return nanoseconds
 
 

@@ -75,7 +75,7 @@ def ls(
     else:
         from telemetryx.cli import joined
 
-        answer = {"agents": joined.agents(config, limit, state)}
+        answer = joined.agents(config, limit, state)
     none = "no agent is enrolled" if state is None else f"no enrolled agent is {printable(state)}"
     output.listed(answer, answer["agents"], shown_as(how, as_json), _shown, none=none)
 

@@ -32,7 +32,7 @@ def show(
         target=filters["target"],
         start_ns=_time("--since", since),
         end_ns=_time("--until", until),
-        limit=limit,
+        limit=limit + 1,
     )
     with opened(store_place(config)) as database:
         applied, _ = database.schema_steps()
@@ -41,9 +41,10 @@ def show(
         found = audit.query(database, wanted)
     rows = [
         {**asdict(one), "actor": one.actor.name, "via": one.actor.via, "peer": one.actor.peer}
-        for one in found
+        for one in found[:limit]
     ]
-    output.listed({"audit": rows}, rows, how, _shown, none="nothing was changed in that time")
+    more = rows[-1]["id"] if len(found) > limit else None
+    output.listed({"audit": rows, "next": more}, rows, how, _shown, none="nothing was changed in that time")
 
 
 def _time(option: str, text: str | None) -> int | None:

@@ -102,7 +102,7 @@ def ls(
     else:
         from telemetryx.cli import joined
 
-        answer = {"tokens": joined.tokens(config, limit)}
+        answer = joined.tokens(config, limit)
     none = "there is no enrolment token; `telemetryx enroll token` makes one"
     output.listed(answer, answer["tokens"], shown_as(how, as_json), _shown, none=none)
 

@@ -11,14 +11,15 @@ from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.text import printable
 
 
-def tokens(config: Path, limit: int) -> list[dict[str, Any]]:
-    """Return tokens, newest first."""
+def tokens(config: Path, limit: int) -> dict[str, Any]:
+    """Return tokens, newest first, as the API does."""
     from telemetryx.api.rest.enroll import token_shown
     from telemetryx.clock import SystemClock
 
     with direct.enrolment(config) as door:
         now = SystemClock().now_ns()
-        return [token_shown(row, now) for row in direct.done(door.tokens(limit))]
+        rows = direct.done(door.tokens(limit + 1))
+    return {"tokens": [token_shown(row, now) for row in rows[:limit]], "truncated": len(rows) > limit}
 
 
 def revoke_token(config: Path, number: int) -> dict[str, Any]:
@@ -33,12 +34,13 @@ def revoke_token(config: Path, number: int) -> dict[str, Any]:
     return token_shown(row, SystemClock().now_ns())
 
 
-def agents(config: Path, limit: int, state: str | None) -> list[dict[str, Any]]:
-    """Return enrolled agents, by name."""
+def agents(config: Path, limit: int, state: str | None) -> dict[str, Any]:
+    """Return enrolled agents, by name, as the API does."""
     from telemetryx.api.rest.enroll import agent_shown
 
     with direct.enrolment(config) as door:
-        return [agent_shown(row) for row in direct.done(door.agents(limit, state))]
+        rows = direct.done(door.agents(limit + 1, state))
+    return {"agents": [agent_shown(row) for row in rows[:limit]], "truncated": len(rows) > limit}
 
 
 def decide(config: Path, name: str, verb: str) -> dict[str, Any]:

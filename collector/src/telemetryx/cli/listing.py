@@ -179,3 +179,4 @@ def _print(
         output.table(table, list(table[0]), title)
     else:
         output.nothing("nothing to show" + (f" ({title})" if title else ""))
+    output.more(answer, len(rows), how)

@@ -82,7 +82,8 @@ def _points(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for time_ns, value, low, high in zip(
             line["times_ns"], line["values"], line["min"] or blank, line["max"] or blank, strict=True
         ):
-            if value is not None:
+            # NOTE: NaN and infinities are null in JSON; they are readings, and only a step without any is a gap.
+            if not line["min"] or value is not None or low is not None or high is not None:
                 yield {
                     "time": format_time(time_ns),
                     "time_ns": time_ns,

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from telemetryx.api import export
 from telemetryx.api.metrics import Metric
 from telemetryx.api.models import LiveRequest, Subscribe
-from telemetryx.api.openapi import ErrorBody, needs
+from telemetryx.api.openapi import ErrorBody, needs, parameters
 from telemetryx.api.routes import ROUTES, document
 
 _HEAD = """\
@@ -22,6 +23,13 @@ are refused. Where a limit cuts an answer, the answer says so.
 **Who may ask.** On loopback without a `token_file` and without accounts, every program of this machine. Otherwise `Authorization: Bearer TOKEN`,
 or the cookie that `POST /api/v1/login` gives a browser; a change by a cookie also sends `csrf` of `/api/v1/me` as `X-CSRF-Token`. Each endpoint
 says the role that it needs (docs/how-to/accounts.md). `/healthz` and `/readyz` are open.
+"""
+
+_EXPORT = """
+The answer is the file, with its type and a name for it (docs/how-to/export.md). Refusals are JSON, as everywhere; 501 where a format needs what isn't installed,
+503 with `Retry-After` where two exports run already. One that fails half-way breaks the connection off.
+
+What Grafana and others ask a Prometheus is under `/prometheus/api/v1/` (docs/how-to/grafana.md).
 """
 
 _LIVE = """\
@@ -85,6 +93,12 @@ def page() -> str:
         if route.unavailable is not None:
             lines += ["Answer with status 503:\n", *_fields(route.unavailable.model_json_schema()), ""]
     lines += [
+        f"## GET {export.PATH}\n",
+        f"{export.DECLARED.summary}. {needs(export.DECLARED)}\n",
+        "| parameter | type | meaning |",
+        "|---|---|---|",
+        *(_parameter(item) for item in parameters(export.DECLARED)),
+        _EXPORT,
         _LIVE,
         *_fields(LiveRequest.model_json_schema()),
         "",

@@ -132,8 +132,12 @@ def _json_cells(name: str, column: Any) -> list[bytes]:  # noqa: ANN401
     if name in _TIMES:
         found = [b'"' + one + b'"' for one in found]
     else:
-        for at in np.flatnonzero(~np.isfinite(np.asarray(column, np.float64))).tolist():
+        numbers = np.asarray(column, np.float64)
+        for at in np.flatnonzero(~np.isfinite(numbers)).tolist():
             found[at] = b'"' + found[at] + b'"'
+        # Many readers take -0 for a whole number, which has no sign of its own.
+        for at in np.flatnonzero((numbers == 0) & np.signbit(numbers)).tolist():
+            found[at] = b"-0.0"
     key = orjson.dumps(name) + b":"
     return [key + one for one in found]
 

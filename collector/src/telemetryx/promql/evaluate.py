@@ -172,7 +172,7 @@ class _Evaluator:
         if at is not None:
             kind = str(at.type).rpartition(".")[2]
             edges = {"Start": int(self._query.times[0]), "End": self._end}
-            moment = edges[kind] if kind in edges else _moment(at.at)
+            moment = edges[kind] if kind in edges else _moment(at)
             times, grid = np.full(len(times), moment, np.int64), Grid(moment, moment, 0)
         return times - back, grid.before(back)
 
@@ -486,7 +486,12 @@ def _span(length: timedelta | None) -> int:
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
-def _moment(at: datetime | None) -> int:
-    if at is None:
+def _moment(at: ast.AtModifier) -> int:
+    try:
+        moment = at.at
+    except (ValueError, OverflowError) as error:
+        # The parser takes any number; a time it becomes only here.
+        raise BadQuery('invalid parameter "query": the time after @ is no time that there is') from error
+    if moment is None:
         raise BadQuery("@ without a time isn't evaluated here")
-    return _span(at - _EPOCH)
+    return _span(moment - _EPOCH)

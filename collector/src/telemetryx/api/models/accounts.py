@@ -253,3 +253,5 @@ class AuditAnswer(Model):
 
     audit: list[AuditEntry]
     """The entries."""
+    next: int | None
+    """Give it as `before` for the next page; null on the last."""

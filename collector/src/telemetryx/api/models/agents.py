@@ -131,6 +131,8 @@ class AgentAnswer(Agent):
     """What it said about itself last, in its own words."""
     devices: list[Device]
     """Its devices (at most 1,000)."""
+    devices_total: int
+    """How many devices it has."""
     config: ConfigState | None
     """How far it is with the configuration that it should have; null where the collector takes no care of agents."""
 

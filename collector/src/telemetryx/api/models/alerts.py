@@ -186,6 +186,8 @@ class SilencesAnswer(Model):
 
     silences: list[Silence]
     """The rows."""
+    truncated: bool
+    """Whether more silences match."""
 
 
 class Rule(Model):

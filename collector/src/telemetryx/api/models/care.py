@@ -85,6 +85,8 @@ class ConfigsAnswer(Model):
 
     configs: list[Config]
     """One row each."""
+    next: int | None
+    """Give it as `before` for the next page; null on the last."""
 
 
 class ConfigAnswer(Config):
@@ -251,3 +253,5 @@ class RequestsAnswer(Model):
 
     requests: list[RequestAnswer]
     """One row each."""
+    truncated: bool
+    """Whether more requests match."""

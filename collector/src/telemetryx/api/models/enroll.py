@@ -140,6 +140,8 @@ class EnrollTokensAnswer(Model):
 
     tokens: list[EnrollTokenAnswer]
     """One row each."""
+    truncated: bool
+    """Whether there are more."""
 
 
 class EnrollTokenParams(Model):
@@ -186,6 +188,8 @@ class EnrolledAnswer(Model):
 
     agents: list[EnrolledAgent]
     """One row each."""
+    truncated: bool
+    """Whether more agents match."""
 
 
 class EnrolledParams(Model):

@@ -46,12 +46,11 @@ class Params:
                 found = parse_time(text, default_ns)
             except TimeError as error:
                 raise _invalid(name, f"cannot parse {text!r} to a valid timestamp") from error
+            if abs(found) > _LAST_S * NS:
+                raise _beyond(name, text) from None
             return found // MS * MS
         if not math.isfinite(seconds) or abs(seconds) > _LAST_S:
-            raise _invalid(
-                name,
-                f"cannot parse {text!r} to a valid timestamp: it is seconds since the epoch, from {-_LAST_S} to {_LAST_S} (the year 2116), or RFC 3339",
-            )
+            raise _beyond(name, text)
         return round(seconds * 1_000) * MS
 
     def duration(self, name: str) -> int | None:
@@ -126,6 +125,13 @@ def _rune(code: int) -> bool:
 
 def _lonely(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text) if not text.isascii() else False
+
+
+def _beyond(name: str, text: str) -> BadQuery:
+    return _invalid(
+        name,
+        f"cannot parse {text!r} to a valid timestamp: it is seconds since the epoch, from {-_LAST_S} to {_LAST_S} (the year 2116), or RFC 3339",
+    )
 
 
 def _invalid(name: str, reason: str) -> BadQuery:

@@ -39,7 +39,7 @@ async def agent(world: World, params: models.AgentParams) -> dict[str, Any]:
     row = await world.store.agent(params.name)
     if row is None:
         raise NotFound(f"no agent is called {shown(params.name)}", "GET /api/v1/agents lists them")
-    devices, _ = await world.store.devices(DeviceQuery(agent=row.name, limit=MAX_DEVICES_OF_AGENT))
+    devices, total = await world.store.devices(DeviceQuery(agent=row.name, limit=MAX_DEVICES_OF_AGENT))
     ledger = await world.store.loss(row.name)
     return {
         **shapes.agent(row),
@@ -47,6 +47,7 @@ async def agent(world: World, params: models.AgentParams) -> dict[str, Any]:
         "balance": balance(ledger).get(row.name, 0),
         "status": shapes.status(row),
         "devices": [shapes.device(item) for item in devices],
+        "devices_total": total,
         "config": await care.of_agent(world, row.name),
     }
 

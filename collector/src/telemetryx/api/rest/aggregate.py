@@ -8,11 +8,13 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.api import models
+from telemetryx.api import span as spans
 from telemetryx.api.budget import PERCENTILE, POINT, SLICE
 from telemetryx.api.errors import BadRequest
 from telemetryx.api.percentile import EXACT, Percentiles
-from telemetryx.api.rest.series import HOUR_NS, NICE_STEPS, widened
+from telemetryx.api.rest.series import NICE_STEPS, widened
 from telemetryx.api.route import Route, shown
+from telemetryx.api.span import HOUR_NS
 from telemetryx.api.times import NS, format_time
 from telemetryx.api.world import World
 from telemetryx.errors import TooManyReadings
@@ -51,10 +53,8 @@ class Found:
 
 async def aggregate(world: World, params: models.AggregateParams) -> dict[str, Any]:
     """Aggregate series by label."""
-    end = params.end if params.end is not None else world.clock.now_ns()
-    start = params.start if params.start is not None else end - HOUR_NS
-    if start >= end:
-        raise BadRequest("start is not before end", "give a start that lies before the end")
+    start, end = spans.span(params.start, params.end, world.clock.now_ns())
+    spans.computed(start, end)
     _check(params)
     rows = await world.store.series(selector.parse(params.match), limit=MAX_SERIES + 1)
     if len(rows) > MAX_SERIES:
@@ -68,7 +68,7 @@ async def aggregate(world: World, params: models.AggregateParams) -> dict[str, A
     numbers = np.array([places[key] for key in keys], np.int64)
     step = _step(params, end - start)
     # Steps are whole ones, at both ends: the answer's times say so.
-    span = (start - start % step, end + -end % step) if step else (start, end)
+    span = spans.whole(start, end, step) if step else (start, end)
     steps = (span[1] - span[0]) // step if step else 1
     if steps * max(1, len(rows)) > MAX_CELLS:
         raise BadRequest(
@@ -105,6 +105,10 @@ def _check(params: models.AggregateParams) -> None:
         raise BadRequest(f"agg={params.agg} has no `q`", "leave it out, or ask for agg=quantile")
     if len(params.by) > MAX_LABELS:
         raise BadRequest(f"`by` names {len(params.by)} labels", f"at most {MAX_LABELS} are possible")
+    if "" in params.by:
+        raise BadRequest(
+            "`by` names no label", "say which, e.g. by=site, or leave it out for all series as one"
+        )
     if twice := [name for at, name in enumerate(params.by) if name in params.by[:at]]:
         raise BadRequest(f"`by` names {shown(twice[0])} twice", "name each label once")
 
@@ -228,15 +232,23 @@ class _Collected:
             until = min(span[1], begun + together)
             step, at = (begun - held.start_ns) // held.step_ns, 0
             while at < len(ids):
-                length = min(until - begun, max(NS, int(_IN_ROW / self.rate * NS)))
+                length = self._length(until - begun)
                 many = max(1, int(AT_ONCE * NS / (self.rate * length * _SPARE)))
                 some = ids[at : at + many]
                 at += len(some)
                 after = held.groups[ids[at]] if at < len(ids) else len(held.values) // held.steps
-                for start in range(begun, until, length):
-                    await self._slice(some, (start, min(until, start + length)), (held.groups[some[0]], step))
+                start = begun
+                while start < until:
+                    # NOTE: measured again each time: decades without a reading are passed in strides that double.
+                    end = start + self._length(until - start)
+                    await self._slice(some, (start, end), (held.groups[some[0]], step))
+                    start = end
                 await asyncio.to_thread(held.settle, after, step)
         await asyncio.to_thread(held.finish)
+
+    def _length(self, most: int) -> int:
+        """Choose how long the next slice is: about `_IN_ROW` readings of a series."""
+        return min(most, max(NS, int(_IN_ROW / self.rate * NS)))
 
     async def _slice(self, ids: list[int], span: tuple[int, int], complete: tuple[int, int]) -> None:
         """Read a slice, or its halves where it holds too much."""

@@ -4,17 +4,21 @@ from typing import Any, Final
 
 from telemetryx.api import models
 from telemetryx.api.route import Route
+from telemetryx.api.span import ordered
 from telemetryx.api.world import World
 from telemetryx.store.accounts import Role
 from telemetryx.store.audit import Audited, AuditQuery
 
 
 async def audit(world: World, params: models.AuditParams) -> dict[str, Any]:
-    """Return entries, newest first."""
+    """Return a page of entries, newest first."""
+    ordered(params.start, params.end)
     wanted = AuditQuery(
-        params.actor, params.action, params.target, params.start, params.end, params.before, params.limit
+        params.actor, params.action, params.target, params.start, params.end, params.before, params.limit + 1
     )
-    return {"audit": [shown(one) for one in await world.store.audited(wanted)]}
+    rows = await world.store.audited(wanted)
+    page = rows[: params.limit]
+    return {"audit": [shown(one) for one in page], "next": page[-1].id if len(rows) > len(page) else None}
 
 
 def shown(one: Audited) -> dict[str, Any]:

@@ -91,9 +91,10 @@ async def take_back(world: Caring, params: models.ConfigParams) -> dict[str, Any
 
 
 async def configs(world: Caring, params: models.ConfigsParams) -> dict[str, Any]:
-    """Return configurations."""
-    rows = await _care(world).configs(params.limit, params.before)
-    return {"configs": [_config(row) for row in rows]}
+    """Return a page of configurations."""
+    rows = await _care(world).configs(params.limit + 1, params.before)
+    page = [_config(row) for row in rows[: params.limit]]
+    return {"configs": page, "next": page[-1]["id"] if len(rows) > len(page) else None}
 
 
 async def config(world: Caring, params: models.ConfigParams) -> dict[str, Any]:
@@ -138,8 +139,11 @@ async def diagnostics(
 
 async def requests(world: Caring, params: models.RequestsParams) -> dict[str, Any]:
     """Return requests."""
-    rows = await _care(world).requests(params.agent, params.limit)
-    return {"requests": [_request(row) for row in rows]}
+    rows = await _care(world).requests(params.agent, params.limit + 1)
+    return {
+        "requests": [_request(row) for row in rows[: params.limit]],
+        "truncated": len(rows) > params.limit,
+    }
 
 
 async def request(world: Caring, params: models.RequestParams) -> dict[str, Any]:

@@ -84,7 +84,11 @@ async def new_token(world: World, params: Model, body: models.NewEnrollTokenBody
 async def tokens(world: World, params: models.EnrollTokensQuery) -> dict[str, Any]:
     """Return tokens."""
     now = world.clock.now_ns()
-    return {"tokens": [token_shown(row, now) for row in await _enrolment(world).tokens(params.limit)]}
+    rows = await _enrolment(world).tokens(params.limit + 1)
+    return {
+        "tokens": [token_shown(row, now) for row in rows[: params.limit]],
+        "truncated": len(rows) > params.limit,
+    }
 
 
 async def revoke_token(world: World, params: models.EnrollTokenParams) -> dict[str, Any]:
@@ -97,8 +101,11 @@ async def revoke_token(world: World, params: models.EnrollTokenParams) -> dict[s
 
 async def enrolled(world: World, params: models.EnrolledQuery) -> dict[str, Any]:
     """Return enrolled agents."""
-    rows = await _enrolment(world).agents(params.limit, params.state)
-    return {"agents": [agent_shown(row) for row in rows]}
+    rows = await _enrolment(world).agents(params.limit + 1, params.state)
+    return {
+        "agents": [agent_shown(row) for row in rows[: params.limit]],
+        "truncated": len(rows) > params.limit,
+    }
 
 
 async def approve(world: World, params: models.EnrolledParams) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from telemetryx.api import models
 from telemetryx.api.errors import BadRequest
 from telemetryx.api.rest import shapes
 from telemetryx.api.route import Route
+from telemetryx.api.span import ordered
 from telemetryx.api.world import World
 from telemetryx.store.accounts import Role
 from telemetryx.store.interface import EventQuery
@@ -14,6 +15,7 @@ from telemetryx.types import Severity
 
 async def events(world: World, params: models.EventsParams) -> dict[str, Any]:
     """Return a page of events."""
+    ordered(params.start, params.end)
     words = (params.q or "").strip()
     if words and not any(map(str.isalnum, words)):
         raise BadRequest(

@@ -10,13 +10,13 @@ from telemetryx.api.budget import POINT, SLICE
 from telemetryx.api.errors import BadRequest
 from telemetryx.api.rest import shapes
 from telemetryx.api.route import Route
+from telemetryx.api.span import computed, span, whole
 from telemetryx.api.times import NS, format_duration, format_time
 from telemetryx.api.world import World
 from telemetryx.store.accounts import Role
 from telemetryx.store.selector import parse
 from telemetryx.types import DEVICE, SITE, Latest, Matcher, RangeResult, Series
 
-HOUR_NS: Final = 3_600 * NS
 #: A step that `auto` may choose: round numbers, so that neighbouring charts share their steps.
 NICE_STEPS: Final = tuple(
     seconds * NS
@@ -61,10 +61,8 @@ async def _newest(world: World, rows: Sequence[Series]) -> dict[int, Latest]:
 
 async def query_range(world: World, params: models.RangeParams) -> dict[str, Any]:
     """Return the lines of a chart, cut to the limits and saying so."""
-    end = params.end if params.end is not None else world.clock.now_ns()
-    start = params.start if params.start is not None else end - HOUR_NS
-    if start >= end:
-        raise BadRequest("start is not before end", "give a start that lies before the end")
+    start, end = span(params.start, params.end, world.clock.now_ns())
+    computed(start, end)
     warnings: list[str] = []
     changed: list[str] = []
     raw = params.agg == "raw"
@@ -73,7 +71,7 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
     rows = await _wanted(world, params, warnings)
     step = 0 if raw else _step(params, end - start, len(rows), world.limits.max_points, changed)
     if not raw:
-        start -= start % step
+        start, _ = whole(start, end, step)
         rows = _fitting(rows, math.ceil((end - start) / step), world.limits.max_points, warnings)
     most = (
         min(world.limits.max_points, params.max_points * max(1, len(rows)))
@@ -169,19 +167,19 @@ async def _wanted(world: World, params: models.RangeParams, warnings: list[str])
     return rows[:most]
 
 
-def _step(params: models.RangeParams, span: int, lines: int, most: int, warnings: list[str]) -> int:
+def _step(params: models.RangeParams, length: int, lines: int, most: int, warnings: list[str]) -> int:
     """Choose the step, or check the given one against max_points."""
     fair = max(1, min(params.max_points, most // max(1, lines)))
     if params.step != "auto":
-        if params.step * most < span:
+        if params.step * most < length:
             raise BadRequest(
-                f"step {format_duration(params.step)} gives {math.ceil(span / params.step)} points a series",
+                f"step {format_duration(params.step)} gives {math.ceil(length / params.step)} points a series",
                 f"at most {most} are possible: use a wider step or step=auto",
             )
         return params.step
     if fair < params.max_points:
         warnings.append(f"{lines} series share {most} points: {fair} for each")
-    least = math.ceil(span / fair)
+    least = math.ceil(length / fair)
     for step in (*FINEST_STEPS, *NICE_STEPS):
         # One more point than fits would appear where the first step is only partly in the range.
         if step >= least:

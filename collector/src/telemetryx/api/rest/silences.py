@@ -17,8 +17,12 @@ EXAMPLE: Final = 'e.g. {"match": "hot{site=\\"north\\"}", "duration": "2h", "aut
 
 async def silences(world: World, params: models.SilencesParams) -> dict[str, Any]:
     """Return silences that stand or are to come, or those that ended."""
-    rows = await world.store.silences(ended=params.state == "ended", limit=params.limit)
-    return {"silences": [_shown(row, world.clock.now_ns()) for row in rows]}
+    rows = await world.store.silences(ended=params.state == "ended", limit=params.limit + 1)
+    now = world.clock.now_ns()
+    return {
+        "silences": [_shown(row, now) for row in rows[: params.limit]],
+        "truncated": len(rows) > params.limit,
+    }
 
 
 async def add(world: World, params: Model, body: models.SilenceBody) -> dict[str, Any]:

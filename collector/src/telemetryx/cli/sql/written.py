@@ -43,7 +43,9 @@ def _written(column: Any, kind: Any) -> Any:  # noqa: ANN401
     if isinstance(kind, pl.Time):
         return column.dt.strftime(_TIME)
     if isinstance(kind, pl.Duration):
-        return column.dt.total_nanoseconds().cast(pl.Float64) / 1e9
+        # NOTE: by a column; by a number Polars divides through its reciprocal, and 60 s become 60.00000000000001.
+        nanoseconds = column.dt.total_nanoseconds().cast(pl.Float64)
+        return nanoseconds / (nanoseconds * 0.0 + 1e9)
     if isinstance(kind, pl.List):
         return column.list.eval(_written(pl.element(), kind.inner))
     if isinstance(kind, pl.Struct):
