@@ -163,7 +163,7 @@ async def compared(history: list[Decoded | None], choose: Callable[[float], None
             await store.close()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(history=histories())
 def test_rollups_say_of_readings_what_the_readings_say(history: list[Decoded | None]) -> None:
     """By any aggregate and step, before and after compaction, and in PromQL whichever it reads."""
