@@ -17,7 +17,10 @@ import pytest
 from reference_agent import decoded, merged, samples, window
 from telemetryx.api.times import parse_time
 from telemetryx.cli import report
+from telemetryx.store.postgres.engine import PostgresEngine
+from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, Definition, Stored
 from telemetryx.wire.payload import Payload
 
@@ -34,7 +37,13 @@ def every(step: int, start: int, end: int, phase: int = 0) -> list[tuple[int, fl
     return [(at, 1.0) for at in range(start + phase, end, step)]
 
 
-def fill(folder: Path, lines: Mapping[str, Sequence[tuple[int, float]]], *, compact: bool) -> Path:
+def fill(
+    folder: Path,
+    lines: Mapping[str, Sequence[tuple[int, float]]],
+    *,
+    compact: bool,
+    engine: PostgresEngine | None = None,
+) -> Path:
     """Store a series for each site, and windows of ten minutes with ten readings of the site `windows`; return the configuration."""
     definitions = [Definition(number, "temp", {"site": site}) for number, site in enumerate(lines, start=1)]
     windows = merged(
@@ -49,7 +58,9 @@ def fill(folder: Path, lines: Mapping[str, Sequence[tuple[int, float]]], *, comp
     )
 
     async def filled() -> None:
-        store = await SqliteStore.open(folder / "telemetry.db")
+        store: TableStore = await (
+            PostgresStore.open(engine) if engine else SqliteStore.open(folder / "telemetry.db")
+        )
         (outcome,) = await store.commit([decoded(BatchKey("edge", b"e" * 16, 1), payload, definitions)])
         assert isinstance(outcome, Stored)
         while compact and ((done := await store.compact(everything=True)).more or done.batches):
@@ -58,7 +69,11 @@ def fill(folder: Path, lines: Mapping[str, Sequence[tuple[int, float]]], *, comp
 
     folder.mkdir(exist_ok=True)
     asyncio.run(filled())
-    (folder / "collector.toml").write_text(f'[collector]\ndata_dir = "{folder}"\n')
+    where = ""
+    if engine is not None:
+        where = f'[store]\nurl = "{engine.url}"\n'
+        where += f'password_file = "{engine.password_file}"\n' if engine.password_file else ""
+    (folder / "collector.toml").write_text(f'[collector]\ndata_dir = "{folder}"\n{where}')
     return folder / "collector.toml"
 
 
@@ -81,10 +96,11 @@ LINES = {
 }
 
 
-@pytest.fixture(params=[False, True], ids=["as shipped", "compacted"])
+@pytest.fixture(params=["as shipped", "compacted", "postgres"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A day and two hours on both sides of it."""
-    return fill(tmp_path / "store", LINES, compact=request.param)
+    engine = request.getfixturevalue("database") if request.param == "postgres" else None
+    return fill(tmp_path / "store", LINES, compact=request.param == "compacted", engine=engine)
 
 
 def sites(found: Mapping[str, Any]) -> dict[str, tuple[int, float | None, float | None]]:
