@@ -12,10 +12,15 @@ from urllib.parse import unquote
 _GRPC: Final = re.compile(r"ipv[46]:\[?([^\]]*?)\]?:\d+")
 
 
+def bare(peer: str) -> str:
+    """Return the address alone, as people write it; what is none stays as it is."""
+    grpc = _GRPC.fullmatch(unquote(peer))
+    return peer if grpc is None else grpc[1]
+
+
 def network(peer: str) -> str:
     """Return the address, or for IPv6 its network of 64 bits; what is no address stays as it is. The port doesn't count."""
-    grpc = _GRPC.fullmatch(unquote(peer))
-    text = peer if grpc is None else grpc[1]
+    text = bare(peer)
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

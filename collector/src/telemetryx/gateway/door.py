@@ -29,7 +29,7 @@ from telemetryx.gateway.transport import LinkBroken, Transport
 from telemetryx.hot.interface import Limit
 from telemetryx.hot.memory import Alone
 from telemetryx.ingest.ingest import Ingest
-from telemetryx.network import network
+from telemetryx.network import bare, network
 from telemetryx.store.audit import Actor, Entry, Seldom
 from telemetryx.store.interface import Store
 from telemetryx.wire._pb2 import link_pb2 as pb
@@ -174,7 +174,7 @@ class Door:
         what = {"cause": why.cause, "reason": str(why)}
         with contextlib.suppress(StoreError):
             await self._world.store.audit(
-                Entry(Actor(agent or "unknown", "agent", peer), "agent.turn_away", agent, None, what)
+                Entry(Actor(agent or "unknown", "agent", bare(peer)), "agent.turn_away", agent, None, what)
             )
 
     async def _serve(self, link: Transport, admits: Admits) -> None:
