@@ -164,6 +164,17 @@ async def test_a_time_that_is_too_large_says_in_which_unit_it_is_read(api: Runni
         )
 
 
+async def test_what_a_limit_cuts_is_said_and_what_is_not_there_is_listed_elsewhere(api: Running) -> None:
+    """Also of the units; and the reference of the own API isn't that of Prometheus'."""
+    await api.field.send({key("a"): [(T0 - S, 1.0)], key("b"): [(T0 - S, 1.0)]})
+    for path in ("metadata", "labels", "label/__name__/values"):
+        assert (await ask(api, path, limit=1))["warnings"] == ["results truncated due to limit"], path
+        assert "warnings" not in await ask(api, path, limit=9), path
+    async with api.client.get("/prometheus/api/v1/targets") as answer:
+        assert answer.status == 404
+        assert "docs/how-to/grafana.md" in (await answer.json())["error"]
+
+
 @pytest.mark.parametrize("after", ["1e15", "1e300", "5e9"])
 async def test_a_time_after_at_that_is_none_is_refused(field: Running, after: str) -> None:
     """The parser takes any number there."""

@@ -5,11 +5,13 @@ import json
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from telemetryx.cli import output
 from telemetryx.cli.text import printable
+from telemetryx.store.selector import parse
+from telemetryx.types import Matcher
 
 NASTY = "a\x1b[31mred\x1b]0;title\x07\r\n\x9b2J\u202etxt\u2066[bold]x[/bold]:warning:\x00\u200b\ud800"
 
@@ -35,6 +37,21 @@ def test_a_table_shows_markup_and_escapes_as_they_are(capsys: pytest.CaptureFixt
     assert "\x1b" not in printed
     assert "[bold]x[/bold]:warning:" in printed
     assert "\\x1b[31mred" in printed
+
+
+@given(
+    st.text(min_size=1, max_size=12), st.dictionaries(st.text(min_size=1, max_size=6), st.text(max_size=6))
+)
+@example("=1+1", {'la"bel\n': 'a\\n"b', "a b": "<script>"})
+@example("temp", {"site": "plant 1"})
+def test_a_series_is_shown_as_the_selector_that_finds_it(name: str, labels: dict[str, str]) -> None:
+    """To be pasted into the next command, whatever it is called."""
+    shown = output.series(name, labels)
+    wanted = [
+        Matcher("__name__", "=", name),
+        *(Matcher(*pair) for pair in sorted((k, "=", v) for k, v in labels.items())),
+    ]
+    assert parse(shown) == wanted
 
 
 def test_json_keeps_the_exact_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,9 +178,12 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
     if error.status < 400:  # noqa: PLR2004  below are no errors
         raise error
     if isinstance(error, web.HTTPNotFound):
-        return NotFound(
-            f"there is nothing at {request.path}", "GET /openapi.json lists every endpoint"
-        ).response()
+        known = (
+            "docs/how-to/grafana.md lists what is answered there"
+            if request.path.startswith("/prometheus/")
+            else "GET /openapi.json lists every endpoint"
+        )
+        return NotFound(f"there is nothing at {request.path}", known).response()
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         return body(

@@ -53,7 +53,7 @@ def series(client: Client, params: Params, how: Format) -> None:
         latest = row["latest"] or {"time_ns": None, "value": None}
         return {
             "id": str(row["id"]),
-            "series": row["name"] + output.labels(row["labels"]),
+            "series": output.series(row["name"], row["labels"]),
             "agent": row["agent"],
             "value": latest["value"],
             "unit": row["unit"],

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,8 @@ from telemetryx.api.times import NS, format_duration, format_time
 from telemetryx.cli.text import printable
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
+#: What a selector takes without quotes (store/selector.py).
+_WORD: Final = re.compile(r"[^\s{},=!~\"'()\[\]]+")
 MINUTE_S: Final = 60
 HOUR_S: Final = 3_600
 DAY_S: Final = 86_400
@@ -206,12 +209,22 @@ def moment(time_ns: int | None) -> str:
     return format_time(time_ns - time_ns % 1_000_000)
 
 
-def labels(pairs: Mapping[str, str]) -> str:
-    """Write labels as a selector does."""
-    inner = ",".join(
-        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(pairs.items())
-    )
-    return f"{{{inner}}}" if inner else ""
+def series(name: str, labels: Mapping[str, str]) -> str:
+    """Write a series as the selector that finds it: names that aren't one word stand in quotes."""
+    inner = [
+        f"{label if _WORD.fullmatch(label) else _quoted(label)}={_quoted(value)}"
+        for label, value in sorted(labels.items())
+    ]
+    if not _WORD.fullmatch(name):
+        return f"{{{', '.join([_quoted(name), *inner])}}}"
+    return f"{name}{{{','.join(inner)}}}" if inner else name
+
+
+def _quoted(text: str) -> str:
+    # Control characters stay as they are: who prints it shows them (text.py), and a selector takes them.
+    for plain, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
+        text = text.replace(plain, written)
+    return f'"{text}"'
 
 
 def sparkline(values: Sequence[float | None], width: int = 32) -> str:

@@ -30,7 +30,7 @@ def show(client: Client, number: int, *, as_json: bool) -> None:
         print(f"{name:<12}{printable(output.cell(value))}")
     series = [
         {
-            "series": row["name"] + output.labels(row["labels"]),
+            "series": output.series(row["name"], row["labels"]),
             "samples": row["samples"],
             "windows": row["windows"],
             "from": output.moment(row["first_ns"]),

@@ -64,7 +64,7 @@ def _summary(line: dict[str, Any]) -> dict[str, Any]:
     lows = [value for value in (line["min"] or line["values"]) if value is not None]
     highs = [value for value in (line["max"] or line["values"]) if value is not None]
     return {
-        "series": line["name"] + output.labels(line["labels"]),
+        "series": output.series(line["name"], line["labels"]),
         "agent": line["agent"],
         "last": values[-1] if values else None,
         "unit": line["unit"],

@@ -300,19 +300,18 @@ async def _metadata(world: World, workers: Workers, asked: Params) -> bytes:
     for row, _ in await _found(world, workers, Params(()), 0):
         if not wanted or row.name == wanted:
             units.setdefault(row.name, Counter())[row.unit] += 1
-    names = sorted(units)[: limit or None]
-    return answer.document(
-        {
-            name: [
-                {
-                    "type": "counter" if name.endswith("_total") else "unknown",
-                    "help": "",
-                    "unit": units[name].most_common(1)[0][0],
-                }
-            ]
-            for name in names
-        }
-    )
+    warnings: list[str] = []
+    described = {
+        name: [
+            {
+                "type": "counter" if name.endswith("_total") else "unknown",
+                "help": "",
+                "unit": units[name].most_common(1)[0][0],
+            }
+        ]
+        for name in params.cut(units, limit, warnings)
+    }
+    return answer.success(orjson.dumps(described), warnings)
 
 
 async def _exemplars(world: World, workers: Workers, asked: Params) -> bytes:
