@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, Literal
 from telemetryx.cli import output, targets
 from telemetryx.cli.client import Client
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.span import matchers, point, span
+from telemetryx.cli.span import deleted, matchers, point, span
 from telemetryx.cli.store import opened, store_place
 from telemetryx.export.wanted import ENDINGS, FORMS, KINDS, NEED_POLARS, Form, Wanted
 
@@ -44,6 +44,7 @@ def run(config: Path | None, question: Question, client: Client | None = None) -
         return
     from telemetryx.errors import QueryRefused
     from telemetryx.export.run import export
+    from telemetryx.store.tables import rollup
 
     try:
         if form in NEED_POLARS:
@@ -63,7 +64,10 @@ def run(config: Path | None, question: Question, client: Client | None = None) -
             raise CliError(str(error), "narrow it with --since, --until or --match", Exit.USAGE) from error
         finally:
             progress.end()
+        horizon = rollup.raw_horizon(database)
     output.nothing(f"{rows:,} {wanted.kind} written{_where(question)}")
+    if wanted.kind in {"samples", "windows"} and wanted.start_ns < horizon:
+        output.nothing(deleted(horizon))
 
 
 def _from_afar(client: Client, question: Question, form: Form) -> None:

@@ -73,6 +73,10 @@ def run(config: Path | None, question: Question, how: Format) -> None:
             Exit.USAGE,
         )
     _print(answer, how)
+    if tables.deleted_before is not None:
+        from telemetryx.cli.span import deleted
+
+        output.nothing(deleted(tables.deleted_before))
 
 
 def _wanted(question: Question) -> "Wanted":

@@ -19,6 +19,7 @@ from telemetryx.export.rows import Piece, event_pages, matching, pieces_of
 from telemetryx.export.text import SERIES, head
 from telemetryx.export.wanted import Wanted
 from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.rollup import raw_horizon
 from telemetryx.types import Event, Series
 
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class Tables:
         self._ended = False
         self.failure: Exception | None = None
         """What ended a read. Polars wraps it in a text of its own."""
+        self.deleted_before: int | None = None
+        """Raw data was asked for from before this time, from before which it is deleted."""
 
     def frames(self) -> dict[str, Frame]:
         """Return the tables, none of them read."""
@@ -138,6 +141,8 @@ class Tables:
         start, end = pushdown.span(conditions, time, (self._wanted.start_ns, self._wanted.end_ns))
         if start == end:
             return
+        if kind != "rollups" and start < (horizon := raw_horizon(self._database)):
+            self.deleted_before = horizon
         series, heads = self._matching(conditions)
         wanted = replace(self._wanted, kind=kind, start_ns=start, end_ns=end, level=level)
         needed = _needed(asked, SCHEMAS[kind])
