@@ -44,6 +44,13 @@ def test_every_form_of_a_time_is_read_to_the_nanosecond(text: str, nanoseconds: 
     assert parse_time(text, NOW) == nanoseconds
 
 
+@pytest.mark.parametrize("offset", ["+25:00", "+24:00", "-12:60", "+99:99"])
+def test_an_offset_that_is_none_is_refused_with_the_forms_that_are(offset: str) -> None:
+    """In our words, not in those of the library that reads it."""
+    with pytest.raises(TimeError, match="write RFC 3339 with an offset"):
+        parse_time(f"2026-01-01T00:00:00{offset}", NOW)
+
+
 @pytest.mark.parametrize(
     "text",
     [
