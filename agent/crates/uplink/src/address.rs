@@ -30,6 +30,9 @@ impl Address {
     /// # Errors
     /// [`ConfigError`] when it is no address, or leaves this machine in plain text.
     pub(crate) fn parse(key: &'static str, url: &str) -> Result<Self, ConfigError> {
+        if url.contains('@') {
+            return Err(ConfigError::User { key });
+        }
         let no_address = || ConfigError::Url { key, url: url.to_owned() };
         let uri: Uri = url.parse().map_err(|_| no_address())?;
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else { return Err(no_address()) };
@@ -43,7 +46,7 @@ impl Address {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         // The library passes over a port that is none.
         let bad_port = uri.port_u16().is_none_or(|port| port == 0) && authority.len() > host.len();
-        if host.is_empty() || authority.contains('@') || bad_port {
+        if host.is_empty() || bad_port {
             return Err(no_address());
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -90,8 +93,18 @@ mod tests {
         for url in ["http://127.0.0.1:99999", "http://127.0.0.1:0", "mqtt://localhost:", "https://[::1]:x"] {
             assert!(matches!(parse(url), Err(ConfigError::Url { .. })), "{url}");
         }
-        for url in ["", "collector:8421", "ftp://127.0.0.1", "https://", "mqtts://user:secret@broker"] {
+        for url in ["", "collector:8421", "ftp://127.0.0.1", "https://"] {
             assert!(matches!(parse(url), Err(ConfigError::Url { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        for url in ["mqtts://user:secret@broker", "https://user:secret@collector:8421", "user:secret@broker"]
+        {
+            let refused = parse(url).unwrap_err();
+            assert!(matches!(refused, ConfigError::User { .. }), "{url}");
+            assert!(!refused.to_string().contains("secret"), "{refused}");
         }
     }
 }

@@ -17,6 +17,14 @@ pub enum ConfigError {
         /// As configured.
         url: String,
     },
+    /// A user in the address, which is not repeated: messages go to logs, and of a pushed configuration to the collector.
+    #[error(
+        "uplink.{key} holds a user or a password: write host and port alone; a broker's user is uplink.mqtt_user, with uplink.mqtt_password_file"
+    )]
+    User {
+        /// The config key.
+        key: &'static str,
+    },
     /// Plain text to another machine.
     #[error(
         "uplink.{key} {url:?} leaves this machine without TLS: use {tls}:// and set uplink.ca_file if the certificate there is your own"

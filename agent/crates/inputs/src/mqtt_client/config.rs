@@ -81,6 +81,12 @@ impl MqttClientConfig {
     /// # Errors
     /// A sentence that names the key and the remedy.
     pub fn address(&self) -> Result<Address, ConfigError> {
+        if self.url.contains('@') {
+            // It isn't repeated: messages go to logs, and of a pushed configuration to the collector.
+            return Err(ConfigError(
+                "url holds a user or a password: write host and port alone, and set username and password_file".into(),
+            ));
+        }
         let bad = || {
             ConfigError(format!(
                 "url = {:?} is no broker address: write mqtt://host:1883, or mqtts://host:8883 for TLS",
@@ -99,7 +105,7 @@ impl MqttClientConfig {
             Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| bad())?),
             _ => (rest, default),
         };
-        if host.is_empty() || host.contains(['/', '@']) {
+        if host.is_empty() || host.contains('/') {
             return Err(bad());
         }
         Ok(Address { host: host.to_owned(), port, tls })
@@ -176,8 +182,17 @@ mod tests {
         assert_eq!(url("mqtts://broker/"), address("broker", 8883, true));
         assert_eq!(url("mqtt://10.0.0.1:1884"), address("10.0.0.1", 1884, false));
         assert_eq!(url("mqtt://[::1]:99"), address("[::1]", 99, false));
-        for bad in ["broker:1883", "http://x", "mqtt://", "mqtt://u:p@h:1", "mqtt://h:x"] {
+        for bad in ["broker:1883", "http://x", "mqtt://", "mqtt://h:x"] {
             assert!(url(bad).unwrap_err().0.contains("mqtt://host:1883"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_refused_and_not_repeated() {
+        for held in ["mqtt://u:secret@h:1", "u:secret@h", "mqtts://u:secret@h/x"] {
+            let refused = url(held).unwrap_err();
+            assert!(refused.0.contains("password_file"), "{}", refused.0);
+            assert!(!refused.0.contains("secret"), "{}", refused.0);
         }
     }
 
