@@ -147,10 +147,6 @@ impl Driver {
         work.spool.clock(clock.boot, clock.at);
         work.spool.replaying();
         let watch = Arc::new(Watch::new(work.applied));
-        if let Some(missing) = missing(&work) {
-            tracing::error!("{missing}");
-            watch.progress.lock().missing = Some(missing);
-        }
         let fresh = work.applied == 0 && work.journal.first() <= 1;
         Self {
             watch,
@@ -259,6 +255,11 @@ impl Driver {
 
     fn begin(&mut self) -> Result<(), Trouble> {
         self.spooled = self.work.spool.spooled()?;
+        // Only now is it known what the spool has.
+        if let Some(missing) = missing(&self.work) {
+            tracing::error!("{missing}");
+            self.watch.progress.lock().missing = Some(missing);
+        }
         // A fold that stands behind what batches have held these windows when its checkpoint was written.
         self.compared = self.compared.filter(|applied| *applied <= self.spooled.position);
         if let Some(damage) = lost_spool(&self.work) {

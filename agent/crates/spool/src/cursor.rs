@@ -16,12 +16,18 @@
 //! has, the difference is what is gone, also when no segment is left. Seqs up to `offered` may have been sent.
 //! The last epoch is the one that batches are cut in.
 
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use seglog::{Cell, Mode, Storage, is_unreadable};
 use telemetry::{Counts, Epoch, Position};
 use wire::RangeSet;
 
 use crate::damage::Damages;
 use crate::losses::Losses;
 use crate::record::{BadRecord, Cursor as Bytes, put_counts, put_number, put_open};
+use crate::writer::CURSOR_BYTES;
 
 const VERSION: u8 = 2;
 
@@ -51,6 +57,61 @@ pub(crate) struct EpochCursor {
     /// Seqs up to here may have been sent.
     pub(crate) offered: u64,
     pub(crate) done: RangeSet,
+}
+
+/// What the disk gave of it.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// `None` where it can't be written now; the next write tries again.
+    pub(crate) cell: Option<Cell>,
+    /// `None` before the first was written, or when it was lost.
+    pub(crate) cursor: Option<Cursor>,
+    /// It was lost to damage.
+    pub(crate) lost: bool,
+    /// It is there, and nobody knows what it says: that is not the same as if there were none, for then what is done would wait
+    /// again, and be counted again.
+    pub(crate) unknown: Option<String>,
+}
+
+/// Opens it, or makes it.
+pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Found {
+    let (cell, bytes, lost) = match Cell::open(Arc::clone(storage), path, CURSOR_BYTES) {
+        Ok(cell) => {
+            let (bytes, lost) = (cell.get(), cell.damaged());
+            (Some(cell), bytes, lost)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the spool's cursor can't be opened");
+            match Cell::peek(&**storage, path) {
+                // As where a full disk has no room for a larger one.
+                Ok((bytes, lost)) => (None, bytes, lost),
+                // Or for the first.
+                Err(none) if none.kind() == ErrorKind::NotFound => (None, None, false),
+                Err(_) => return Found { unknown: Some(withheld_for(&error)), ..Found::default() },
+            }
+        }
+    };
+    let cursor = bytes.and_then(|bytes| match Cursor::decode(&bytes) {
+        Ok(cursor) => Some(cursor),
+        Err(error) => {
+            tracing::warn!(%error, "the spool's cursor is passed over");
+            None
+        }
+    });
+    Found { cell, cursor, lost, unknown: None }
+}
+
+/// Why the disk doesn't give it, though it may be there; `None` where opening it anew is worth a try.
+pub(crate) fn withheld(storage: &dyn Storage, path: &Path) -> Option<String> {
+    let error = storage.open(path, Mode::Read).err()?;
+    (error.kind() != ErrorKind::NotFound && !is_unreadable(&error))
+        .then(|| withheld_for(&format_args!("{} can't be opened: {error}", path.display())))
+}
+
+fn withheld_for(error: &dyn std::fmt::Display) -> String {
+    format!(
+        "what is done is in the spool's cursor, which can't be read ({error}): give it to the agent's user; it is tried again"
+    )
 }
 
 impl Cursor {

@@ -1,4 +1,5 @@
-//! A log that could not be synced when it was opened: what is in it may never have reached the disk.
+//! A log that could not be synced when it was opened: what is in it may never have reached the disk. And a cursor that the
+//! disk didn't give then, for want of rights or of file handles: it is there, and nobody knows what it says.
 //!
 //! DURABILITY: nothing may be built on it. A cursor that names its batches, or one of them that is sent, would
 //! speak of what the next power cut takes away, and the journal would be freed of it. So nothing is appended, cut, sent or
@@ -6,10 +7,10 @@
 
 use std::sync::Arc;
 
-use crate::recover;
 use crate::state::State;
 use crate::writer::Writer;
 use crate::{OpenError, SpoolError};
+use crate::{cursor, recover};
 
 impl Writer {
     /// Whether what was opened is durable.
@@ -24,6 +25,11 @@ impl Writer {
     pub(crate) fn prove(&mut self) -> Result<bool, SpoolError> {
         if self.proven() {
             return Ok(false);
+        }
+        // Looked at first: reading a long log again and again would be for nothing.
+        if let Some(reason) = cursor::withheld(&*self.storage, &self.config.dir.join("cursor")) {
+            self.state.lock().trouble = Some(reason.clone());
+            return Err(SpoolError::Broken(reason));
         }
         // The old one holds the lock.
         self.log = None;

@@ -9,20 +9,20 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use seglog::{Cell, Log, Readers, Storage};
+use seglog::{Log, Readers, Storage};
 use telemetry::{BatchKey, Cause, Counts, Epoch, SeriesTable};
 use wire::payload::Encoder;
 
 use crate::class::Classes;
 use crate::clocks::ClockFile;
-use crate::cursor::Cursor;
+use crate::cursor::{self, Cursor, Found};
 use crate::cut::Pending;
 use crate::heads::{HeadRecord, Heads, Kept};
 use crate::numbering::Numbering;
 use crate::record::{BadRecord, Echo, Head, Loss, Record, Standing};
 use crate::recut::Recut;
 use crate::state::{Entry, Order, State, kept};
-use crate::writer::{CURSOR_BYTES, FRAME, Writer};
+use crate::writer::{FRAME, Writer};
 use crate::{OpenError, Recovery, SpoolConfig};
 
 /// Reads everything and gives the writer with it.
@@ -39,26 +39,16 @@ pub(crate) fn open(
     if !found.set_aside.is_empty() {
         tracing::error!(moved_to = ?found.set_aside, "the disk does not give segments of the spool: what waited in them is reported as lost; check the disk (dmesg, smartctl)");
     }
-    let cell = match Cell::open(Arc::clone(&storage), &config.dir.join("cursor"), CURSOR_BYTES) {
-        Ok(cell) => Some(cell),
-        // A full disk has no room for a new one: the log alone tells nearly all, and the next write tries again.
-        Err(error) => {
-            tracing::warn!(%error, "the spool's cursor can't be opened");
-            None
-        }
-    };
-    let cursor = cell.as_ref().and_then(|cell| cell.get()).and_then(|bytes| match Cursor::decode(&bytes) {
-        Ok(cursor) => Some(cursor),
-        Err(error) => {
-            tracing::warn!(%error, "the spool's cursor is passed over");
-            None
-        }
-    });
-    recovery.cursor_lost = cell.as_ref().is_some_and(Cell::damaged);
+    let Found { cell, cursor, lost, unknown } = cursor::open(&storage, &config.dir.join("cursor"));
+    recovery.cursor_lost = lost;
 
     let mut replay = Replay::new(cursor.as_ref(), &table);
     let mut heads = Heads::new(Arc::clone(&storage), config.dir.join("heads"), config.segment_bytes);
     replay.read(&log.readers(), &mut heads);
+    if unknown.is_none() {
+        // What it knows of segments that are gone goes with them.
+        heads.clean(|kept| replay.remember(&kept));
+    }
     let continued = std::mem::take(&mut replay.continued);
     let (mut state, numbering, damaged) = replay.finish(cursor.as_ref());
     recovery.damaged = damaged;
@@ -73,7 +63,8 @@ pub(crate) fn open(
     }
     let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
     state.clocks = clocks;
-    state.frozen = found.unverified.is_some();
+    let unproven = found.unverified.or(unknown);
+    state.frozen = unproven.is_some();
     state.set_free();
     recovery.batches = state.batches();
     recovery.rows =
@@ -92,7 +83,7 @@ pub(crate) fn open(
         table,
         state: Arc::new(Mutex::new(state)),
         log: Some(log),
-        unproven: found.unverified,
+        unproven,
         cell,
         readers,
         place: Arc::new(Mutex::new(None)),
@@ -219,7 +210,6 @@ impl<'a> Replay<'a> {
                 }
             }
         });
-        heads.clean(|kept| self.remember(&kept));
     }
 
     /// Takes from the heads of a segment that is cut off or gone of which times its batches were.
