@@ -191,6 +191,17 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     if let Some(floor) = spool["floor"].as_str().filter(|_| spool["trouble"].is_null()) {
         writeln!(out, "         {}", text(&Value::from(floor)))?;
     }
+    let reserve = &spool["reserve"];
+    if let (Some(left), Some(whole)) = (reserve["left"].as_u64(), reserve["whole"].as_u64())
+        && left < whole
+    {
+        writeln!(
+            out,
+            "         {} of the {} that are kept for a full disk are there",
+            crate::human::size(left),
+            crate::human::size(whole)
+        )?;
+    }
     for lost in spool["lost"].as_array().into_iter().flatten() {
         writeln!(
             out,
@@ -213,6 +224,9 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     }
     if let Some(reason) = fold["blocked"].as_str() {
         writeln!(out, "         rows can't be spooled: {reason}")?;
+    }
+    if let Some(reason) = fold["checkpoint"].as_str() {
+        writeln!(out, "         the journal doesn't come free: {}", text(&Value::from(reason)))?;
     }
     if status["clock_set"] == Value::Bool(false) {
         writeln!(out, "clock    not set: this host believes it is before 2024")?;

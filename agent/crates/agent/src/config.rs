@@ -85,7 +85,7 @@ impl Default for JournalConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
     /// Most bytes of its segments. For moments one more may be there, while older ones make room; the cursor and the
-    /// segments' heads take up to 1 MiB beside them. Beyond it batches give way and are counted as `overflowed`: the lowest priority first
+    /// segments' heads take up to 1 MiB beside them, and what is kept for a full disk a sixteenth of this (1 to 8 MiB). Beyond it batches give way and are counted as `overflowed`: the lowest priority first
     /// (`[[spool.class]]`), and of it what was never offered to the collector before what was.
     pub max_bytes: ByteSize,
     /// Size of one file.

@@ -8,6 +8,7 @@ use fold::Span;
 use inputs::mqtt::LiveConfig;
 use inputs::{Clock, Door, Limits, Rejects, Retry, Timeline};
 use journal::Journal;
+use seglog::Storage;
 use telemetry::SeriesTable;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub struct Frame {
     pub future_limit: Span,
     /// Where an input may keep state of its own.
     pub data_dir: std::path::PathBuf,
+    /// The disk there, for what must be written so that the journal comes free.
+    pub storage: Arc<dyn Storage>,
 }
 
 /// The way to inputs that take a changed configuration without a restart.
@@ -186,7 +189,8 @@ pub fn start(
         .with_timeline(Arc::clone(&frame.timeline));
         doors.push(door.clone());
         let mqtt = reloads.mqtt.clone();
-        tasks.spawn(keep(kind, mqtt, door, frame.data_dir.clone(), shutdown.clone()));
+        let place = (frame.data_dir.clone(), Arc::clone(&frame.storage));
+        tasks.spawn(keep(kind, mqtt, door, place, shutdown.clone()));
     }
     doors
 }
@@ -196,12 +200,12 @@ async fn keep(
     kind: Kind,
     mqtt: Option<LiveConfig>,
     door: Door,
-    data_dir: std::path::PathBuf,
+    place: (std::path::PathBuf, Arc<dyn Storage>),
     shutdown: CancellationToken,
 ) {
     let mut retry = Retry::default();
     loop {
-        let result = run(kind.clone(), mqtt.clone(), door.clone(), &data_dir, shutdown.clone()).await;
+        let result = run(kind.clone(), mqtt.clone(), door.clone(), &place, shutdown.clone()).await;
         if shutdown.is_cancelled() {
             return;
         }
@@ -221,14 +225,14 @@ async fn run(
     kind: Kind,
     mqtt: Option<LiveConfig>,
     door: Door,
-    data_dir: &std::path::Path,
+    (data_dir, storage): &(std::path::PathBuf, Arc<dyn Storage>),
     shutdown: CancellationToken,
 ) -> Result<(), String> {
     match kind {
         Kind::Mqtt(config) => {
             // By the newest configuration that was taken.
             let live = mqtt.unwrap_or_else(|| LiveConfig::new(config));
-            inputs::mqtt::run(live, door, &data_dir.join("sessions"), shutdown)
+            inputs::mqtt::run(live, door, &data_dir.join("sessions"), Arc::clone(storage), shutdown)
                 .await
                 .map_err(|e| e.to_string())
         }

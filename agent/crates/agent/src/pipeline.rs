@@ -102,8 +102,10 @@ impl Pipeline {
         let table = SeriesTable::new(config.agent.max_series);
 
         let (spool, journal) = open_logs(config, storage, &table)?;
-        let checkpoint = Checkpoint::open(Arc::clone(storage), &data.join("fold.checkpoint"))
-            .context("opening the fold's checkpoint")?;
+        // Without it the journal doesn't come free: it has the reserve for a full disk too.
+        let checkpoint = Checkpoint::open(spool.storage(), &data.join("fold.checkpoint"))
+            .context("opening the fold's checkpoint")?
+            .with_reserve(spool.reserve());
         let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, models::scorer);
         let reloads = Reloads::new(&config.input);
         let (standing, late) = Standing::begin(config, &world.path, journal.clone(), Arc::clone(clock))
@@ -140,6 +142,7 @@ impl Pipeline {
                 timeline,
                 future_limit: config.fold.future_limit,
                 data_dir: data.clone(),
+                storage: spool.storage(),
             },
             &reloads,
             &mut inputs,
@@ -317,6 +320,7 @@ fn open_logs(
             },
             min_free_bytes: config.spool.min_free.0,
             drop_at_floor: config.spool.free_floor == FreeFloor::Drop,
+            reserve: Some(spool::Parts::beside(config.spool.max_bytes.0)),
             classes: classes::rules(&config.spool.class),
             ..spool::SpoolConfig::new(data.join("spool"))
         },

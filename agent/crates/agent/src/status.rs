@@ -116,12 +116,29 @@ pub struct SpoolStatus {
     pub trouble: Option<String>,
     /// That its disk has less free than others are to have; `None` when it has more.
     pub floor: Option<String>,
+    /// Room that is kept for when the disk has none.
+    pub reserve: Option<RoomStatus>,
     /// Batches and payload bytes that wait, by priority.
     pub priorities: BTreeMap<&'static str, ShareStatus>,
     /// The last losses, oldest first: what was lost of which times, and why.
     pub lost: Vec<LostStatus>,
     /// What damage is known of, oldest first: also of what no count can tell.
     pub damage: Vec<DamageStatus>,
+}
+
+/// Room that is kept for when the disk has none: beside `disk_bytes` and their cap.
+#[derive(Serialize)]
+pub struct RoomStatus {
+    /// Bytes that are there.
+    pub left: u64,
+    /// Bytes that should be.
+    pub whole: u64,
+}
+
+impl From<spool::Room> for RoomStatus {
+    fn from(spool::Room { left, whole }: spool::Room) -> Self {
+        Self { left, whole }
+    }
 }
 
 /// What waits of one priority.
@@ -221,6 +238,7 @@ impl From<spool::Usage> for SpoolStatus {
             counts: usage.counts.iter().map(|(cause, n)| (cause.name(), n)).collect(),
             trouble: usage.trouble,
             floor: usage.floor,
+            reserve: usage.reserve.map(RoomStatus::from),
             priorities: ["low", "normal", "high"]
                 .into_iter()
                 .zip(usage.by_priority)

@@ -1,17 +1,22 @@
 //! The fold's checkpoint on disk: a cell that grows with the state, and is opened anew after a failed write.
+//!
+//! The journal comes free as far as this is written. So that it can be on a full disk too, the file is made larger before that
+//! is needed: as long as the disk has room it holds a state of twice the size. Beyond that there is the reserve.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fold::{Fold, Scorer};
-use seglog::{Cell, CellError, OpenError, Storage};
-use spool::Unacked;
+use seglog::{Cell, CellError, Mode, OpenError, Storage};
+use spool::{Reserve, Unacked};
 use telemetry::{Position, SeriesTable};
 
 /// Room at first: enough for some thousand series, and little on small flash. The file takes twice as much.
 const FIRST: usize = 256 << 10;
 /// The largest: about 200,000 open windows.
 const LARGEST: usize = 64 << 20;
+/// What a value's frame may take.
+const PAGE: u64 = 4096;
 
 /// Says that the count of what was received comes before the fold's bytes, which begin with their version.
 const COUNTED: u8 = 0xc1;
@@ -101,6 +106,11 @@ pub enum CheckpointError {
     /// More than any file of ours holds.
     #[error("the fold's state is {0} bytes, at most {LARGEST} are kept: lower agent.max_series")]
     TooLarge(usize),
+    /// It has to grow, and neither disk nor reserve have room for that.
+    #[error(
+        "the fold's state has grown, and the disk has no {0} bytes for a larger checkpoint: free some space; until then the journal keeps its records"
+    )]
+    NoRoom(u64),
     /// The file.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -113,7 +123,7 @@ pub enum CheckpointError {
 pub struct Checkpoint {
     storage: Arc<dyn Storage>,
     path: PathBuf,
-    room: usize,
+    reserve: Option<Reserve>,
     /// `None` after a failure, until it is opened anew.
     cell: Option<Cell>,
 }
@@ -135,7 +145,13 @@ impl Checkpoint {
         if cell.as_ref().is_some_and(Cell::damaged) {
             tracing::error!(path = %path.display(), "the fold's checkpoint is damaged: what the journal still has is folded anew");
         }
-        Ok(Self { storage, path: path.to_owned(), room: FIRST, cell })
+        Ok(Self { storage, path: path.to_owned(), reserve: None, cell })
+    }
+
+    /// The room behind its disk for when that has none.
+    #[must_use]
+    pub fn with_reserve(self, reserve: Option<Reserve>) -> Self {
+        Self { reserve, ..self }
     }
 
     /// What it holds.
@@ -173,19 +189,64 @@ impl Checkpoint {
         if bytes.len() > LARGEST {
             return Err(CheckpointError::TooLarge(bytes.len()));
         }
-        let outgrown = bytes.len() > self.room;
-        if outgrown {
-            self.room = bytes.len().next_power_of_two();
-        }
-        let mut cell = match self.cell.take().filter(|_| !outgrown) {
-            Some(cell) => cell,
+        let mut cell = match self.cell.take() {
+            Some(cell) if !self.grows(bytes.len(), cell.max()) => cell,
             // What is there is verified and kept; a full disk refuses, and is tried again.
-            None => Cell::open(Arc::clone(&self.storage), &self.path, self.room)?,
+            before => {
+                let keeps = before.is_some_and(|cell| bytes.len() <= cell.max());
+                match self.open_for(bytes.len()) {
+                    Err(error) if keeps => {
+                        tracing::debug!(%error, "the fold's checkpoint stays as large as it is");
+                        self.opened(bytes.len())?
+                    }
+                    opened => opened?,
+                }
+            }
         };
         cell.set(&bytes)?;
         self.cell = Some(cell);
         Ok(())
     }
+
+    /// Whether a file for values of up to `max` bytes is to be a larger one.
+    fn grows(&self, needed: usize, max: usize) -> bool {
+        // Ahead of need only while it takes no more than half of what is free.
+        needed > max || (roomy(needed) > max && 2 * needed > max && self.free() / 2 >= file(roomy(needed)))
+    }
+
+    /// Opens the file, with room for a value of so many bytes, and more where the disk has it.
+    fn open_for(&self, needed: usize) -> Result<Cell, CheckpointError> {
+        let (free, spare) = (self.free(), self.reserve.as_ref().map_or(0, Reserve::spare));
+        if free / 2 >= file(roomy(needed)) {
+            return self.opened(roomy(needed));
+        }
+        let little = (needed + needed / 8).min(LARGEST);
+        let there = self.storage.open(&self.path, Mode::Read).and_then(|file| file.size()).unwrap_or(0);
+        // Not begun in vain: what the reserve gives for half a file may be somebody else's then.
+        if there < file(needed) && free.saturating_add(spare) < file(little) {
+            return Err(CheckpointError::NoRoom(file(little)));
+        }
+        self.opened(if there < file(needed) { little } else { needed })
+    }
+
+    fn opened(&self, max: usize) -> Result<Cell, CheckpointError> {
+        Ok(Cell::open(Arc::clone(&self.storage), &self.path, max)?)
+    }
+
+    /// What the disk has; all where it can't say: then a write tells.
+    fn free(&self) -> u64 {
+        self.storage.free_bytes(self.path.parent().unwrap_or(&self.path)).unwrap_or(u64::MAX)
+    }
+}
+
+/// Room for a state that grows to twice the size.
+fn roomy(needed: usize) -> usize {
+    (2 * needed).next_power_of_two().clamp(FIRST, LARGEST)
+}
+
+/// About what a file for values of up to `max` bytes takes.
+fn file(max: usize) -> u64 {
+    2 * (max as u64 + PAGE)
 }
 
 #[cfg(test)]
@@ -267,5 +328,52 @@ mod tests {
         disk.set_capacity(None);
         checkpoint.set(2, None, None, b"two").unwrap();
         assert_eq!(open(&disk).get().unwrap().fold, b"two");
+    }
+
+    #[test]
+    fn while_there_is_room_it_grows_ahead_so_that_a_full_disk_takes_a_state_of_twice_the_size() {
+        let disk = SimDisk::new(4);
+        disk.set_capacity(Some(64 << 20));
+        let mut checkpoint = open(&disk);
+        let mut position = 0;
+        for bytes in [300 << 10, 900 << 10, 1 << 20] {
+            position += 1;
+            checkpoint.set(position, None, None, &vec![1; bytes]).unwrap();
+        }
+        disk.set_capacity(Some(disk.used()));
+        let grown = vec![2; (2 << 20) - 100];
+        checkpoint.set(4, None, None, &grown).unwrap();
+        assert_eq!(open(&disk).get().unwrap().fold, grown);
+        let before = disk.used();
+        let refused = checkpoint.set(5, None, None, &vec![3; 9 << 20]).unwrap_err();
+        assert!(matches!(refused, CheckpointError::NoRoom(_)), "{refused}");
+        assert_eq!(disk.used(), before, "nothing was begun");
+        checkpoint.set(6, None, None, b"smaller again").unwrap();
+        assert_eq!(open(&disk).get().unwrap().fold, b"smaller again");
+    }
+
+    #[test]
+    fn on_a_full_disk_it_grows_by_what_the_reserve_spares_and_takes_none_of_it_in_vain() {
+        let disk = SimDisk::new(5);
+        let parts = spool::Parts { count: 16, bytes: 256 << 10 };
+        let reserve = Reserve::open(disk.storage(), Path::new("/data/reserve"), parts, 0);
+        let whole = reserve.left();
+        let path = Path::new("/data/fold.checkpoint");
+        let mut checkpoint =
+            Checkpoint::open(reserve.storage(), path).unwrap().with_reserve(Some(reserve.clone()));
+        checkpoint.set(1, None, None, b"small").unwrap();
+        disk.set_capacity(Some(disk.used()));
+        let grown = vec![1; 800 << 10];
+        checkpoint.set(2, None, None, &grown).unwrap();
+        assert_eq!(open(&disk).get().unwrap().fold, grown);
+        let left = reserve.left();
+        assert!(left >= whole / 2, "half of it is for batches: {left} of {whole}");
+        for _ in 0..3 {
+            let refused = checkpoint.set(3, None, None, &vec![2; 2 << 20]).unwrap_err();
+            assert!(matches!(refused, CheckpointError::NoRoom(_)), "{refused}");
+        }
+        assert_eq!(reserve.left(), left);
+        disk.set_capacity(None);
+        checkpoint.set(4, None, None, &vec![2; 2 << 20]).unwrap();
     }
 }

@@ -294,10 +294,16 @@ impl Driver {
             Ok(Some(found)) => found,
             Ok(None) if self.stopping => return Phase::Last,
             Ok(None) => {
+                let durable = *self.work.journal.durable().borrow();
+                // What this start itself has appended finds no room on a full disk, and isn't waited for: all of before is here.
+                let full = self.recovering && self.work.journal.usage().disk_full;
+                if full {
+                    self.recover_to = self.recover_to.min(durable.max(self.work.applied));
+                }
                 // Damage at the very end of what was to be recovered: nothing more will come of it.
-                let over = self.recovering && *self.work.journal.durable().borrow() >= self.recover_to;
+                let over = self.recovering && durable >= self.recover_to;
                 if over {
-                    self.passed(self.recover_to);
+                    self.passed(self.recover_to.max(self.work.applied));
                 }
                 self.waited = !over;
                 return Phase::Due;
@@ -483,9 +489,14 @@ impl Driver {
                 self.work.journal.release(Holder::Fold, self.before);
                 self.released = self.before;
                 self.before = applied;
+                self.watch.progress.lock().checkpoint = None;
             }
             Err(error) => {
-                tracing::warn!(%error, "the fold's checkpoint can't be written; the journal keeps its records")
+                let why = error.to_string();
+                let told = self.watch.progress.lock().checkpoint.replace(why.clone());
+                if told.is_none_or(|told| told != why) {
+                    tracing::warn!(%error, "the fold's checkpoint can't be written; the journal keeps its records");
+                }
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Progress {
     pub recovering: bool,
     /// Why rows can't be spooled now; `None` when they can.
     pub blocked: Option<String>,
+    /// Why the fold's checkpoint can't be written now; `None` when it can. The journal keeps its records meanwhile.
+    pub checkpoint: Option<String>,
     /// Records that can't be read: damage, counted.
     pub damaged_records: u64,
     /// What the start found to be gone that nobody can count; `None` when nothing was.

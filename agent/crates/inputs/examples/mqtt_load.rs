@@ -200,7 +200,8 @@ async fn serve(load: &Load, dir: &str) -> Result<(), Failure> {
         }
     });
     eprintln!("MQTT on {listen}");
-    mqtt::run(mqtt::LiveConfig::new(config), door, &dir.join("sessions"), stop).await?;
+    let storage = Arc::new(seglog::Disk);
+    mqtt::run(mqtt::LiveConfig::new(config), door, &dir.join("sessions"), storage, stop).await?;
     release.abort();
     Ok(())
 }

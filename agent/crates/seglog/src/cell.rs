@@ -81,7 +81,23 @@ impl Cell {
         damaged: bool,
     ) -> std::io::Result<Self> {
         let fresh = beside(path, ".new");
-        let file = storage.open(&fresh, Mode::Create)?;
+        let created = Self::create_as(storage, &fresh, path, slot, value, damaged);
+        if created.is_err() {
+            // Half a file holds room on a disk that has none, which others need.
+            let _ = storage.remove(&fresh);
+        }
+        created
+    }
+
+    fn create_as(
+        storage: &dyn Storage,
+        fresh: &Path,
+        path: &Path,
+        slot: usize,
+        value: Option<Vec<u8>>,
+        damaged: bool,
+    ) -> std::io::Result<Self> {
+        let file = storage.open(fresh, Mode::Create)?;
         let zeros = [0; 16 * PAGE];
         let mut at = 0;
         while at < 2 * slot {
@@ -96,7 +112,7 @@ impl Cell {
         }
         // DURABILITY: content, then the name, then the name made to stay.
         file.sync()?;
-        storage.rename(&fresh, path)?;
+        storage.rename(fresh, path)?;
         if let Some(dir) = path.parent() {
             storage.sync_dir(dir)?;
         }
@@ -116,6 +132,11 @@ impl Cell {
         let value = newest(&content, content.len() / 2).map(|(_, value)| value.to_vec());
         let damaged = value.is_none() && lost(&content);
         Ok((value, damaged))
+    }
+
+    /// The longest value that it takes.
+    pub fn max(&self) -> usize {
+        self.slot - HEAD
     }
 
     /// The value; `None` before the first was set, or when it was lost to damage.

@@ -370,6 +370,18 @@ impl Spool {
         ))
     }
 
+    /// The disk, with the room behind it that is kept for when it has none, for others than batches: whatever must be written
+    /// down so that the journal comes free, and with it, at last, a full disk.
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        let writer = self.0.writer.lock();
+        writer.reserve.as_ref().map_or_else(|| Arc::clone(&writer.storage), Reserve::sparing)
+    }
+
+    /// That room; `None` where none is kept.
+    pub fn reserve(&self) -> Option<Reserve> {
+        self.0.writer.lock().reserve.clone()
+    }
+
     // --- the fold's side: one thread, blocking
 
     /// Position of the last row that is in a durable batch: rows at or below it are passed over by `append`.

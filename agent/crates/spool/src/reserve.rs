@@ -34,9 +34,23 @@ pub struct Parts {
     pub bytes: u64,
 }
 
+impl Parts {
+    /// What suits a spool of this cap: a sixteenth of it, 1 MiB at least and 8 MiB at most. A part holds a batch of the usual
+    /// size with its definitions, and is as large whatever the cap: another one makes no part useless that was taken.
+    pub fn beside(max_bytes: u64) -> Self {
+        let bytes = 256 << 10;
+        let count = (max_bytes / 16 / bytes).clamp(4, 32);
+        Self { count: count as u32, bytes }
+    }
+}
+
 /// A disk with a reserve; clones share it.
 #[derive(Clone)]
-pub struct Reserve(Arc<Inner>);
+pub struct Reserve {
+    inner: Arc<Inner>,
+    /// So many parts are left to others who write through it.
+    keeps: u32,
+}
 
 struct Inner {
     under: Arc<dyn Storage>,
@@ -66,7 +80,7 @@ impl Reserve {
         let inner = Inner { under, dir, parts, min_free, held: Mutex::default() };
         inner.find();
         inner.refill();
-        Self(Arc::new(inner))
+        Self { inner: Arc::new(inner), keeps: 0 }
     }
 
     /// The disk with it, for whoever must be able to write.
@@ -74,24 +88,34 @@ impl Reserve {
         Arc::new(self.clone())
     }
 
+    /// The same for others than batches: half of it stays for what settles those.
+    pub fn sparing(&self) -> Arc<dyn Storage> {
+        Arc::new(Self { keeps: self.inner.parts.count / 2, ..self.clone() })
+    }
+
     /// Takes again what is missing, as far as others have what they are to have. Returns at once when nothing is missing.
     pub fn refill(&self) {
-        self.0.refill();
+        self.inner.refill();
     }
 
     /// Bytes that it holds now.
     pub fn left(&self) -> u64 {
-        u64::from(self.0.held.lock().there.count_ones()) * self.0.parts.bytes
+        u64::from(self.inner.held.lock().there.count_ones()) * self.inner.parts.bytes
     }
 
     /// Bytes that it should hold.
     pub fn whole(&self) -> u64 {
-        u64::from(self.0.parts.count) * self.0.parts.bytes
+        u64::from(self.inner.parts.count) * self.inner.parts.bytes
     }
 
     /// True while writing needs it.
     pub fn is_needed(&self) -> bool {
-        self.0.is_nearly_full() || self.0.held.lock().refused
+        self.inner.is_nearly_full() || self.inner.held.lock().refused
+    }
+
+    /// Bytes that it gives to those.
+    pub fn spare(&self) -> u64 {
+        self.left().saturating_sub(self.whole() / 2)
     }
 }
 
@@ -118,8 +142,11 @@ impl Inner {
         for name in names {
             let path = self.dir.join(&name);
             let number = u32::from_str_radix(&name, 16).ok().filter(|number| self.path(*number) == path);
-            let Some(number) = number.filter(|number| *number < self.parts.count) else { continue };
-            match self.fill(&path, Mode::Write) {
+            // What somebody else put there stays.
+            let Some(number) = number else { continue };
+            // There were more under another configuration.
+            let counts = number < self.parts.count;
+            match if counts { self.fill(&path, Mode::Write) } else { Err(io::ErrorKind::Other.into()) } {
                 Ok(()) => held.there |= 1 << number,
                 Err(_) => drop(self.under.remove(&path)),
             }
@@ -173,12 +200,12 @@ impl Inner {
     }
 
     /// On a disk that is nearly full a file of this name is made of a part.
-    fn made_of_part(&self, path: &Path) -> Option<Box<dyn File>> {
+    fn made_of_part(&self, path: &Path, keeps: u32) -> Option<Box<dyn File>> {
         if is_copy(path) || !self.is_nearly_full() {
             return None;
         }
         let mut held = self.held.lock();
-        let number = (held.there != 0).then(|| held.there.trailing_zeros())?;
+        let number = (held.there.count_ones() > keeps).then(|| held.there.trailing_zeros())?;
         let part = self.path(number);
         let file = self.under.open(&part, Mode::Write).ok()?;
         // One that had to be written is given up when it is needed.
@@ -192,12 +219,12 @@ impl Inner {
     }
 
     /// Gives up as much of it as a write of so many bytes may need. False when nothing was left.
-    fn give(&self, bytes: u64) -> bool {
+    fn give(&self, bytes: u64, keeps: u32) -> bool {
         let refused = !self.is_nearly_full();
         let mut held = self.held.lock();
         held.refused |= refused;
         let mut given = 0;
-        while given < bytes.max(1) && held.there != 0 {
+        while given < bytes.max(1) && held.there.count_ones() > keeps {
             let number = held.there.trailing_zeros();
             held.there &= !(1 << number);
             match self.under.remove(&self.path(number)) {
@@ -221,10 +248,16 @@ impl Inner {
     }
 
     /// Does something, and again with what the reserve gives while the disk says that it has no space.
-    fn with_room<T>(&self, path: &Path, bytes: u64, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    fn with_room<T>(
+        &self,
+        path: &Path,
+        bytes: u64,
+        keeps: u32,
+        act: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
         loop {
             match act() {
-                Err(error) if is_full(&error) && !is_copy(path) && self.give(bytes) => {}
+                Err(error) if is_full(&error) && !is_copy(path) && self.give(bytes, keeps) => {}
                 done => return done,
             }
         }
@@ -259,57 +292,57 @@ fn is_copy(path: &Path) -> bool {
 
 impl Storage for Reserve {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.0.with_room(dir, 1, || self.0.under.create_dir_all(dir))
+        self.inner.with_room(dir, 1, self.keeps, || self.inner.under.create_dir_all(dir))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.under.list(dir)
+        self.inner.under.list(dir)
     }
 
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn File>> {
         if mode == Mode::Read {
-            return self.0.under.open(path, mode);
+            return self.inner.under.open(path, mode);
         }
-        let part = if mode == Mode::Create { self.0.made_of_part(path) } else { None };
+        let part = if mode == Mode::Create { self.inner.made_of_part(path, self.keeps) } else { None };
         let file = match part {
             Some(file) => file,
-            None => self.0.with_room(path, 1, || self.0.under.open(path, mode))?,
+            None => self.inner.with_room(path, 1, self.keeps, || self.inner.under.open(path, mode))?,
         };
-        Ok(Box::new(Backed { file, path: path.to_owned(), reserve: Arc::clone(&self.0) }))
+        Ok(Box::new(Backed { file, path: path.to_owned(), reserve: self.clone() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let replaced = self.0.taken_if_missing(to);
-        self.0.with_room(to, 1, || self.0.under.rename(from, to))?;
-        self.0.freed(replaced);
+        let replaced = self.inner.taken_if_missing(to);
+        self.inner.with_room(to, 1, self.keeps, || self.inner.under.rename(from, to))?;
+        self.inner.freed(replaced);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let removed = self.0.taken_if_missing(path);
-        self.0.under.remove(path)?;
-        self.0.freed(removed);
+        let removed = self.inner.taken_if_missing(path);
+        self.inner.under.remove(path)?;
+        self.inner.freed(removed);
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.under.sync_dir(dir)
+        self.inner.under.sync_dir(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
-        self.0.with_room(path, 1, || self.0.under.lock(path))
+        self.inner.with_room(path, 1, self.keeps, || self.inner.under.lock(path))
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.0.under.free_bytes(dir)
+        self.inner.under.free_bytes(dir)
     }
 
     fn concurrent(&self) -> bool {
-        self.0.under.concurrent()
+        self.inner.under.concurrent()
     }
 
     fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
-        self.0.under.random(bytes)
+        self.inner.under.random(bytes)
     }
 }
 
@@ -317,7 +350,7 @@ impl Storage for Reserve {
 struct Backed {
     file: Box<dyn File>,
     path: PathBuf,
-    reserve: Arc<Inner>,
+    reserve: Reserve,
 }
 
 impl File for Backed {
@@ -326,7 +359,8 @@ impl File for Backed {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.reserve.with_room(&self.path, bytes.len() as u64, || self.file.write_at(bytes, offset))
+        let Reserve { inner, keeps } = &self.reserve;
+        inner.with_room(&self.path, bytes.len() as u64, *keeps, || self.file.write_at(bytes, offset))
     }
 
     fn sync(&self) -> io::Result<()> {

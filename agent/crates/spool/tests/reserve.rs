@@ -5,13 +5,15 @@
 
 mod common;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Collector, config, open, rows};
 use seglog::sim::SimDisk;
-use seglog::{Disk, Mode, Storage};
+use seglog::{Disk, File, Guard, Mode, Storage};
 use spool::{Parts, Reserve, Spool, SpoolConfig, SpoolError};
 use telemetry::SeriesTable;
 
@@ -98,6 +100,195 @@ fn without_a_collector_half_of_the_reserve_stays_for_what_settles_batches() {
     spool.session_lost();
     other.drain(&spool);
     assert_eq!(other.values.len() as u64, (next - 1) * N);
+}
+
+/// A disk that gives blocks to files beforehand, as real ones do, and on which somebody else takes each block in the moment in which
+/// it comes free.
+#[derive(Clone)]
+struct Thief {
+    under: Arc<dyn Storage>,
+    blocks: Arc<Mutex<Blocks>>,
+}
+
+#[derive(Default)]
+struct Blocks {
+    capacity: u64,
+    at_work: bool,
+    names: HashMap<PathBuf, u64>,
+    /// Length, and what was given beforehand.
+    files: HashMap<u64, (u64, u64)>,
+    next: u64,
+}
+
+impl Blocks {
+    fn used(&self) -> u64 {
+        self.names.values().filter_map(|id| self.files.get(id)).map(|(len, room)| *len.max(room)).sum()
+    }
+
+    fn free(&self) -> u64 {
+        self.capacity.saturating_sub(self.used())
+    }
+
+    fn grow(&mut self, id: u64, len: u64, room: u64) -> io::Result<()> {
+        let before = self.files.get(&id).copied().unwrap_or_default();
+        let after = (before.0.max(len), before.1.max(room));
+        if after.0.max(after.1) - before.0.max(before.1) > self.free() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.files.insert(id, after);
+        Ok(())
+    }
+
+    /// What came free is somebody else's.
+    fn stolen(&mut self) {
+        if self.at_work {
+            self.capacity = self.used();
+        }
+    }
+}
+
+struct Given {
+    file: Box<dyn File>,
+    id: u64,
+    blocks: Arc<Mutex<Blocks>>,
+}
+
+impl File for Given {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.blocks.lock().unwrap().grow(self.id, offset + bytes.len() as u64, 0)?;
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        self.blocks.lock().unwrap().grow(self.id, 0, bytes)
+    }
+
+    fn taken(&self) -> io::Result<u64> {
+        let (len, room) = self.blocks.lock().unwrap().files[&self.id];
+        Ok(len.max(room))
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn forget_cache(&self) {
+        self.file.forget_cache();
+    }
+}
+
+impl Storage for Thief {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.under.create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.under.list(dir)
+    }
+
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn File>> {
+        let file = self.under.open(path, mode)?;
+        let mut blocks = self.blocks.lock().unwrap();
+        if mode == Mode::Create || !blocks.names.contains_key(path) {
+            blocks.next += 1;
+            let id = blocks.next;
+            blocks.names.insert(path.to_owned(), id);
+            blocks.files.insert(id, (file.size()?, 0));
+            blocks.stolen();
+        }
+        let id = blocks.names[path];
+        Ok(Box::new(Given { file, id, blocks: Arc::clone(&self.blocks) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.under.rename(from, to)?;
+        let mut blocks = self.blocks.lock().unwrap();
+        let id = blocks.names.remove(from).unwrap();
+        blocks.names.insert(to.to_owned(), id);
+        blocks.stolen();
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.under.remove(path)?;
+        let mut blocks = self.blocks.lock().unwrap();
+        blocks.names.remove(path);
+        blocks.stolen();
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.under.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
+        self.under.lock(path)
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.blocks.lock().unwrap().free())
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        self.under.random(bytes)
+    }
+}
+
+#[test]
+fn where_somebody_takes_each_block_that_comes_free_half_of_the_reserve_gets_through_and_the_rest_waits() {
+    let disk = SimDisk::new(4);
+    let blocks = Arc::new(Mutex::new(Blocks { capacity: 4 << 20, ..Blocks::default() }));
+    let thief = Thief { under: disk.storage(), blocks: Arc::clone(&blocks) };
+    let table = SeriesTable::new(1000);
+    let (spool, _) = Spool::open(kept(), Arc::new(thief), Arc::clone(&table), "test").unwrap();
+    fold(&spool, &table, 1, 3);
+    let mut collector = Collector::default();
+    collector.drain(&spool);
+    blocks.lock().unwrap().at_work = true;
+    blocks.lock().unwrap().stolen();
+    let mut next = 4;
+    for _ in 0..100 {
+        next = fold(&spool, &table, next, 1000);
+        collector.drain(&spool);
+    }
+    // Each part carries a cut, and is somebody else's once that is acknowledged.
+    assert!((4 + PARTS.count as u64 / 2..1000).contains(&next), "{next}");
+    assert_eq!(collector.values.len() as u64, (next - 1) * N, "what was taken has arrived");
+    assert!(matches!(spool.cut(), Ok(None) | Err(SpoolError::Full)));
+    assert!(spool.usage().reserve.unwrap().left > 0, "what settles batches has its room");
+    // It ends as soon as the other lets go of something.
+    blocks.lock().unwrap().at_work = false;
+    blocks.lock().unwrap().capacity += 4 * PARTS.bytes;
+    for _ in 0..500 {
+        next = fold(&spool, &table, next, 1000);
+        collector.drain(&spool);
+    }
+    assert_eq!(next, 1001);
+    assert_eq!(collector.values.len() as u64, 1000 * N);
+    assert!(collector.values.values().all(|times| *times == 1));
+}
+
+#[test]
+fn parts_of_another_configuration_are_let_go_and_those_of_this_one_stay() {
+    let disk = SimDisk::new(5);
+    let open =
+        |max_bytes| Reserve::open(disk.storage(), Path::new("/spool/reserve"), Parts::beside(max_bytes), 0);
+    let large = open(10 << 30);
+    assert_eq!((large.left(), large.whole()), (8 << 20, 8 << 20));
+    drop(large);
+    let before = disk.used();
+    filled(&disk);
+    let small = open(8 << 20);
+    assert_eq!((small.left(), small.whole()), (1 << 20, 1 << 20));
+    assert!(disk.used() <= before - (7 << 20), "others have the rest");
 }
 
 #[test]

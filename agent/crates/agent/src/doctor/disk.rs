@@ -44,6 +44,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         return findings;
     }
     findings.push(room(config));
+    findings.extend(reserve(config));
     findings.push(match time_fsyncs(data) {
         Ok((median, longest)) => judge_fsync(median, longest),
         Err(error) => unwritable(data, &error),
@@ -140,10 +141,28 @@ fn judge_room(free: u64, wants: u64, min_free: u64) -> Finding {
     ok("disk", format!("{} free, enough for the caps of journal and spool", size(free)))
 }
 
-/// Bytes of the files in a folder and those below it.
+/// What is kept for a full disk, where it isn't whole.
+fn reserve(config: &Config) -> Option<Finding> {
+    let entries = fs::read_dir(config.agent.data_dir.join("spool/reserve")).ok()?;
+    // What `stat` counts in, whatever the file system's blocks are.
+    let held =
+        entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|part| part.blocks() * 512).sum();
+    let parts = spool::Parts::beside(config.spool.max_bytes.0);
+    let whole = u64::from(parts.count) * parts.bytes;
+    (held < whole).then(|| {
+        warning(
+            "reserve",
+            format!("{} of the {} that are kept for a full disk are there", size(held), size(whole)),
+            "free some space: the agent takes the rest by itself, once others have spool.min_free",
+        )
+    })
+}
+
+/// Bytes of the files in a folder and those below it, without the reserve, which counts for no cap.
 fn folder_bytes(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(_) if entry.file_name() == "reserve" => 0,
         Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
         Ok(metadata) => metadata.len(),
         Err(_) => 0,

@@ -99,7 +99,8 @@ pub enum MqttError {
     },
 }
 
-/// Runs the MQTT port until shutdown. `dir` is where sessions are kept.
+/// Runs the MQTT port until shutdown. `dir` is where sessions are kept; the journal comes free only as far as they can be
+/// written there.
 ///
 /// # Errors
 /// [`MqttError`]: it could not start.
@@ -107,12 +108,13 @@ pub async fn run(
     live: LiveConfig,
     door: Door,
     dir: &Path,
+    storage: Arc<dyn Storage>,
     shutdown: CancellationToken,
 ) -> Result<(), MqttError> {
     let config = live.config();
     let ports = [(config.listen, false), (config.tls_listen, true)];
     let ports = ports.into_iter().filter_map(|(address, tls)| Some((Port::Bind(address?), tls))).collect();
-    front(live, door, dir, Arc::new(seglog::Disk), ports, shutdown).await
+    front(live, door, dir, storage, ports, shutdown).await
 }
 
 /// The same on listeners and a storage that are there already.
