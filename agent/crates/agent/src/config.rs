@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fold::{FoldConfig, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uplink::enrolment::Folder;
 
 use crate::classes::{ClassConfig, FreeFloor};
 use crate::units::ByteSize;
@@ -256,7 +257,15 @@ impl Config {
 
     /// Takes over what an enrolment brought: the agent's name, and the collector's address where the file names none.
     fn enrolled(&mut self, text: &str) -> Vec<(String, String)> {
-        match crate::enrol::kept(&self.agent.data_dir, &self.agent.name) {
+        let kept = match Folder::of(&self.agent.data_dir).load() {
+            Ok(kept) => crate::enrol::named(kept, &self.agent.name),
+            // No reason not to start: readings are taken and kept, and the link waits until it is mended.
+            Err(error) => {
+                self.uplink.broken = Some(error.into());
+                return Vec::new();
+            }
+        };
+        match kept {
             Ok(Some(enrolled)) => {
                 self.agent.name.clone_from(&enrolled.joined.agent);
                 let named = text

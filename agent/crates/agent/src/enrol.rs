@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use uplink::enrolment::{Ask, EnrolError, Enrolled, Folder, Joined, Outcome, Token, join};
+use uplink::enrolment::{Ask, Enrolled, Folder, Joined, Outcome, Token, join};
 
 use crate::config::Config;
 use crate::{client, lock};
@@ -61,10 +61,16 @@ pub struct Args {
 pub fn run(args: Args, path: &Path) -> anyhow::Result<()> {
     let (config, said) = Config::before_enrolment(path)?;
     let folder = Folder::of(&config.agent.data_dir);
-    if args.if_needed
-        && let Some(Enrolled { joined, .. }) = folder.load()?
-    {
-        return Ok(say_kept(&joined, &folder, args.json)?);
+    if args.if_needed {
+        match folder.load() {
+            Ok(Some(Enrolled { joined, .. })) => return Ok(say_kept(&joined, &folder, args.json)?),
+            Ok(None) => {}
+            // It has joined, and what starts after this command is to start: the agent says the same until it is mended.
+            Err(error) => {
+                crate::say_error(&error.to_string(), args.json);
+                return Ok(());
+            }
+        }
     }
     let token = Token::parse(&given(&args)?)?;
     let agent = match (&args.name, said) {
@@ -135,9 +141,8 @@ fn say(outcome: &Outcome, folder: &Folder, running: bool, json: bool) -> std::io
 ///
 /// # Errors
 /// A sentence for the config's list of problems.
-pub fn kept(data_dir: &Path, name: &str) -> Result<Option<Enrolled>, String> {
-    let found = Folder::of(data_dir).load().map_err(|error: EnrolError| error.to_string())?;
-    match found {
+pub fn named(kept: Option<Enrolled>, name: &str) -> Result<Option<Enrolled>, String> {
+    match kept {
         Some(Enrolled { joined, .. }) if !name.is_empty() && name != joined.agent => Err(format!(
             "agent.name is {name:?}, and this host is enrolled as {:?}: leave the key out, or enroll the host again with `telemetryx-agent enroll … --replace`",
             joined.agent

@@ -48,6 +48,8 @@ const UPLINK_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct World {
     /// The config file.
     pub path: PathBuf,
+    /// The data folder.
+    pub data: PathBuf,
     /// Now.
     pub clock: Arc<dyn Clock>,
     /// The disk.
@@ -75,6 +77,8 @@ pub struct Pipeline {
     pub standing: Arc<Standing>,
     /// What it was built from.
     pub built: Table,
+    /// The host's enrolment can't be used: there is no link until it is mended, and another pipeline.
+    pub broken: bool,
     /// Ends by itself only when it can't go on.
     pub uplink: JoinHandle<Result<(), uplink::ConfigError>>,
     shown: Arc<Shown>,
@@ -203,6 +207,7 @@ impl Pipeline {
             reporter,
             standing,
             built: built.clone(),
+            broken: config.uplink.broken.is_some(),
             uplink,
             shown,
             reloads,

@@ -17,6 +17,7 @@ use inputs::{Clock, SystemClock};
 use seglog::{Disk, Storage};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use uplink::enrolment::Folder;
 
 use crate::logging::Logging;
 use crate::pipeline::{Pipeline, UplinkEnd, World};
@@ -27,6 +28,8 @@ use crate::{brief, care, control, lock, remote};
 
 /// How often a configuration on trial is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often a damaged enrolment is looked at: somebody may have mended it, or enrolled the host again.
+const MENDED: Duration = Duration::from_secs(1);
 /// An agent that was killed has let go of its folder after this long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,6 +62,7 @@ pub async fn run(mut file: HostFile, first: Merged, logging: Arc<Logging>) -> an
     let cache = Cache::of(Arc::clone(&storage), &data);
     let world = World {
         path: file.path.clone(),
+        data: data.clone(),
         remote: Arc::new(Remote::open(cache, Arc::clone(&clock), file.remote())),
         started_mono: clock.now().mono,
         clock,
@@ -158,6 +162,7 @@ async fn tend(
     };
     let mut gate = remote.on_trial().then(|| begin(ailing, pipeline));
     let mut look = tokio::time::interval(LOOK);
+    let mut mends = tokio::time::interval(MENDED);
     loop {
         let verdict = tokio::select! {
             _ = signals.term.recv() => return End::Told,
@@ -178,6 +183,10 @@ async fn tend(
                 world.service.ready(&brief::line(&pipeline.reporter.status()));
                 continue;
             }
+            _ = mends.tick(), if pipeline.broken && gate.is_none() => match mended(pipeline, world, file) {
+                Some(end) => return end,
+                None => continue,
+            },
             // One after the other: what is on trial is judged first.
             config = care.next_config(), if gate.is_none() => {
                 let before: Vec<String> = unusable(pipeline, file);
@@ -264,7 +273,8 @@ fn read_again(pipeline: &Pipeline, world: &World, file: &mut HostFile) -> Option
             );
             let otherwise = before.config != world.remote.takes().config;
             let step = remote::step(&pipeline.built, &merged.table, &merged.table);
-            (otherwise && step == Step::Restart)
+            let mended = pipeline.broken && merged.config.uplink.broken.is_none();
+            (mended || otherwise && step == Step::Restart)
                 .then(|| End::Again(Box::new(merged), remote::ailing(&pipeline.reporter)))
         }
         Err(error) => {
@@ -276,6 +286,23 @@ fn read_again(pipeline: &Pipeline, world: &World, file: &mut HostFile) -> Option
             None
         }
     }
+}
+
+/// A damaged enrolment that can be used again takes a pipeline of its own: name and collector are of it.
+fn mended(pipeline: &Pipeline, world: &World, file: &HostFile) -> Option<End> {
+    Folder::of(&world.data).load().ok()?;
+    let merged = match world.remote.effective(file) {
+        Ok(merged) if merged.config.uplink.broken.is_none() => merged,
+        Ok(_) => return None,
+        Err(error) => {
+            if pipeline.standing.status().refused.is_none() {
+                pipeline.standing.refuse(&error.into());
+            }
+            return None;
+        }
+    };
+    tracing::info!("the enrolment can be used again");
+    Some(End::Again(Box::new(merged), remote::ailing(&pipeline.reporter)))
 }
 
 /// The files that the configuration in force names and that can't be used anyway.

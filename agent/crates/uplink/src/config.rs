@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Carrier};
-use crate::enrolment::Enrolled;
+use crate::enrolment::{Broken, Enrolled};
 use crate::hours::Hours;
 use crate::units::{Pause, Rate};
 
@@ -50,6 +50,9 @@ pub struct UplinkConfig {
     /// What came of the host's enrolment; of no file.
     #[serde(skip)]
     pub enrolled: Option<Enrolled>,
+    /// Why that can't be used, where it is damaged: then there is no link until it is mended; of no file.
+    #[serde(skip)]
+    pub broken: Option<Broken>,
 }
 
 /// `[uplink.lanes]`: what just came in (the live lane, younger than ten seconds) and what waited (the backlog lane) travel
@@ -122,6 +125,7 @@ impl Default for UplinkConfig {
             client_key_file: None,
             lanes: LanesConfig::default(),
             enrolled: None,
+            broken: None,
         }
     }
 }
@@ -163,7 +167,8 @@ impl UplinkConfig {
                 Carrier::Grpc => self.certificate(address.carrier).is_some(),
                 Carrier::Mqtt => self.enrolled.is_some(),
             };
-            if !address.loopback && self.token_file.is_none() && !known {
+            // A host whose enrolment is damaged has joined: what it lacks is told as damage.
+            if !address.loopback && self.token_file.is_none() && !known && self.broken.is_none() {
                 return Err(ConfigError::NoToken { key, url: url.clone() });
             }
         }

@@ -47,6 +47,14 @@ impl Way {
         agent: &str,
         state: &Arc<LinkState>,
     ) -> Result<Self, ConfigError> {
+        // Nobody knows then who this host is, nor where it belongs.
+        if let Some(broken) = &config.broken {
+            return Err(ConfigError::Enrolment(broken.to_string()));
+        }
+        if let Some(enrolled) = config.enrolled(address.carrier) {
+            let authority = config.authorities(address.carrier) == Some(enrolled.folder.ca_file());
+            enrolled.folder.check(authority).map_err(|error| ConfigError::Enrolment(error.to_string()))?;
+        }
         Ok(match address.carrier {
             Carrier::Grpc => Self::Grpc(Box::new(endpoint::gateway(config, url, address)?)),
             Carrier::Mqtt => {

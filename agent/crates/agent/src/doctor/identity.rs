@@ -1,8 +1,10 @@
 //! The enrolment: whose this host is, and how long its certificate is good.
 
+use std::os::unix::fs::PermissionsExt;
+
 use telemetry::clock::SET_AFTER;
 use uplink::certificate::Validity;
-use uplink::enrolment::{Enrolled, Joined};
+use uplink::enrolment::{Broken, Enrolled, Joined};
 
 use super::{Finding, ok, problem, warning};
 use crate::config::Config;
@@ -13,8 +15,28 @@ const SECOND: i64 = 1_000_000_000;
 
 /// Nothing of a host that never joined: a token may be all that it has.
 pub fn examine(config: &Config, now: i64) -> Option<Finding> {
+    let damaged = |Broken { found, remedy }: Broken| {
+        problem(CHECK, format!("{found}: there is no link, and readings are kept"), remedy)
+    };
+    if let Some(broken) = config.uplink.broken.clone() {
+        return Some(damaged(broken));
+    }
     let Enrolled { folder, joined } = config.uplink.enrolled.as_ref()?;
-    Some(judge(joined, folder.validity(), now))
+    if let Err(error) = folder.check(true) {
+        return Some(damaged(error.into()));
+    }
+    let key = folder.key_file();
+    match std::fs::metadata(&key).map(|key| key.permissions().mode() & 0o777) {
+        Ok(mode) if mode & 0o077 != 0 => Some(warning(
+            CHECK,
+            format!("others on this host may read the host's key {} (mode {mode:o})", key.display()),
+            format!(
+                "chmod 600 {}; whoever has read it can speak as this agent: enroll the host again if that may be",
+                key.display()
+            ),
+        )),
+        _ => Some(judge(joined, folder.validity(), now)),
+    }
 }
 
 fn judge(joined: &Joined, validity: Option<Validity>, now: i64) -> Finding {

@@ -7,6 +7,9 @@
 //! cert.pem      the certificate; missing while an operator has to approve the host
 //! ```
 //!
+//! Any of these may be damaged or gone, as anything on a disk: then there is no link until it is mended, and the agent runs all
+//! the same. Nobody removes what is there but a person; a certificate that can't be used is kept beside the next one.
+//!
 //! DURABILITY: a new enrolment is written whole into `identity.new` and takes the place of the old one by renames; a start
 //! that finds only the new one finishes that. A renewed certificate replaces cert.pem alone, since the key stays.
 
@@ -16,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::crypto::ring as crypto;
@@ -24,12 +27,17 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::EnrolError;
 use super::csr::Key;
+use super::fitting;
+use crate::address::Address;
 use crate::certificate::{Validity, public_key, validity};
 
 const KEY: &str = "key.pem";
 const CA: &str = "ca.pem";
 const CERT: &str = "cert.pem";
 const JOINED: &str = "joined.json";
+/// Certificates that could not be used when the next one came, so many at most: numbered from 1.
+const DAMAGED: &str = "cert.pem.damaged";
+const KEPT: u32 = 8;
 
 /// What the collector said when the host joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,14 +110,53 @@ impl Folder {
             // A start was cut short between the two renames.
             rename(&self.new, &self.path)?;
         }
+        let unusable = |why: String| EnrolError::Folder { path: file.clone(), why };
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(EnrolError::Io { path: file, source }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Put beside its key and authority: without it the host has joined all the same.
+                let others = [self.key_file(), self.ca_file(), self.cert_file()];
+                return match others.iter().any(|other| other.exists()) {
+                    true => Err(unusable("it is missing".into())),
+                    false => Ok(None),
+                };
+            }
+            Err(error) => return Err(unusable(error.to_string())),
         };
-        let joined = serde_json::from_str(&text)
-            .map_err(|error| EnrolError::Folder { path: file, why: error.to_string() })?;
+        let joined: Joined = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+        // The configuration is made of these.
+        Address::parse("url", &joined.gateway)
+            .map_err(|_| unusable(format!("its gateway {:?} is no address", joined.gateway)))?;
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if joined.agent.is_empty() || joined.agent.len() > 128 || !joined.agent.bytes().all(letter) {
+            return Err(unusable(format!("its agent {:?} is no name", joined.agent)));
+        }
         Ok(Some(Enrolled { folder: self.clone(), joined }))
+    }
+
+    /// Whether the files can be used, and belong together: of a certificate that isn't there yet nothing is asked. With
+    /// `authority` that is looked at too.
+    ///
+    /// # Errors
+    /// [`EnrolError::Folder`], naming the file.
+    pub fn check(&self, authority: bool) -> Result<(), EnrolError> {
+        let key = self.key_file();
+        let unusable = |path: PathBuf, why: String| EnrolError::Folder { path, why };
+        let found = PrivateKeyDer::from_pem_file(&key)
+            .map_err(|error| unusable(key.clone(), plainly(&error, "no key")))?;
+        let key = fitting::key(found).map_err(|why| unusable(key, why))?;
+        let ca = self.ca_file();
+        let roots = match authority {
+            true => Some(fitting::roots(&certificates(&ca)?).map_err(|why| unusable(ca, why))?),
+            false => None,
+        };
+        let cert = self.cert_file();
+        // Of another kind than a file it can't be used either.
+        if std::fs::symlink_metadata(&cert).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        let chain = certificates(&cert)?;
+        fitting::certificate(chain, key, roots).map_err(|why| unusable(cert, why))
     }
 
     /// The key of an enrolment that is under way: the one of the last try, so that a host whose answer was lost is the same
@@ -170,10 +217,23 @@ impl Folder {
         rename(&self.new, &self.path)
     }
 
-    /// Replaces the certificate.
+    /// Replaces the certificate. One that can't be used gets another name.
     pub(crate) fn renewed(&self, certificate: &str) -> Result<(), EnrolError> {
         fits(certificate, &self.key_file())?;
-        self.write(&self.cert_file(), certificate, 0o644)
+        let cert = self.cert_file();
+        let names = (1..=KEPT).map(|number| self.path.join(format!("{DAMAGED}.{number}")));
+        if self.check(true).is_err()
+            && cert.exists()
+            && let Some(free) = names.into_iter().find(|name| !name.exists())
+        {
+            rename(&cert, &free)?;
+        }
+        self.write(&cert, certificate, 0o644)
+    }
+
+    /// From when until when a certificate is valid that can be used; `None` while there is none.
+    pub fn usable(&self) -> Option<Validity> {
+        self.check(true).ok().and_then(|()| self.validity())
     }
 
     /// From when until when the certificate is valid; `None` while there is none.
@@ -209,6 +269,24 @@ impl Folder {
             return Ok(());
         }
         std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).map_err(io)
+    }
+}
+
+/// The certificates of a file, one at least.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
+    let unusable = |why: String| EnrolError::Folder { path: path.to_owned(), why };
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(plainly(&error, "no certificate")))?;
+    if found.is_empty() { Err(unusable("it holds no certificate".into())) } else { Ok(found) }
+}
+
+/// What is wrong with a PEM file, in words.
+fn plainly(error: &pem::Error, nothing: &str) -> String {
+    match error {
+        pem::Error::NoItemsFound => format!("it holds {nothing}"),
+        pem::Error::Io(error) => error.to_string(),
+        error => format!("it is damaged: {error}"),
     }
 }
 
@@ -312,5 +390,47 @@ mod tests {
         std::fs::create_dir(folder.path()).unwrap();
         std::fs::write(folder.path().join(JOINED), "{").unwrap();
         assert!(folder.load().unwrap_err().to_string().contains("enroll the host again"));
+    }
+
+    #[test]
+    fn what_joined_is_missing_beside_a_key_or_names_no_address_is_damage_and_no_host_that_never_joined() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::of(data.path());
+        std::fs::create_dir(folder.path()).unwrap();
+        assert_eq!(folder.load().unwrap(), None);
+        std::fs::write(folder.key_file(), "").unwrap();
+        let said = folder.load().unwrap_err().to_string();
+        assert!(said.contains("joined.json can't be used (it is missing)"), "{said}");
+        for odd in [Joined { gateway: "hxxps://c".into(), ..joined("a") }, joined("a\u{0}b"), joined("")] {
+            std::fs::write(folder.path().join(JOINED), serde_json::to_string(&odd).unwrap()).unwrap();
+            assert!(matches!(folder.load(), Err(EnrolError::Folder { .. })), "{odd:?}");
+        }
+        let broken = super::super::Broken::from(folder.load().unwrap_err());
+        assert!(broken.found.ends_with("is no name)"), "{broken:?}");
+        assert!(broken.remedy.contains("telemetryx enroll token --agent AGENT --replace"), "{broken:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_and_one_that_is_not_there_yet_is_not() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::of(data.path());
+        folder.new_key().unwrap();
+        folder.put(&joined("a"), "ca", None).unwrap();
+        folder.check(false).unwrap();
+        let said = |authority| folder.check(authority).unwrap_err().to_string();
+        assert!(said(true).contains("ca.pem can't be used (it holds no certificate)"), "{}", said(true));
+        std::fs::create_dir(folder.cert_file()).unwrap();
+        assert!(said(false).contains("cert.pem can't be used ("), "{}", said(false));
+        let key = std::fs::read_to_string(folder.key_file()).unwrap();
+        for (content, why) in
+            [("", "it holds no key"), (&key[..key.len() / 2], "damaged"), (&key.replace("MI", "MA"), "")]
+        {
+            std::fs::write(folder.key_file(), content).unwrap();
+            assert!(
+                said(false).contains("key.pem can't be used") && said(false).contains(why),
+                "{}",
+                said(false)
+            );
+        }
     }
 }

@@ -39,8 +39,9 @@ pub struct Outcome {
 /// # Errors
 /// [`EnrolError`]; then nothing has changed here but the key that the next try will use.
 pub async fn join(folder: &Folder, ask: &Ask) -> Result<Outcome, EnrolError> {
-    if let Some(Enrolled { joined, .. }) = folder.load()?
-        && !ask.replace
+    // What is damaged is no reason not to take its place.
+    if !ask.replace
+        && let Some(Enrolled { joined, .. }) = folder.load()?
     {
         let (agent, collector) = (joined.agent, joined.collector);
         return Err(EnrolError::Already { agent, collector, folder: folder.path().into() });

@@ -6,12 +6,14 @@
 //! https    one request to the people's door, believing that authority alone
 //! join     token + request up; certificate, site and the gateway's address down
 //! folder   what is kept of it, in `data_dir/identity`
+//! fitting  whether that belongs together
 //! renewal  the next certificate, at two thirds of a life and also after its end
 //! ```
 //!
 //! The key is made on the host and never leaves it.
 
 mod csr;
+mod fitting;
 mod folder;
 mod https;
 mod join;
@@ -25,6 +27,33 @@ pub use folder::{Enrolled, Folder, Joined};
 pub use join::{Ask, Outcome, join};
 pub use renewal::{Schedule, keep_renewed, renew};
 pub use token::Token;
+
+/// What to do about an enrolment that can't be used.
+const WAY_OUT: &str = "put the file back as it was, or enroll the host again: `telemetryx enroll token --agent AGENT --replace` on the collector prints the line for that, with the token";
+
+/// Why what an enrolment left can't be used, and the way out: for as long as that is so there is no link, and nothing else is
+/// missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The file, and what is wrong with it.
+    pub found: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.found, self.remedy)
+    }
+}
+
+impl From<EnrolError> for Broken {
+    fn from(error: EnrolError) -> Self {
+        let text = error.to_string();
+        let found = text.strip_suffix(WAY_OUT).and_then(|found| found.strip_suffix(": ")).unwrap_or(&text);
+        Self { found: found.to_owned(), remedy: WAY_OUT.to_owned() }
+    }
+}
 
 /// Why a host can't join, or renew.
 #[derive(Debug, thiserror::Error)]
@@ -101,12 +130,10 @@ pub enum EnrolError {
     #[error("the collector sent a certificate that can't be used: {0}")]
     Certificate(String),
     /// The key on disk can't be used.
-    #[error(
-        "the host's key can't be used ({0}): remove the folder `identity` in data_dir and enroll the host again"
-    )]
+    #[error("the host's key can't be used ({0}): {WAY_OUT}")]
     Key(String),
-    /// What is kept can't be read.
-    #[error("{} can't be used ({why}): remove the folder and enroll the host again", path.display())]
+    /// What is kept can't be used.
+    #[error("{} can't be used ({why}): {WAY_OUT}", path.display())]
     Folder {
         /// The file.
         path: PathBuf,

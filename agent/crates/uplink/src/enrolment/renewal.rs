@@ -88,8 +88,16 @@ pub async fn keep_renewed(
             Ok(None) => URGENT,
             Ok(Some(enrolled)) => {
                 let linked = link.connected();
-                match Schedule::at(folder.validity(), host.wall(), linked) {
-                    Schedule::Wait(pause) => pause,
+                // A damaged one is no certificate: the key gets the next one.
+                match Schedule::at(folder.usable(), host.wall(), linked) {
+                    // Without a link it may be that somebody looks after the files.
+                    Schedule::Wait(pause) => {
+                        if linked {
+                            pause
+                        } else {
+                            pause.min(URGENT)
+                        }
+                    }
                     Schedule::Due { urgent: now } => {
                         let tried = tokio::select! {
                             tried = renew(&enrolled) => tried,
@@ -116,9 +124,14 @@ pub async fn keep_renewed(
 fn after(enrolled: &Enrolled, tried: Result<bool, EnrolError>, backoff: &mut Backoff, draw: u32) -> Duration {
     match tried {
         Ok(true) => {
-            backoff.reset();
             let until = enrolled.folder.validity().map(|validity| validity.to);
             tracing::info!(agent = %enrolled.joined.agent, ?until, "the certificate is renewed");
+            if let Err(error) = enrolled.folder.check(true) {
+                // Not again and again for a damaged authority's sake.
+                tracing::error!(%error, "the next certificate can't be used either");
+                return SHORTEST + backoff.next(draw);
+            }
+            backoff.reset();
             SHORTEST
         }
         Ok(false) => {
