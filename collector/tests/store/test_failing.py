@@ -24,6 +24,19 @@ def batch(seq: int, size: int = 1) -> Decoded:
     )
 
 
+async def test_the_file_and_its_log_are_their_owners_alone(tmp_path: Path) -> None:
+    """Digests of passwords stand in them, and whoever makes the folder by hand leaves it open."""
+    before = os.umask(0o022)
+    try:
+        store = await SqliteStore.open(tmp_path / "t.db")
+        await store.commit([batch(1)])
+        modes = {name: os.stat(tmp_path / name).st_mode & 0o777 for name in ("t.db", "t.db-wal", "t.db-shm")}  # noqa: PTH116
+        assert set(modes.values()) == {0o600}, modes
+        await store.close()
+    finally:
+        os.umask(before)
+
+
 async def test_a_full_disk_undoes_the_group_and_heals(tmp_path: Path) -> None:
     """With no page left the whole group is undone; when there is room again the same group is stored."""
     store = await SqliteStore.open(tmp_path / "t.db")

@@ -4,9 +4,10 @@ DURABILITY: WAL with synchronous=FULL fsyncs the log at each commit, before comm
 leaves after commit() speaks of data on the disk. Upkeep alone commits with NORMAL (database.py, writer.py).
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +66,9 @@ def translated() -> Iterator[None]:
 
 
 def open_writer(path: Path, *, create: bool = True) -> SqliteDatabase:
-    """Open the one connection that writes; creates the file, unless it must be there."""
+    """Open the one connection that writes; creates the file, for its owner alone, unless it must be there."""
+    if create:
+        _make_private(path)
     with translated():
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
@@ -92,6 +95,12 @@ def open_writer(path: Path, *, create: bool = True) -> SqliteDatabase:
             connection.close()
             raise
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does, which would let everybody read digests of passwords; its log and index take its mode over."""
+    with suppress(OSError):  # what is wrong with the place, SQLite says in its own terms
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _claim(connection: sqlite3.Connection, path: Path) -> None:
