@@ -153,6 +153,7 @@ impl Fold {
         self.clock.synced = reader.flag()?;
         self.config = FoldConfig::from_json(reader.blob()?)
             .map_err(|_| RestoreError::Damaged("its configuration can't be read"))?;
+        self.routes = self.config.fingerprint();
         if version > 1 {
             let clock = &mut self.clock;
             clock.last = match reader.flag()? {

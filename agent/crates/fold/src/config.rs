@@ -148,6 +148,12 @@ impl FoldConfig {
         self.route.iter().any(|route| route.to == To::Window)
     }
 
+    /// Tells configurations apart (FNV-1a, 64 bits), also over restarts.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        self.to_json().iter().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
     /// The longest window in use, and at least ten seconds.
     pub(crate) fn longest_window(&self) -> i64 {
         let windows = self.route.iter().filter(|route| route.to == To::Window);

@@ -31,6 +31,10 @@ pub struct Fold {
     pub(crate) clock: Clock,
     /// Readings in open windows. Recomputed, not checkpointed.
     pub(crate) held: u64,
+    /// Fingerprint of the configuration. Recomputed, not checkpointed.
+    pub(crate) routes: u64,
+    /// The latest end of a window that has left, since this process began or batches say so. Not checkpointed.
+    pub(crate) left: i64,
     /// By the fold's own numbers, which are given in order of first use.
     pub(crate) devices: Vec<Device>,
     pub(crate) series: Vec<Series>,
@@ -74,6 +78,8 @@ impl Fold {
             totals: Totals::default(),
             clock: Clock::default(),
             held: 0,
+            routes: FoldConfig::default().fingerprint(),
+            left: i64::MIN,
             devices: Vec::new(),
             series: Vec::new(),
             models: Vec::new(),
@@ -98,6 +104,7 @@ impl Fold {
             return;
         }
         self.totals.position = position;
+        let before = rows.windows.len();
         match record {
             Record::Intake(intake) => self.intake(intake, rows),
             Record::Tick(clock) => self.tick(clock, rows),
@@ -108,12 +115,8 @@ impl Fold {
             self.close_all(rows);
         }
         rows.unset.retain(|(_, rows)| !rows.is_empty());
-        rows.open = self.held();
-    }
-
-    /// How many readings are in open windows; `None` where there is none and nothing is reduced to windows.
-    pub fn held(&self) -> Option<u64> {
-        (self.held > 0 || self.config.has_windows()).then_some(self.held)
+        self.note_left(rows, before);
+        rows.open = self.open();
     }
 
     /// When, by the monotonic clock, the next tick has something to do; `None` while nothing waits for
@@ -165,7 +168,9 @@ impl Fold {
                 if config != self.config {
                     self.close_all(rows);
                     self.config = config;
+                    self.routes = self.config.fingerprint();
                     self.series.iter_mut().for_each(|series| series.reroute(&self.config));
+                    self.routes_changed();
                 }
             }
             Err(error) => {

@@ -22,6 +22,7 @@ pub mod config;
 mod device;
 mod fold;
 mod intake;
+mod open;
 pub mod scorer;
 mod series;
 pub mod status;

@@ -7,10 +7,11 @@
 //!
 //! Readings of a record that no batch has are counted as received, shipped and damaged. Those of one that batches have are
 //! stored, unless they were in windows that were open: the spool knows how many readings those held, and the
-//! fold how many they hold now that it went on without the record. The difference is lost; it was counted as received and
-//! reduced when it was cut, so now it counts as derived, shipped and damaged. Windows that such a record had closed are open
-//! still without it, and come again: then the difference is less, and it may be the other way round.
+//! fold how many they hold now that it went on without the record. Windows that may have left already, since such a record
+//! may have been what closed them, it gives up first ([`Fold::give_up`]): nothing is stored twice. The difference is lost; it was
+//! counted as received and reduced when it was cut, so now it counts as derived, shipped and damaged.
 
+use fold::Fold;
 use journal::JournalGap;
 use spool::{Damage, Part, Readings, Spool, Spooled};
 use telemetry::{Attribute, Cause, Counts, Event, Position, Record, Rows, Severity, Stamp};
@@ -27,6 +28,8 @@ pub(crate) struct Found {
     seen: Option<i64>,
     /// Damage in what batches have, until the first record that none has.
     below: Option<Below>,
+    /// Some of that was there when batches were made of what is behind it.
+    doubtful: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +47,20 @@ impl Found {
         !self.damage.is_empty()
     }
 
-    /// A damaged place of the journal. `received` are the readings up to it.
-    pub(crate) fn gap(&mut self, gap: JournalGap, spooled: &Spooled, received: Option<u64>) {
+    /// A damaged place of the journal. `received` are the readings up to it, `known` is what was noted before.
+    pub(crate) fn gap(
+        &mut self,
+        gap: JournalGap,
+        spooled: &Spooled,
+        received: Option<u64>,
+        known: impl FnOnce() -> Vec<Damage>,
+    ) {
         if gap.first <= spooled.position {
+            // What was gone when its turn came first is missing in what batches have too.
+            let gone_then = |known: &Damage| {
+                known.part == Part::Journal && known.first <= gap.first && gap.last <= known.last
+            };
+            self.doubtful |= !known().iter().any(gone_then);
             let last = gap.last.min(spooled.position);
             let new = Below { first: gap.first, last, from_ns: self.seen, to_ns: None };
             self.below = Some(self.below.map_or(new, |known| Below { last, to_ns: None, ..known }));
@@ -89,22 +103,32 @@ impl Found {
         });
     }
 
-    /// All that batches have is folded again, from behind `from` on: do the open windows hold what they held? `held` as
-    /// [`fold::Fold::held`].
-    pub(crate) fn compare(&mut self, from: Position, spooled: &Spooled, held: Option<u64>) {
+    /// The fold hasn't seen all that batches have, whatever gaps tell.
+    pub(crate) fn is_short(&mut self) {
+        self.doubtful = true;
+    }
+
+    /// All that batches have is folded again, from behind `from` on: do the open windows hold what they held? True when windows were given up.
+    pub(crate) fn compare(&mut self, from: Position, spooled: &Spooled, fold: &mut Fold) -> bool {
         let below = self.below.take();
-        let (readings, again) = match (spooled.open, held) {
-            (Some(open), held) => {
-                let held = held.unwrap_or(0);
-                (Readings::Exactly(open.saturating_sub(held)), held.saturating_sub(open))
+        let before = fold.held();
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if doubtful {
+            fold.give_up(spooled.open.as_ref());
+        }
+        let held = fold.held();
+        let gave_up = held < before;
+        let (readings, again) = match spooled.open {
+            Some(open) => {
+                (Readings::Exactly(open.readings.saturating_sub(held)), held.saturating_sub(open.readings))
             }
-            (None, None) => (Readings::Exactly(0), 0),
+            None if before == 0 => (Readings::Exactly(0), 0),
             // By an older version, or in a configuration that knew no windows.
-            (None, Some(_)) if below.is_none() => return,
-            (None, Some(_)) => (Readings::Unknown, 0),
+            None if !doubtful => return false,
+            None => (Readings::Unknown, 0),
         };
-        if below.is_none() && readings == Readings::Exactly(0) && again == 0 {
-            return;
+        if below.is_none() && readings == Readings::Exactly(0) && again == 0 && !gave_up {
+            return false;
         }
         if let Readings::Exactly(lost) = readings {
             for cause in [Cause::Derived, Cause::Shipped, Cause::Damaged] {
@@ -114,6 +138,7 @@ impl Found {
         let all = Below { first: from + 1, last: spooled.position, from_ns: None, to_ns: None };
         let Below { first, last, from_ns, to_ns } = below.unwrap_or(all);
         self.damage.push(Damage { part: Part::Windows, first, last, from_ns, to_ns, readings, again });
+        gave_up
     }
 
     /// The spool is gone, and this was in it.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fold::Fold;
+use fold::{Fold, Scorer};
 use journal::{Fullness, Holder, Journal, JournalGap, JournalReader, Usage};
 use spool::{Damage, Part, Readings, Spool, Spooled, Unacked};
-use telemetry::{BEAT, Cause, DeviceClock, Position, Record, Rows, Stamp};
+use telemetry::{BEAT, Cause, DeviceClock, Position, Record, Rows, SeriesTable, Stamp};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Restored};
 use crate::damage::Found;
 use crate::ticks::Ticks;
 use crate::watch::Watch;
@@ -50,6 +50,23 @@ pub struct Folding {
     pub shown: Box<dyn Fn(&Record) + Send>,
     /// What a tick says of the clock at a moment.
     pub clock: Box<dyn Fn(Stamp) -> DeviceClock + Send>,
+}
+
+impl Folding {
+    /// What a start goes on with: the fold as its checkpoint has it, between a journal and a spool. `clock` is what a tick says at
+    /// a moment.
+    pub fn restore(
+        journal: Journal,
+        spool: Spool,
+        checkpoint: Checkpoint,
+        table: &Arc<SeriesTable>,
+        scorer: impl Fn() -> Box<dyn Scorer>,
+        clock: impl Fn(Stamp) -> DeviceClock + Send + 'static,
+    ) -> Self {
+        let Restored { fold, applied, received, unacked } = checkpoint.restore(table, scorer);
+        let (shown, clock) = (Box::new(|_: &Record| {}), Box::new(clock));
+        Self { journal, fold, applied, received, unacked, spool, checkpoint, shown, clock }
+    }
 }
 
 /// What a step came to.
@@ -127,6 +144,8 @@ pub struct Driver {
     before: Position,
     released: Position,
     checkpointed: u64,
+    /// The next is to come soon.
+    hurry: bool,
     looked: u64,
     reopened: u64,
 }
@@ -172,6 +191,7 @@ impl Driver {
             before: work.applied,
             released: 0,
             checkpointed: now.mono,
+            hurry: false,
             looked: now.mono,
             reopened: 0,
             work,
@@ -262,6 +282,9 @@ impl Driver {
         }
         // A fold that stands behind what batches have held these windows when its checkpoint was written.
         self.compared = self.compared.filter(|applied| *applied <= self.spooled.position);
+        if let Some(open) = &self.spooled.open {
+            self.work.fold.left_by(open);
+        }
         if let Some(damage) = lost_spool(&self.work) {
             self.found.spool(damage);
         }
@@ -323,7 +346,13 @@ impl Driver {
         if position > self.spooled.position
             && let Some(from) = self.compared.take()
         {
-            self.found.compare(from, &self.spooled, self.work.fold.held());
+            if self.is_short(from) {
+                self.found.is_short();
+            }
+            // Each start gives windows up, with what they took since, until a checkpoint is without them.
+            if self.found.compare(from, &self.spooled, &mut self.work.fold) {
+                self.hurry = true;
+            }
         }
         self.rows.clear();
         self.work.fold.apply(position, &record, &mut self.rows);
@@ -337,6 +366,16 @@ impl Driver {
             return Phase::CutBefore;
         }
         Phase::Append
+    }
+
+    /// Whether the fold, from behind `from` on, lacks records that batches have and no gap tells of: the journal's end
+    /// rotted, at this start or at one that noted it (what came then was numbered beyond what batches had); or there was
+    /// no checkpoint, and the journal doesn't begin at the beginning.
+    fn is_short(&self, from: Position) -> bool {
+        let anew = from == 0 && self.work.journal.first() > 1;
+        let ends_early = self.work.fold.position() < self.spooled.position;
+        let given_up = |damage: &Damage| damage.part == Part::Windows && damage.last > from;
+        anew || ends_early || self.work.spool.usage().damage.iter().any(given_up)
     }
 
     /// Whether a segment that the disk doesn't give is passed over now: after a while, and only while the disk takes what is
@@ -362,7 +401,8 @@ impl Driver {
     /// Counts what damage took.
     fn gone(&mut self, gap: JournalGap) {
         self.watch.progress.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
-        self.found.gap(gap, &self.spooled, self.received);
+        let noted = || self.work.spool.usage().damage;
+        self.found.gap(gap, &self.spooled, self.received, noted);
         self.received = self.received.zip(gap.readings).and_then(|(some, more)| some.checked_add(more));
     }
 
@@ -404,7 +444,8 @@ impl Driver {
         if usage.poisoned.is_some() {
             self.reopen(now);
         }
-        if short || since(now, self.checkpointed) >= CHECKPOINT_EVERY || self.fills(&usage) {
+        let due = since(now, self.checkpointed) >= CHECKPOINT_EVERY;
+        if short || due || self.hurry || self.fills(&usage) {
             if !self.recovering {
                 // Under a steady load something is always pending: what is must be in a batch first.
                 self.work.spool.cut()?;
@@ -490,6 +531,7 @@ impl Driver {
                 self.released = self.before;
                 self.before = applied;
                 self.watch.progress.lock().checkpoint = None;
+                self.hurry = false;
             }
             Err(error) => {
                 let why = error.to_string();

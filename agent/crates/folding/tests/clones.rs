@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fold::{Fold, NoScorer};
+use fold::NoScorer;
 use folding::{Checkpoint, Folding, start};
 use journal::{Journal, JournalConfig};
 use seglog::Disk;
@@ -31,17 +31,10 @@ fn start_in(dir: &Path, readings: std::ops::Range<i64>, folding: bool) -> Option
     if !folding {
         return None;
     }
-    let work = Folding {
-        fold: Fold::new(table, Box::new(NoScorer)),
-        applied: 0,
-        received: None,
-        unacked: None,
-        spool: spool.clone(),
-        checkpoint: Checkpoint::open(Arc::new(Disk), &dir.join("checkpoint")).unwrap(),
-        shown: Box::new(|_| {}),
-        clock: Box::new(|at| DeviceClock { at, boot: [1; 16], synced: true }),
-        journal: journal.clone(),
-    };
+    let checkpoint = Checkpoint::open(Arc::new(Disk), &dir.join("checkpoint")).unwrap();
+    let clock = |at| DeviceClock { at, boot: [1; 16], synced: true };
+    let work =
+        Folding::restore(journal.clone(), spool.clone(), checkpoint, &table, || Box::new(NoScorer), clock);
     let running = start(work, Stamp::default).unwrap();
     journal.close();
     running.finish();

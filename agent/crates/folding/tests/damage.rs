@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fold::NoScorer;
-use folding::{Checkpoint, Driver, Folding, Restored, Step};
+use folding::{Checkpoint, Driver, Folding, Step};
 use journal::{Holder, Journal, JournalConfig};
 use seglog::sim::SimDisk;
 use spool::{Damage, Part, Readings, Spool, SpoolConfig};
@@ -19,6 +19,7 @@ const SECOND: u64 = 1_000_000_000;
 const START: Stamp = Stamp { wall: 1_800_000_000_000_000_000, mono: 10 * SECOND };
 const CHECKPOINT: &str = "/data/fold.checkpoint";
 const WINDOW: &[u8] = br#"{"route":[{"match":"flow","to":"window","window":"10m"}]}"#;
+const SHORT: &[u8] = br#"{"route":[{"match":"flow","to":"window","window":"10s"}],"lateness":"0s"}"#;
 
 struct Bench {
     disk: SimDisk,
@@ -27,10 +28,15 @@ struct Bench {
     spool: Spool,
     driver: Driver,
     now: Stamp,
+    config: &'static [u8],
+}
+
+fn start(disk: SimDisk, now: Stamp) -> Bench {
+    start_with(disk, now, WINDOW)
 }
 
 /// As a start of the agent opens them.
-fn start(disk: SimDisk, now: Stamp) -> Bench {
+fn start_with(disk: SimDisk, now: Stamp, config_json: &'static [u8]) -> Bench {
     let table = SeriesTable::new(100);
     let config = SpoolConfig { min_free_bytes: 0, batch_bytes: 200, ..SpoolConfig::new("/data/spool") };
     let (spool, _) = Spool::open(config, disk.storage(), Arc::clone(&table), "edge").unwrap();
@@ -44,22 +50,13 @@ fn start(disk: SimDisk, now: Stamp) -> Bench {
     journal.skip_to(spool.position());
     journal.release(Holder::Sessions, Position::MAX);
     let checkpoint = Checkpoint::open(disk.storage(), Path::new(CHECKPOINT)).unwrap();
-    let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, || Box::new(NoScorer));
     journal.append(&Record::Tick(DeviceClock { at: now, boot: [1; 16], synced: true })).unwrap();
-    journal.append(&Record::Config { stamp: now, generation: 1, config: WINDOW.to_vec() }).unwrap();
+    journal.append(&Record::Config { stamp: now, generation: 1, config: config_json.to_vec() }).unwrap();
     journal.step();
-    let work = Folding {
-        journal: journal.clone(),
-        fold,
-        applied,
-        received,
-        unacked,
-        spool: spool.clone(),
-        checkpoint,
-        shown: Box::new(|_| {}),
-        clock: Box::new(|at| DeviceClock { at, boot: [1; 16], synced: true }),
-    };
-    Bench { disk, table, journal, spool, driver: Driver::new(work, now), now }
+    let clock = |at| DeviceClock { at, boot: [1; 16], synced: true };
+    let work =
+        Folding::restore(journal.clone(), spool.clone(), checkpoint, &table, || Box::new(NoScorer), clock);
+    Bench { disk, table, journal, spool, driver: Driver::new(work, now), now, config: config_json }
 }
 
 impl Bench {
@@ -93,7 +90,7 @@ impl Bench {
     /// The process is killed, and another one starts on what is there.
     fn killed(self) -> Bench {
         self.disk.kill();
-        start(self.disk.clone(), self.now)
+        start_with(self.disk.clone(), self.now, self.config)
     }
 
     /// It ends in order, and another one starts.
@@ -102,9 +99,9 @@ impl Bench {
         for _ in 0..1000 {
             self.now.mono += Duration::from_secs(1).as_nanos() as u64;
             if self.driver.step(self.now) == Step::Ended {
-                let (disk, now) = (self.disk.clone(), self.now);
+                let (disk, now, config) = (self.disk.clone(), self.now, self.config);
                 drop(self);
-                return start(disk, now);
+                return start_with(disk, now, config);
             }
         }
         panic!("it never ends");
@@ -205,6 +202,102 @@ fn readings_of_open_windows_whose_record_rots_once_it_is_folded_are_counted_and_
     assert_eq!(events.len(), 1, "{events:?}");
     assert!(events[0].contains("2 readings are lost"), "{events:?}");
     balances(&bench.counts());
+}
+
+/// The window of the first readings has left, in a batch, because of one record, which is given; it is the journal's last, or not.
+fn closed_by_one_record(last: bool) -> (Bench, Position) {
+    let mut bench = start_with(SimDisk::new(1), START, SHORT);
+    bench.take(&["flow"; 3]);
+    bench.now.wall += 10 * SECOND as i64;
+    bench.now.mono += SECOND / 2;
+    let closing = bench.take(&["flow"]);
+    if !last {
+        let off = Record::Model { stamp: bench.now, slot: "none".into(), model: None };
+        bench.journal.append(&off).unwrap();
+        bench.journal.step();
+    }
+    bench.spool.cut().unwrap();
+    assert!(bench.spool.position() >= closing);
+    assert_eq!(bench.spool.spooled().unwrap().open.unwrap().readings, 1);
+    (bench, closing)
+}
+
+fn is_not_stored_again(last: bool) {
+    let (bench, closing) = closed_by_one_record(last);
+    rot_record(&bench.disk, closing);
+    let mut bench = bench.killed();
+    // A late one of that window, which is given up at the next start with what it took, if no checkpoint came before.
+    bench.now.wall -= 10 * SECOND as i64;
+    bench.take(&["flow"]);
+    bench.now.wall += 10 * SECOND as i64;
+    bench.spool.cut().unwrap();
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.last), (Part::Windows, closing));
+    assert_eq!((damage.readings, damage.again), (Readings::Exactly(1), 0), "the rotten one");
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    let lost = bench.counts().get(Cause::Damaged);
+    let (_, windowed, _) = bench.leave();
+    assert_eq!(windowed + lost, 5, "each is stored once or counted");
+    assert!(lost <= 2, "{lost}");
+    balances(&bench.counts());
+}
+
+#[test]
+fn a_window_that_a_rotten_record_had_closed_is_not_stored_again() {
+    is_not_stored_again(false);
+}
+
+#[test]
+fn nor_where_the_rotten_record_was_the_journals_last() {
+    is_not_stored_again(true);
+}
+
+#[test]
+fn after_a_window_was_given_up_a_checkpoint_without_it_comes_at_once() {
+    let (bench, closing) = closed_by_one_record(false);
+    rot_record(&bench.disk, closing);
+    let mut bench = bench.killed();
+    bench.pass(600);
+    bench.pass(600);
+    let mut bench = bench.killed();
+    bench.now.wall -= 10 * SECOND as i64;
+    bench.take(&["flow"]);
+    bench.now.wall += 10 * SECOND as i64;
+    bench.spool.cut().unwrap();
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    assert_eq!(bench.counts().get(Cause::Damaged), 1, "the rotten one alone");
+    let (_, windowed, _) = bench.leave();
+    assert_eq!(windowed, 4);
+}
+
+#[test]
+fn a_record_that_was_gone_when_its_turn_came_first_costs_open_windows_nothing() {
+    let mut bench = start_with(SimDisk::new(1), START, SHORT);
+    bench.take(&["flow"; 3]);
+    // Durable, and not folded.
+    let mut intake = Intake::new(0, bench.now);
+    intake.counts.add(Cause::Received, 5);
+    let rotten = bench.journal.append(&Record::Intake(intake.clone())).unwrap();
+    bench.journal.append(&Record::Intake(intake)).unwrap();
+    bench.journal.step();
+    rot_record(&bench.disk, rotten);
+    let mut bench = bench.killed();
+    bench.pass(100);
+    // A window that has left since then, and one of the same time that is open.
+    bench.now.wall += 10 * SECOND as i64;
+    bench.take(&["flow"]);
+    bench.now.wall -= 10 * SECOND as i64;
+    bench.take(&["flow"]);
+    bench.now.wall += 10 * SECOND as i64;
+    bench.spool.cut().unwrap();
+    let mut bench = bench.killed();
+    bench.pass(100);
+    assert_eq!(bench.damage().len(), 1, "{:?}", bench.damage());
+    assert_eq!(bench.counts().get(Cause::Damaged), 5);
+    let (_, windowed, _) = bench.leave();
+    assert_eq!(windowed, 5);
 }
 
 #[test]

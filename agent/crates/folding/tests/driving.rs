@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fold::NoScorer;
-use folding::{Checkpoint, Driver, Folding, Restored, Step};
+use folding::{Checkpoint, Driver, Folding, Step};
 use journal::{AppendError, Fullness, Holder, Journal, JournalConfig};
 use seglog::sim::SimDisk;
 use spool::{Spool, SpoolConfig};
@@ -48,18 +48,9 @@ fn open_with(disk: SimDisk, now: Stamp, spool: SpoolConfig) -> Bench {
     let (journal, _) = Journal::open_stepped(config, disk.storage(), Arc::clone(&table)).unwrap();
     journal.release(Holder::Sessions, Position::MAX);
     let checkpoint = Checkpoint::open(disk.storage(), Path::new(CHECKPOINT)).unwrap();
-    let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, || Box::new(NoScorer));
-    let work = Folding {
-        journal: journal.clone(),
-        fold,
-        applied,
-        received,
-        unacked,
-        spool: spool.clone(),
-        checkpoint,
-        shown: Box::new(|_| {}),
-        clock: Box::new(|at| DeviceClock { at, boot: [1; 16], synced: true }),
-    };
+    let clock = |at| DeviceClock { at, boot: [1; 16], synced: true };
+    let work =
+        Folding::restore(journal.clone(), spool.clone(), checkpoint, &table, || Box::new(NoScorer), clock);
     Bench { disk, table, journal, spool, driver: Driver::new(work, now), now }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fold::NoScorer;
-use folding::{Checkpoint, Driver, Folding, Restored, Step};
+use folding::{Checkpoint, Driver, Folding, Step};
 use journal::{Holder, Journal, JournalConfig};
 use seglog::sim::SimDisk;
 use spool::{Spool, SpoolConfig};
@@ -44,18 +44,9 @@ fn start(disk: &SimDisk, now: Stamp) -> Bench {
     journal.skip_to(spool.position());
     journal.release(Holder::Sessions, Position::MAX);
     let checkpoint = Checkpoint::open(disk.storage(), Path::new("/data/fold.checkpoint")).unwrap();
-    let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, || Box::new(NoScorer));
-    let work = Folding {
-        journal: journal.clone(),
-        fold,
-        applied,
-        received,
-        unacked,
-        spool: spool.clone(),
-        checkpoint,
-        shown: Box::new(|_| {}),
-        clock: Box::new(|at| DeviceClock { at, boot: [1; 16], synced: true }),
-    };
+    let clock = |at| DeviceClock { at, boot: [1; 16], synced: true };
+    let work =
+        Folding::restore(journal.clone(), spool.clone(), checkpoint, &table, || Box::new(NoScorer), clock);
     Bench { table, journal, spool, driver: Driver::new(work, now), now }
 }
 

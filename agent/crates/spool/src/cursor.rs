@@ -7,10 +7,10 @@
 //! cursor := version u8 (2), position v, next series number v, next record v, before counts, settled counts,
 //!           losses n v * (cause u8, from i64, to i64, count v),
 //!           epochs n v * (id 16 bytes, next seq v, last record v, offered v, done n v * (first v, last v as the distance)),
-//!           open v, damage n v * (part u8, first v, last v, from i64, to i64, readings: kind u8 and number v, again v)
+//!           open v, damage n v * (part u8, first v, last v, from i64, to i64, readings: kind u8 and number v, again v), [left]
 //! ```
 //! Version 1, which is still read, had neither `settled` nor losses nor `offered`. What stands behind the epochs isn't in what
-//! older versions wrote, and they pass over it; `open` is as in a head (`record.rs`).
+//! older versions wrote, and they pass over it; `open` and `left` are as in a head (`record.rs`).
 //!
 //! `before` is what all batches ever cut held, `settled` what those held that are done: with what the log
 //! has, the difference is what is gone, also when no segment is left. Seqs up to `offered` may have been sent.
@@ -21,12 +21,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use seglog::{Cell, Mode, Storage, is_unreadable};
-use telemetry::{Counts, Epoch, Position};
+use telemetry::{Counts, Epoch, OpenWindows, Position};
 use wire::RangeSet;
 
 use crate::damage::Damages;
 use crate::losses::Losses;
-use crate::record::{BadRecord, Cursor as Bytes, put_counts, put_number, put_open};
+use crate::record::{BadRecord, Cursor as Bytes, put_counts, put_left, put_number, put_open};
 use crate::writer::CURSOR_BYTES;
 
 const VERSION: u8 = 2;
@@ -43,8 +43,8 @@ pub(crate) struct Cursor {
     pub(crate) settled: Option<Counts>,
     pub(crate) losses: Losses,
     pub(crate) epochs: Vec<EpochCursor>,
-    /// Readings that were in open windows at `position`.
-    pub(crate) open: Option<u64>,
+    /// Of windows that were open at `position`.
+    pub(crate) open: Option<OpenWindows>,
     pub(crate) damage: Damages,
 }
 
@@ -137,6 +137,7 @@ impl Cursor {
         }
         put_open(&mut out, self.open);
         self.damage.encode(&mut out);
+        put_left(&mut out, self.open);
         out
     }
 
@@ -174,6 +175,7 @@ impl Cursor {
         }
         cursor.open = bytes.open()?;
         cursor.damage = Damages::decode(&mut bytes)?;
+        bytes.left(&mut cursor.open)?;
         Ok(cursor)
     }
 }
@@ -209,7 +211,8 @@ mod tests {
             damage.note(Damage { part, first: 1, last: numbers[0], from_ns: None, to_ns: Some(7), readings: Readings::AtMost(count), again: 3 });
             let cursor = Cursor {
                 position: numbers[0], next_number, next_record: numbers[1], before, settled: Some(settled), losses, epochs,
-                open: numbers[2].checked_sub(numbers[1]), damage,
+                open: numbers[2].checked_sub(numbers[1]).map(|routes| OpenWindows { routes, left: 7, ..OpenWindows::of(count / 2) }),
+                damage,
             };
             prop_assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         }

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use seglog::{Readers, Storage};
-use telemetry::{BatchKey, Boot, Cause, Counts, Epoch, Lane, Position, Rows, SeriesTable, Stamp};
+use telemetry::{
+    BatchKey, Boot, Cause, Counts, Epoch, Lane, OpenWindows, Position, Rows, SeriesTable, Stamp,
+};
 use tokio::sync::Notify;
 use wire::v1;
 
@@ -195,8 +197,8 @@ pub struct Spooled {
     pub position: Position,
     /// As [`Spool::counted`].
     pub counted: Counts,
-    /// Readings that were in open windows then; `None` where that isn't known, or nothing was reduced to windows.
-    pub open: Option<u64>,
+    /// Of windows that were open then; `None` where that isn't known, or nothing was reduced to windows.
+    pub open: Option<OpenWindows>,
 }
 
 /// What would be gone with the spool: what isn't acknowledged, as numbers.

@@ -9,17 +9,18 @@
 //!             definitions n v bytes (wire::definitions: those that this segment lacks, or has once), payload (the rest)
 //! relabel  := epoch 16 bytes, n v * (record v, seq v), [standing]     both as differences
 //! loss     := epoch 16 bytes, seq u64, t0 i64, t1 i64, counts, [standing]
-//! standing := position v, counts, [open]               of all batches before it; not in what older versions wrote
+//! standing := position v, counts, [open, [left]]               of all batches before it; not in what older versions wrote
 //! moved    := as a batch, of version 2, 3 or 4
 //! echo     := epoch 16 bytes, seq u64, thinned v, counts, after counts, replaces n v * (loss, without standing)
 //! counts   := n v * (cause u8, count v)
 //! group    := samples v, offered u8 (0 or 1), priority u8, overflow u8 [window i64 with 3], clock u8 (0 or 1) [boot 16 bytes with 1],
-//!             replaces n v * (loss, without standing), [thinned v, from version 3 on], [open, in version 4]
+//!             replaces n v * (loss, without standing), [thinned v, from version 3 on], [open, from version 4 on], [left, in version 6]
 //! open     := v: one more than the readings in open windows after the last of its positions, 0 where that isn't known
+//! left     := routes u64, left i64                    which of these windows can't have left: telemetry::OpenWindows
 //! ```
 //!
 //! Batches are written as version 2, those whose windows thinning made as version 3, and those that were cut where readings
-//! are reduced to windows as version 4; version 1 had no group and is still read. The others are version 1.
+//! are reduced to windows as version 6 (4 lacked `left`); version 1 had no group and is still read. The others are version 1.
 //!
 //! - A batch's `before` is the sum of the counts of all batches before it: what a damaged stretch
 //!   held is the difference between its neighbours, exactly.
@@ -39,7 +40,7 @@
 //!
 //! Of two records with one name the later one counts: after a failed fsync a record is written again.
 
-use telemetry::{BatchKey, Cause, Counts, Epoch};
+use telemetry::{BatchKey, Cause, Counts, Epoch, OpenWindows};
 use wire::Checksum;
 
 use crate::class::{Class, Overflow, Priority};
@@ -51,6 +52,7 @@ const VERSION: u8 = 1;
 const BATCH_VERSION: u8 = 2;
 const THINNED_VERSION: u8 = 3;
 const OPEN_VERSION: u8 = 4;
+const LEFT_VERSION: u8 = 6;
 const BATCH: u8 = 1;
 const RELABEL: u8 = 2;
 const LOSS: u8 = 3;
@@ -73,7 +75,7 @@ pub(crate) struct Standing {
     pub(crate) position: u64,
     pub(crate) before: Counts,
     /// As in a head.
-    pub(crate) open: Option<u64>,
+    pub(crate) open: Option<OpenWindows>,
 }
 
 /// What is said of a batch before its payload.
@@ -101,13 +103,14 @@ pub(crate) struct Head {
     pub(crate) replaces: Vec<Loss>,
     /// Raw readings that thinning made its windows of; 0 where it made none.
     pub(crate) thinned: u64,
-    /// Readings that were in open windows after `last_position`; `None` where that isn't known, or nothing is reduced to windows.
-    pub(crate) open: Option<u64>,
+    /// Of windows that were open after `last_position`; `None` where that isn't known, or nothing is reduced to windows.
+    pub(crate) open: Option<OpenWindows>,
 }
 
 impl Head {
     fn version(&self) -> u8 {
         match (self.open, self.thinned) {
+            (Some(open), _) if open.left_by().is_some() => LEFT_VERSION,
             (Some(_), _) => OPEN_VERSION,
             (None, 0) => BATCH_VERSION,
             (None, _) => THINNED_VERSION,
@@ -211,10 +214,20 @@ fn put_group(out: &mut Vec<u8>, head: &Head) {
     if head.version() >= OPEN_VERSION {
         put_open(out, head.open);
     }
+    if head.version() >= LEFT_VERSION {
+        put_left(out, head.open);
+    }
 }
 
-pub(crate) fn put_open(out: &mut Vec<u8>, open: Option<u64>) {
-    put_number(out, open.map_or(0, |open| open.saturating_add(1)));
+pub(crate) fn put_open(out: &mut Vec<u8>, open: Option<OpenWindows>) {
+    put_number(out, open.map_or(0, |open| open.readings.saturating_add(1)));
+}
+
+pub(crate) fn put_left(out: &mut Vec<u8>, open: Option<OpenWindows>) {
+    if let Some(OpenWindows { routes, left, .. }) = open {
+        out.extend_from_slice(&routes.to_le_bytes());
+        out.extend_from_slice(&left.to_le_bytes());
+    }
 }
 
 /// `moves` ascend by record and by seq.
@@ -235,6 +248,7 @@ fn put_standing(out: &mut Vec<u8>, standing: &Standing) {
     put_number(out, standing.position);
     put_counts(out, &standing.before);
     put_open(out, standing.open);
+    put_left(out, standing.open);
 }
 
 pub(crate) fn put_loss(out: &mut Vec<u8>, loss: &Loss, standing: &Standing) {
@@ -265,7 +279,7 @@ impl<'a> Record<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, BadRecord> {
         let mut cursor = Cursor(bytes);
         let [kind, version] = cursor.array()?;
-        let newest = if matches!(kind, BATCH | MOVED) { OPEN_VERSION } else { VERSION };
+        let newest = if matches!(kind, BATCH | MOVED) { LEFT_VERSION } else { VERSION };
         if !(1..=newest).contains(&version) {
             return Err(BadRecord::Unknown("version"));
         }
@@ -336,6 +350,9 @@ fn head(cursor: &mut Cursor<'_>, version: u8) -> Result<Head, BadRecord> {
     }
     if version >= OPEN_VERSION {
         head.open = cursor.open()?;
+    }
+    if version >= LEFT_VERSION {
+        cursor.left(&mut head.open)?;
     }
     let n = cursor.count(1)?;
     let mut last = 0u32;
@@ -441,12 +458,23 @@ impl<'a> Cursor<'a> {
             return Ok(Standing::default());
         }
         let (position, before) = (self.number()?, self.counts()?);
-        Ok(Standing { position, before, open: self.open()? })
+        let mut standing = Standing { position, before, open: self.open()? };
+        self.left(&mut standing.open)?;
+        Ok(standing)
     }
 
     /// `None` where it isn't known, also to an older version, which ends before it.
-    pub(crate) fn open(&mut self) -> Result<Option<u64>, BadRecord> {
-        if self.0.is_empty() { Ok(None) } else { Ok(self.number()?.checked_sub(1)) }
+    pub(crate) fn open(&mut self) -> Result<Option<OpenWindows>, BadRecord> {
+        if self.0.is_empty() { Ok(None) } else { Ok(self.number()?.checked_sub(1).map(OpenWindows::of)) }
+    }
+
+    /// The rest of it, which older versions didn't write.
+    pub(crate) fn left(&mut self, open: &mut Option<OpenWindows>) -> Result<(), BadRecord> {
+        if let Some(open) = open.as_mut().filter(|_| !self.0.is_empty()) {
+            open.routes = u64::from_le_bytes(self.array()?);
+            open.left = i64::from_le_bytes(self.array()?);
+        }
+        Ok(())
     }
 
     pub(crate) fn loss(&mut self) -> Result<Loss, BadRecord> {
@@ -511,9 +539,12 @@ mod tests {
             bytes in any::<[u8; 16]>(), payload in proptest::collection::vec(any::<u8>(), 0..50),
             moves in proptest::collection::btree_map(any::<u64>(), any::<u64>(), 0..9),
             group in group(), samples in any::<u64>(), offered in any::<bool>(), replaced in 0usize..4,
-            thinned in prop_oneof![Just(0), any::<u64>()], open in any::<Option<u32>>(),
+            thinned in prop_oneof![Just(0), any::<u64>()], open in any::<Option<(u32, Option<(u64, i32)>)>>(),
         ) {
-            let open = open.map(u64::from);
+            let open = open.map(|(readings, left)| {
+                let open = OpenWindows::of(u64::from(readings));
+                left.map_or(open, |(routes, left)| OpenWindows { routes, left: i64::from(left), ..open })
+            });
             let loss = Loss { key, t0: times[0], t1: times[1], counts: counts.clone() };
             let head = Head {
                 key, part: numbers[0], parts: numbers[1], first_position: numbers[2], last_position: numbers[3],
@@ -554,6 +585,7 @@ mod tests {
             drop(Record::decode(&[&[kind, 2], &bytes[..]].concat()));
             drop(Record::decode(&[&[kind, 3], &bytes[..]].concat()));
             drop(Record::decode(&[&[kind, 4], &bytes[..]].concat()));
+            drop(Record::decode(&[&[kind, LEFT_VERSION], &bytes[..]].concat()));
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use telemetry::{BatchKey, Boot, Cause, Counts, Epoch, Lane, SeriesDef};
+use telemetry::{BatchKey, Boot, Cause, Counts, Epoch, Lane, OpenWindows, SeriesDef};
 use wire::{Checksum, RangeSet};
 
 use crate::clocks::Clocks;
@@ -219,8 +219,8 @@ pub(crate) struct State {
     pub(crate) fresh_from: Order,
     pub(crate) now: Duration,
     pub(crate) position: u64,
-    /// Readings that were in open windows there; `None` where that isn't known.
-    pub(crate) open: Option<u64>,
+    /// Of windows that were open there; `None` where that isn't known.
+    pub(crate) open: Option<OpenWindows>,
     pub(crate) before: Counts,
     /// Opening took something back from it, which no record tells yet: see `Writer::save_corrected`.
     pub(crate) corrected: bool,
@@ -318,7 +318,7 @@ impl State {
     }
 
     /// Rows up to a position are in batches.
-    pub(crate) fn reached(&mut self, position: u64, open: Option<u64>) {
+    pub(crate) fn reached(&mut self, position: u64, open: Option<OpenWindows>) {
         if position > self.position {
             (self.position, self.open) = (position, open);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use seglog::{AppendError, Cell, Log, Options, Readers, Storage, SyncError};
-use telemetry::{BatchKey, Cause, Counts, Position, Rows, SeriesTable};
+use telemetry::{BatchKey, Cause, Counts, OpenWindows, Position, Rows, SeriesTable};
 use wire::payload::Encoder;
 
 pub(crate) use crate::act::Act;
@@ -187,7 +187,7 @@ impl Writer {
     pub(crate) fn named(
         &mut self,
         pieces: Vec<Piece>,
-        made_from: (Position, Position, Option<u64>),
+        made_from: (Position, Position, Option<OpenWindows>),
         cut_at: Option<Duration>,
         replaced: &[(Loss, Entry)],
     ) -> Result<Vec<Act>, SpoolError> {

@@ -27,5 +27,5 @@ pub use clock::Boot;
 pub use event::{Attribute, Event, Severity};
 pub use pulse::{BEAT, Pulse};
 pub use record::{DecodeError, DeviceClock, Intake, Origin, Position, PublishMark, Record, Stamp};
-pub use rows::{Bins, Rows, SampleFlags, WindowRow};
+pub use rows::{Bins, OpenWindows, Rows, SampleFlags, WindowRow};
 pub use series::{InvalidSeries, SeriesDef, SeriesKey, SeriesLimit, SeriesRef, SeriesTable};

@@ -74,9 +74,32 @@ pub struct Rows {
     /// Rows whose times are nanoseconds since a boot whose clock was not set, by boot. They hold neither counts nor such
     /// rows in turn.
     pub unset: Vec<(Boot, Rows)>,
-    /// How many readings were in open windows after the last record; `None` where nothing is reduced to windows. No row:
-    /// it tells, after a restart, whether what is folded again is what was folded before.
-    pub open: Option<u64>,
+    /// Of windows that were open after the last record; `None` where nothing is reduced to windows. No row: it tells,
+    /// after a restart, whether what is folded again is what was folded before.
+    pub open: Option<OpenWindows>,
+}
+
+/// What batches say of the windows that are open behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenWindows {
+    /// Readings in them.
+    pub readings: u64,
+    /// A fingerprint of the routes that were in force: other routes, other windows.
+    pub routes: u64,
+    /// The latest end of a window that has left; `i64::MAX` where that isn't known.
+    pub left: i64,
+}
+
+impl OpenWindows {
+    /// As batches of older versions say it.
+    pub fn of(readings: u64) -> Self {
+        Self { readings, routes: 0, left: i64::MAX }
+    }
+
+    /// The latest end of a window that has left, where it is known.
+    pub fn left_by(&self) -> Option<i64> {
+        (self.left < i64::MAX).then_some(self.left)
+    }
 }
 
 impl Rows {
