@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use telemetry::{Cause, Counts};
 
 use crate::clock::{SECOND, Time};
+use crate::ledger::{sum_is_wrong, twice_in_windows};
 use crate::plan::Aim;
 use crate::readings::{Reading, Readings, Told};
 use crate::world::World;
@@ -22,6 +23,8 @@ pub struct Sums {
     pub acked: u64,
     /// Readings stored, as samples or in windows.
     pub stored: u64,
+    /// Of them in windows that thinning made: no other device's are there.
+    pub thinned: u64,
     /// Acknowledged, neither stored nor accounted for.
     pub lost: u64,
     /// Stored more than once.
@@ -44,6 +47,11 @@ pub fn check(world: &World) -> (Sums, Vec<String>) {
     let counts = &world.collector.counts;
     stored_once(readings, &mut sums, &mut failures);
     sums.stored += readings.windows.values().map(|row| row.0).sum::<u64>();
+    let raw = |device: u32| !world.devices[device as usize].0.windowed;
+    sums.thinned = readings.windows.iter().filter(|(device, _)| raw(**device)).map(|(_, row)| row.0).sum();
+    let (twice, told) = twice_in_windows(readings);
+    sums.twice += twice;
+    failures.extend(told);
     nothing_lost(world, &mut sums, &mut failures);
 
     // P3: the sums.
@@ -65,6 +73,13 @@ pub fn check(world: &World) -> (Sums, Vec<String>) {
             world.collector.rows,
             counts.get(Cause::RejectedTime),
         ));
+    }
+    if matches!(world.plan.aim, Aim::Rot | Aim::Eio)
+        && loses_readings(world)
+        && let Some(wrong) = sum_is_wrong(world)
+    {
+        sums.unexplained += 1;
+        failures.push(wrong);
     }
     holes(world, &mut failures);
     let damaged: u64 = world.hosts.iter().map(|host| host.damaged).sum();
@@ -105,9 +120,10 @@ fn stored_once(readings: &Readings, sums: &mut Sums, failures: &mut Vec<String>)
 /// windows is known as a number, and all devices together are short of no more than that.
 fn nothing_lost(world: &World, sums: &mut Sums, failures: &mut Vec<String>) {
     let readings = &world.readings;
-    let windowed = |device: u32| world.devices[device as usize].0.windowed;
+    let windowed = |device: u32| world.plan.thin.is_some() || world.devices[device as usize].0.windowed;
     let rows: u64 = GONE.iter().map(|cause| world.collector.counts.get(*cause)).sum();
-    let may = if matches!(world.plan.aim, Aim::Rot | Aim::Overflow) { rows } else { 0 };
+    let loses = [Aim::Rot, Aim::Eio, Aim::Overflow, Aim::Thin].contains(&world.plan.aim);
+    let may = if loses { rows } else { 0 };
     let missing = readings.all.iter().filter(|reading| {
         matches!(reading.told, Told::Acked(_)) && reading.times == 0 && !reading.ahead && !reading.refused
     });
@@ -119,7 +135,7 @@ fn nothing_lost(world: &World, sums: &mut Sums, failures: &mut Vec<String>) {
     if !relaxed {
         let held = held(readings);
         sums.lost += (missing.len() as u64 - raw).saturating_sub(held);
-    } else if world.plan.aim == Aim::Rot && !world.spool_rotten {
+    } else if loses_readings(world) {
         let held = held(readings);
         sums.lost = (missing.len() as u64).saturating_sub(held + may);
     }
@@ -127,10 +143,15 @@ fn nothing_lost(world: &World, sums: &mut Sums, failures: &mut Vec<String>) {
         failures
             .push(format!("P1: {} acknowledged readings are neither stored nor accounted for", sums.lost));
     }
-    // What is folded again without a record that rotted closes windows elsewhere, so one may come twice.
-    for device in (0..world.devices.len() as u32).filter(|device| windowed(*device) && !world.lost_state) {
+    for device in (0..world.devices.len() as u32).filter(|device| windowed(*device)) {
         windows_hold_their_readings(readings, device, relaxed, failures);
     }
+}
+
+/// Whether each lost row is counted as the readings that it was made of: only rows of windows that were lost with their batch
+/// aren't.
+fn loses_readings(world: &World) -> bool {
+    world.plan.loses_readings() || matches!(world.plan.aim, Aim::Rot | Aim::Eio) && !world.spool_rotten
 }
 
 /// Readings in windows that are stored, or were refused.

@@ -293,6 +293,13 @@ impl Collector {
             .expect("a device's name is its number")
     }
 
+    /// Which of its device's series it is: the last part of its name.
+    fn series(&self, epoch: &[u8], number: u32) -> u32 {
+        let name = self.definitions[&(epoch.to_vec(), number)].key.name();
+        let of = name.rsplit_once('.').and_then(|(_, series)| series.parse().ok());
+        of.expect("a series' name ends with its number")
+    }
+
     fn store(&self, epoch: &[u8], payload: &wire::payload::Payload, now: Time, readings: &mut Readings) {
         for (number, time, value, _) in payload.samples() {
             let reading = &mut readings.all[value as usize];
@@ -302,7 +309,10 @@ impl Collector {
             reading.stored.get_or_insert(now);
         }
         for row in &payload.windows {
-            add(&mut readings.windows, self.device(epoch, row.id), row.count, row.sum);
+            let device = self.device(epoch, row.id);
+            add(&mut readings.windows, device, row.count, row.sum);
+            let span = (row.start, row.start.saturating_add(row.length));
+            readings.windowed(device, self.series(epoch, row.id), span, row.count);
         }
     }
 

@@ -38,7 +38,7 @@ impl World {
         let mut values = Vec::new();
         for (series, late, ahead) in draws {
             let time = if ahead { wall + AHEAD } else { wall - late as i64 };
-            let value = self.readings.send(at as u32, time, ahead);
+            let value = self.readings.send(at as u32, series as u32, time, ahead);
             intake.push(series as u32, time, value as f64, 0);
             values.push(value);
         }

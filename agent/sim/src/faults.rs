@@ -53,6 +53,14 @@ impl World {
             Fault::Refuse => self.collector.refuse += 1,
             Fault::Rot => self.rot(host),
             Fault::RotLast => self.rot_last(host),
+            Fault::Unreadable(span) => {
+                self.refuse(host);
+                self.agenda.after(span, Event::DiskGives(host));
+            }
+            Fault::Unwritable(part, span) => {
+                self.hosts[host].disk.fail_writes(part);
+                self.agenda.after(span, Event::DiskGives(host));
+            }
         }
     }
 

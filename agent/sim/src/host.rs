@@ -1,17 +1,17 @@
 //! One agent on its disk: what a process keeps in memory, and how it comes back without it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fold::NoScorer;
-use folding::{Checkpoint, Driver, Folding, Restored};
+use fold::{NoScorer, Scorer};
+use folding::{Checkpoint, Driver, Folding};
 use journal::{Holder, Journal, JournalConfig};
 use seglog::sim::SimDisk;
-use spool::{Spool, SpoolConfig};
+use spool::{Class, ClassRule, Overflow, Spool, SpoolConfig};
 use telemetry::{DeviceClock, Position, Record, SeriesTable, Stamp};
 use uplink::{Backoff, Identity, Lanes, LanesConfig, LinkState, Session};
 
@@ -147,6 +147,7 @@ impl Host {
             batch_bytes: plan.spool.2,
             min_free_bytes: 0,
             level: 1,
+            classes: plan.thin.map(thinning).into_iter().collect(),
             ..SpoolConfig::new("/data/spool")
         };
         let said = |error: &dyn std::fmt::Display| error.to_string();
@@ -164,21 +165,12 @@ impl Host {
         storage.create_dir_all(Path::new("/data")).map_err(|error| said(&error))?;
         let checkpoint =
             Checkpoint::open(storage, Path::new("/data/fold.checkpoint")).map_err(|error| said(&error))?;
-        let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, || Box::new(NoScorer));
         let standing = self.standing(plan, now);
         let unconfigured = journal.append_all(&standing).is_err();
         let boots = self.boots;
-        let work = Folding {
-            journal: journal.clone(),
-            fold,
-            applied,
-            received,
-            unacked,
-            spool: spool.clone(),
-            checkpoint,
-            shown: Box::new(|_| {}),
-            clock: Box::new(move |at| DeviceClock { at, boot: [boots; 16], synced: true }),
-        };
+        let clock = move |at| DeviceClock { at, boot: [boots; 16], synced: true };
+        let scorer = || -> Box<dyn Scorer> { Box::new(NoScorer) };
+        let work = Folding::restore(journal.clone(), spool.clone(), checkpoint, &table, scorer, clock);
         let driver = Driver::new(work, self.stamp(now));
         // While the power goes all reading fails, and what can't be read is damage: to nobody, soon.
         if !self.disk.is_off() {
@@ -218,6 +210,12 @@ impl Host {
             },
         ]
     }
+}
+
+/// All raw readings become windows of this length before any is dropped.
+fn thinning(window: i64) -> ClassRule {
+    let class = Class { overflow: Overflow::Thin(window), ..Class::default() };
+    ClassRule { name: Some("*".into()), labels: BTreeMap::new(), min_severity: None, class }
 }
 
 impl Agent {

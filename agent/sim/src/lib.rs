@@ -18,6 +18,7 @@ pub mod collector;
 mod devices;
 mod faults;
 pub mod host;
+pub mod ledger;
 pub mod net;
 pub mod outage;
 pub mod plan;

@@ -78,6 +78,7 @@ struct Total {
     seconds: f64,
     acked: u64,
     stored: u64,
+    thinned: u64,
     lost: u64,
     twice: u64,
     unexplained: u64,
@@ -94,6 +95,7 @@ impl Total {
         self.seconds += verdict.time as f64 / SECOND as f64;
         self.acked += verdict.sums.acked;
         self.stored += verdict.sums.stored;
+        self.thinned += verdict.sums.thinned;
         self.lost += verdict.sums.lost;
         self.twice += verdict.sums.twice;
         self.unexplained += verdict.sums.unexplained;
@@ -219,7 +221,7 @@ fn print(total: &Total, took: f64, as_json: bool) {
             .collect();
         let figures = json!({
             "seeds": total.seeds, "seconds": took, "virtual_seconds": total.seconds, "acknowledged": total.acked,
-            "stored": total.stored, "lost": total.lost, "twice": total.twice, "unexplained": total.unexplained,
+            "stored": total.stored, "thinned": total.thinned, "lost": total.lost, "twice": total.twice, "unexplained": total.unexplained,
             "late": total.late, "stored_again_after_rot": total.again, "gone_with_rot": total.silent, "faults": total.faults, "failed": failed,
         });
         println!("{figures}");
@@ -235,8 +237,8 @@ fn print(total: &Total, took: f64, as_json: bool) {
         println!("  {n:>9}  {kind}");
     }
     println!(
-        "acknowledged {}, stored {}, lost {}, twice {}, unexplained {}, late {}",
-        total.acked, total.stored, total.lost, total.twice, total.unexplained, total.late
+        "acknowledged {}, stored {} ({} of them thinned), lost {}, twice {}, unexplained {}, late {}",
+        total.acked, total.stored, total.thinned, total.lost, total.twice, total.unexplained, total.late
     );
     println!("of rotten records at the end of a log: stored again {}, gone {}", total.again, total.silent);
     for verdict in total.failed.iter().take(20) {

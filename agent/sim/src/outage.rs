@@ -128,6 +128,7 @@ fn plan(outage: Outage, until: Time, rate: u64, faults: Vec<(Time, Fault)>) -> P
         collector: (1 << 20, 64, 5 * MS),
         faults,
         lie: None,
+        thin: None,
     }
 }
 

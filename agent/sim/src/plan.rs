@@ -49,6 +49,10 @@ pub enum Fault {
     Rot,
     /// One of the last record of journal or spool.
     RotLast,
+    /// One file of the agent's can't be opened for so long.
+    Unreadable(Time),
+    /// A part of the agent's data takes no writes and no fsyncs for so long.
+    Unwritable(&'static str, Time),
 }
 
 impl Fault {
@@ -71,6 +75,8 @@ impl Fault {
             Self::NeedDefinitions => "definitions asked for",
             Self::Refuse => "batch refused",
             Self::Rot | Self::RotLast => "byte on disk changed",
+            Self::Unreadable(_) => "file not given by the disk",
+            Self::Unwritable(..) => "disk takes nothing",
         }
     }
 }
@@ -86,8 +92,12 @@ pub enum Aim {
     Clones,
     /// A spool that is too small: what is dropped is counted.
     Overflow,
+    /// The same where raw readings become windows before anything is dropped.
+    Thin,
     /// Bytes on the disk change: what is lost is damage.
     Rot,
+    /// The disk answers with errors (EIO) for a while: what is given up is damage.
+    Eio,
     /// A long outage and a slow link: fresh readings first.
     Outage,
 }
@@ -109,6 +119,8 @@ pub struct Plan {
     pub journal: (u64, u64),
     /// Spool: bytes of a segment, cap, payload bytes of a batch.
     pub spool: (u64, u64, usize),
+    /// What doesn't fit becomes windows of so many nanoseconds.
+    pub thin: Option<i64>,
     /// An fsync takes up to so long.
     pub disk: Time,
     /// A frame travels at least so long, up to so much more, and at so many bytes a second.
@@ -159,7 +171,9 @@ impl Plan {
         let mut rng = Rng::new(seed, 1);
         let aim = match rng.range(0, 99) {
             0..=11 => Aim::Steps,
-            12..=69 => Aim::Faults,
+            12..=63 => Aim::Faults,
+            64..=66 => Aim::Eio,
+            67..=69 => Aim::Thin,
             70..=79 => Aim::Clones,
             80..=86 => Aim::Overflow,
             87..=92 => Aim::Rot,
@@ -178,6 +192,7 @@ impl Plan {
             disk: rng.scale(100_000, 30 * MS),
             net: (rng.scale(50_000, 150 * MS), rng.scale(1_000, 50 * MS), rng.scale(20_000, 100_000_000)),
             collector: (rng.scale(4 << 10, 1 << 20), rng.range(1, 64) as usize, rng.scale(100_000, 50 * MS)),
+            thin: None,
             lie: None,
             faults: Vec::new(),
         };
@@ -185,6 +200,9 @@ impl Plan {
         plan.configs.swap(0, first);
         if aim == Aim::Overflow {
             plan.spool.1 = plan.spool.0 * rng.range(4, 12);
+        }
+        if aim == Aim::Thin {
+            plan.thin(&mut rng);
         }
         match aim {
             Aim::Outage => plan.outage(&mut rng),
@@ -203,6 +221,28 @@ impl Plan {
     /// no row of a window is lost with its batch.
     pub fn spares_spool(&self) -> bool {
         self.seed.is_multiple_of(3)
+    }
+
+    /// Whether each row that is lost is a reading, or is counted as those that it was made of.
+    pub fn loses_readings(&self) -> bool {
+        self.thin.is_some() && self.configs == [RAW]
+    }
+
+    /// Much comes, and little of it fits until the link is back.
+    fn thin(&mut self, rng: &mut Rng) {
+        self.thin = Some(rng.one(&[1, 10]) * SECOND as i64);
+        self.spool = (rng.scale(2 << 10, 8 << 10), 0, rng.scale(500, 4 << 10) as usize);
+        self.spool.1 = self.spool.0 * rng.range(4, 10);
+        for device in &mut self.devices {
+            device.pause = rng.scale(20 * MS, 200 * MS);
+            device.readings = rng.range(10, 40);
+            device.windowed &= rng.chance(1, 2);
+        }
+        if rng.chance(1, 2) {
+            self.configs = vec![RAW];
+        }
+        let down = rng.range(self.until / 4, self.until / 2);
+        self.faults.push((rng.range(0, self.until / 2), Fault::Down(down)));
     }
 
     fn outage(&mut self, rng: &mut Rng) {
@@ -307,6 +347,21 @@ impl Plan {
                     let at = rng.range(0, until);
                     self.faults.push((at, rng.one(&[Fault::Kill, Fault::Power])));
                     self.faults.push((at + MS / 2, Fault::RotLast));
+                }
+            }
+            Aim::Eio => {
+                for _ in 0..rng.range(1, 6) {
+                    let at = rng.range(0, until);
+                    self.faults.push((at, Fault::Unreadable(rng.scale(100 * MS, until / 2))));
+                    if rng.chance(1, 2) {
+                        let later = rng.range(at, until);
+                        self.faults.push((later, rng.one(&[Fault::Kill, Fault::Power])));
+                    }
+                }
+                for _ in 0..rng.range(0, 3) {
+                    let part = rng.one(&STEPS.map(|(path, _)| path));
+                    let fault = Fault::Unwritable(part, rng.scale(100 * MS, until / 3));
+                    self.faults.push((rng.range(0, until), fault));
                 }
             }
             _ => {}

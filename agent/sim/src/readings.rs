@@ -25,6 +25,8 @@ pub enum Told {
 pub struct Reading {
     /// Its sender, which is also its device label.
     pub device: u32,
+    /// Which of that one's series it is of.
+    pub series: u32,
     /// Its event time.
     pub time: i64,
     /// What its sender knows.
@@ -51,7 +53,9 @@ pub struct Readings {
     pub all: Vec<Reading>,
     /// Of windows stored: readings and the sum of their values, by device.
     pub windows: BTreeMap<u32, (u64, f64)>,
-    /// The same of windows in batches that were refused for good.
+    /// Readings in windows stored, by device and series, and by start and end.
+    pub spans: BTreeMap<(u32, u32), BTreeMap<(i64, i64), u64>>,
+    /// Readings of windows in batches that were refused for good, and the sum of their values, by device.
     pub refused: BTreeMap<u32, (u64, f64)>,
     /// The same of windows that may be stored again, and readings that may be counted again.
     pub again: BTreeMap<u32, (u64, f64)>,
@@ -62,9 +66,10 @@ pub struct Readings {
 
 impl Readings {
     /// A new one; gives its value.
-    pub fn send(&mut self, device: u32, time: i64, ahead: bool) -> u64 {
+    pub fn send(&mut self, device: u32, series: u32, time: i64, ahead: bool) -> u64 {
         self.all.push(Reading {
             device,
+            series,
             time,
             told: Told::Nothing,
             ahead,

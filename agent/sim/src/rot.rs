@@ -82,13 +82,7 @@ impl World {
         this.series.extend(devices(&this.disk));
         let hit = Hit::of(&this.disk, path, offset, &this.series);
         if let Some(Hit { content: Content::Batch { samples, windows, received }, .. }) = &hit {
-            this.rotten_batches.push(*received);
-            // What several held is told with the last of them, where the collector may have the first.
-            match this.rotten_batches[..] {
-                [] | [_] => {}
-                [first, second] => self.readings.received_again += first + second,
-                _ => self.readings.received_again += received,
-            }
+            this.lose(*received, &mut self.readings);
             // Rows that were cut again, and whose batch rots again: if the collector has the first batch by this name,
             // it isn't told what came with the second.
             if self.readings.may_come_again(samples, windows) {
@@ -97,11 +91,9 @@ impl World {
         }
         this.hits.extend(hit);
         if this.disk.rot(path, offset, mask) {
-            self.rotten = true;
-            self.spool_rotten |= path.starts_with(SPOOL);
-            self.lost_state |= path.starts_with("/data/fold.checkpoint") || path.starts_with(JOURNAL);
-            this.cursor_rotten |= path.ends_with("spool/cursor");
+            self.spoilt(host, path);
         }
+        let this = &self.hosts[host];
         let used = this.disk.used();
         self.note("rot", [offset as u64, used, 0]);
         if self.trace.told() {
@@ -110,7 +102,59 @@ impl World {
     }
 }
 
+impl World {
+    /// One file can't be opened. Not the newest of a log: if that isn't given when the log is opened, nobody knows what it held
+    /// (docs/reliability.md).
+    pub(crate) fn refuse(&mut self, host: usize) {
+        let disk = self.hosts[host].disk.clone();
+        let spared = |path: &Path| self.plan.spares_spool() && path.starts_with(SPOOL);
+        let mut paths = disk.paths();
+        let newest = newest_of_all(&disk);
+        paths.retain(|path| !path.ends_with("lock") && !spared(path) && !newest.contains(path));
+        if paths.is_empty() {
+            return;
+        }
+        let mut rng = Rng::new(self.rng.next(), 0);
+        let path = rng.one(&paths.iter().collect::<Vec<_>>());
+        let content = disk.read(path).unwrap_or_default();
+        if path.starts_with(SPOOL) && path.extension().is_some_and(|extension| extension == "seg") {
+            // All of its batches are one run, should they be given up.
+            let series = devices(&disk).into_iter().collect();
+            for (number, _) in records(path, &content) {
+                let found = batch(disk.image(1).storage(), number, &series);
+                if let Some(Content::Batch { received, .. }) = found {
+                    self.hosts[host].lose(received, &mut self.readings);
+                }
+            }
+        }
+        disk.fail_opens(path);
+        self.spoilt(host, path);
+        if self.trace.told() {
+            self.trace.say(&format!("{}", path.display()));
+        }
+    }
+
+    /// A file isn't what it was.
+    fn spoilt(&mut self, host: usize, path: &Path) {
+        self.rotten = true;
+        self.spool_rotten |= path.starts_with(SPOOL);
+        self.lost_state |= path.starts_with("/data/fold.checkpoint") || path.starts_with(JOURNAL);
+        self.hosts[host].cursor_rotten |= path.ends_with("spool/cursor");
+    }
+}
+
 impl Host {
+    /// One more batch of the spool can't be read. What several held is told with the last of them, where the collector may
+    /// have the first.
+    fn lose(&mut self, received: u64, readings: &mut Readings) {
+        self.rotten_batches.push(received);
+        match self.rotten_batches[..] {
+            [] | [_] => {}
+            [first, second] => readings.received_again += first + second,
+            _ => readings.received_again += received,
+        }
+    }
+
     /// Before a start: which of the rotten records have no intact one behind them. True when windows may be gone with
     /// them.
     pub(crate) fn fall_silent(&mut self, readings: &mut Readings) -> bool {
@@ -234,6 +278,12 @@ fn segments(disk: &SimDisk, dir: &Path) -> Vec<PathBuf> {
     let segment =
         |path: &PathBuf| path.parent() == Some(dir) && path.extension().is_some_and(|is| is == "seg");
     disk.paths().into_iter().filter(segment).collect()
+}
+
+/// Of journal and spool the segments at the end: a newest one may be empty yet.
+fn newest_of_all(disk: &SimDisk) -> Vec<PathBuf> {
+    let newest = |dir: &Path| segments(disk, dir).into_iter().rev().take(2);
+    newest(Path::new(JOURNAL)).chain(newest(&Path::new(SPOOL).join("log"))).collect()
 }
 
 fn newest(disk: &SimDisk, dir: &Path) -> Option<PathBuf> {

@@ -44,6 +44,7 @@ pub(crate) enum Event {
     CollectorStart,
     Fault(usize),
     DiskHasRoom(usize),
+    DiskGives(usize),
     /// Are we done?
     Look,
 }
@@ -196,6 +197,10 @@ impl World {
                 self.note("disk has room", [host as u64, 0, 0]);
                 self.hosts[host].disk.set_capacity(None);
             }
+            Event::DiskGives(host) => {
+                self.note("disk gives again", [host as u64, 0, 0]);
+                self.hosts[host].disk.give_again();
+            }
             Event::Look => self.look(),
         }
     }
@@ -212,6 +217,7 @@ impl World {
             (self.collector.forget, self.collector.refuse) = (0, 0);
             for host in &self.hosts {
                 host.disk.mend();
+                host.disk.give_again();
             }
         }
     }

@@ -62,3 +62,36 @@ fn letting_go_of_the_journal_before_the_checkpoint_is_durable_is_found() {
 fn an_unlink_before_the_spools_cursor_is_durable_is_found() {
     assert!(found("/data/spool/cursor").is_some());
 }
+
+/// The first seeds with an aim.
+fn seeds(aim: Aim, count: usize) -> Vec<u64> {
+    (1..).filter(|seed| Plan::draw(*seed).aim == aim).take(count).collect()
+}
+
+#[test]
+fn what_a_spool_that_is_too_small_thins_is_stored_once_and_the_rest_is_counted() {
+    let mut thinned = 0;
+    for seed in seeds(Aim::Thin, 12) {
+        let verdict = run(seed, false, None);
+        assert!(verdict.failures.is_empty(), "again: just sim --seed {seed} --trace {:?}", verdict.failures);
+        thinned += verdict.sums.thinned;
+    }
+    assert!(thinned > 1000, "{thinned}: too little is thinned to show anything");
+}
+
+#[test]
+fn what_a_disk_does_not_give_or_take_for_a_while_is_stored_once_or_counted() {
+    for seed in seeds(Aim::Eio, 20) {
+        let verdict = run(seed, false, None);
+        assert!(verdict.failures.is_empty(), "again: just sim --seed {seed} --trace {:?}", verdict.failures);
+    }
+}
+
+/// Once found with windows that held 680 of 679 and 151 of 133 readings.
+#[test]
+fn windows_that_a_rotten_record_had_closed_are_not_stored_again() {
+    for seed in [81, 389, 2214, 2489, 2733, 3102, 3297, 5640, 5685, 6165] {
+        let verdict = run(seed, false, None);
+        assert!(verdict.failures.is_empty(), "again: just sim --seed {seed} --trace {:?}", verdict.failures);
+    }
+}

@@ -57,6 +57,8 @@ struct State {
     /// Files that can't be opened, and directories that can't be listed.
     unopenable: BTreeSet<u64>,
     unlistable: BTreeSet<PathBuf>,
+    /// Files and directories with this in their path take nothing.
+    unwritable: Option<&'static str>,
     hold: bool,
     held: usize,
     syncs: u64,
@@ -102,6 +104,11 @@ impl State {
             self.crash_at = None;
         }
         Ok(self.power_off)
+    }
+
+    /// True for what takes nothing now.
+    fn refuses(&self, path: &Path) -> bool {
+        self.unwritable.is_some_and(|part| path.to_string_lossy().contains(part))
     }
 
     /// What fsync lied about reaches the disk.
@@ -168,6 +175,7 @@ impl SimDisk {
             unreadable: BTreeSet::new(),
             unopenable: BTreeSet::new(),
             unlistable: BTreeSet::new(),
+            unwritable: None,
             hold: false,
             held: 0,
             syncs: 0,
@@ -335,9 +343,17 @@ impl SimDisk {
         }
     }
 
-    /// Files that couldn't be opened can be again.
+    /// From now on writes and fsyncs of what has this in its path fail with EIO.
+    pub fn fail_writes(&self, part: &'static str) {
+        self.0.state.lock().unwritable = Some(part);
+    }
+
+    /// What couldn't be opened, read or written can be again.
     pub fn give_again(&self) {
-        self.0.state.lock().unopenable.clear();
+        let mut state = self.0.state.lock();
+        state.unopenable.clear();
+        state.unreadable.clear();
+        state.unwritable = None;
     }
 
     /// From now on a directory can't be listed, for good.
@@ -413,7 +429,7 @@ impl SimDisk {
         if state.boot != boot || state.power_goes(call, path)? {
             return Err(off());
         }
-        let fails = due(&mut state.fail_sync);
+        let fails = due(&mut state.fail_sync) || state.refuses(path);
         Ok((state, fails))
     }
 }

@@ -169,7 +169,7 @@ impl File for SimFile {
         let mut state = self.disk.0.state.lock();
         self.inode(&mut state)?;
         let power_goes = state.power_goes(Call::Write, &self.path)?;
-        let fails = due(&mut state.fail_write);
+        let fails = due(&mut state.fail_write) || state.refuses(&self.path);
         let used = state.used();
         let room = state.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used) as usize);
         let part = if power_goes || fails {
