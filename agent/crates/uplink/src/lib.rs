@@ -188,9 +188,7 @@ impl Uplink {
             };
             let why = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
             session.closed(clock.now(), &why);
-            // A way on which batches leave and nothing ever comes of them is none, however it greets.
-            let after = self.state.moved();
-            let useful = greeted && (end.is_ok() || after.sent == before.sent || after.acked > before.acked);
+            let useful = route::useful(greeted, &end, before, self.state.moved());
             route.ended(useful, clock.now());
             if shutdown.is_cancelled() {
                 link.leave().await;

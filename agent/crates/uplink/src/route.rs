@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::error::LinkError;
+use crate::state::Moved;
+
 /// So many failed attempts in a row over `url`, and the fallback is tried.
 const ATTEMPTS: u32 = 3;
 /// Or this long without a session that was good for anything.
@@ -57,6 +60,13 @@ impl Route {
             };
         }
     }
+}
+
+/// Whether a session was good for anything. A way on which batches leave, or wait for credit, and nothing ever comes of them is
+/// none, however it greets.
+pub(crate) fn useful(greeted: bool, end: &Result<(), LinkError>, before: Moved, after: Moved) -> bool {
+    let asked = after.sent > before.sent || matches!(end, Err(LinkError::Stalled(_)));
+    greeted && (end.is_ok() || after.acked > before.acked || !asked)
 }
 
 #[cfg(test)]

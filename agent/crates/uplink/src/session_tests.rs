@@ -10,6 +10,8 @@ use wire::RangeSet;
 
 use super::*;
 use crate::config::LanesConfig;
+use crate::route::{self, Route, Way};
+use crate::state::Moved;
 use crate::units::Rate;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -456,6 +458,82 @@ fn a_collector_that_gives_no_credit_and_acknowledges_nothing_is_given_up() {
     let sent = agent.batches();
     agent.take(ack(&sent)).unwrap();
     assert_eq!((sent.len(), agent.status().stalls), (1, 0));
+}
+
+/// Sessions over the way that the route names, each greeted with so much credit; which ways they went. Over the fallback all is
+/// acknowledged, over the other nothing.
+fn ways(agent: &mut Agent, credit_bytes: u64, sessions: usize) -> Vec<Way> {
+    let mut route = Route::new(true);
+    let mut went = Vec::new();
+    for _ in 0..sessions {
+        let (way, before) = (route.way(agent.now), agent.state.moved());
+        went.push(way);
+        agent.session.opened(agent.now);
+        agent.frames();
+        let greeting = v1::Greeting { credit_bytes, ..greeting(Vec::new(), START) };
+        agent.take(from_collector::Frame::Greeting(greeting)).unwrap();
+        agent.batch(SECOND);
+        let end = loop {
+            let sent = agent.batches();
+            if way == Way::Fallback {
+                agent.take(ack(&sent)).unwrap();
+                break Err(LinkError::Closed);
+            }
+            let time = agent.session.wake_at().unwrap() - agent.now;
+            agent.pass(time);
+            if let Err(error) = agent.session.tick(agent.now) {
+                break Err(error);
+            }
+        };
+        agent.session.closed(agent.now, "over");
+        route.ended(route::useful(true, &end, before, agent.state.moved()), agent.now);
+    }
+    went
+}
+
+#[test]
+fn a_way_that_greets_and_acknowledges_nothing_leads_to_the_fallback() {
+    use Way::{Fallback, Url};
+    // What is sent is not answered for a minute: that is as long as nobody waits for a session.
+    let went = ways(&mut Agent::new(LanesConfig::default()), 4 << 20, 4);
+    assert_eq!(went[..2], [Url, Fallback]);
+    assert_eq!(went[2..], [Url, Fallback], "and they take turns");
+}
+
+#[test]
+fn a_way_that_greets_and_gives_no_credit_leads_to_the_fallback_too() {
+    let went = ways(&mut Agent::new(LanesConfig::default()), 0, 3);
+    assert_eq!(went[..2], [Way::Url, Way::Fallback]);
+}
+
+#[test]
+fn a_session_without_anything_to_send_is_as_good_as_one_that_is_answered() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let before = agent.state.moved();
+    agent.session.opened(agent.now);
+    agent.frames();
+    let nothing = v1::Greeting { credit_bytes: 0, ..greeting(Vec::new(), START) };
+    agent.take(from_collector::Frame::Greeting(nothing)).unwrap();
+    while agent.now < 600 * SECOND {
+        let time = agent.session.wake_at().unwrap() - agent.now;
+        agent.pass(time);
+        assert!(agent.batches().is_empty());
+        agent.session.tick(agent.now).unwrap();
+    }
+    assert!(route::useful(true, &Err(LinkError::Closed), before, agent.state.moved()));
+}
+
+#[test]
+fn what_a_session_was_good_for_goes_by_what_came_of_it() {
+    let moved = |sent, acked| Moved { sent, acked };
+    let (cut, stalled) = (Err(LinkError::Closed), Err(LinkError::Stalled(ACK_TIMEOUT)));
+    assert!(route::useful(true, &Ok(()), moved(5, 5), moved(6, 5)), "it ended as it should");
+    assert!(route::useful(true, &cut, moved(5, 5), moved(5, 5)));
+    assert!(route::useful(true, &cut, moved(5, 5), moved(7, 6)));
+    assert!(route::useful(true, &stalled, moved(5, 5), moved(7, 6)));
+    assert!(!route::useful(true, &stalled, moved(5, 5), moved(5, 5)), "something waited for credit");
+    assert!(!route::useful(true, &cut, moved(5, 5), moved(6, 5)));
+    assert!(!route::useful(false, &cut, moved(5, 5), moved(5, 5)), "it never greeted");
 }
 
 #[test]
