@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use folding::{Checkpoint, Folding, Restored};
+use folding::{Checkpoint, Folding};
 use inputs::{Clock, Rejects, Timeline};
 use journal::Journal;
 use parking_lot::Mutex;
@@ -110,7 +110,6 @@ impl Pipeline {
         let checkpoint = Checkpoint::open(spool.storage(), &data.join("fold.checkpoint"))
             .context("opening the fold's checkpoint")?
             .with_reserve(spool.reserve());
-        let Restored { fold, applied, received, unacked } = checkpoint.restore(&table, models::scorer);
         let reloads = Reloads::new(&config.input);
         let (standing, late) = Standing::begin(config, &world.path, journal.clone(), Arc::clone(clock))
             .context("writing the configuration into the journal")?;
@@ -118,16 +117,17 @@ impl Pipeline {
 
         let taps = Arc::new(Taps::new(Arc::clone(&table)));
         let (seen, ticking, boot) = (Arc::clone(&taps), Arc::clone(clock), identity::boot_id());
+        let device_clock = move |at| identity::device_clock(at, boot);
         let work = Folding {
-            journal: journal.clone(),
-            fold,
-            applied,
-            received,
-            unacked,
-            spool: spool.clone(),
-            checkpoint,
             shown: Box::new(move |record| seen.offer(record)),
-            clock: Box::new(move |at| identity::device_clock(at, boot)),
+            ..Folding::restore(
+                journal.clone(),
+                spool.clone(),
+                checkpoint,
+                &table,
+                models::scorer,
+                device_clock,
+            )
         };
         let folding = folding::start(work, move || ticking.now()).context("starting the fold's thread")?;
 
