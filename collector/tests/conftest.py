@@ -1,8 +1,9 @@
-"""A PostgreSQL server for the whole run, and databases of it for the tests that need one."""
+"""What every test has: a log as it is by default, and for those that need one a PostgreSQL server, one for the whole run."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from postgres_server import PostgresServer
@@ -11,6 +12,14 @@ from telemetryx.store.postgres.engine import PostgresEngine
 # How long an example takes says nothing but what else the machine does.
 settings.register_profile("telemetryx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("telemetryx")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that runs in a test's process quiets the log; the tests after it look at theirs."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
