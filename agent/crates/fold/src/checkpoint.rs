@@ -2,15 +2,15 @@
 //!
 //! Bytes (little-endian; `n*` a u32 count, `text` and `blob` a u32 length and the bytes, `?x` a flag and x if it is 1):
 //! ```text
-//! checkpoint := version u8 (2), position u64, generation u64, configs refused u64, ?config error text,
+//! checkpoint := version u8 (2, or 3 where a window has a trace), position u64, generation u64, configs refused u64, ?config error text,
 //!               late u64, rejected u64, scores u64, ?boot 16, synced u8, config blob (JSON),
 //!               ?last tick (wall i64, mono u64), clock steps u64, ?newest of them (to i64, by i64),
 //!               devices n*(input u16, unset u8, site text, name text, newest i64, arrival u64, watermark i64),
-//!               series n*(device u32, def, open n*window), models n*(slot text, ?(id text, version text),
+//!               series n*(device u32, def, open n*(window, [?trace 32 bytes, in version 3])), models n*(slot text, ?(id text, version text),
 //!               ?error text, ?(manifest blob, onnx blob)), scorer blob
 //! ```
 //! Devices and series stand in the order of their first use; no number of a process's table is in here.
-//! The same state gives the same bytes. Version 1 lacked the line of the last tick, and `unset`.
+//! The same state gives the same bytes. Version 1 lacked the line of the last tick, and `unset`. A trace is as in a journal's record.
 
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ use crate::window::OpenWindow;
 use crate::{ClockStep, Fold, FoldConfig, ModelStatus, Scorer};
 
 const VERSION: u8 = 2;
+/// Of one with sampled records in open windows: a build that doesn't know of traces reads all others.
+const TRACED: u8 = 3;
 
 /// Why bytes are not a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +40,8 @@ pub enum RestoreError {
 impl Fold {
     /// Everything that later rows depend on, as deterministic bytes.
     pub fn checkpoint(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let traced = self.series.iter().flat_map(|series| &series.open).any(|window| window.trace.is_some());
+        let mut out = vec![if traced { TRACED } else { VERSION }];
         self.put_totals(&mut out);
         out.extend_from_slice(&(self.devices.len() as u32).to_le_bytes());
         for device in &self.devices {
@@ -55,7 +58,12 @@ impl Fold {
             out.extend_from_slice(&series.device.to_le_bytes());
             encode_def(&mut out, &series.def);
             out.extend_from_slice(&(series.open.len() as u32).to_le_bytes());
-            series.open.iter().for_each(|window| window.encode(&mut out));
+            for window in &series.open {
+                window.encode(&mut out);
+                if traced {
+                    window.encode_trace(&mut out);
+                }
+            }
         }
         out.extend_from_slice(&(self.models.len() as u32).to_le_bytes());
         self.models.iter().for_each(|model| put_model(&mut out, model));
@@ -104,8 +112,8 @@ impl Fold {
     ) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
-        if !(1..=VERSION).contains(&version) {
-            return Err(RestoreError::Version(version, VERSION));
+        if !(1..=TRACED).contains(&version) {
+            return Err(RestoreError::Version(version, TRACED));
         }
         let mut fold = Fold::new(table, scorer);
         fold.take_totals(&mut reader, version)?;
@@ -118,7 +126,7 @@ impl Fold {
         }
         // Models go in after the series here but before them in life: the scorer takes either order.
         let series = (0..reader.count(20)?)
-            .map(|_| Ok((reader.u32()?, reader.def()?, windows(&mut reader)?)))
+            .map(|_| Ok((reader.u32()?, reader.def()?, windows(&mut reader, version)?)))
             .collect::<Result<Vec<_>, RestoreError>>()?;
         for _ in 0..reader.count(8)? {
             let model = take_model(&mut reader)?;
@@ -192,8 +200,16 @@ impl Fold {
     }
 }
 
-fn windows(reader: &mut Reader<'_>) -> Result<Vec<OpenWindow>, RestoreError> {
-    (0..reader.count(OpenWindow::MIN_BYTES)?).map(|_| OpenWindow::decode(reader)).collect()
+fn windows(reader: &mut Reader<'_>, version: u8) -> Result<Vec<OpenWindow>, RestoreError> {
+    let n = reader.count(OpenWindow::MIN_BYTES)?;
+    let window = |_| {
+        let mut window = OpenWindow::decode(reader)?;
+        if version >= TRACED {
+            window.decode_trace(reader)?;
+        }
+        Ok(window)
+    };
+    (0..n).map(window).collect()
 }
 
 fn put_model(out: &mut Vec<u8>, model: &Model) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use telemetry::series::{DEVICE, SITE};
 use telemetry::{
-    Cause, DeviceClock, Position, Record, Rows, SeriesDef, SeriesKey, SeriesRef, SeriesTable, WindowRow,
+    Cause, DeviceClock, Position, Record, Rows, SeriesDef, SeriesKey, SeriesRef, SeriesTable, Traced,
+    WindowRow,
 };
 
 use crate::clock::{Clock, rows_of};
@@ -47,6 +48,8 @@ pub struct Fold {
     pub(crate) resolved: Vec<u32>,
     pub(crate) touched: Vec<u32>,
     scores: Vec<Score>,
+    /// Sampled records whose readings leave with this record.
+    pub(crate) traces: Vec<Traced>,
 }
 
 /// Counters and words of the status that survive a restart.
@@ -89,6 +92,7 @@ impl Fold {
             resolved: Vec::new(),
             touched: Vec::new(),
             scores: Vec::new(),
+            traces: Vec::new(),
         }
     }
 
@@ -117,6 +121,9 @@ impl Fold {
         rows.unset.retain(|(_, rows)| !rows.is_empty());
         self.note_left(rows, before);
         rows.open = self.open();
+        for traced in self.traces.drain(..) {
+            telemetry::trace::note(&mut rows.traces, traced);
+        }
     }
 
     /// When, by the monotonic clock, the next tick has something to do; `None` while nothing waits for
@@ -253,7 +260,8 @@ impl Fold {
         for at in 0..device.series.len() {
             let series = &mut self.series[device.series[at] as usize];
             let due = |window: &mut OpenWindow| window.end <= watermark && (late_too || !window.late);
-            out.windows.extend(series.open.extract_if(.., due).map(|window| window.into_row(series.at)));
+            let left = series.open.extract_if(.., due);
+            out.windows.extend(left.map(|window| window.leave(series.at, &mut self.traces)));
             series.open.iter().for_each(|window| device.opened(window.end, window.late));
         }
         let left = &out.windows[before..];
@@ -271,7 +279,8 @@ impl Fold {
             rows.count(Cause::Derived, series.open.len() as u64);
             let unset = self.devices[series.device as usize].unset.then(|| self.clock.boot());
             let (out, _) = rows_of(rows, unset);
-            out.windows.extend(series.open.drain(..).map(|window| window.into_row(series.at)));
+            let left = series.open.drain(..);
+            out.windows.extend(left.map(|window| window.leave(series.at, &mut self.traces)));
         }
         self.held = 0;
     }

@@ -1,6 +1,6 @@
 //! The hot path: one intake's samples and events, each to where its route says.
 
-use telemetry::{Cause, Event, Intake, Rows, SeriesRef, WindowRow};
+use telemetry::{Cause, Event, Intake, Rows, SeriesRef, Traced, WindowRow};
 
 use crate::clock::rows_of;
 use crate::fold::{Fold, readings};
@@ -19,8 +19,14 @@ impl Fold {
             // A clock that isn't set can't tell what is ahead of it.
             false => i64::MAX,
         };
+        let before = unreduced(rows);
         let mut ahead = self.events(intake, limit, rows);
         ahead += self.samples(intake, limit, rows);
+        if let Some(traced) = intake.trace
+            && unreduced(rows) > before
+        {
+            self.traces.push(traced);
+        }
         if ahead > 0 {
             rows.count(Cause::RejectedTime, ahead);
             self.totals.rejected_time += ahead;
@@ -115,7 +121,11 @@ impl Fold {
                 // One value that isn't a number would spoil its whole window: it is shipped by itself.
                 To::Window if value.is_finite() => {
                     reduced += 1;
-                    let late = add(series, device, time, value, &mut out.windows, &mut derived);
+                    let left = &mut (&mut out.windows, &mut self.traces);
+                    let late = add(series, device, time, value, left, &mut derived);
+                    if let Some(traced) = intake.trace {
+                        mark_window(series, time, traced);
+                    }
                     self.totals.late_samples += u64::from(late);
                 }
                 To::Drop => dropped += 1,
@@ -158,6 +168,24 @@ impl Fold {
     }
 }
 
+/// Windows that have to make room, and the traces of what is in them.
+type Left<'a> = (&'a mut Vec<WindowRow>, &'a mut Vec<Traced>);
+
+/// Readings that leave as they came.
+fn unreduced(rows: &Rows) -> usize {
+    let unset: usize = rows.unset.iter().map(|(_, rows)| unreduced(rows)).sum();
+    rows.series.len() + rows.events.len() + unset
+}
+
+/// A sampled record's trace goes on with the window that its reading is in.
+#[cold]
+fn mark_window(series: &mut Series, time: i64, traced: Traced) {
+    let window = series.open.iter_mut().rev().find(|window| (window.start..window.end).contains(&time));
+    if let Some(window) = window {
+        window.trace = Some(Box::new(traced));
+    }
+}
+
 /// Adds a sample to its window. True when that window had been closed before: it was late. Windows that
 /// have to make room go to `left`, counted as derived.
 #[inline]
@@ -166,7 +194,7 @@ fn add(
     device: &mut Device,
     time: i64,
     value: f64,
-    left: &mut Vec<WindowRow>,
+    left: &mut Left<'_>,
     derived: &mut u64,
 ) -> bool {
     if let Some(window) = series.open.last_mut()
@@ -185,7 +213,7 @@ fn add_elsewhere(
     device: &mut Device,
     time: i64,
     value: f64,
-    left: &mut Vec<WindowRow>,
+    left: &mut Left<'_>,
     derived: &mut u64,
 ) -> bool {
     let (start, end) = window::bounds(time, series.length);
@@ -193,7 +221,8 @@ fn add_elsewhere(
     if series.open.get(at).is_none_or(|window| window.start != start) {
         if series.open.len() >= MAX_OPEN {
             let leaving = series.open.len();
-            left.extend(series.open.drain(..).map(|window| window.into_row(series.at)));
+            let (rows, traces) = left;
+            rows.extend(series.open.drain(..).map(|window| window.leave(series.at, traces)));
             *derived += leaving as u64;
             device.open = device.open.saturating_sub(leaving);
             at = 0;

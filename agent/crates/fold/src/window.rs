@@ -1,7 +1,8 @@
 //! One open window of one series: what its samples have added up to so far.
 
+use telemetry::trace::Context;
 pub(crate) use telemetry::window_bounds as bounds;
-use telemetry::{Aggregate, Bins, SeriesRef, WindowRow};
+use telemetry::{Aggregate, Bins, SeriesRef, Traced, WindowRow};
 
 use crate::RestoreError;
 use crate::bytes::Reader;
@@ -14,12 +15,14 @@ pub(crate) struct OpenWindow {
     pub end: i64,
     /// Opened when the watermark had already passed its end: it leaves with the next tick.
     pub late: bool,
+    /// The last sampled record with a reading in it.
+    pub trace: Option<Box<Traced>>,
     of: Aggregate,
 }
 
 impl OpenWindow {
     pub(crate) fn new(start: i64, end: i64, late: bool) -> Self {
-        Self { start, end, late, of: Aggregate::default() }
+        Self { start, end, late, trace: None, of: Aggregate::default() }
     }
 
     /// Takes a finite value. Of equal times the earlier arrival is first and the later one last.
@@ -33,7 +36,9 @@ impl OpenWindow {
         self.of.row().count
     }
 
-    pub(crate) fn into_row(self, series: SeriesRef) -> WindowRow {
+    /// Its row; a sampled record's trace goes on with it.
+    pub(crate) fn leave(self, series: SeriesRef, traces: &mut Vec<Traced>) -> WindowRow {
+        traces.extend(self.trace.as_deref());
         let length = self.end.wrapping_sub(self.start);
         self.of.into_row(series, self.start, length)
     }
@@ -61,6 +66,23 @@ impl OpenWindow {
         out.extend_from_slice(&bins.zero.to_le_bytes());
     }
 
+    pub(crate) fn encode_trace(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.trace.is_some()));
+        if let Some(Traced { context, parent }) = self.trace.as_deref() {
+            out.extend_from_slice(&context.trace);
+            out.extend_from_slice(&context.span);
+            out.extend_from_slice(parent);
+        }
+    }
+
+    pub(crate) fn decode_trace(&mut self, reader: &mut Reader<'_>) -> Result<(), RestoreError> {
+        if reader.flag()? {
+            let context = Context { trace: reader.bytes16()?, span: reader.u64()?.to_le_bytes() };
+            self.trace = Some(Box::new(Traced { context, parent: reader.u64()?.to_le_bytes() }));
+        }
+        Ok(())
+    }
+
     /// The fewest bytes that [`OpenWindow::encode`] writes.
     pub(crate) const MIN_BYTES: usize = 97;
 
@@ -72,6 +94,7 @@ impl OpenWindow {
             start: reader.i64()?,
             end: reader.i64()?,
             late: reader.flag()?,
+            trace: None,
             of: Aggregate::of(WindowRow {
                 series: SeriesRef(0),
                 start: 0,

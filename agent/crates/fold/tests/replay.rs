@@ -101,5 +101,5 @@ fn a_checkpoint_of_another_format_is_refused_by_number() {
     let mut bytes = fold.checkpoint();
     bytes[0] = 77;
     let refused = Fold::restore(SeriesTable::new(9), Box::new(NoScorer), &bytes).err();
-    assert_eq!(refused, Some(RestoreError::Version(77, 2)));
+    assert_eq!(refused, Some(RestoreError::Version(77, 3)));
 }

@@ -35,7 +35,8 @@ fn intake(intake: &Intake) -> usize {
     let samples = COUNT + intake.index.len() * 20 + 1 + intake.flags.len();
     let events = COUNT + intake.events.iter().map(event).sum::<usize>();
     let counts = COUNT + intake.counts.iter().count() * 9;
-    2 + STAMP + COUNT + COUNT + intake.series.len() * 4 + samples + events + counts + origin
+    let trace = intake.trace.map_or(0, |_| 16 + 8 + 8);
+    2 + STAMP + COUNT + COUNT + intake.series.len() * 4 + samples + events + counts + origin + trace
 }
 
 /// Bytes of a record without definitions.
@@ -99,6 +100,9 @@ mod tests {
         ];
         let mut records: Vec<Record> =
             origins.into_iter().map(|origin| Record::Intake(Intake { origin, ..intake.clone() })).collect();
+        let context = telemetry::trace::Context { trace: [1; 16], span: [2; 8] };
+        let trace = Some(telemetry::Traced { context, parent: [0; 8] });
+        records.push(Record::Intake(Intake { trace, ..intake.clone() }));
         records.push(Record::Tick(DeviceClock::default()));
         records.push(Record::Config { stamp: Stamp::default(), generation: 1, config: b"{}".to_vec() });
         for model in [None, Some((b"{}".to_vec(), vec![0; 99]))] {

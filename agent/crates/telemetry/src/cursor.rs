@@ -47,6 +47,9 @@ impl<'a> Cursor<'a> {
     pub(crate) fn bytes16(&mut self) -> Result<[u8; 16], DecodeError> {
         self.array()
     }
+    pub(crate) fn bytes8(&mut self) -> Result<[u8; 8], DecodeError> {
+        self.array()
+    }
 
     /// A count of items of at least `size` bytes each: refused when they can't be there, so that a
     /// claimed length never allocates more than the bytes that came.

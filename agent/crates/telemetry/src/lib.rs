@@ -18,6 +18,7 @@ pub mod record;
 pub mod rows;
 pub mod series;
 pub mod sketch;
+pub mod trace;
 pub mod units;
 
 pub use aggregate::{Aggregate, window_bounds};
@@ -29,3 +30,4 @@ pub use pulse::{BEAT, Pulse};
 pub use record::{DecodeError, DeviceClock, Intake, Origin, Position, PublishMark, Record, Stamp};
 pub use rows::{Bins, OpenWindows, Rows, SampleFlags, WindowRow};
 pub use series::{InvalidSeries, SeriesDef, SeriesKey, SeriesLimit, SeriesRef, SeriesTable};
+pub use trace::{Traced, Tracer};

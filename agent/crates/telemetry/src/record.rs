@@ -4,10 +4,10 @@
 //!
 //! Bytes (little-endian; `n*` is a u32 count, `text` and `blob` are u32 length + bytes):
 //! ```text
-//! record  := kind u8, version u8 (1), body
+//! record  := kind u8, version u8 (1; an intake with a trace 2), body
 //! intake  := input u16, stamp, defs n*(number u32, def), series n*(number u32),
 //!            samples n, index n×u32, times n×i64, values n×f64, marked u8 (0|1), flags n×u8 if marked,
-//!            events n*event, counts n*(cause u8, count u64), origin
+//!            events n*event, counts n*(cause u8, count u64), origin, [trace, in version 2]
 //! tick    := stamp, boot 16 bytes, synced u8 (0|1)
 //! config  := stamp, generation u64, blob (JSON, as the fold defines it)
 //! model   := stamp, slot text, present u8, [manifest blob (JSON), onnx blob]
@@ -15,12 +15,17 @@
 //! def     := name text, unit text, labels n*(text, text)
 //! event   := source text, time i64, severity u8, body text, attributes n*(text, attribute)
 //! origin  := 0 | 1 mqtt: client text, n*(packet id u16, qos u8, content u128) | 2 http: key u128
+//! trace   := trace 16 bytes, span 8 bytes, the sender's span 8 bytes (zeros: none)
 //! ```
 //! A series number means something within one journal segment only: the journal writes the
 //! definition into the first two records of each segment that use it, so a segment reads alone, also without one of them.
 
 use crate::cursor::{Cursor, put_bytes, put_column};
+use crate::trace::{Context, Traced};
 use crate::{Attribute, Cause, Counts, Event, SeriesDef, SeriesKey, SeriesRef, Severity};
+
+/// The version of an intake with a trace: all others are written as before, and an agent that doesn't know of traces reads them.
+const TRACED: u8 = 2;
 
 /// A record's consecutive number in the journal. Never used twice; 0 is before the first.
 pub type Position = u64;
@@ -96,6 +101,8 @@ pub struct Intake {
     pub counts: Counts,
     /// What a resend can be recognised by.
     pub origin: Option<Origin>,
+    /// The trace that it is sampled in, which nearly none is.
+    pub trace: Option<Traced>,
 }
 
 impl Intake {
@@ -120,6 +127,11 @@ impl Intake {
     /// Readings in here.
     pub fn len(&self) -> usize {
         self.index.len() + self.events.len()
+    }
+
+    /// True when there is a reading, and not counts alone.
+    pub fn has_readings(&self) -> bool {
+        !(self.index.is_empty() && self.events.is_empty())
     }
 
     /// True when neither a reading nor a count is in here.
@@ -204,7 +216,7 @@ impl Record {
     pub fn encode(&self, out: &mut Vec<u8>, defs: &[(SeriesRef, std::sync::Arc<SeriesDef>)]) {
         match self {
             Self::Intake(intake) => {
-                out.extend_from_slice(&[1, 1]);
+                out.extend_from_slice(&[1, if intake.trace.is_some() { TRACED } else { 1 }]);
                 encode_intake(intake, out, defs);
             }
             Self::Tick(clock) => {
@@ -241,11 +253,17 @@ impl Record {
         let mut cursor = Cursor::new(bytes);
         let kind = cursor.u8()?;
         let version = cursor.u8()?;
-        if version != 1 {
+        if version != 1 && (kind, version) != (1, TRACED) {
             return Err(DecodeError::Unknown { what: "record version", number: version });
         }
         let record = match kind {
-            1 => Self::Intake(decode_intake(&mut cursor, numbering)?),
+            1 => {
+                let mut intake = decode_intake(&mut cursor, numbering)?;
+                if version == TRACED {
+                    intake.trace = Some(trace(&mut cursor)?);
+                }
+                Self::Intake(intake)
+            }
             2 => Self::Tick(DeviceClock {
                 at: stamp(&mut cursor)?,
                 boot: cursor.bytes16()?,
@@ -278,6 +296,11 @@ fn put_stamp(out: &mut Vec<u8>, stamp: Stamp) {
 
 fn stamp(cursor: &mut Cursor<'_>) -> Result<Stamp, DecodeError> {
     Ok(Stamp { wall: cursor.i64()?, mono: cursor.u64()? })
+}
+
+fn trace(cursor: &mut Cursor<'_>) -> Result<Traced, DecodeError> {
+    let context = Context { trace: cursor.bytes16()?, span: cursor.bytes8()? };
+    Ok(Traced { context, parent: cursor.bytes8()? })
 }
 
 fn flag(cursor: &mut Cursor<'_>) -> Result<bool, DecodeError> {
@@ -348,6 +371,11 @@ fn encode_intake(intake: &Intake, out: &mut Vec<u8>, defs: &[(SeriesRef, std::sy
             out.push(2);
             out.extend_from_slice(&key.to_le_bytes());
         }
+    }
+    if let Some(Traced { context, parent }) = &intake.trace {
+        out.extend_from_slice(&context.trace);
+        out.extend_from_slice(&context.span);
+        out.extend_from_slice(parent);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rows: what the fold makes of a record and the spool cuts into batches.
 
+use crate::trace::{self, Traced};
 use crate::{Boot, Cause, Counts, Event, SeriesRef};
 
 /// Marks of one sample. 0 for an ordinary one.
@@ -77,6 +78,8 @@ pub struct Rows {
     /// Of windows that were open after the last record; `None` where nothing is reduced to windows. No row: it tells,
     /// after a restart, whether what is folded again is what was folded before.
     pub open: Option<OpenWindows>,
+    /// Sampled records of which readings are in here, the last one last. No rows either.
+    pub traces: Vec<Traced>,
 }
 
 /// What batches say of the windows that are open behind them.
@@ -153,6 +156,7 @@ impl Rows {
         self.counts = Counts::new();
         self.unset.clear();
         self.open = None;
+        self.traces.clear();
     }
 
     /// Appends another's rows behind ours.
@@ -169,6 +173,7 @@ impl Rows {
         self.events.extend_from_slice(&other.events);
         self.counts.merge(&other.counts);
         self.open = other.open;
+        other.traces.iter().for_each(|traced| trace::note(&mut self.traces, *traced));
         for (boot, rows) in &other.unset {
             self.since(*boot).append(rows);
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use telemetry::record::Numbering;
+use telemetry::trace::{Context, Traced};
 use telemetry::{
     Attribute, Cause, DecodeError, DeviceClock, Event, Intake, Origin, PublishMark, Record, SeriesDef,
     SeriesKey, SeriesRef, Severity, Stamp,
@@ -74,6 +75,11 @@ fn origin() -> impl Strategy<Value = Option<Origin>> {
     ]
 }
 
+fn trace() -> impl Strategy<Value = Option<Traced>> {
+    let of = |(trace, span, parent)| Traced { context: Context { trace, span }, parent };
+    prop::option::of(any::<([u8; 16], [u8; 8], [u8; 8])>().prop_map(of))
+}
+
 fn intake() -> impl Strategy<Value = (Record, Defs)> {
     let defs = vec((0u32..1000, definition()), 0..6);
     let counts = vec((prop::sample::select(Cause::ALL), any::<u64>()), 0..5);
@@ -85,8 +91,9 @@ fn intake() -> impl Strategy<Value = (Record, Defs)> {
         vec(event(), 0..4),
         counts,
         origin(),
+        trace(),
     )
-        .prop_map(|(mut defs, input, stamp, samples, events, counts, origin)| {
+        .prop_map(|(mut defs, input, stamp, samples, events, counts, origin, trace)| {
             defs.sort_by_key(|(number, _)| *number);
             defs.dedup_by_key(|(number, _)| *number);
             let defs: Defs =
@@ -102,6 +109,7 @@ fn intake() -> impl Strategy<Value = (Record, Defs)> {
             }
             intake.events = events;
             intake.origin = origin;
+            intake.trace = trace;
             for (cause, n) in counts {
                 intake.counts.add(cause, n);
             }
@@ -156,6 +164,17 @@ proptest! {
         prop_assert_eq!(Record::decode(&bytes, &mut Numbers::default()).unwrap_err(), DecodeError::Trailing(1));
     }
 
+    /// An agent of before there were traces reads all that isn't sampled, and refuses what is by its version.
+    #[test]
+    fn only_a_sampled_intake_is_of_another_version((record, defs) in record()) {
+        let sampled = matches!(&record, Record::Intake(Intake { trace: Some(_), .. }));
+        let bytes = encode(&record, &defs);
+        prop_assert_eq!(bytes[1], if sampled { 2 } else { 1 });
+        let other = [&[bytes[0], 3], &bytes[2..]].concat();
+        let refused = Record::decode(&other, &mut Numbers::default()).unwrap_err();
+        prop_assert_eq!(refused, DecodeError::Unknown { what: "record version", number: 3 });
+    }
+
     #[test]
     fn a_changed_byte_never_panics(
         (record, defs) in record(),
@@ -179,6 +198,22 @@ proptest! {
         let refused = Record::decode(&bytes, &mut Numbers::default()).unwrap_err();
         prop_assert_eq!(refused, DecodeError::Undefined(defs[0].0.0));
     }
+}
+
+/// As every version so far wrote it: kind, version, input, stamp and empty lists.
+#[test]
+fn an_intake_of_before_there_were_traces_is_read() {
+    let mut bytes = vec![1, 1, 7, 0];
+    bytes.extend_from_slice(&5i64.to_le_bytes());
+    bytes.extend_from_slice(&6u64.to_le_bytes());
+    // Definitions, series, samples; no marks; events, counts; no origin.
+    bytes.extend_from_slice(&[0; 12]);
+    bytes.push(0);
+    bytes.extend_from_slice(&[0; 8]);
+    bytes.push(0);
+    let read = Record::decode(&bytes, &mut Numbers::default()).unwrap();
+    assert_eq!(read, Record::Intake(Intake::new(7, Stamp { wall: 5, mono: 6 })));
+    assert_eq!(encode(&read, &Defs::new()), bytes);
 }
 
 /// Found by fuzzing: the same cause twice with counts near the end of u64 overflowed.
