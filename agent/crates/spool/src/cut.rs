@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use telemetry::trace::Span;
 use telemetry::{Cause, Counts, Position, Rows, SeriesTable};
 use wire::payload::{Encoded, Encoder};
 
@@ -12,6 +13,7 @@ use crate::group::{self, Group};
 use crate::numbering::Numbering;
 use crate::record::Head;
 use crate::state::State;
+use crate::traced::Sampled;
 
 /// Definitions of one batch's series, before compression: below what fits beside it however badly they compress.
 const MAX_DEFINITIONS: usize = 1_000_000;
@@ -30,6 +32,8 @@ pub(crate) struct Pending {
     pub(crate) since: Option<Duration>,
     /// Some of them are not from a replay.
     pub(crate) fresh: bool,
+    /// Sampled records among those with rows in here.
+    pub(crate) sampled: Sampled,
 }
 
 impl Pending {
@@ -58,6 +62,7 @@ impl Pending {
 
     pub(crate) fn clear(&mut self) {
         self.rows.clear();
+        self.sampled.clear();
         self.weight = 0;
         self.since = None;
     }
@@ -82,6 +87,8 @@ pub(crate) struct Cut {
     pub(crate) head: Arc<Head>,
     pub(crate) payload: Bytes,
     pub(crate) cut_at: Option<Duration>,
+    /// Over once it is durable.
+    pub(crate) spans: Vec<Span>,
 }
 
 /// Rows of one group as they go into one batch, which lacks its name yet.

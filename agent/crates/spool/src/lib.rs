@@ -25,7 +25,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use seglog::{Readers, Storage};
 use telemetry::{
-    BatchKey, Boot, Cause, Counts, Epoch, Lane, OpenWindows, Position, Rows, SeriesTable, Stamp,
+    BatchKey, Boot, Cause, Counts, Epoch, Lane, OpenWindows, Position, Rows, SeriesTable, Stamp, Tracer,
 };
 use tokio::sync::Notify;
 use wire::v1;
@@ -56,6 +56,7 @@ mod state;
 mod taken_back;
 mod tally;
 mod thin;
+mod traced;
 mod writer;
 
 pub use class::{Class, ClassRule, MAX_CLASS_RULES, Overflow, Priority};
@@ -328,6 +329,7 @@ struct Inner {
     changed: Notify,
     /// Called when an ack makes rows due that wait for it.
     due_now: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    tracer: OnceLock<Arc<Tracer>>,
     config: SpoolConfig,
 }
 
@@ -366,6 +368,7 @@ impl Spool {
                 place,
                 changed: Notify::new(),
                 due_now: OnceLock::new(),
+                tracer: OnceLock::new(),
                 config,
             })),
             recovery,
@@ -382,6 +385,18 @@ impl Spool {
     /// That room; `None` where none is kept.
     pub fn reserve(&self) -> Option<Reserve> {
         self.0.writer.lock().reserve.clone()
+    }
+
+    /// Spans of sampled records go there, those of its users too. Set once, before the first row; without it the traces of records are
+    /// handed on, and no more.
+    pub fn trace_with(&self, tracer: Arc<Tracer>) {
+        self.0.writer.lock().tracer = Some(Arc::clone(&tracer));
+        _ = self.0.tracer.set(tracer);
+    }
+
+    /// Where spans go, if anywhere.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.0.tracer.get().map(|tracer| &**tracer)
     }
 
     // --- the fold's side: one thread, blocking
@@ -680,7 +695,7 @@ impl Spool {
         self.0.changed.notify_waiters();
     }
 
-    /// The next batch to send on a lane, ready to go but for the trace; it is in
+    /// The next batch to send on a lane, ready to go; its trace, if it has one, names its `spool` span. It is in
     /// flight from here on. Live is what was cut in this session and is, or happened, within ten seconds of now; of the
     /// backlog what is as young goes first.
     ///

@@ -10,17 +10,19 @@
 //! relabel  := epoch 16 bytes, n v * (record v, seq v), [standing]     both as differences
 //! loss     := epoch 16 bytes, seq u64, t0 i64, t1 i64, counts, [standing]
 //! standing := position v, counts, [open, [left]]               of all batches before it; not in what older versions wrote
-//! moved    := as a batch, of version 2, 3 or 4
+//! moved    := as a batch, of version 2, 3, 4, 6 or 7
 //! echo     := epoch 16 bytes, seq u64, thinned v, counts, after counts, replaces n v * (loss, without standing)
 //! counts   := n v * (cause u8, count v)
 //! group    := samples v, offered u8 (0 or 1), priority u8, overflow u8 [window i64 with 3], clock u8 (0 or 1) [boot 16 bytes with 1],
-//!             replaces n v * (loss, without standing), [thinned v, from version 3 on], [open, from version 4 on], [left, in version 6]
+//!             replaces n v * (loss, without standing), [thinned v, from version 3 on], [open, from version 4 on], [left, from version 6 on],
+//!             [trace 16 bytes, span 8 bytes, in version 7]
 //! open     := v: one more than the readings in open windows after the last of its positions, 0 where that isn't known
 //! left     := routes u64, left i64                    which of these windows can't have left: telemetry::OpenWindows
 //! ```
 //!
 //! Batches are written as version 2, those whose windows thinning made as version 3, and those that were cut where readings
-//! are reduced to windows as version 6 (4 lacked `left`); version 1 had no group and is still read. The others are version 1.
+//! are reduced to windows as version 6 (4 lacked `left`), and those of sampled records as version 7; version 1 had no group and is
+//! still read. There is no version 5. The others are version 1.
 //!
 //! - A batch's `before` is the sum of the counts of all batches before it: what a damaged stretch
 //!   held is the difference between its neighbours, exactly.
@@ -35,11 +37,13 @@
 //!   nothing of positions and of what was counted before.
 //! - An echo says once more what a cut counted that thinned others: with the name of its last part. Should that be damaged
 //!   while the batches that it replaces are there, they are what they were, and what it counted is taken back.
+//! - A `trace` names the `spool` span that what becomes of the batch belongs to (`traced.rs`).
 //! - `offered` says that a collector was connected when it was cut: it may have been sent before anything
 //!   else was written.
 //!
 //! Of two records with one name the later one counts: after a failed fsync a record is written again.
 
+use telemetry::trace::Context;
 use telemetry::{BatchKey, Cause, Counts, Epoch, OpenWindows};
 use wire::Checksum;
 
@@ -48,11 +52,12 @@ use crate::group::Group;
 
 /// Of relabels and losses.
 const VERSION: u8 = 1;
-/// Of batches, and of those that were thinned: a version that doesn't know of these reads all others.
+/// Of batches, of those that were thinned, and so on: a version that doesn't know of these reads all others.
 const BATCH_VERSION: u8 = 2;
 const THINNED_VERSION: u8 = 3;
 const OPEN_VERSION: u8 = 4;
 const LEFT_VERSION: u8 = 6;
+const TRACED_VERSION: u8 = 7;
 const BATCH: u8 = 1;
 const RELABEL: u8 = 2;
 const LOSS: u8 = 3;
@@ -105,15 +110,18 @@ pub(crate) struct Head {
     pub(crate) thinned: u64,
     /// Of windows that were open after `last_position`; `None` where that isn't known, or nothing is reduced to windows.
     pub(crate) open: Option<OpenWindows>,
+    /// The trace that it belongs to, where a sampled record is in it.
+    pub(crate) trace: Option<Context>,
 }
 
 impl Head {
     fn version(&self) -> u8 {
-        match (self.open, self.thinned) {
-            (Some(open), _) if open.left_by().is_some() => LEFT_VERSION,
-            (Some(_), _) => OPEN_VERSION,
-            (None, 0) => BATCH_VERSION,
-            (None, _) => THINNED_VERSION,
+        match (self.trace, self.open, self.thinned) {
+            (Some(_), ..) => TRACED_VERSION,
+            (None, Some(open), _) if open.left_by().is_some() => LEFT_VERSION,
+            (None, Some(_), _) => OPEN_VERSION,
+            (None, None, 0) => BATCH_VERSION,
+            (None, None, _) => THINNED_VERSION,
         }
     }
 }
@@ -217,6 +225,10 @@ fn put_group(out: &mut Vec<u8>, head: &Head) {
     if head.version() >= LEFT_VERSION {
         put_left(out, head.open);
     }
+    if let Some(Context { trace, span }) = &head.trace {
+        out.extend_from_slice(trace);
+        out.extend_from_slice(span);
+    }
 }
 
 pub(crate) fn put_open(out: &mut Vec<u8>, open: Option<OpenWindows>) {
@@ -279,7 +291,7 @@ impl<'a> Record<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, BadRecord> {
         let mut cursor = Cursor(bytes);
         let [kind, version] = cursor.array()?;
-        let newest = if matches!(kind, BATCH | MOVED) { LEFT_VERSION } else { VERSION };
+        let newest = if matches!(kind, BATCH | MOVED) { TRACED_VERSION } else { VERSION };
         if !(1..=newest).contains(&version) {
             return Err(BadRecord::Unknown("version"));
         }
@@ -338,6 +350,7 @@ fn head(cursor: &mut Cursor<'_>, version: u8) -> Result<Head, BadRecord> {
         replaces: Vec::new(),
         thinned: 0,
         open: None,
+        trace: None,
     };
     if version > 1 {
         head.samples = cursor.number()?;
@@ -353,6 +366,9 @@ fn head(cursor: &mut Cursor<'_>, version: u8) -> Result<Head, BadRecord> {
     }
     if version >= LEFT_VERSION {
         cursor.left(&mut head.open)?;
+    }
+    if version >= TRACED_VERSION {
+        head.trace = Some(Context { trace: cursor.array()?, span: cursor.array()? });
     }
     let n = cursor.count(1)?;
     let mut last = 0u32;
@@ -502,116 +518,5 @@ impl<'a> Cursor<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn counts() -> impl Strategy<Value = Counts> {
-        proptest::collection::vec((0..Cause::ALL.len(), 1u64..1 << 50), 0..4).prop_map(|list| {
-            let mut counts = Counts::new();
-            list.into_iter().for_each(|(cause, n)| counts.add(Cause::ALL[cause], n));
-            counts
-        })
-    }
-
-    fn key() -> impl Strategy<Value = BatchKey> {
-        (any::<[u8; 16]>(), any::<u64>()).prop_map(|(epoch, seq)| BatchKey { epoch: Epoch(epoch), seq })
-    }
-
-    fn group() -> impl Strategy<Value = Group> {
-        let priority = prop_oneof![Just(Priority::Low), Just(Priority::Normal), Just(Priority::High)];
-        let overflow = prop_oneof![
-            Just(Overflow::DropOldest),
-            Just(Overflow::DropNewest),
-            Just(Overflow::Block),
-            any::<i64>().prop_map(Overflow::Thin),
-        ];
-        (priority, overflow, any::<Option<[u8; 16]>>())
-            .prop_map(|(priority, overflow, clock)| Group { class: Class { priority, overflow }, clock })
-    }
-
-    proptest! {
-        #[test]
-        fn records_come_back_as_they_were(
-            key in key(), counts in counts(), before in counts(), numbers in any::<[u64; 5]>(),
-            times in any::<[i64; 2]>(), series in proptest::collection::btree_set(any::<u32>(), 0..20),
-            bytes in any::<[u8; 16]>(), payload in proptest::collection::vec(any::<u8>(), 0..50),
-            moves in proptest::collection::btree_map(any::<u64>(), any::<u64>(), 0..9),
-            group in group(), samples in any::<u64>(), offered in any::<bool>(), replaced in 0usize..4,
-            thinned in prop_oneof![Just(0), any::<u64>()], open in any::<Option<(u32, Option<(u64, i32)>)>>(),
-        ) {
-            let open = open.map(|(readings, left)| {
-                let open = OpenWindows::of(u64::from(readings));
-                left.map_or(open, |(routes, left)| OpenWindows { routes, left: i64::from(left), ..open })
-            });
-            let loss = Loss { key, t0: times[0], t1: times[1], counts: counts.clone() };
-            let head = Head {
-                key, part: numbers[0], parts: numbers[1], first_position: numbers[2], last_position: numbers[3],
-                t0: times[0], t1: times[1], rows: numbers[4], counts: counts.clone(), before,
-                checksum: bytes, series: series.into_iter().collect(),
-                group, samples, offered, replaces: vec![loss.clone(); replaced], thinned, open,
-            };
-            let standing = Standing { position: numbers[0], before: head.before.clone(), open };
-            let mut out = Vec::new();
-            put_batch(&mut out, &head, &bytes, &payload);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Batch { head: head.clone(), definitions: &bytes, payload: &payload });
-            out.clear();
-            put_moved(&mut out, &head, &bytes, &payload);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Moved { head, definitions: &bytes, payload: &payload });
-            out.clear();
-            let moves: Vec<_> = moves.into_iter().collect();
-            put_relabel(&mut out, key.epoch, &moves, &standing);
-            let relabel = Record::Relabel { epoch: key.epoch, moves, standing: standing.clone() };
-            prop_assert_eq!(Record::decode(&out).unwrap(), relabel);
-            out.clear();
-            put_loss(&mut out, &loss, &standing);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Loss(loss.clone(), standing));
-            out.clear();
-            let echo = Echo { key, thinned, counts: loss.counts.clone(), after: counts, replaces: vec![loss.clone(); replaced] };
-            put_echo(&mut out, &echo);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Echo(echo));
-            // As it was written before it had a standing.
-            out.clear();
-            out.extend_from_slice(&[LOSS, VERSION]);
-            put_loss_body(&mut out, &loss);
-            prop_assert_eq!(Record::decode(&out).unwrap(), Record::Loss(loss, Standing::default()));
-        }
-
-        #[test]
-        fn no_bytes_make_the_decoder_panic(kind in 0u8..6, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            drop(Record::decode(&bytes));
-            drop(Record::decode(&[&[kind, 1], &bytes[..]].concat()));
-            drop(Record::decode(&[&[kind, 2], &bytes[..]].concat()));
-            drop(Record::decode(&[&[kind, 3], &bytes[..]].concat()));
-            drop(Record::decode(&[&[kind, 4], &bytes[..]].concat()));
-            drop(Record::decode(&[&[kind, LEFT_VERSION], &bytes[..]].concat()));
-        }
-    }
-
-    /// As the first released version wrote it.
-    #[test]
-    fn a_batch_of_version_1_is_read_as_one_of_the_default_class() {
-        let mut bytes = vec![1, 1];
-        bytes.extend_from_slice(&[7; 16]);
-        bytes.extend_from_slice(&5u64.to_le_bytes());
-        bytes.extend_from_slice(&[1, 1, 10, 11]);
-        bytes.extend_from_slice(&100i64.to_le_bytes());
-        bytes.extend_from_slice(&200i64.to_le_bytes());
-        // Rows; counts: 2 received, 2 shipped; before: none.
-        bytes.extend_from_slice(&[2, 2, 1, 2, 2, 2, 0]);
-        bytes.extend_from_slice(&[9; 16]);
-        // Series 3 and 4; one byte of definitions; the payload.
-        bytes.extend_from_slice(&[2, 3, 1, 1, 0xaa, 0xbb, 0xcc]);
-        let Record::Batch { head, definitions, payload } = Record::decode(&bytes).unwrap() else {
-            panic!("no batch");
-        };
-        assert_eq!((definitions, payload), (&[0xaa][..], &[0xbb, 0xcc][..]));
-        assert_eq!((head.key.seq, head.first_position, head.last_position), (5, 10, 11));
-        assert_eq!((head.rows, head.counts.get(Cause::Shipped), head.series), (2, 2, vec![3, 4]));
-        assert_eq!(
-            (head.group, head.samples, head.offered, head.replaces, head.thinned),
-            (Group::default(), 0, true, vec![], 0)
-        );
-    }
-}
+#[path = "record_tests.rs"]
+mod tests;

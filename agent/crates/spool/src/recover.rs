@@ -99,6 +99,7 @@ pub(crate) fn open(
         refilled_at: None,
         expired_at: None,
         turned_away: (0, None),
+        tracer: None,
     };
     if recovery.new_epoch && writer.proven() {
         // DURABILITY: the epoch's id is known before a batch of it exists, so that clones of this disk share it.

@@ -189,7 +189,7 @@ impl Inner {
                 payload,
                 checksum: entry.checksum.to_vec(),
                 definitions: definitions.into(),
-                trace: String::new(),
+                trace: head.trace.map_or_else(String::new, |context| context.to_string()),
                 first_position: head.first_position,
                 last_position: head.last_position,
             }));

@@ -14,6 +14,7 @@ use crate::SpoolError;
 use crate::cut::{Cut, Cutter};
 use crate::record::{Echo, Loss};
 use crate::state::{Entry, Order};
+use crate::traced::Sampled;
 use crate::writer::{Act, Writer};
 
 /// Not worth it unless what comes out takes less than this share, in percent.
@@ -100,7 +101,7 @@ impl Writer {
             return Ok(());
         }
         let losses = settle(losses, kept);
-        let mut acts = self.named(pieces, (first, last, None), None, &losses)?;
+        let mut acts = self.named(pieces, (first, last, None), None, &losses, &Sampled::default())?;
         // All or none: the last part carries the losses.
         let replaces: Vec<Loss> = losses.into_iter().map(|(loss, _)| loss).collect();
         let mut counts = Counts::new();

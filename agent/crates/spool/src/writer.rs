@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use seglog::{AppendError, Cell, Log, Options, Readers, Storage, SyncError};
-use telemetry::{BatchKey, Cause, Counts, OpenWindows, Position, Rows, SeriesTable};
+use telemetry::{BatchKey, Cause, Counts, OpenWindows, Position, Rows, SeriesTable, Tracer};
 use wire::payload::Encoder;
 
 pub(crate) use crate::act::Act;
@@ -30,6 +30,7 @@ use crate::recut::Recut;
 use crate::reserve::Reserve;
 use crate::send::{Place, read_at, refused};
 use crate::state::{Entry, Order, State, lost};
+use crate::traced::{self, Sampled};
 use crate::{SpoolConfig, SpoolError};
 
 /// Room for the cursor: thousands of gaps between what is done.
@@ -84,6 +85,8 @@ pub(crate) struct Writer {
     pub(crate) expired_at: Option<Duration>,
     /// New readings that had no room since that was told, and when it was.
     pub(crate) turned_away: (u64, Option<Duration>),
+    /// Where spans go, if anywhere.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 impl Writer {
@@ -117,6 +120,10 @@ impl Writer {
             self.cut_if_full()?;
         }
         self.pending.add(position, rows, recovering);
+        if !rows.traces.is_empty() {
+            let now = self.tracer.as_ref().map_or(0, |tracer| tracer.now());
+            self.pending.sampled.add(&rows.traces, now);
+        }
         // The rows are taken: trouble shows at the next call, which takes none until this is done.
         if let Err(error) = self.cut_if_full() {
             self.state.lock().trouble = Some(error.to_string());
@@ -172,7 +179,9 @@ impl Writer {
         }
         let cut_at = self.pending.fresh.then_some(self.state.lock().now);
         let open = self.pending.rows.open;
-        let acts = self.named(pieces, (self.pending.first, self.pending.last, open), cut_at, &[])?;
+        let sampled = std::mem::take(&mut self.pending.sampled);
+        let made_from = (self.pending.first, self.pending.last, open);
+        let acts = self.named(pieces, made_from, cut_at, &[], &sampled)?;
         let key = acts.iter().rev().find_map(|act| match act {
             Act::Cut(cut) => Some(cut.head.key),
             _ => None,
@@ -183,13 +192,15 @@ impl Writer {
     }
 
     /// Gives pieces their names: what was cut becomes what is to be written. `made_from` are the first and last position, and
-    /// how many readings were in open windows then; `replaced` the losses that come with them, and what they stand for.
+    /// how many readings were in open windows then; `replaced` the losses that come with them, and what they stand for; `sampled` the
+    /// records that are traced.
     pub(crate) fn named(
         &mut self,
         pieces: Vec<Piece>,
         made_from: (Position, Position, Option<OpenWindows>),
         cut_at: Option<Duration>,
         replaced: &[(Loss, Entry)],
+        sampled: &Sampled,
     ) -> Result<Vec<Act>, SpoolError> {
         let (first_position, last_position, open) = made_from;
         let (epoch, mut seq, mut before, offered) = {
@@ -201,6 +212,7 @@ impl Writer {
             before = exchanged(&before, &batch.counts.counts(), &loss.counts);
         }
         let parts = pieces.len() as u64;
+        let fold = sampled.fold(BatchKey { epoch, seq });
         let mut acts = Vec::new();
         for (part, piece) in pieces.into_iter().enumerate() {
             let class = piece.group.class;
@@ -224,16 +236,21 @@ impl Writer {
                 replaces: Vec::new(),
                 thinned: piece.thinned,
                 open,
+                trace: fold.map(|fold| traced::of_batch(fold, BatchKey { epoch, seq })),
             };
             if self.turns_away(class.priority, class.overflow, payload.len()) {
                 let counts = lost(head.counts.clone(), head.rows, head.thinned, Cause::Overflowed);
                 head.replaces.push(Loss { key: head.key, t0: head.t0, t1: head.t1, counts });
-                (payload, head.series) = (Bytes::new(), Vec::new());
+                (payload, head.series, head.trace) = (Bytes::new(), Vec::new(), None);
                 self.tell_turned_away(head.rows);
             }
             before.merge(&head.counts);
             seq += 1;
-            acts.push(Act::Cut(Cut { head: Arc::new(head), payload, cut_at }));
+            let spans = match (&self.tracer, fold) {
+                (Some(tracer), Some(fold)) => sampled.spans(&head, fold, payload.len(), tracer.now()),
+                _ => Vec::new(),
+            };
+            acts.push(Act::Cut(Cut { head: Arc::new(head), payload, cut_at, spans }));
         }
         Ok(acts)
     }
@@ -307,8 +324,11 @@ impl Writer {
         })?;
         // DURABILITY: only now may anything of it be seen by the uplink.
         let mut state = self.state.lock();
-        for (act, placed) in self.unsynced.drain(..) {
+        for (mut act, placed) in self.unsynced.drain(..) {
             let placed = placed.unwrap_or(Placed { record: 0, size: 0 });
+            if let Act::Cut(cut) = &mut act {
+                traced::durable(self.tracer.as_deref(), std::mem::take(&mut cut.spans));
+            }
             apply(&mut state, act, placed);
         }
         state.frozen = false;
