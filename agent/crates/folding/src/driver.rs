@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fold::{Fold, Scorer};
 use journal::{Fullness, Holder, Journal, JournalGap, JournalReader, Usage};
 use spool::{Damage, Part, Readings, Spool, Spooled, Unacked};
+use telemetry::trace::Span;
 use telemetry::{BEAT, Cause, DeviceClock, Position, Record, Rows, SeriesTable, Stamp};
 
 use crate::checkpoint::{Checkpoint, Restored};
@@ -359,6 +360,7 @@ impl Driver {
         let more = self.rows.counts.get(Cause::Received);
         self.received = self.received.and_then(|received| received.checked_add(more));
         (self.work.shown)(&record);
+        self.received_span(position, &record);
         self.found.join(&record, &mut self.rows, &self.work.spool);
         self.held = position;
         if self.recovering && self.segment != self.reader.segment() {
@@ -376,6 +378,19 @@ impl Driver {
         let ends_early = self.work.fold.position() < self.spooled.position;
         let given_up = |damage: &Damage| damage.part == Part::Windows && damage.last > from;
         anew || ends_early || self.work.spool.usage().damage.iter().any(given_up)
+    }
+
+    /// The span of a sampled record ends: it is durable and read. One that is in a batch already had its end before the crash.
+    fn received_span(&self, position: Position, record: &Record) {
+        if let Record::Intake(intake) = record
+            && let (Some(traced), Some(tracer)) = (intake.trace, self.work.spool.tracer())
+            && position > self.spooled.position
+        {
+            let span = Span::receive(traced, intake.stamp.wall)
+                .text("telemetryx.input", tracer.input(intake.input))
+                .number("telemetryx.readings", intake.len() as u64);
+            tracer.end(span);
+        }
     }
 
     /// Whether a segment that the disk doesn't give is passed over now: after a while, and only while the disk takes what is

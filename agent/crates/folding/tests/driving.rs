@@ -10,8 +10,10 @@ use folding::{Checkpoint, Driver, Folding, Step};
 use journal::{AppendError, Fullness, Holder, Journal, JournalConfig};
 use seglog::sim::SimDisk;
 use spool::{Spool, SpoolConfig};
+use telemetry::trace::Context;
 use telemetry::{
-    Cause, DeviceClock, Intake, Lane, Position, Record, SeriesDef, SeriesKey, SeriesTable, Stamp,
+    Cause, DeviceClock, Intake, Lane, Position, Record, SeriesDef, SeriesKey, SeriesTable, Stamp, Traced,
+    Tracer,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -391,4 +393,48 @@ fn a_journal_that_holds_the_disk_below_the_floor_is_drained_by_a_collector_that_
     }
     assert_eq!(taken, READINGS);
     assert!(disk.used() + MIN_FREE <= DISK, "what it held is free again");
+}
+
+/// The `receive` spans that ended, by trace.
+fn received(tracer: &Tracer) -> Vec<u8> {
+    let spans = tracer.take(99).into_iter().filter(|span| span.name == "receive");
+    spans.map(|span| span.context.trace[0]).collect()
+}
+
+#[test]
+fn a_sampled_record_ends_its_receive_span_when_it_is_read_and_again_only_where_no_batch_has_it() {
+    let sampled = |bench: &Bench, number: u8| {
+        let Record::Intake(mut intake) = bench.reading(1) else { unreachable!() };
+        let context = Context { trace: [number; 16], span: [number; 8] };
+        intake.trace = Some(Traced { context, parent: [9; 8] });
+        bench.journal.append(&Record::Intake(intake)).unwrap();
+        bench.journal.step();
+    };
+    let traced = |bench: &Bench| {
+        let tracer = Arc::new(Tracer::new(0.0, 1, || i64::MAX));
+        bench.spool.trace_with(Arc::clone(&tracer));
+        tracer
+    };
+    let mut bench = open();
+    let tracer = traced(&bench);
+    sampled(&bench, 1);
+    bench.settle();
+    bench.durable(2);
+    // The first is under way: this one waits for its ack.
+    sampled(&bench, 3);
+    bench.settle();
+    assert_eq!((received(&tracer), bench.spool.usage().batches), (vec![1, 3], 1));
+
+    bench.disk.crash();
+    let mut bench = open_on(bench.disk, bench.now);
+    let tracer = traced(&bench);
+    bench.settle();
+    assert_eq!(received(&tracer), [3]);
+    let batches: Vec<String> = {
+        bench.spool.greet(&[], &[]).unwrap();
+        std::iter::from_fn(|| bench.spool.next(Lane::Backlog, 0).unwrap()).map(|batch| batch.trace).collect()
+    };
+    let of = |number: &str| format!("00-{}-", number.repeat(16));
+    assert_eq!(batches.len(), 2);
+    assert!(batches[0].starts_with(&of("01")) && batches[1].starts_with(&of("03")), "{batches:?}");
 }

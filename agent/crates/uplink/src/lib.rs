@@ -36,6 +36,7 @@ mod route;
 mod session;
 mod state;
 mod tls;
+mod traced;
 mod units;
 
 use std::sync::Arc;

@@ -41,6 +41,7 @@ use crate::pace::Pace;
 use crate::parts::Parts;
 use crate::patience::Patience;
 use crate::state::{Closed, LinkState, SlowDown};
+use crate::traced::Sending;
 use crate::{Host, Identity, WIRE};
 
 /// The collector greets within this time.
@@ -91,6 +92,7 @@ enum Phase {
 struct Open {
     credit: Credit,
     flights: Flights,
+    sending: Sending,
     pace: Pace,
     /// The batch that goes in parts; `None` when the collector takes none.
     parts: Option<Parts>,
@@ -150,7 +152,9 @@ impl Session {
 
     /// The link is gone or given up, for this reason; "" = it ended as it should.
     pub fn closed(&mut self, _now: Duration, why: &str) {
-        self.phase = Phase::Closed;
+        if let Phase::Open(mut open) = std::mem::replace(&mut self.phase, Phase::Closed) {
+            open.sending.given_up(self.spool.tracer(), "the session ended before the answer");
+        }
         self.spool.session_lost();
         self.care.session_lost();
         self.state.down(self.host.wall(), why);
@@ -334,6 +338,7 @@ impl Session {
         self.phase = Phase::Open(Box::new(Open {
             credit: Credit::new(greeting.credit_bytes),
             flights: Flights::default(),
+            sending: Sending::default(),
             pace: Pace::new(now),
             parts: greeting.parts.then(Parts::default),
             skew_ns,
@@ -443,7 +448,8 @@ impl Session {
                 self.lanes.sent(lane, part.data.len() as u64, now);
                 return Ok(Some(from_agent::Frame::Part(part)));
             }
-            if let Some(batch) = self.spool.next(lane, wall).map_err(spool_error)? {
+            if let Some(mut batch) = self.spool.next(lane, wall).map_err(spool_error)? {
+                open.sending.begin(self.spool.tracer(), &mut batch, lane);
                 let bytes = batch.payload.len() as u64;
                 // A small payload weighs less than what is around it, and both stand in the link's queue.
                 let on_the_link = batch.encoded_len() as u64;
@@ -486,6 +492,7 @@ impl Session {
                 if !ack.holdings.is_empty() {
                     open.patience.given(now);
                 }
+                open.sending.acked(spool.tracer(), &ack.holdings);
                 let mut bytes = 0;
                 for flight in ack.holdings.iter().flat_map(|held| open.flights.acked(held)) {
                     bytes += flight.bytes;
@@ -511,12 +518,14 @@ impl Session {
                     series = need.series.len(),
                     "the collector asks for definitions"
                 );
+                open.sending.answered(spool.tracer(), &need.epoch, need.seq, "definitions are missing");
                 if let Some(key) = key(&need.epoch, need.seq) {
                     open.flights.gone(key);
                     spool.need_definitions(key, &need.series);
                 }
             }
             Frame::Conflict(conflict) => {
+                open.sending.answered(spool.tracer(), &conflict.epoch, conflict.seq, "another has its name");
                 if let Some(key) = key(&conflict.epoch, conflict.seq) {
                     tracing::warn!(seq = key.seq, epoch = %key.epoch, "the collector has another batch of this name: starting a new epoch");
                     open.flights.gone(key);
@@ -524,6 +533,7 @@ impl Session {
                 }
             }
             Frame::Refusal(refusal) => {
+                open.sending.answered(spool.tracer(), &refusal.epoch, refusal.seq, &refusal.cause);
                 if let Some(key) = key(&refusal.epoch, refusal.seq) {
                     tracing::error!(seq = key.seq, cause = %refusal.cause, message = %refusal.message, "the collector can never store this batch: it goes to quarantine");
                     open.flights.gone(key);
@@ -540,6 +550,7 @@ impl Session {
                 open.held_until = Some(now + pause);
                 // What it had not committed it has forgotten.
                 open.flights = Flights::default();
+                open.sending.given_up(spool.tracer(), &slow.reason);
                 if let Some(parts) = &mut open.parts {
                     parts.give_up();
                 }
