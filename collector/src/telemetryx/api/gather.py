@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import orjson
+
 from telemetryx.api.metrics import MAX_AGENTS, Metric, Reading
 from telemetryx.api.world import Judge
 from telemetryx.clock import Clock
@@ -82,6 +84,7 @@ class Gather:
             (Metric.AGENT_LAST_SEEN, [((row.name,), row.last_seen_ns / 1e9) for row in self._agents]),
             (Metric.AGENT_BACKLOG, [((row.name,), float(row.backlog_bytes)) for row in self._agents]),
             (Metric.AGENT_SKEW, [((row.name,), row.skew_ms / 1e3) for row in self._agents]),
+            (Metric.AGENT_SPANS, [reading for row in self._agents for reading in spans_of(row)]),
             (
                 Metric.LOST,
                 [
@@ -101,6 +104,18 @@ class Gather:
                 (Metric.SERIES, [((), float(self._usage.series))]),
             ]
         return found
+
+
+def spans_of(agent: Agent) -> list[Reading]:
+    """Read what an agent that traces says of its spans; nearly none does, and what it says may be anything."""
+    if '"tracing":{' not in agent.status_json:
+        return []
+    try:
+        said = orjson.loads(agent.status_json)["tracing"]
+        counts = [(outcome, said[outcome]) for outcome in ("exported", "dropped")]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [((agent.name, outcome), float(count)) for outcome, count in counts if isinstance(count, int)]
 
 
 def _resident_bytes() -> int:

@@ -146,6 +146,12 @@ class Metric(Enum):
         "Spans of traces by what became of them: `exported`, or `dropped` for want of room or of a receiver.",
         ("outcome",),
     )
+    AGENT_SPANS = Declared(
+        "agent_spans_total",
+        "counter",
+        "Spans of an agent's traces since its start by what became of them, as it says: `exported`, or `dropped`.",
+        ("agent", "outcome"),
+    )
     TASK_FAILURES = Declared(
         "task_failures_total", "counter", "Background work that failed and was tried again.", ("task",)
     )
