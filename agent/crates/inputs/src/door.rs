@@ -11,7 +11,8 @@ use std::time::Duration;
 use journal::{AppendError, Fullness, Journal};
 use parking_lot::Mutex;
 use seglog::Storage;
-use telemetry::{Cause, Counts, Intake, Position, Record, SeriesTable, Stamp};
+use telemetry::trace::Context;
+use telemetry::{Cause, Counts, Intake, Position, Record, SeriesTable, Stamp, Traced, Tracer};
 
 use crate::clock::Clock;
 use crate::rejects::Rejects;
@@ -100,6 +101,8 @@ pub struct Door {
     pub limits: Limits,
     /// Where this input may keep state of its own, if it has any.
     pub state: Option<StateDir>,
+    /// Where traces begin; without it nothing is sampled.
+    pub tracer: Option<Arc<Tracer>>,
     pending: Arc<Mutex<Counts>>,
 }
 
@@ -125,6 +128,7 @@ impl Door {
             timeline,
             limits: Limits::default(),
             state: None,
+            tracer: None,
             pending: Arc::default(),
         }
     }
@@ -147,6 +151,13 @@ impl Door {
     #[must_use]
     pub fn with_timeline(mut self, timeline: Arc<Timeline>) -> Self {
         self.timeline = timeline;
+        self
+    }
+
+    /// With somebody who begins traces.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Option<Arc<Tracer>>) -> Self {
+        self.tracer = tracer;
         self
     }
 
@@ -196,7 +207,19 @@ impl Door {
         }
     }
 
-    fn records(&self, intakes: Vec<Intake>) -> Vec<Record> {
+    /// The trace of a sender that shows this `traceparent`: `None` where it isn't sampled, malformed, or nothing is traced here.
+    pub fn continued(&self, traceparent: Option<&[u8]>) -> Option<Traced> {
+        let tracer = self.tracer.as_ref()?;
+        Context::parse(traceparent?).map(|parent| tracer.go_on(parent))
+    }
+
+    fn records(&self, mut intakes: Vec<Intake>) -> Vec<Record> {
+        if let Some(tracer) = &self.tracer
+            && intakes.iter().all(|intake| intake.trace.is_none())
+            && let Some(last) = intakes.iter_mut().rfind(|intake| intake.has_readings())
+        {
+            last.trace = tracer.begin();
+        }
         intakes
             .into_iter()
             .filter(|intake| !intake.is_empty() || intake.origin.is_some())

@@ -3,7 +3,7 @@
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use jiff::tz::TimeZone;
-use telemetry::{Cause, Intake, Stamp};
+use telemetry::{Cause, Intake, Stamp, Traced};
 
 use super::answer::Failure;
 use super::parameters::Parameters;
@@ -104,6 +104,13 @@ impl Taken {
         }
         let last = self.intakes.len() - 1;
         &mut self.intakes[last]
+    }
+
+    /// The sender's trace goes on with the last of it that holds readings.
+    pub(super) fn trace(&mut self, traced: Option<Traced>) {
+        if let Some(last) = self.intakes.iter_mut().rfind(|intake| intake.has_readings()) {
+            last.trace = traced;
+        }
     }
 
     /// Whether all of it was refused.

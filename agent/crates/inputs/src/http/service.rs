@@ -88,6 +88,7 @@ impl Service {
         let options =
             ingest::Options::new(kind, &parameters, &request).map_err(|failure| self.refused(failure))?;
         let key = self.key(&request, &sender)?;
+        let traced = self.door.continued(traceparent(&request));
         let content = match body::read(request, self.limits, &self.budget).await {
             Ok(content) => content,
             Err(unreadable) => {
@@ -104,7 +105,8 @@ impl Service {
         let work = || {
             self.caches.with(|cache| ingest::read(&content.bytes, &options, &self.door, cache, &self.zone))
         };
-        let taken = body::heavy(content.bytes.len(), work)?;
+        let mut taken = body::heavy(content.bytes.len(), work)?;
+        taken.trace(traced);
         drop(content);
         self.store(taken, claim, &options).await
     }
@@ -264,6 +266,13 @@ impl Service {
         let body = serde_json::json!({ "name": "telemetryx-agent", "status": word, "message": message, "version": version });
         answer::json(status, &body)
     }
+}
+
+/// As W3C wants it: of several none counts.
+fn traceparent<B>(request: &Request<B>) -> Option<&[u8]> {
+    let mut shown = request.headers().get_all("traceparent").iter();
+    let first = shown.next()?;
+    shown.next().is_none().then_some(first.as_bytes())
 }
 
 fn wrong_method(path: &str, allowed: &str) -> Failure {

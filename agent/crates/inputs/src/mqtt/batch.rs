@@ -78,6 +78,7 @@ pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Resul
     let mut verdicts = Vec::with_capacity(publishes.len());
     // Of a session that ends with its connection no resend can be told, so nothing is marked.
     let durable = session.state().durable;
+    let mut traced = None;
     for publish in publishes.iter() {
         let marked = publish.qos > 0 && (durable || publish.qos == 2);
         let mark = marked.then(|| PublishMark {
@@ -100,12 +101,16 @@ pub fn take(connection: &mut Connection, publishes: &mut [Publish<'_>]) -> Resul
             if !broker.is_excluded(publish.topic) {
                 broker.mapper.map(publish.topic, publish.payload, false, at, &mut builder);
             }
+            if broker.door.tracer.is_some() {
+                traced = broker.door.continued(traceparent(publish)).or(traced);
+            }
             marks.extend(mark);
             Verdict::Take
         };
         verdicts.push(verdict);
     }
     let mut intake = builder.finish();
+    intake.trace = traced.filter(|_| intake.has_readings());
     if durable && !marks.is_empty() {
         intake.origin = Some(Origin::Mqtt { client: session.client.to_string(), publishes: marks.clone() });
     }
@@ -148,6 +153,13 @@ fn ack(out: &mut BytesMut, version: Version, publish: &Publish<'_>, reason: u8) 
         1 => encode::ack(out, version, encode::PUBACK, publish.pkid, reason),
         _ => encode::ack(out, version, encode::PUBREC, publish.pkid, reason),
     }
+}
+
+/// The user property of that name; of several none counts.
+fn traceparent<'p>(publish: &'p Publish<'_>) -> Option<&'p [u8]> {
+    let mut shown = publish.properties.as_ref()?.user.iter().filter(|(name, _)| name == "traceparent");
+    let (_, first) = shown.next()?;
+    shown.next().is_none().then_some(first.as_bytes())
 }
 
 fn is_duplicate(

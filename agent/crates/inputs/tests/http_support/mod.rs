@@ -18,7 +18,7 @@ use inputs::http::{self, HttpConfig};
 use inputs::{Clock, Door, Rejects, Timeline};
 use journal::{Journal, JournalConfig};
 use seglog::sim::SimDisk;
-use telemetry::{Boot, Cause, Counts, Intake, Record, SeriesTable};
+use telemetry::{Boot, Cause, Counts, Intake, Record, SeriesTable, Tracer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -50,12 +50,29 @@ impl Server {
         Self::on(disk, HttpConfig::default(), |_| {}, boot, Arc::clone(clock)).await
     }
 
+    /// With traces.
+    pub async fn traced(tracer: Arc<Tracer>) -> Self {
+        let clock = Arc::new(ManualClock::at(NOW));
+        Self::build(SimDisk::new(7), HttpConfig::default(), |_| {}, [1; 16], clock, Some(tracer)).await
+    }
+
     async fn on(
         disk: SimDisk,
         config: HttpConfig,
         journal: impl FnOnce(&mut JournalConfig),
         boot: Boot,
         clock: Arc<ManualClock>,
+    ) -> Self {
+        Self::build(disk, config, journal, boot, clock, None).await
+    }
+
+    async fn build(
+        disk: SimDisk,
+        config: HttpConfig,
+        journal: impl FnOnce(&mut JournalConfig),
+        boot: Boot,
+        clock: Arc<ManualClock>,
+        tracer: Option<Arc<Tracer>>,
     ) -> Self {
         let table = SeriesTable::new(10_000);
         let mut settings = JournalConfig::new(Path::new("/journal"));
@@ -65,6 +82,7 @@ impl Server {
         let timeline = Arc::new(Timeline::open(storage, Path::new("/timeline"), boot, now).unwrap());
         let door = Door::new(2, "http", journal, Arc::clone(&table), Arc::new(Rejects::new()), clock)
             .with_timeline(timeline)
+            .with_tracer(tracer)
             .with_state(Arc::new(disk.clone()), "/keys".into());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

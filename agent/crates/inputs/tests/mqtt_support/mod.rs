@@ -15,7 +15,7 @@ use inputs::{Clock, Door, Rejects, SystemClock, Timeline};
 use journal::{Journal, JournalConfig};
 use seglog::Storage;
 use seglog::sim::SimDisk;
-use telemetry::{Cause, Record, SeriesTable};
+use telemetry::{Cause, Record, SeriesTable, Tracer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -49,13 +49,19 @@ impl Front {
         config: MqttConfig,
         secure: Option<TcpListener>,
     ) -> Self {
-        Self::by(storage, dir, config, secure, Arc::new(SystemClock)).await
+        Self::by(storage, dir, config, secure, Arc::new(SystemClock), None).await
     }
 
     /// By a clock that the test moves, always in one boot.
     pub async fn at(disk: &SimDisk, clock: &Arc<ManualClock>) -> Self {
         let (storage, clock) = (Arc::new(disk.clone()), Arc::clone(clock));
-        Self::by(storage, Path::new("/data"), MqttConfig::default(), None, clock).await
+        Self::by(storage, Path::new("/data"), MqttConfig::default(), None, clock, None).await
+    }
+
+    /// With traces.
+    pub async fn traced(disk: &SimDisk, tracer: Arc<Tracer>) -> Self {
+        let (storage, config) = (Arc::new(disk.clone()), MqttConfig::default());
+        Self::by(storage, Path::new("/data"), config, None, Arc::new(SystemClock), Some(tracer)).await
     }
 
     async fn by(
@@ -64,6 +70,7 @@ impl Front {
         config: MqttConfig,
         secure: Option<TcpListener>,
         clock: Arc<dyn Clock>,
+        tracer: Option<Arc<Tracer>>,
     ) -> Self {
         let table = SeriesTable::new(10_000);
         let journal = JournalConfig::new(dir.join("journal"));
@@ -71,7 +78,7 @@ impl Front {
         let door = Door::new(1, "mqtt", journal, table, Arc::new(Rejects::new()), Arc::clone(&clock));
         let timeline = dir.join("timeline");
         let timeline = Timeline::open(Arc::clone(&storage), &timeline, [1; 16], clock.now()).unwrap();
-        let door = door.with_timeline(Arc::new(timeline));
+        let door = door.with_timeline(Arc::new(timeline)).with_tracer(tracer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
