@@ -137,6 +137,10 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     for warning in status["config"]["warnings"].as_array().into_iter().flatten() {
         writeln!(out, "config   WARNING: {}", text(warning))?;
     }
+    let untold = text(&status["tracing"]["trouble"]);
+    if !untold.is_empty() {
+        writeln!(out, "tracing  spans don't arrive: {untold}")?;
+    }
     writeln!(out, "link     {connection}")?;
     if let Some(limit) = broker_limit(status) {
         writeln!(out, "         {}: {}", limit.found(), limit.remedy())?;

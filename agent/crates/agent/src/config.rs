@@ -33,6 +33,8 @@ pub struct Config {
     pub input: InputsConfig,
     /// Anomaly models.
     pub model: ModelsConfig,
+    /// Traces of this agent's own work on sampled readings (docs/how-to/tracing.md).
+    pub tracing: crate::traces::TracingConfig,
 }
 
 /// `[agent]`
@@ -314,6 +316,7 @@ impl Config {
         if let Err(error) = crate::models::host_files(&self.model) {
             found.push(("model".into(), format!("{error:#}")));
         }
+        found.extend(self.tracing.unusable_file().map(|error| ("tracing".into(), error)));
         found
     }
 
@@ -362,6 +365,7 @@ impl Config {
         if let Some(problem) = self.remote.problem() {
             found.push(("remote".into(), problem));
         }
+        found.extend(self.tracing.problems().into_iter().map(|problem| ("tracing".into(), problem)));
         found.extend(crate::classes::problems(&self.spool.class));
         found.extend(crate::inputs_table::problems(&self.input));
         found.extend(crate::inputs_table::clashes(&self.input));

@@ -9,7 +9,7 @@ use inputs::mqtt::LiveConfig;
 use inputs::{Clock, Door, Limits, Rejects, Retry, Timeline};
 use journal::Journal;
 use seglog::Storage;
-use telemetry::SeriesTable;
+use telemetry::{SeriesTable, Tracer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ pub struct Frame {
     pub data_dir: std::path::PathBuf,
     /// The disk there, for what must be written so that the journal comes free.
     pub storage: Arc<dyn Storage>,
+    /// Where traces begin, if anywhere.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// The way to inputs that take a changed configuration without a restart.
@@ -186,7 +188,8 @@ pub fn start(
             Arc::clone(&frame.clock),
         )
         .with_limits(limits(frame.future_limit))
-        .with_timeline(Arc::clone(&frame.timeline));
+        .with_timeline(Arc::clone(&frame.timeline))
+        .with_tracer(frame.tracer.clone());
         doors.push(door.clone());
         let mqtt = reloads.mqtt.clone();
         let place = (frame.data_dir.clone(), Arc::clone(&frame.storage));

@@ -6,6 +6,7 @@ mod classes;
 mod client;
 mod config;
 mod control;
+mod courier;
 mod data_dir;
 mod doctor;
 mod enrol;
@@ -31,6 +32,7 @@ mod status;
 mod tap;
 mod time_service;
 mod top;
+mod traces;
 mod units;
 mod watchdog;
 

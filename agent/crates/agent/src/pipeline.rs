@@ -33,6 +33,7 @@ use crate::stage::{Shown, Stage};
 use crate::standing::Standing;
 use crate::status::Reporter;
 use crate::tap::Taps;
+use crate::traces::{self, Exporter};
 use crate::watchdog::Watchdog;
 use crate::{classes, identity, inputs_table, models, time_service};
 
@@ -92,6 +93,8 @@ pub struct Pipeline {
     witness: JoinHandle<()>,
     caring: Option<JoinHandle<()>>,
     cared: CancellationToken,
+    exporting: Option<JoinHandle<()>>,
+    stop_traces: CancellationToken,
 }
 
 impl Pipeline {
@@ -106,6 +109,10 @@ impl Pipeline {
         let table = SeriesTable::new(config.agent.max_series);
 
         let (spool, journal) = open_logs(config, storage, &table)?;
+        let tracer = traces::tracer(&config.tracing, clock);
+        if let Some(tracer) = &tracer {
+            spool.trace_with(Arc::clone(tracer));
+        }
         // Without it the journal doesn't come free: it has the reserve for a full disk too.
         let checkpoint = Checkpoint::open(spool.storage(), &data.join("fold.checkpoint"))
             .context("opening the fold's checkpoint")?
@@ -147,12 +154,18 @@ impl Pipeline {
                 future_limit: config.fold.future_limit,
                 data_dir: data.clone(),
                 storage: spool.storage(),
+                tracer: tracer.clone(),
             },
             &reloads,
             &mut inputs,
             &stop_inputs,
         );
-        taps.name_inputs(doors.iter().map(|door| door.name.to_string()).collect());
+        let names: Vec<String> = doors.iter().map(|door| door.name.to_string()).collect();
+        let exporter = tracer.map(|tracer| {
+            tracer.name_inputs(names.clone());
+            Arc::new(Exporter::new(tracer, config.tracing.clone(), &config.agent.name))
+        });
+        taps.name_inputs(names);
         if let Some(records) = late {
             inputs.spawn(Standing::write_late(records, journal.clone(), stop_inputs.clone()));
         }
@@ -172,7 +185,10 @@ impl Pipeline {
             standing: Arc::clone(&standing),
             remote: Arc::clone(&world.remote),
             logging: Arc::clone(&world.logging),
+            exporter: exporter.clone(),
         });
+        let stop_traces = CancellationToken::new();
+        let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop_traces.clone())));
         let stop_uplink = CancellationToken::new();
         let renewing = tokio::spawn(uplink::enrolment::keep_renewed(
             uplink::enrolment::Folder::of(&data),
@@ -220,6 +236,8 @@ impl Pipeline {
             witness,
             caring: Some(caring),
             cared,
+            exporting,
+            stop_traces,
         })
     }
 
@@ -281,6 +299,10 @@ impl Pipeline {
                 }
             },
         };
+        self.stop_traces.cancel();
+        if let Some(exporting) = self.exporting {
+            exporting.await?;
+        }
         self.renewing.await?;
         self.witness.await?;
         stage.leave();

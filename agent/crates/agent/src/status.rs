@@ -16,6 +16,7 @@ use crate::logging::{LevelStatus, Logging};
 use crate::refusing::Refusing;
 use crate::remote::{Remote, RemoteStatus};
 use crate::standing::{ConfigStatus, Standing};
+use crate::traces::{Exporter, TracingStatus};
 
 /// Everything at one moment.
 #[derive(Serialize)]
@@ -52,6 +53,8 @@ pub struct Status {
     pub spool: SpoolStatus,
     /// The link.
     pub link: LinkStatus,
+    /// Spans of traces; `None` where nothing is traced.
+    pub tracing: Option<TracingStatus>,
 }
 
 /// The journal.
@@ -315,6 +318,8 @@ pub struct Reporter {
     pub remote: Arc<Remote>,
     /// The log.
     pub logging: Arc<Logging>,
+    /// What exports spans, if anything does.
+    pub exporter: Option<Arc<Exporter>>,
 }
 
 impl Reporter {
@@ -348,6 +353,7 @@ impl Reporter {
             journal: journal.into(),
             fold,
             link,
+            tracing: self.exporter.as_ref().map(|exporter| exporter.status()),
             spool: SpoolStatus { age_kept: self.spool.age_kept(), ..spooled.into() },
         }
     }

@@ -22,6 +22,7 @@ _OWN: Final[dict[tuple[str, ...], str]] = {
     ("remote",): "whether and how pushed configurations are taken is the host's to say",
     ("agent", "name"): "it is who the agent is",
     ("agent", "data_dir"): "the readings that aren't shipped yet lie there",
+    ("tracing", "endpoint"): "it decides where the agent's spans go, and the token for them",
     (
         "uplink",
         "max_backoff",

@@ -72,6 +72,9 @@ fn why_not(path: &[String], value: &Value) -> Option<&'static str> {
         ["uplink", key] if !UPLINK.contains(&key) => {
             Some("a pushed configuration doesn't say where the collector is, nor what the agent shows it")
         }
+        ["tracing", "endpoint"] => {
+            Some("a pushed configuration doesn't say where spans and the token for them go")
+        }
         ["input", "host", "root" | "procfs_root" | "sysfs_root"] | ["model", "host_dir"] => Some(OF_THE_HOST),
         [.., key] if key.ends_with("_file") || key.ends_with("_dir") => Some(OF_THE_HOST),
         _ => None,
@@ -136,6 +139,7 @@ mod tests {
                 "remote.config",
                 "remote.gate",
                 "remote.requests",
+                "tracing.endpoint",
                 "uplink.fallback_url",
                 "uplink.mqtt_prefix",
                 "uplink.mqtt_user",

@@ -12,20 +12,15 @@ use std::time::Duration;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
-use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use ring::digest::{SHA256, digest};
-use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use uplink::{Backoff, ConfigError};
 
-use crate::human::{printable, size, things};
+use crate::courier::{Address, Courier, Said};
+use crate::human::{size, things};
 
 /// TCP and TLS.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -36,7 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Nobody makes an export wait longer at once.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
-const MAX_ANSWER: usize = 64 << 10;
 /// Partly refused bodies that are told one by one.
 const TOLD: u64 = 10;
 
@@ -64,19 +58,8 @@ pub struct Post {
 }
 
 struct Door {
-    uri: Uri,
-    host: String,
-    port: u16,
-    tls: Option<TlsConnector>,
+    to: Courier,
     authorization: Option<HeaderValue>,
-}
-
-/// What a door said.
-#[derive(Debug, PartialEq, Eq)]
-struct Said {
-    status: u16,
-    after: Option<Duration>,
-    text: String,
 }
 
 /// What to do after an answer.
@@ -145,7 +128,7 @@ impl Post {
     /// When it isn't taken.
     pub fn finish(mut self) -> anyhow::Result<(Option<String>, u64)> {
         self.flush()?;
-        let (bodies, to) = (things(self.sent, "request"), &self.door.uri);
+        let (bodies, to) = (things(self.sent, "request"), &self.door.to.uri);
         Ok((Some(format!("{} in {bodies} to {to}", size(self.bytes))), self.refused))
     }
 
@@ -163,7 +146,7 @@ impl Post {
                     anyhow::ensure!(
                         to - from > 1,
                         "{} doesn't take a record of {}: {said}",
-                        self.door.uri,
+                        self.door.to.uri,
                         size(piece.len() as u64)
                     );
                     self.limit = self.limit.min(piece.len() / 2).max(1);
@@ -179,7 +162,7 @@ impl Post {
     fn send(&mut self, body: &Bytes) -> anyhow::Result<Sent> {
         let key = format!("spool-export-{}-{}", self.sent, URL_SAFE_NO_PAD.encode(digest(&SHA256, body)));
         let (deadline, mut backoff) = (Instant::now() + self.patience, Backoff::new(LONGEST_PAUSE));
-        let url = self.door.uri.to_string();
+        let url = self.door.to.uri.to_string();
         loop {
             let (why, asked) = match self.runtime.block_on(self.door.post(body.clone(), &key)) {
                 Ok(said) => match said.next() {
@@ -239,20 +222,11 @@ fn tell(text: &str) {
 impl Door {
     fn new(place: &Place) -> anyhow::Result<Self> {
         let bad = || format!("{:?} is no URL like http://127.0.0.1:8186/write", place.url);
-        let mut uri: Uri = place.url.parse().with_context(bad)?;
-        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else { anyhow::bail!(bad()) };
-        let (tls, port) = match scheme {
-            "https" => (true, 443),
-            "http" => (false, 80),
-            _ => anyhow::bail!(bad()),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let named = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        let Address { mut uri, host, port, tls, named } = Address::parse(&place.url).with_context(bad)?;
         anyhow::ensure!(
             !named,
             "a password in a URL is in every list of processes: give it with --token-file"
         );
-        let port = uri.port_u16().unwrap_or(port);
         if uri.path() == "/" {
             uri = format!("{}/write", place.url.trim_end_matches('/')).parse().with_context(bad)?;
         }
@@ -262,76 +236,18 @@ impl Door {
             (false, None) => None,
         };
         let authorization = place.token_file.as_deref().map(authorization).transpose()?;
-        Ok(Self { uri, host, port, tls, authorization })
+        let to = Courier { uri, host, port, tls, connect: CONNECT, exchange: EXCHANGE };
+        Ok(Self { to, authorization })
     }
 
     /// One try; the error is a sentence.
     async fn post(&self, body: Bytes, key: &str) -> Result<Said, String> {
-        let connecting = TcpStream::connect((self.host.as_str(), self.port));
-        let late = |_| format!("no connection within {} s", CONNECT.as_secs());
-        let stream = timeout(CONNECT, connecting).await.map_err(late)?.map_err(|error| error.to_string())?;
-        let Some(tls) = &self.tls else { return self.over(stream, body, key).await };
-        let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
-        let late = |_| format!("no TLS handshake within {} s", CONNECT.as_secs());
-        let stream = timeout(CONNECT, tls.connect(name, stream)).await.map_err(late)?;
-        self.over(stream.map_err(|error| error.to_string())?, body, key).await
-    }
-
-    async fn over(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        body: Bytes,
-        key: &str,
-    ) -> Result<Said, String> {
-        let exchange = async {
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(whole)?;
-            let request = self.request(body, key)?;
-            let answer = async {
-                let answer = sender.send_request(request).await.map_err(whole)?;
-                let status = answer.status().as_u16();
-                let after = answer.headers().get(RETRY_AFTER);
-                let after =
-                    after.and_then(|after| after.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-                let content = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-                let content = content.map(|content| content.to_bytes()).unwrap_or_default();
-                let text: String =
-                    printable(String::from_utf8_lossy(&content).trim()).chars().take(300).collect();
-                Ok(Said { status, after, text })
-            };
-            // The connection only moves while it is driven, and ends with the exchange. One that ends first may have brought the
-            // answer before, or its end is told by the answer's error.
-            tokio::pin!(connection, answer);
-            tokio::select! {
-                said = &mut answer => said,
-                _ = &mut connection => answer.await,
-            }
-        };
-        let late = |_| format!("no answer within {} s", EXCHANGE.as_secs());
-        timeout(EXCHANGE, exchange).await.map_err(late)?
-    }
-
-    fn request(&self, body: Bytes, key: &str) -> Result<Request<Full<Bytes>>, String> {
-        let path = self.uri.path_and_query().map_or("/write", |path| path.as_str());
-        let host = self.uri.authority().map_or(self.host.as_str(), |authority| authority.as_str());
-        let mut request = Request::post(path)
-            .header(HOST, host)
-            .header(CONTENT_TYPE, "text/plain; charset=utf-8")
-            .header("idempotency-key", key)
-            .body(Full::new(body))
-            .map_err(|error| error.to_string())?;
-        if let Some(authorization) = &self.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-        }
-        Ok(request)
-    }
-}
-
-/// An error with what caused it: hyper's own say little.
-fn whole(error: hyper::Error) -> String {
-    match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let key = HeaderValue::from_str(key).map_err(|error| error.to_string())?;
+        headers.insert(HeaderName::from_static("idempotency-key"), key);
+        headers.extend(self.authorization.clone().map(|shown| (AUTHORIZATION, shown)));
+        self.to.post(body, &headers).await
     }
 }
 
@@ -446,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_door_decides_how_long_to_wait_within_limits() {
-        let said = |status, after| Said { status, after, text: String::new() }.next();
+        let said = |status, after| Said { status, after, text: String::new(), content: Bytes::new() }.next();
         assert_eq!(said(503, Some(Duration::from_secs(7))), Next::Again(Some(Duration::from_secs(7))));
         assert_eq!(said(429, Some(Duration::from_secs(100_000))), Next::Again(Some(LONGEST_ASKED)));
         assert_eq!(said(502, None), Next::Again(None));
@@ -459,6 +375,6 @@ mod tests {
             assert!(Door::new(&Place { url: url.into(), ..Place::default() }).is_err(), "{url}");
         }
         let door = Door::new(&Place { url: "http://127.0.0.1:8186".into(), ..Place::default() }).unwrap();
-        assert_eq!((door.uri.path(), door.port), ("/write", 8186));
+        assert_eq!((door.to.uri.path(), door.to.port), ("/write", 8186));
     }
 }
