@@ -73,6 +73,8 @@ async def test_a_configuration_is_checked_pushed_shown_and_taken_back(api: Runni
     assert (again["config"]["version"], again["config"]["state"]) == (2, "everywhere")
     gone = await send(api, "POST", "/configs/2/take-back")
     assert (gone["state"], gone["taken_back_ns"]) == ("taken_back", T0)
+    newest = await api.get("/configs", limit=1)
+    assert ([row["version"] for row in newest["configs"]], newest["next"]) == ([2], 2)
     listed = await api.get("/configs", limit=1, before=2)
     assert [row["version"] for row in listed["configs"]] == [1]
     for path in ("/configs/9/take-back", "/configs/9/push-again"):

@@ -93,8 +93,11 @@ async def take_back(world: Caring, params: models.ConfigParams) -> dict[str, Any
 async def configs(world: Caring, params: models.ConfigsParams) -> dict[str, Any]:
     """Return a page of configurations."""
     rows = await _care(world).configs(params.limit + 1, params.before)
-    page = [_config(row) for row in rows[: params.limit]]
-    return {"configs": page, "next": page[-1]["id"] if len(rows) > len(page) else None}
+    page = rows[: params.limit]
+    return {
+        "configs": [_config(row) for row in page],
+        "next": page[-1].version if len(rows) > len(page) else None,
+    }
 
 
 async def config(world: Caring, params: models.ConfigParams) -> dict[str, Any]:
