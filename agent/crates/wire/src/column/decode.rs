@@ -257,7 +257,7 @@ fn stored<T>(
         return Err(DecodeError::Inconsistent("a column has other bytes than its count needs"));
     }
     let mut out = Vec::with_capacity(count);
-    if planes {
+    if planes && count > 0 {
         let planes: Vec<&[u8]> = data.chunks_exact(count).collect();
         out.extend(
             (0..count)

@@ -122,6 +122,9 @@ fn forms_that_this_writer_does_not_choose_are_read_too() {
     assert_eq!(read::<i64>(DELTA, 3, &[1, 10], &[1, 0xff]), Ok(vec![10, 11, 10]));
     assert_eq!(read::<i64>(DELTA_OF_DELTA, 4, &[1, 10, 5], &[1, 0xff]), Ok(vec![10, 15, 21, 26]));
     assert_eq!(read::<u32>(DELTA + PLANES, 3, &[2, 10], &[1, 2, 0, 1]), Ok(vec![10, 11, 269]));
+    // Of no differences there are no planes either.
+    assert_eq!(read::<u32>(DELTA + PLANES, 1, &[2, 10], &[]), Ok(vec![10]));
+    assert_eq!(read::<u32>(DELTA_OF_DELTA + PLANES, 2, &[2, 10, 1], &[]), Ok(vec![10, 11]));
     assert_eq!(read::<i32>(DELTA + ZIGZAG, 3, &[1, -1], &[1, 2]), Ok(vec![-1, -2, -1]));
     assert_eq!(read::<u64>(NARROW, 2, &[2], &[1, 0, 0, 1]), Ok(vec![1, 256]));
     assert_eq!(read::<u8>(RUN_LENGTH, 3, &[2], &[1, 0, 0, 0, 2, 0, 0, 0, 7, 9]), Ok(vec![7, 9, 9]));
