@@ -192,7 +192,8 @@ impl Fold {
             return Err(RestoreError::Damaged("a series of no device"));
         };
         open.iter().for_each(|window| owner.opened(window.end, window.late));
-        self.held += open.iter().map(OpenWindow::count).sum::<u64>();
+        let held = open.iter().try_fold(self.held, |held, window| held.checked_add(window.count()));
+        self.held = held.ok_or(RestoreError::Damaged("more readings in open windows than there can be"))?;
         let def = self.table.get(at).ok_or(RestoreError::Damaged("a series has no place in the table"))?;
         let number = self.enter_for(device, at, def);
         self.series[number as usize].open = open;
@@ -234,4 +235,25 @@ fn take_model(reader: &mut Reader<'_>) -> Result<Model, RestoreError> {
     let error = reader.maybe_text()?;
     let bytes = if reader.flag()? { Some((reader.blob()?.to_vec(), reader.blob()?.to_vec())) } else { None };
     Ok(Model { status: ModelStatus { slot, model, error }, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NoScorer;
+
+    #[test]
+    fn windows_of_more_readings_than_can_be_counted_are_damage() {
+        let mut bytes = Vec::new();
+        OpenWindow::new(0, 10, false).encode(&mut bytes);
+        bytes[17..25].copy_from_slice(&u64::MAX.to_le_bytes());
+        let windows = |n| (0..n).map(|_| OpenWindow::decode(&mut Reader::new(&bytes)).unwrap()).collect();
+        for n in [1, 2] {
+            let mut fold = Fold::new(SeriesTable::new(10), Box::new(NoScorer));
+            let device = fold.device(0, false, "plant", "pump");
+            let key = telemetry::SeriesKey::new("pressure", [("device", "pump")]).unwrap();
+            let at = fold.table.restore(telemetry::SeriesDef::bare(key));
+            assert_eq!(fold.readmit(device, at, windows(n)).is_err(), n == 2);
+        }
+    }
 }

@@ -135,7 +135,7 @@ impl Fold {
                 }
             }
         }
-        self.held = (self.held + reduced).saturating_sub(readings(&out.windows[before..]));
+        self.held = self.held.saturating_add(reduced).saturating_sub(readings(&out.windows[before..]));
         // They are what a batch would have shipped.
         rows.count(Cause::Shipped, damaged);
         rows.count(Cause::Damaged, damaged);
