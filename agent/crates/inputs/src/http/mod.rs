@@ -34,10 +34,18 @@ pub(crate) use keys::fuzz as fuzz_keys;
 /// [`HttpError`]: the port, its tokens or its certificate can't be used.
 pub async fn run(config: HttpConfig, door: Door, shutdown: CancellationToken) -> Result<(), HttpError> {
     config.check()?;
-    let (listener, tokens, tls) = config.gate().open().await?;
+    // A port that is open takes requests: what else may fail comes before it.
+    let remembered = Remembered::open(&config, &door).await?;
+    let (listener, tokens, tls) = match config.gate().open().await {
+        Ok(opened) => opened,
+        Err(error) => {
+            remembered.close().await;
+            return Err(error.into());
+        }
+    };
     door.stats.recovered();
     tracing::info!(listen = %config.listen, tls = tls.is_some(), "the HTTP input is open");
-    serve(listener, tls, tokens, config, door, shutdown).await
+    serve(listener, tls, tokens, remembered, config, door, shutdown).await
 }
 
 /// Serves on a listener that is already open: for tests and benches. The address in the
@@ -52,24 +60,45 @@ pub async fn run_on(
     shutdown: CancellationToken,
 ) -> Result<(), HttpError> {
     let (tokens, tls) = config.gate().keys()?;
-    serve(listener, tls, tokens, config, door, shutdown).await
+    let remembered = Remembered::open(&config, &door).await?;
+    serve(listener, tls, tokens, remembered, config, door, shutdown).await
 }
 
 async fn serve(
     listener: TcpListener,
     tls: Option<tokio_rustls::TlsAcceptor>,
     tokens: Tokens,
+    remembered: Remembered,
     config: HttpConfig,
     door: Door,
     shutdown: CancellationToken,
 ) -> Result<(), HttpError> {
-    let zone = config::zone(&config.time_zone)?;
-    let (keys, writer) = keys::open(&door, config.max_idempotency_keys).await.map_err(HttpError::Keys)?;
-    let service = Arc::new(service::Service::new(&config, door, tokens, keys, zone));
+    let keys = Arc::clone(&remembered.keys);
+    let service = Arc::new(service::Service::new(&config, door, tokens, keys, remembered.zone.clone()));
     server::serve(listener, tls, service, &config, shutdown).await;
-    // The last owner of the keys is gone: their writer ends.
-    if let Some(writer) = writer {
-        let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
-    }
+    remembered.close().await;
     Ok(())
+}
+
+/// The idempotency keys, and what else a request needs that may fail.
+struct Remembered {
+    zone: jiff::tz::TimeZone,
+    keys: Arc<keys::Keys>,
+    writer: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Remembered {
+    async fn open(config: &HttpConfig, door: &Door) -> Result<Self, HttpError> {
+        let zone = config::zone(&config.time_zone)?;
+        let (keys, writer) = keys::open(door, config.max_idempotency_keys).await.map_err(HttpError::Keys)?;
+        Ok(Self { zone, keys, writer })
+    }
+
+    /// Lets go of the keys: their writer ends with their last owner.
+    async fn close(self) {
+        drop(self.keys);
+        if let Some(writer) = self.writer {
+            let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
+        }
+    }
 }
