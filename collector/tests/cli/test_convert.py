@@ -126,6 +126,15 @@ def test_the_folder_is_made_and_what_it_lies_in_is_not(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize("name", ["missing", ""], ids=["missing", "a folder"])
+def test_a_source_that_cannot_be_read_is_named_and_no_folder_is_made(tmp_path: Path, name: str) -> None:
+    """It is the source that is wrong, not the room on the disk."""
+    with pytest.raises(CliError, match="can't be read") as refused:
+        convert.run(str(tmp_path / name), tmp_path / "made", force=False)
+    assert str(tmp_path) in str(refused.value)
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("content", ["", "no json\n", '{"kind":"sample","time_ns":"soon"}\n'])
 def test_what_is_no_export_is_refused_and_leaves_no_file(tmp_path: Path, content: str) -> None:
     """Empty, not JSON, or of another shape."""

@@ -31,6 +31,8 @@ def run(source: str, folder: Path, *, force: bool) -> None:
             "pip install 'telemetryx[sql]'",
             Exit.USAGE,
         ) from error
+    if source != "-":
+        _readable(source)
     needs_folder(folder)
     targets = {kind: folder / f"{kind}s.parquet" for kind in KINDS}
     there = [str(path) for path in targets.values() if path.exists()]
@@ -59,6 +61,18 @@ def run(source: str, folder: Path, *, force: bool) -> None:
     if not rows:
         raise CliError(f"{source} holds no reading")
     sys.stdout.write("\n".join(rows) + "\n")
+
+
+def _readable(source: str) -> None:
+    """Name what isn't there or may not be read, before a folder is made for it."""
+    try:
+        with Path(source).open("rb"):
+            pass
+    except OSError as error:
+        raise CliError(
+            f"{source} can't be read: {error.strerror or error}",
+            "name what `telemetryx-agent spool export` wrote, or - for standard input",
+        ) from error
 
 
 @contextmanager
