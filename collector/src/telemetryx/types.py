@@ -511,15 +511,6 @@ class QuarantinedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentPage:
-    """One page of agents, the number of all that match, and how many there are in each state (before the state filter)."""
-
-    agents: list[Agent]
-    total: int
-    counts: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Device:
     """A thing that measured: the distinct (agent, site, device) of the series."""
 

@@ -51,6 +51,57 @@ async def test_the_list_is_sorted_filtered_and_paged_by_the_server(api: Running)
     assert (await api.get("/agents", site="elsewhere"))["total"] == 0
 
 
+async def test_pages_by_place_hold_every_row_once_while_agents_report(api: Running) -> None:
+    """With each answer's `next` to the end and its `previous` back, whatever changed in between."""
+    await _fleet(api)
+    seen, params = list[str](), dict[str, Any](limit=1)
+    while True:
+        page = await api.get("/agents", **params)
+        seen += [row["name"] for row in page["agents"]]
+        assert (page["skipped"], page["total"]) == (len(seen) - 1, 3)
+        # Whoever was shown falls silent or comes back: sorted by when they were last seen, all would change places.
+        await api.world.store.session_opened(seen[-1], "127.0.0.1:2", "0.1.0", {}, 0.0)
+        if page["next"] is None:
+            break
+        params["after"] = page["next"]
+    assert seen == ["a1", "b2", "c3"]
+    back = await api.get("/agents", limit=1, before=page["previous"])
+    assert [row["name"] for row in back["agents"]] == ["b2"]
+    assert (await api.get("/agents", limit=1, before=back["previous"]))["previous"] is None
+
+    found, params = list[str](), dict[str, Any](limit=2)
+    while True:
+        page = await api.get("/devices", **params)
+        found += [row["device"] for row in page["devices"]]
+        if page["next"] is None:
+            break
+        await api.field.send({key("m", site="a", device="new"): [(T0, 1.0)]}, agent="a0")
+        params["after"] = page["next"]
+    assert found == ["d0", "d1", "d2"]
+    front = await api.get("/devices", before=page["previous"])
+    assert [row["device"] for row in front["devices"]] == ["new", "d0", "d1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "told"),
+    [
+        ("/agents", {"after": "a1", "sort": "backlog"}, "`after` and `before` are in the order of names"),
+        ("/agents", {"after": "a1", "offset": 2}, "both say where the page is"),
+        ("/agents", {"after": "a1", "before": "b2"}, "both say where the page is"),
+        ("/agents", {"after": ""}, "'after'"),
+        ("/devices", {"before": "d1"}, "is no place in this list"),
+        ("/devices", {"after": '["a","b"]'}, "is no place in this list"),
+        ("/devices", {"after": '["a","b","c"]', "offset": 1}, "both say where the page is"),
+    ],
+)
+async def test_a_place_that_is_none_is_refused_with_what_to_give(
+    api: Running, path: str, params: dict[str, Any], told: str
+) -> None:
+    """A page of another list would miss rows without a word."""
+    error = (await api.get(path, 400, **params))["error"]
+    assert told in error["message"]
+
+
 async def test_one_agent_shows_its_status_devices_and_losses(api: Running) -> None:
     """All that is known about it, on one page."""
     await _fleet(api)

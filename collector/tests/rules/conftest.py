@@ -23,9 +23,9 @@ from telemetryx.store.alerts import (
     merge,
     notable,
 )
+from telemetryx.store.interface import AgentPage
 from telemetryx.types import (
     Agent,
-    AgentPage,
     AgentState,
     BatchKey,
     Committed,
@@ -186,9 +186,13 @@ class MemoryStore:
         )
 
     async def agents(self, query: Any) -> AgentPage:
-        """Return agents by when they were last seen."""
-        every = sorted(self.fleet.values(), key=lambda agent: agent.last_seen_ns)
-        return AgentPage(every[query.offset : query.offset + query.limit], len(every), {})
+        """Return the agents that were last seen before a time, by name."""
+        every = sorted(
+            (agent for agent in self.fleet.values() if agent.last_seen_ns < query.seen_before_ns),
+            key=lambda agent: agent.name,
+        )
+        skipped = sum(query.after is not None and agent.name <= query.after for agent in every)
+        return AgentPage(every[skipped : skipped + query.limit], len(every), {}, skipped)
 
     async def agent(self, name: str) -> Agent | None:
         """Return one agent."""

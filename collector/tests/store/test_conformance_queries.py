@@ -1,6 +1,7 @@
 """What every store must answer, on each implementation: series, ranges, events, devices, agents."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -238,11 +239,71 @@ async def test_devices_and_agents_are_listed(store: Store) -> None:
     """Devices come from labels, with their newest event time; agents with state, series and stored counts."""
     await one(store, 1, Payload(samples({1: [(T0, 1.0)], 2: [(T0 + 5, 1.0)]})))
     await one(store, 1, line(0, [1.0]), defined("temp", site="south", device="q1"), agent="b")
-    devices, total = await store.devices(DeviceQuery(limit=1))
-    assert (total, devices[0].device, devices[0].series, devices[0].last_event_ns) == (2, "p7", 2, T0 + 5)
-    assert [d.device for d in (await store.devices(DeviceQuery(site="south")))[0]] == ["q1"]
+    first = await store.devices(DeviceQuery(limit=1))
+    devices = first.devices
+    assert (first.total, devices[0].device, devices[0].series, devices[0].last_event_ns) == (
+        2,
+        "p7",
+        2,
+        T0 + 5,
+    )
+    assert [d.device for d in (await store.devices(DeviceQuery(site="south"))).devices] == ["q1"]
     page = await store.agents(AgentQuery(sort="last_event", descending=True))
     assert [(agent.name, agent.series, agent.stored) for agent in page.agents] == [("a", 2, 2), ("b", 1, 1)]
+
+
+async def test_pages_of_agents_hold_each_once_while_agents_report_and_join(
+    store: Store, clock: ManualClock
+) -> None:
+    """Behind a name and in front of one, both ways: who reports, falls silent or joins in between moves no other row."""
+    names = ["Zoë", "a", "a b", "ab", "b", "é", "\U0001f600"]
+    for name in names:
+        await store.session_opened(name, "peer", "1", {}, 0.0)
+    for descending in (False, True):
+        expected = names[::-1] if descending else names
+        query, found = AgentQuery(limit=2, descending=descending), list[str]()
+        for turn in range(4):
+            page = await store.agents(query)
+            assert (page.skipped, page.more) == (2 * turn, turn < 3)
+            found += [agent.name for agent in page.agents]
+            clock.advance(SECOND)
+            await store.session_opened(names[-turn], "peer", "2", {}, float(turn))
+            query = replace(query, after=found[-1])
+        assert found == expected
+        assert (await store.agents(query)).agents == []
+        ahead = await store.agents(replace(query, after=None, before=expected[3]))
+        assert ([agent.name for agent in ahead.agents], ahead.skipped, ahead.more) == (
+            expected[1:3],
+            1,
+            True,
+        )
+    await store.session_opened("A", "peer", "1", {}, 0.0)
+    page = await store.agents(AgentQuery(after="a", before="b"))
+    assert ([agent.name for agent in page.agents], page.skipped, page.total) == (["a b", "ab"], 3, 8)
+    at = clock.now_ns()
+    clock.advance(SECOND)
+    await store.session_opened("b", "peer", "1", {}, 0.0)
+    page = await store.agents(AgentQuery(seen_before_ns=at + 1))
+    assert [agent.name for agent in page.agents] == ["A", *(name for name in names if name != "b")]
+
+
+async def test_pages_of_devices_hold_each_once_while_others_appear(store: Store) -> None:
+    """The place is the device itself: neither a new one in front nor new data moves the others."""
+    for seq, (site, device) in enumerate((("n", "1"), ("n", "2"), ("n,2", ""), ("s", "1"), ("s", "10")), 1):
+        series = defined("temp", first=seq, site=site, device=device or "x")
+        await one(store, seq, line(0, [1.0], seq), series, agent="m")
+    query, found = DeviceQuery(limit=2), list[tuple[str, str, str]]()
+    for turn in range(3):
+        page = await store.devices(query)
+        assert (page.skipped, page.more) == (2 * turn + min(turn, 1), turn < 2)
+        found += [(row.agent, row.site, row.device) for row in page.devices]
+        if turn == 0:
+            await one(store, 1, line(0, [1.0]), defined("temp", site="a", device="new"), agent="a")
+        query = replace(query, after=found[-1])
+    assert found == [("m", "n", "1"), ("m", "n", "2"), ("m", "n,2", "x"), ("m", "s", "1"), ("m", "s", "10")]
+    page = await store.devices(DeviceQuery(limit=2, before=found[1]))
+    assert [(row.agent, row.device) for row in page.devices] == [("a", "new"), ("m", "1")]
+    assert (page.skipped, page.total) == (0, 6)
 
 
 async def test_agents_are_found_by_their_labels_whatever_is_in_them(store: Store) -> None:

@@ -56,12 +56,14 @@ class Gather:
             if self._clock.mono_ns() - self._at < FRESH_NS:
                 return
             agents: list[Agent] = []
+            after: str | None = None
             while len(agents) < MAX_AGENTS:
-                page = await self._store.agents(AgentQuery(limit=PAGE, offset=len(agents)))
+                page = await self._store.agents(AgentQuery(limit=PAGE, after=after))
                 self._counts = {str(state): count for state, count in page.counts.items()}
                 agents += page.agents
-                if len(agents) >= page.total or not page.agents:
+                if not page.more:
                     break
+                after = page.agents[-1].name
             self._agents = agents
             self._loss = await self._store.loss()
             self._usage = await self._store.usage()

@@ -35,7 +35,12 @@ def agents(
         str, typer.Option("--sort", help="name, last_seen, last_event, backlog, skew or rate.")
     ] = "name",
     descending: Annotated[bool, typer.Option("--desc", help="Largest first.")] = False,
-    limit: Limit = 50,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", min=1, max=100_000, help="Rows at most; 1000 when sorted by something else than name."
+        ),
+    ] = 50,
     how: Show = Format.TABLE,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

@@ -1,7 +1,7 @@
 """`telemetryx agents|series|events|alerts|loss|rules list`: one question to the API, one table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from telemetryx.cli import output
 from telemetryx.cli.client import Client, Params
@@ -10,14 +10,25 @@ from telemetryx.cli.output import Format
 from telemetryx.cli.text import printable
 
 Row = dict[str, Any]
+#: Rows that the API gives at once, and those that a list which is read page by page may have.
+PAGE: Final = 1_000
+MANY: Final = 100_000
 BALANCE = (
     "balance = received + derived - rejected - deduplicated - reduced - shipped: 0 when the books balance"
 )
 
 
-def agents(client: Client, params: Params, how: Format) -> None:
-    """List agents."""
-    answer = client.get("/agents", params)
+def agents(client: Client, params: Mapping[str, Any], how: Format) -> None:
+    """List agents: those in the order of names page by page, each behind the last one's name."""
+    wanted = int(params["limit"])
+    most = wanted if params["sort"] != "name" else PAGE
+    answer = client.get("/agents", {**params, "limit": min(wanted, most)})
+    rows, place = list(answer["agents"]), answer["next"]
+    while place is not None and len(rows) < wanted:
+        page = client.get("/agents", {**params, "limit": min(wanted - len(rows), PAGE), "after": place})
+        rows += page["agents"]
+        place = page["next"]
+    answer = {**answer, "agents": rows, "next": place}
     counts = answer["counts"]
     title = f"{counts['live']} live, {counts['catching_up']} catching up, {counts['silent']} silent"
 
@@ -34,7 +45,7 @@ def agents(client: Client, params: Params, how: Format) -> None:
             "version": row["version"],
         }
 
-    _print(answer, answer["agents"], how, shown, title)
+    _print(answer, rows, how, shown, title, most=MANY)
 
 
 def _skew(row: Row) -> float | str | None:
@@ -167,6 +178,7 @@ def _print(
     shown: Callable[[Row], Row],
     title: str = "",
     below: Sequence[Row] = (),
+    most: int = PAGE,
 ) -> None:
     if how is Format.JSON:
         output.write_json(answer)
@@ -179,4 +191,4 @@ def _print(
         output.table(table, list(table[0]), title)
     else:
         output.nothing("nothing to show" + (f" ({title})" if title else ""))
-    output.more(answer, len(rows), how)
+    output.more(answer, len(rows), how, most)

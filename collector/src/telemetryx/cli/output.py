@@ -65,13 +65,13 @@ def listed(
     more(answer, len(rows), how)
 
 
-def more(answer: Mapping[str, Any], shown: int, how: Format) -> None:
+def more(answer: Mapping[str, Any], shown: int, how: Format, most: int = 1_000) -> None:
     """Say on stderr when an answer's rows aren't all there are; its JSON says so itself."""
     total = answer.get("total")
     cut = answer.get("truncated") or answer.get("next") is not None or (total or 0) > shown
     if cut and how is not Format.JSON:
         of = "there are more" if total is None else f"there are {total:,}"
-        nothing(f"{of}, {shown:,} are shown: narrow the question, or show more with --limit (up to 1000)")
+        nothing(f"{of}, {shown:,} are shown: narrow the question, or show more with --limit (up to {most})")
 
 
 def said(answer: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:

@@ -17,21 +17,28 @@ export function clockMark({ skew_ms: skew, clock_set: known }) {
   return html`<span class="state busy" data-icon="!">${format.number(Math.round(off * 10) / 10)} s ${skew > 0 ? "ahead" : "behind"}</span>`;
 }
 
+/** What the address says of a list's page: taken out, it shows the first ones. Another filter or order is another list. */
+export const FIRST = { offset: "", after: "", before: "", dafter: "", dbefore: "" };
+
 /** A column heading that sorts on the server; says its direction to everyone. */
 export function sortHeading(label, key, current, order, numeric = false) {
   const active = current === key;
   const next = active && order === "asc" ? "desc" : "asc";
   return html`<th scope="col" class=${numeric ? "number" : ""} aria-sort=${active ? (order === "asc" ? "ascending" : "descending") : "none"}>
-    <button @click=${() => go(withQuery({ sort: key, order: next, offset: "" }))}>${label}${active ? (order === "asc" ? " ▲" : " ▼") : ""}</button></th>`;
+    <button @click=${() => go(withQuery({ sort: key, order: next, ...FIRST }))}>${label}${active ? (order === "asc" ? " ▲" : " ▼") : ""}</button></th>`;
 }
 
-export function pager(total, offset, limit) {
-  if (total <= limit && offset === 0) return nothing;
-  const last = Math.min(offset + limit, total);
-  return html`<nav class="pager" aria-label="Pages">
-    <button ?disabled=${offset === 0} @click=${() => go(withQuery({ offset: Math.max(0, offset - limit) || "" }))}>Previous</button>
-    <span>${total === 0 ? 0 : offset + 1}–${last} of ${total}</span>
-    <button ?disabled=${last >= total} @click=${() => go(withQuery({ offset: offset + limit }))}>Next</button></nav>`;
+/** Goes through a list's pages by the answer's own places, so that none of its rows is passed over while others change; by `offset` where it has none. */
+export function pager({ total, skipped, next, previous }, shown, limit, label, names = { after: "after", before: "before", offset: "offset" }) {
+  if (skipped === 0 && shown >= total) return nothing;
+  const first = Object.fromEntries(Object.values(names).map((name) => [name, ""]));
+  const to = (change) => go(withQuery({ ...first, ...change }));
+  const back = () => to(previous ? { [names.before]: previous } : names.offset ? { [names.offset]: Math.max(0, skipped - limit) || "" } : {});
+  const on = () => to(next ? { [names.after]: next } : { [names.offset]: skipped + limit });
+  return html`<nav class="pager" aria-label=${label}>
+    <button ?disabled=${skipped === 0} @click=${back}>Previous</button>
+    <span>${shown === 0 ? 0 : skipped + 1}–${skipped + shown} of ${total}</span>
+    <button ?disabled=${skipped + shown >= total} @click=${on}>Next</button></nav>`;
 }
 
 export function failure(error) {
@@ -46,14 +53,14 @@ export function filterField(label, name, placeholder = "") {
     @input=${(event) => {
       const { value } = event.target;
       clearTimeout(typing);
-      typing = setTimeout(() => go(withQuery({ [name]: value, offset: "" }), { replace: true }), 250);
+      typing = setTimeout(() => go(withQuery({ [name]: value, ...FIRST }), { replace: true }), 250);
     }}></label>`;
 }
 
 /** One choice of a few; `options` are [value, text]. */
 export function choiceField(label, name, options, fallback = "") {
   const current = query()[name] ?? fallback;
-  return html`<label>${label}<select name=${name} @change=${(event) => go(withQuery({ [name]: event.target.value, offset: "" }))}>
+  return html`<label>${label}<select name=${name} @change=${(event) => go(withQuery({ [name]: event.target.value, ...FIRST }))}>
     ${options.map(([value, text]) => html`<option value=${value} ?selected=${value === current}>${text}</option>`)}</select></label>`;
 }
 

@@ -7,6 +7,7 @@ A running alert lives in the store, so it outlasts a restart and ends when the a
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from telemetryx.clock import Clock
@@ -24,8 +25,8 @@ from telemetryx.store.alerts import (
     RuleRow,
     RulesCommit,
 )
-from telemetryx.store.interface import AgentQuery
-from telemetryx.types import Agent, AgentPage, Series
+from telemetryx.store.interface import AgentPage, AgentQuery
+from telemetryx.types import Agent, Series
 
 #: The wall clock may leave the monotonic one by this much between two looks before we call it a jump.
 JUMP_NS: Final = 5_000_000_000
@@ -106,14 +107,15 @@ class Links:
             await self._settle(rule, silent, now)
 
     async def _quiet(self, now: int, after: int) -> list[Agent]:
-        """Return the agents that were last seen longest ago, back from `after`."""
+        """Return the agents that nothing came from for `after`. Paged by name: who reports meanwhile moves nobody."""
         found: list[Agent] = []
+        query = AgentQuery(seen_before_ns=now - after + 1, limit=_PAGE)
         while True:
-            page = await self._store.agents(AgentQuery(sort="last_seen", limit=_PAGE, offset=len(found)))
-            quiet = [agent for agent in page.agents if now - agent.last_seen_ns >= after]
-            found += quiet
-            if len(quiet) < _PAGE:
+            page = await self._store.agents(query)
+            found += page.agents
+            if not page.more:
                 return [agent for agent in found if agent.last_seen_ns > 0]
+            query = replace(query, after=page.agents[-1].name)
 
     async def _settle(self, rule: LinkRule, silent: dict[str, Agent], now: int) -> None:
         running = await self._alerts.rules_alerts(

@@ -14,7 +14,6 @@ from telemetryx.store.audit import Actor, Audited, AuditQuery, Entry
 from telemetryx.store.silences import Acknowledgement, Silence
 from telemetryx.types import (
     Agent,
-    AgentPage,
     AgentStatus,
     Aggregate,
     Committed,
@@ -39,31 +38,73 @@ from telemetryx.types import (
     WindowBlock,
 )
 
+DeviceKey = tuple[str, str, str]
+"""(agent, site, device): what no two devices share."""
 AgentSort = Literal["name", "last_seen", "last_event", "backlog", "skew", "rate"]
 
 
 @dataclass(frozen=True, slots=True)
 class AgentQuery:
-    """Which agents, in which order. `filter` is a part of the name or of a label's value, in any case."""
+    """Which agents, in which order. `filter` is a part of the name or of a label's value, in any case.
+
+    `after` and `before` are names: the page behind one or in front of it, in the order of names. Nothing that agents do moves a
+    row across them. With `offset`, and in another order, rows change places between pages.
+    """
 
     filter: str = ""
     state: str | None = None
     site: str | None = None
+    seen_before_ns: int | None = None
+    """Only those that nothing came from at this time or later."""
     sort: AgentSort = "name"
     descending: bool = False
     limit: int = 50
     offset: int = 0
+    after: str | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPage:
+    """One page of agents, the number of all that match, and how many there are in each state (before the state filter)."""
+
+    agents: list[Agent]
+    total: int
+    counts: Mapping[str, int]
+    skipped: int = 0
+    """How many of those that match stand before the page."""
+
+    @property
+    def more(self) -> bool:
+        """Whether some stand behind it."""
+        return bool(self.agents) and self.skipped + len(self.agents) < self.total
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceQuery:
-    """Which devices; ordered by (agent, site, device)."""
+    """Which devices; ordered by (agent, site, device). `after` and `before` are such a triple."""
 
     agent: str | None = None
     site: str | None = None
     filter: str = ""
     limit: int = 50
     offset: int = 0
+    after: DeviceKey | None = None
+    before: DeviceKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """One page of devices, how many match, and how many of these stand before the page."""
+
+    devices: list[Device]
+    total: int
+    skipped: int = 0
+
+    @property
+    def more(self) -> bool:
+        """Whether some stand behind it."""
+        return bool(self.devices) and self.skipped + len(self.devices) < self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +349,8 @@ class Store(Protocol):
         """Return one agent with its newest status."""
         ...
 
-    async def devices(self, query: DeviceQuery) -> tuple[list[Device], int]:
-        """Return one page of devices, and how many there are."""
+    async def devices(self, query: DeviceQuery) -> DevicePage:
+        """Return one page of devices."""
         ...
 
     async def events(self, query: EventQuery) -> list[Event]:

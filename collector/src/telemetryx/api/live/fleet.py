@@ -61,8 +61,9 @@ class Fleet:
 
     async def _look(self) -> None:
         changed: list[dict[str, Any]] = []
+        after: str | None = None
         for page_number in range(MAX_PAGES):
-            page = await self._store.agents(AgentQuery(limit=PAGE, offset=page_number * PAGE))
+            page = await self._store.agents(AgentQuery(limit=PAGE, after=after))
             counts = {str(state): count for state, count in page.counts.items()}
             for row in page.agents:
                 shaped = shapes.agent(row)
@@ -71,8 +72,9 @@ class Fleet:
                     changed.append(shaped)
             if page_number == 0 and counts != self._counts:
                 self._counts = counts
-            if (page_number + 1) * PAGE >= page.total:
+            if not page.more:
                 break
+            after = page.agents[-1].name
         if changed:
             self._hub.agents(self._message(changed))
 

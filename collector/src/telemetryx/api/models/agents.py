@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from telemetryx.api.models.care import ConfigState
-from telemetryx.api.models.fields import Limit, Name, Offset, Text
+from telemetryx.api.models.fields import Limit, Name, Offset, Place, Text
 from telemetryx.api.route import Model, Nanoseconds
 
 
@@ -22,8 +22,12 @@ class AgentsParams(Model):
     """The direction."""
     limit: Limit = 50
     """Rows in the answer."""
+    after: Place | None = None
+    """The page behind this one: `next` of its answer. Read so, no agent is missed or comes twice, whatever agents do meanwhile."""
+    before: Place | None = None
+    """The page in front of this one: `previous` of its answer."""
     offset: Offset = 0
-    """Rows to skip."""
+    """Rows to skip, in place of the two. For lists that are sorted by what changes: rows that change places meanwhile are missed or come twice."""
 
 
 class Agent(Model):
@@ -79,6 +83,12 @@ class AgentsAnswer(Model):
     """The rows."""
     total: int
     """Rows that match, over all pages."""
+    skipped: int
+    """How many of them stand before these."""
+    next: str | None
+    """`after` of the page behind these; null: there is none, or the list is sorted by what changes (`sort` other than name): use `offset`."""
+    previous: str | None
+    """`before` of the page in front of these, likewise."""
     counts: AgentCounts
     """All agents by state."""
 
@@ -148,8 +158,12 @@ class DevicesParams(Model):
     """Text that the name or the site must contain."""
     limit: Limit = 50
     """Rows in the answer."""
+    after: Place | None = None
+    """The page behind this one: `next` of its answer. Read so, no device is missed or comes twice when others appear meanwhile."""
+    before: Place | None = None
+    """The page in front of this one: `previous` of its answer."""
     offset: Offset = 0
-    """Rows to skip."""
+    """Rows to skip, in place of the two: devices that appear meanwhile move those behind them."""
 
 
 class DevicesAnswer(Model):
@@ -159,3 +173,9 @@ class DevicesAnswer(Model):
     """The rows."""
     total: int
     """Rows that match, over all pages."""
+    skipped: int
+    """How many of them stand before these."""
+    next: str | None
+    """`after` of the page behind these; null: there is none."""
+    previous: str | None
+    """`before` of the page in front of these, likewise."""

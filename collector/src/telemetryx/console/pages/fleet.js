@@ -4,7 +4,7 @@ import { repeat } from "../vendor/lit-html-3.3.3/directives/repeat.js";
 import { get } from "../api.js";
 import * as format from "../format.js";
 import { Live } from "../live.js";
-import { choiceField, clockMark, failure, filterField, pager, sortHeading, stateBadge } from "../parts.js";
+import { FIRST, clockMark, failure, filterField, pager, sortHeading, stateBadge } from "../parts.js";
 import { go, link, query, withQuery } from "../url.js";
 
 export const title = "Fleet";
@@ -12,8 +12,8 @@ const LIMIT = 50;
 const EVERY = 5_000;
 
 export function open(place) {
-  let fleet = { agents: [], total: 0, counts: { live: 0, catching_up: 0, silent: 0 } };
-  let devices = { devices: [], total: 0 };
+  let fleet = { agents: [], total: 0, skipped: 0, counts: { live: 0, catching_up: 0, silent: 0 } };
+  let devices = { devices: [], total: 0, skipped: 0 };
   let alerts = [];
   let error = null;
   let loaded = false;
@@ -22,11 +22,11 @@ export function open(place) {
   async function load() {
     request?.abort();
     request = new AbortController();
-    const { filter, state, sort, order, offset, dfilter, doffset } = query();
+    const { filter, state, sort, order, offset, after, before, dfilter, dafter, dbefore } = query();
     try {
       [fleet, devices, { alerts }] = await Promise.all([
-        get("agents", { filter, state, sort, order, offset, limit: LIMIT }, request.signal),
-        get("devices", { filter: dfilter, offset: doffset, limit: LIMIT }, request.signal),
+        get("agents", { filter, state, sort, order, offset, after, before, limit: LIMIT }, request.signal),
+        get("devices", { filter: dfilter, after: dafter, before: dbefore, limit: LIMIT }, request.signal),
         get("alerts", { state: "open", limit: 100 }, request.signal),
       ]);
       error = null;
@@ -53,8 +53,8 @@ export function open(place) {
   }
 
   function draw() {
-    const { state = "", sort = "name", order = "asc", offset = 0 } = query();
-    const count = (value, text, number) => html`<button aria-pressed=${state === value} @click=${() => go(withQuery({ state: state === value ? "" : value, offset: "" }))}>${text} ${number}</button>`;
+    const { state = "", sort = "name", order = "asc" } = query();
+    const count = (value, text, number) => html`<button aria-pressed=${state === value} @click=${() => go(withQuery({ state: state === value ? "" : value, ...FIRST }))}>${text} ${number}</button>`;
     render(html`
       <h1>Fleet</h1><p class="lead">${sentence()} ${loaded ? alarm() : ""} ${alerts.length ? html`<a href="/alerts">Open alerts</a>` : ""}</p>
       ${failure(error)}
@@ -69,13 +69,14 @@ export function open(place) {
         ${sortHeading("Readings/s", "rate", sort, order, true)}<th scope="col" class="number">Series</th><th scope="col">Version</th></tr></thead>
         <tbody>${repeat(fleet.agents, (row) => row.name, agentRow)}</tbody></table></div>
       ${loaded && fleet.agents.length === 0 ? html`<p class="empty">${query().filter || state ? "No agent matches." : "No agent has connected yet."}</p>` : ""}
-      ${pager(fleet.total, Number(offset), LIMIT)}
+      ${pager(fleet, fleet.agents.length, LIMIT, "Pages of agents")}
       <h2>Devices</h2>
       <div class="bar">${filterField("Find a device", "dfilter", "device or site")}</div>
-      <div class="scroll" role="group" tabindex="0" aria-label="Devices"><table><caption>Devices${devices.total > devices.devices.length ? ` (${devices.devices.length} of ${devices.total}; filter to see others)` : ""}</caption><thead><tr>
+      <div class="scroll" role="group" tabindex="0" aria-label="Devices"><table><caption>Devices</caption><thead><tr>
         <th scope="col">Device</th><th scope="col">Site</th><th scope="col">Agent</th><th scope="col" class="number">Series</th><th scope="col">Last event</th></tr></thead>
         <tbody>${repeat(devices.devices, (row) => `${row.agent}\n${row.site}\n${row.device}`, deviceRow)}</tbody></table></div>
       ${loaded && devices.devices.length === 0 ? html`<p class="empty">${query().dfilter ? "No device matches." : "No device has reported yet."}</p>` : ""}
+      ${pager(devices, devices.devices.length, LIMIT, "Pages of devices", { after: "dafter", before: "dbefore" })}
     `, place);
   }
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from telemetryx.store import selector
-from telemetryx.store.interface import DeviceQuery
+from telemetryx.store.interface import DevicePage, DeviceQuery
 from telemetryx.store.regex import regex
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.reading import portions
@@ -109,9 +109,13 @@ def latest(connection: Database, ids: Sequence[int]) -> dict[int, Latest]:
     return out
 
 
-def devices(connection: Database, query: DeviceQuery) -> tuple[list[Device], int]:
+_DEVICE = "agent.name, series.site, series.device"
+
+
+def devices(connection: Database, query: DeviceQuery) -> DevicePage:
     """Return one page of devices."""
-    parts, values = ["series.device != ''"], []
+    parts: list[str] = ["series.device != ''"]
+    values: list[Any] = []
     for column, wanted in (("agent.name", query.agent), ("series.site", query.site)):
         if wanted is not None:
             parts.append(f"{column} = ?")
@@ -120,13 +124,32 @@ def devices(connection: Database, query: DeviceQuery) -> tuple[list[Device], int
         parts.append("(instr(lower(series.device), lower(?)) > 0 OR instr(lower(series.site), lower(?)) > 0)")
         values += [query.filter, query.filter]
     where = " AND ".join(parts)
-    group = f"{_FROM} WHERE {where} GROUP BY agent.name, series.site, series.device"
-    (total,) = connection.execute(f"SELECT count(*) FROM (SELECT 1 {group}) AS found", values).fetchone()
+
+    def count(more: str = "", place: Sequence[str] = ()) -> int:
+        found = f"SELECT 1 {_FROM} WHERE {where}{more} GROUP BY {_DEVICE}"
+        row = connection.execute(f"SELECT count(*) FROM ({found}) AS found", (*values, *place)).fetchone()
+        return int(row[0])
+
+    place, edges = "", list[str]()
+    for sign, key in ((">", query.after), ("<", query.before)):
+        if key is not None:
+            place += f" AND ({_DEVICE}) {sign} (?, ?, ?)"
+            edges += key
+    backward = query.before is not None and query.after is None
+    turned = " DESC" if backward else ""
     rows = connection.execute(
-        "SELECT agent.name, series.site, series.device, count(*), coalesce(max(latest.time_ns), 0) FROM series "
+        f"SELECT {_DEVICE}, count(*), coalesce(max(latest.time_ns), 0) FROM series "
         "JOIN agent ON agent.id = series.agent_id LEFT JOIN latest ON latest.series_id = series.id "
-        f"WHERE {where} GROUP BY agent.name, series.site, series.device "
-        "ORDER BY agent.name, series.site, series.device LIMIT ? OFFSET ?",
-        (*values, query.limit, query.offset),
+        f"WHERE {where}{place} GROUP BY {_DEVICE} "
+        f"ORDER BY agent.name{turned}, series.site{turned}, series.device{turned} LIMIT ? OFFSET ?",
+        (*values, *edges, query.limit, query.offset),
     ).fetchall()
-    return [Device(*row) for row in rows], int(total)
+    found = [Device(*row) for row in (reversed(rows) if backward else rows)]
+    total = count()
+    if not edges:
+        skipped = min(query.offset, total)
+    elif found:
+        skipped = count(f" AND ({_DEVICE}) < (?, ?, ?)", (found[0].agent, found[0].site, found[0].device))
+    else:
+        skipped = 0 if backward else total
+    return DevicePage(found, total, skipped)

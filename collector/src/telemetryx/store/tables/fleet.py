@@ -6,12 +6,11 @@ from typing import Any, Final
 
 import orjson
 
-from telemetryx.store.interface import AgentQuery
+from telemetryx.store.interface import AgentPage, AgentQuery
 from telemetryx.store.tables.database import Database, greater
 from telemetryx.store.tables.ledger import agent_id
 from telemetryx.types import (
     Agent,
-    AgentPage,
     AgentState,
     AgentStatus,
     Connection,
@@ -63,6 +62,9 @@ def agents(connection: Database, query: AgentQuery, now_ns: int) -> AgentPage:
             f"({connection.site_of_labels} = :site OR EXISTS "
             "(SELECT 1 FROM series WHERE series.agent_id = agent.id AND series.site = :site))"
         )
+    if query.seen_before_ns is not None:
+        parts.append("last_seen_ns < :seen_before")
+        values["seen_before"] = query.seen_before_ns
     where = " AND ".join(parts)
     counts = dict.fromkeys(map(str, AgentState), 0)
     counts.update(
@@ -74,12 +76,50 @@ def agents(connection: Database, query: AgentQuery, now_ns: int) -> AgentPage:
     if query.state is not None:
         total = counts.get(query.state, 0)
         where += f" AND {_STATE} = :state"
+    if query.sort == "name":
+        rows, skipped = _by_name(connection, query, where, values, total)
+    else:
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM agent WHERE {where} "
+            f"ORDER BY {_SORT[query.sort]} {'DESC' if query.descending else 'ASC'}, name LIMIT :limit OFFSET :offset",
+            {**values, "limit": query.limit, "offset": query.offset},
+        ).fetchall()
+        skipped = min(query.offset, total)
+    return AgentPage([_agent(row) for row in rows], total, counts, skipped)
+
+
+def _by_name(
+    connection: Database, query: AgentQuery, where: str, values: Mapping[str, Any], total: int
+) -> tuple[list[Any], int]:
+    """Return the rows of a page in the order of names, and how many stand before it."""
+    forward, back = ("<", ">") if query.descending else (">", "<")
+    place = where
+    if query.after is not None:
+        place += f" AND name {forward} :after"
+    if query.before is not None:
+        place += f" AND name {back} :before"
+    backward = query.before is not None and query.after is None
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM agent WHERE {where} "
-        f"ORDER BY {_SORT[query.sort]} {'DESC' if query.descending else 'ASC'}, name LIMIT :limit OFFSET :offset",
-        {**values, "limit": query.limit, "offset": query.offset},
+        f"SELECT {_COLUMNS} FROM agent WHERE {place} "
+        f"ORDER BY name {'DESC' if query.descending != backward else 'ASC'} LIMIT :limit OFFSET :offset",
+        {
+            **values,
+            "after": query.after,
+            "before": query.before,
+            "limit": query.limit,
+            "offset": query.offset,
+        },
     ).fetchall()
-    return AgentPage([_agent(row) for row in rows], total, counts)
+    if backward:
+        rows.reverse()
+    if query.after is None and query.before is None:
+        return rows, min(query.offset, total)
+    if not rows:
+        return rows, 0 if backward else total
+    (skipped,) = connection.execute(
+        f"SELECT count(*) FROM agent WHERE {where} AND name {back} :first", {**values, "first": rows[0][0]}
+    ).fetchone()
+    return rows, int(skipped)
 
 
 def agent(connection: Database, name: str, now_ns: int) -> Agent | None:

@@ -22,8 +22,10 @@ from telemetryx.errors import StoreError
 from telemetryx.store.audit import Actor
 from telemetryx.store.interface import (
     ROOM,
+    AgentPage,
     AgentQuery,
     CompactReport,
+    DevicePage,
     DeviceQuery,
     EventQuery,
     Retention,
@@ -65,13 +67,11 @@ from telemetryx.store.tables.swap import Swap
 from telemetryx.store.tables.writer import Priority, Writer
 from telemetryx.types import (
     Agent,
-    AgentPage,
     AgentStatus,
     Aggregate,
     Committed,
     Connection,
     Decoded,
-    Device,
     Event,
     Gap,
     Holding,
@@ -414,8 +414,8 @@ class TableStore(said.Said):
         """Return one agent with its newest status."""
         return await self.read(lambda db: fleet.agent(db, name, self._clock.now_ns()))
 
-    async def devices(self, query: DeviceQuery) -> tuple[list[Device], int]:
-        """Return one page of devices, and how many there are."""
+    async def devices(self, query: DeviceQuery) -> DevicePage:
+        """Return one page of devices."""
         return await self.read(lambda db: catalog.devices(db, query))
 
     async def events(self, query: EventQuery) -> list[Event]:
