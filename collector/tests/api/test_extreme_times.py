@@ -6,9 +6,12 @@ percentile of one value since 1970 was read in slices of four hours, 100,000 of 
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from running import T0, Running, S, key
+from telemetryx.api import percentile, world
+from telemetryx.api.rest import aggregate
 from telemetryx.api.times import FARTHEST_NS, TimeError, parse_time
 from telemetryx.wire.limits import MAX_TIME
 
@@ -83,3 +86,66 @@ async def test_a_percentile_since_1970_passes_the_years_without_a_reading(api: R
     assert len(asked) < 100
     # Nothing twice, nothing left out.
     assert [start for start, _ in asked[1:]] == [end for _, end in asked[:-1]]
+
+
+@pytest.mark.parametrize("agg", ["quantile", "avg", "min", "max", "sum", "count"])
+async def test_hourly_steps_since_1970_pass_the_years_without_a_reading(api: Running, agg: str) -> None:
+    """Half a million hours with data in four of them: an answer within some reads, be it a percentile or not."""
+    series = [key("temp", device="1"), key("temp", device="2")]
+    points = [(S, 1.0), (T0 // 2, 3.0), (T0 // 2 + 3_600 * S, 5.0), (T0 - 10 * S, 2.0)]
+    for point in points:
+        await api.field.send({one: [point] for one in series})
+    reads = 0
+    store: Any = api.world.store
+    read = store.samples
+
+    async def counted(*asked: Any, **more: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(*asked, **more)
+
+    store.samples = counted
+    try:
+        found = await api.get("/aggregate", match="temp", agg=agg, start="0", step="1h")
+    finally:
+        store.samples = read
+    (line,) = found["groups"]
+    seen = {
+        time: value for time, value in zip(line["times_ns"], line["values"], strict=True) if value is not None
+    }
+    many = {"sum": 2.0, "count": 2.0}.get(agg, 1.0)
+    assert seen == {
+        time - time % (3_600 * S): many * (1.0 if agg == "count" else value) for time, value in points
+    }
+    assert reads < 100
+
+
+async def test_a_percentile_reads_dense_steps_behind_empty_decades_as_if_they_were_alone(
+    api: Running,
+) -> None:
+    """Exactly, though the stretches that were read before had become long: what is too much at once is read in shorter ones."""
+    hours = 40
+    values = [float(n * 7 % 1_009) for n in range(hours * 360)]
+    await api.field.send({key("temp"): [(S, 1.0)]})
+    begun = T0 - hours * 3_600 * S
+    for at in range(0, len(values), 3_600):
+        some = [(begun + 10 * S * (at + n), value) for n, value in enumerate(values[at : at + 3_600])]
+        await api.field.send({key("temp"): some})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(aggregate, "AT_ONCE", 1_000)
+        patched.setattr(percentile, "EXACT", 1_500)
+        long = await api.get("/aggregate", match="temp", agg="quantile", start="0", step="1h")
+    own = await api.get("/aggregate", match="temp", agg="quantile", start=begun // S, step="1h")
+    assert (long["method"], own["method"]) == ("exact", "exact")
+    assert long["groups"][0]["values"][-hours:] == own["groups"][0]["values"][-hours:]
+    assert long["groups"][0]["values"][-1] == pytest.approx(np.quantile(values[-360:], 0.99))
+    assert sum(value is not None for value in long["groups"][0]["values"]) == hours + 1
+
+
+async def test_a_percentile_that_takes_too_long_is_refused_with_what_to_ask_instead(api: Running) -> None:
+    """400, since the same question again would take as long."""
+    await api.field.send({key("temp"): [(T0 - S, 1.0)]})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(world.Limits, "reading_s", -1.0)
+        error = (await api.get("/aggregate", 400, match="temp", agg="quantile"))["error"]
+    assert "ask for a shorter time or fewer series" in error["message"]

@@ -1,6 +1,7 @@
 """/api/v1/aggregate: many series as one, or as one for each value of some labels; over steps, or the whole time at once."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +18,7 @@ from telemetryx.api.route import Route, shown
 from telemetryx.api.span import HOUR_NS
 from telemetryx.api.times import NS, format_time
 from telemetryx.api.world import World
-from telemetryx.errors import TooManyReadings
+from telemetryx.errors import QueryOutOfTime, TooManyReadings
 from telemetryx.store import selector
 from telemetryx.store.accounts import Role
 from telemetryx.types import F64, RangeResult, SampleBlock, Series, WindowBlock
@@ -32,6 +33,8 @@ WINDOWS_AT_ONCE: Final = 20_000
 _IN_ROW: Final = 16_384
 _STEPS: Final = 1_000
 _SPARE: Final = 1.5
+_LITTLE: Final = 0.25
+_MUCH: Final = 0.5
 #: A reading in three years: no series is slower, as far as slices are concerned.
 _LEAST: Final = 1e-8
 _POINTS: Final = 300
@@ -189,6 +192,8 @@ async def _percentiles(
         return Found(*span, asked, np.empty((0, 0)))
     start, end = span
     warnings: list[str] = []
+    # Others may hold the memory that it needs: the wait for it is part of its time.
+    deadline = time.monotonic() + world.limits.reading_s
     horizon = await world.store.raw_horizon()
     if start < horizon:
         warnings.append(
@@ -203,7 +208,7 @@ async def _percentiles(
     of = dict(zip((row.id for row in rows), numbers.tolist(), strict=True))
     held = Percentiles(of, start, step, steps, groups * steps, q)
     async with world.budget.hold(PERCENTILE + POINT * groups * steps):
-        await _Collected(world, held).read((start, end))
+        await _Collected(world, held, deadline).read((start, end))
     values = held.values
     if held.blind:
         warnings.append(f"{held.blind} windows hold no sketch: percentiles know nothing of them")
@@ -221,30 +226,74 @@ class _Collected:
 
     world: World
     held: Percentiles
+    deadline: float
+    """When its time is over, by the monotonic clock."""
     rate: float = 1.0
     """Readings a second and series, as seen lately."""
 
+    _share: float = 0.0
+    """How much of what may be read at once the last stretch had."""
+
     async def read(self, span: tuple[int, int]) -> None:
+        """Read all of a span of whole steps. Raises QueryOutOfTime."""
         held = self.held
         ids = sorted(held.groups, key=lambda one: (held.groups[one], one))
-        together = held.step_ns * max(1, min(HOUR_NS // held.step_ns, _STEPS))
-        for begun in range(*span, together):
-            until = min(span[1], begun + together)
-            step, at = (begun - held.start_ns) // held.step_ns, 0
-            while at < len(ids):
-                length = self._length(until - begun)
-                many = max(1, int(AT_ONCE * NS / (self.rate * length * _SPARE)))
-                some = ids[at : at + many]
-                at += len(some)
-                after = held.groups[ids[at]] if at < len(ids) else len(held.values) // held.steps
-                start = begun
-                while start < until:
-                    # NOTE: measured again each time: decades without a reading are passed in strides that double.
-                    end = start + self._length(until - start)
-                    await self._slice(some, (start, end), (held.groups[some[0]], step))
-                    start = end
-                await asyncio.to_thread(held.settle, after, step)
+        least = held.step_ns * max(1, min(HOUR_NS // held.step_ns, _STEPS))
+        begun, many = span[0], 1
+        while begun < span[1]:
+            until = min(span[1], begun + many * least)
+            self._share = 0.0
+            if many == 1:
+                await self._stretch(ids, (begun, until))
+            elif not await self._at_once(ids, (begun, until)):
+                many = max(1, many // 8)
+                continue
+            begun = until
+            # Where there is little, or nothing for decades, stretches are read together, twice as many each time.
+            if self._share < _LITTLE:
+                many *= 2
+            elif self._share > _MUCH:
+                many = max(1, many // 2)
         await asyncio.to_thread(held.finish)
+
+    async def _at_once(self, ids: list[int], span: tuple[int, int]) -> bool:
+        """Read many steps of all series together, and settle them; False when that is too much."""
+        self._in_time()
+        try:
+            samples = await self.world.store.samples(ids, *span, limit=AT_ONCE)
+            windows = await self.world.store.windows(ids, *span, limit=WINDOWS_AT_ONCE)
+        except TooManyReadings:
+            return False
+        self._share = max(len(samples) / AT_ONCE, len(windows) / WINDOWS_AT_ONCE)
+        behind = (span[1] - self.held.start_ns) // self.held.step_ns
+        await asyncio.to_thread(_add, self.held, samples, windows, (0, behind))
+        return True
+
+    async def _stretch(self, ids: list[int], span: tuple[int, int]) -> None:
+        """Read as few steps as there are in one go, some series after others, some time after other."""
+        held = self.held
+        begun, until = span
+        step, at = (begun - held.start_ns) // held.step_ns, 0
+        while at < len(ids):
+            length = self._length(until - begun)
+            many = max(1, int(AT_ONCE * NS / (self.rate * length * _SPARE)))
+            some = ids[at : at + many]
+            at += len(some)
+            after = held.groups[ids[at]] if at < len(ids) else len(held.values) // held.steps
+            start = begun
+            while start < until:
+                # NOTE: measured again each time: decades without a reading are passed in strides that double.
+                end = start + self._length(until - start)
+                await self._slice(some, (start, end), (held.groups[some[0]], step))
+                start = end
+            await asyncio.to_thread(held.settle, after, step)
+
+    def _in_time(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise QueryOutOfTime(
+                "the time of a query was over before all readings of this percentile were read: nothing is answered, for a part "
+                "would look like the whole; ask for a shorter time or fewer series"
+            )
 
     def _length(self, most: int) -> int:
         """Choose how long the next slice is: about `_IN_ROW` readings of a series."""
@@ -252,6 +301,7 @@ class _Collected:
 
     async def _slice(self, ids: list[int], span: tuple[int, int], complete: tuple[int, int]) -> None:
         """Read a slice, or its halves where it holds too much."""
+        self._in_time()
         try:
             samples = await self.world.store.samples(ids, *span, limit=AT_ONCE)
             windows = await self.world.store.windows(ids, *span, limit=WINDOWS_AT_ONCE)
@@ -269,6 +319,7 @@ class _Collected:
             return
         seen = len(samples) * NS / ((span[1] - span[0]) * len(ids))
         self.rate = max(_LEAST, seen, self.rate / 2)
+        self._share += len(samples) / AT_ONCE + len(windows) / WINDOWS_AT_ONCE
         await asyncio.to_thread(_add, self.held, samples, windows, complete)
 
 
