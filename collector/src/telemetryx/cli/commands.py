@@ -119,7 +119,14 @@ def demo(
         typer.Option("--for", metavar="SPAN", help="End by itself after e.g. 30s; without, Ctrl-C ends it."),
     ] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Where its data goes.")] = None,
-    agent: Annotated[Path | None, typer.Option("--agent", help="The agent program.")] = None,
+    agent: Annotated[
+        Path | None,
+        typer.Option(
+            "--agent",
+            envvar="TELEMETRYX_AGENT",
+            help="The agent program; without, the one on the path, or else the one built in this checkout.",
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of the demo before.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
 ) -> None:

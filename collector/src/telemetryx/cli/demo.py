@@ -118,7 +118,7 @@ def run(*, agent: Path, folder: Path, seconds: float | None, fresh: bool, as_jso
     """Run the demo and return the exit code: 0 when readings came, the books balance and nothing was lost, 1 otherwise."""
     if not agent.is_file():
         raise DemoError(
-            f"{agent} is no agent program: build it with `just build`, or give its place with --agent"
+            f"{agent} is no agent program: build it with `just build`, or give its place with --agent or TELEMETRYX_AGENT"
         )
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
