@@ -13,13 +13,16 @@ import pytest
 from reference_agent import decoded, defined, window
 from running import T0, Running, S, key
 from telemetryx.api import export
+from telemetryx.api.times import deleted
 from telemetryx.export import rows
 from telemetryx.export.wanted import Wanted
+from telemetryx.store.interface import Retention
 from telemetryx.store.sqlite.engine import SqliteEngine
 from telemetryx.types import BatchKey, Stored
 from telemetryx.wire.payload import Payload
 
 EVIL = "a\"b,c'\\\n<script>alert(1)</script>; DROP TABLE series --=1+1 é"
+DAY = 86_400 * S
 FORMATS = ("arrow", "parquet", "csv", "ndjson")
 SPAN = {"start": str(T0 // S - 60), "end": str(T0 // S + 60)}
 
@@ -230,3 +233,21 @@ async def test_a_client_that_leaves_takes_the_reading_process_with_it(api: Runni
     await asyncio.gather(asked, return_exceptions=True)
     body, _ = await ask(api, "samples", "csv")
     assert body.count(b"\n") == 50_001
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_what_retention_took_is_said_before_the_file(api: Running, form: str) -> None:
+    """In a header, in the command line's words: of raw data of the time that is asked for, and of nothing else."""
+    await api.field.send({key("temp"): [(T0 - 3 * DAY, 1.0), (T0 - S, 2.0)]})
+    while (done := await api.world.store.compact(everything=True)).more or done.batches:
+        pass
+    kept = Retention(raw_ns=2 * DAY, windows_ns=2 * DAY, rollup_1m_ns=9 * DAY, rollup_1h_ns=9 * DAY)
+    await api.world.store.apply_retention(kept, T0)
+    horizon = await api.world.store.raw_horizon()
+    long = {"start": "2026-02-26", "end": "2026-03-02"}
+    for kind in ("samples", "windows"):
+        _, headers = await ask(api, kind, form, **long)
+        assert headers["telemetryx-warning"] == deleted(horizon)
+    for kind, span in (("samples", SPAN), ("rollups", long), ("events", long)):
+        _, headers = await ask(api, kind, form, **span)
+        assert "telemetryx-warning" not in headers

@@ -165,6 +165,7 @@ class _Far(BaseHTTPRequestHandler):
             self.wfile.write(refusal)
             return
         self.send_response(200)
+        self.send_header("Telemetryx-Warning", "readings from before \x1b[2J March are deleted")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.write(b"8\r\ntime,val\r\n")
@@ -194,7 +195,10 @@ def test_a_collector_elsewhere_reads_and_encodes(
     path = tmp_path / "out.csv"
     export.run(None, question(str(path), since="2h", match='x{a="1"}', agent="edge"), far)
     assert path.read_bytes() == b"time,value\n"
-    assert "11 B of samples written to" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "11 B of samples written to" in told
+    # What the collector warns of stands below it, and steers no terminal.
+    assert told.splitlines()[1] == "telemetryx: readings from before \\x1b[2J March are deleted"
     (asked,) = _Far.asked
     assert asked == (
         "/api/v1/export/samples?format=csv&match=x%7Ba%3D%221%22%7D&agent=edge&start=-2h Bearer tx_secret"

@@ -19,8 +19,9 @@ from telemetryx.api.errors import BadRequest, Handler, NotInstalled, Unavailable
 from telemetryx.api.models.fields import Selector, Text
 from telemetryx.api.route import Model, Route, Time, read_params
 from telemetryx.api.span import span
+from telemetryx.api.times import deleted
 from telemetryx.api.world import World
-from telemetryx.errors import SelectorError
+from telemetryx.errors import SelectorError, StoreError
 from telemetryx.export.wanted import CONTENT_TYPES, ENDINGS, NEED_POLARS, Form, Kind, Wanted
 from telemetryx.store.accounts import Role
 from telemetryx.store.selector import parse
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 PATH: Final = "/api/v1/export/{kind}"
 MAX_AT_ONCE: Final = 2
+WARNING: Final = "Telemetryx-Warning"
+"""The header that has before a file what `warnings` has in a JSON answer."""
 _PIECE: Final = 64 << 10
 
 
@@ -101,11 +104,23 @@ def endpoint(world: World) -> Handler:
             )
         running += 1
         try:
-            return await _stream(request, pickle.dumps((engine, wanted, params.format)), params)
+            missing = await _missing(world, wanted)
+            return await _stream(request, pickle.dumps((engine, wanted, params.format)), params, missing)
         finally:
             running -= 1
 
     return handle
+
+
+async def _missing(world: World, wanted: Wanted) -> dict[str, str]:
+    """Return the header that says what of an export's time its retention has taken: the file itself has no place for it."""
+    try:
+        horizon = await world.store.raw_horizon()
+    except StoreError as error:
+        if not error.retry:
+            raise
+        raise Unavailable(str(error), "try again in a moment", retry_after=1) from error
+    return {WARNING: deleted(horizon)} if wanted.misses(horizon) else {}
 
 
 async def _never(*_: object) -> object:
@@ -117,7 +132,9 @@ DECLARED: Final = Route("GET", PATH, _never, Model, "Export as a file", "data", 
 """What reads the parameters, and what the reference says of them. Its answer is no JSON, so it isn't among the other routes."""
 
 
-async def _stream(request: web.Request, asked: bytes, params: ExportParams) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, asked: bytes, params: ExportParams, more: dict[str, str]
+) -> web.StreamResponse:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "telemetryx.export"),
         stdin=asyncio.subprocess.PIPE,
@@ -125,7 +142,7 @@ async def _stream(request: web.Request, asked: bytes, params: ExportParams) -> w
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        return await _passed_on(request, child, asked, params)
+        return await _passed_on(request, child, asked, params, more)
     finally:
         if child.returncode is None:
             with suppress(ProcessLookupError):
@@ -134,7 +151,11 @@ async def _stream(request: web.Request, asked: bytes, params: ExportParams) -> w
 
 
 async def _passed_on(
-    request: web.Request, child: asyncio.subprocess.Process, asked: bytes, params: ExportParams
+    request: web.Request,
+    child: asyncio.subprocess.Process,
+    asked: bytes,
+    params: ExportParams,
+    more: dict[str, str],
 ) -> web.StreamResponse:
     given, out, said = child.stdin, child.stdout, child.stderr
     if given is None or out is None or said is None:
@@ -155,6 +176,7 @@ async def _passed_on(
             headers={
                 "Content-Type": CONTENT_TYPES[params.format],
                 "Content-Disposition": f'attachment; filename="{name}"',
+                **more,
             }
         )
         await response.prepare(request)

@@ -122,3 +122,8 @@ def _in_range(nanoseconds: int, text: str) -> int:
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}…")  # noqa: PLR2004  a message fits a line
+
+
+def deleted(before_ns: int) -> str:
+    """Say that raw data isn't in an answer because its retention has passed."""
+    return f"raw readings from before {format_time(before_ns)} are deleted, and aren't in it: rollups reach further back"

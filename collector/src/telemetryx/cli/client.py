@@ -4,7 +4,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,6 +23,8 @@ DEFAULT_URL: Final = "http://127.0.0.1:8420"
 TIMEOUT_S: Final = 60.0
 #: An answer over it isn't ours.
 MAX_ANSWER: Final = 512 << 20
+#: The header in which an answer that isn't JSON says what its `warnings` would.
+WARNING: Final = "Telemetryx-Warning"
 _PIECE: Final = 64 << 10
 #: Paths whose commands take --config too.
 _STRAIGHT: Final = re.compile(r"/(enroll|configs|requests)(/|$)|/agents/[^/]+/(log-level|diagnostics)$")
@@ -59,13 +61,18 @@ class Client:
         """GET a path under /api/v1 and return its JSON."""
         return self._answer(path, *self._ask(_target(path, params)))
 
-    def pieces(self, path: str, params: Params | None = None) -> Iterator[bytes]:
-        """GET a path under /api/v1 and give its content piece by piece, however long it is."""
+    def pieces(
+        self, path: str, params: Params | None = None, warned: Callable[[str], None] | None = None
+    ) -> Iterator[bytes]:
+        """GET a path under /api/v1 and give its content piece by piece, however long it is; `warned` is told what isn't in it."""
         import http.client
 
         with self._asked(_target(path, params)) as answer:
             if answer.status != HTTPStatus.OK:
                 self._answer(path, answer.status, answer.read(MAX_ANSWER))
+            if warned is not None:
+                for warning in answer.headers.get_all(WARNING, ()):
+                    warned(printable(warning))
             while True:
                 try:
                     piece = answer.read(_PIECE)

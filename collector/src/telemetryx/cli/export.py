@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
+from telemetryx.api.times import deleted
 from telemetryx.cli import output, targets
 from telemetryx.cli.client import Client
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.span import deleted, matchers, point, span
+from telemetryx.cli.span import matchers, point, span
 from telemetryx.cli.store import opened, store_place
 from telemetryx.export.wanted import ENDINGS, FORMS, KINDS, NEED_POLARS, Form, Wanted
 
@@ -66,7 +67,7 @@ def run(config: Path | None, question: Question, client: Client | None = None) -
             progress.end()
         horizon = rollup.raw_horizon(database)
     output.nothing(f"{rows:,} {wanted.kind} written{_where(question)}")
-    if wanted.kind in {"samples", "windows"} and wanted.start_ns < horizon:
+    if wanted.misses(horizon):
         output.nothing(deleted(horizon))
 
 
@@ -80,17 +81,19 @@ def _from_afar(client: Client, question: Question, form: Form) -> None:
         "end": point(question.until, "--until"),
         "level": question.level,
     }
-    size = 0
+    size, warnings = 0, list[str]()
     with _target(question) as out:
         progress = _Progress()
         try:
-            for piece in client.pieces(f"/export/{question.kind}", asked):
+            for piece in client.pieces(f"/export/{question.kind}", asked, warnings.append):
                 out.write(piece)
                 size += len(piece)
                 progress.say(output.size(size))
         finally:
             progress.end()
     output.nothing(f"{output.size(size)} of {question.kind} written{_where(question)}")
+    for warning in warnings:
+        output.nothing(warning)
 
 
 def _where(question: Question) -> str:

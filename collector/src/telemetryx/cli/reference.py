@@ -27,7 +27,8 @@ says the role that it needs (docs/how-to/accounts.md). `/healthz` and `/readyz` 
 
 _EXPORT = """
 The answer is the file, with its type and a name for it (docs/how-to/export.md). Refusals are JSON, as everywhere; 501 where a format needs what isn't installed,
-503 with `Retry-After` where two exports run already. One that fails half-way breaks the connection off.
+503 with `Retry-After` where two exports run already. One that fails half-way breaks the connection off. Where the retention has deleted raw data of the time that is
+asked for, the header `Telemetryx-Warning` says so before the file, as `warnings` do in JSON answers.
 
 What Grafana and others ask a Prometheus is under `/prometheus/api/v1/` (docs/how-to/grafana.md).
 """

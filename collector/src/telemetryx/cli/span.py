@@ -4,7 +4,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from telemetryx.api.times import TimeError, format_time, parse_duration, parse_time
+from telemetryx.api.times import TimeError, parse_duration, parse_time
 from telemetryx.cli.errors import CliError, Exit
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ def span(since: str, until: str | None) -> tuple[int, int]:
     if start >= end:
         raise CliError("--since is not before --until", "give a --since that lies before", Exit.USAGE)
     return start, end
-
-
-def deleted(before_ns: int) -> str:
-    """Say that raw data isn't in an answer because its retention has passed."""
-    return f"raw readings from before {format_time(before_ns)} are deleted, and aren't in it: rollups reach further back"
 
 
 def matchers(match: str | None) -> "tuple[Matcher, ...]":

@@ -38,3 +38,7 @@ class Wanted:
     source: str | None = None
     min_severity: int = 0
     level: Literal["1m", "1h"] = "1m"
+
+    def misses(self, horizon_ns: int) -> bool:
+        """Whether raw data of its time is deleted, where that from before the horizon is."""
+        return self.kind in {"samples", "windows"} and self.start_ns < horizon_ns

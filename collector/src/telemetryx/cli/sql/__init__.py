@@ -74,7 +74,7 @@ def run(config: Path | None, question: Question, how: Format) -> None:
         )
     _print(answer, how)
     if tables.deleted_before is not None:
-        from telemetryx.cli.span import deleted
+        from telemetryx.api.times import deleted
 
         output.nothing(deleted(tables.deleted_before))
 
