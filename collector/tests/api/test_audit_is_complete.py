@@ -1,7 +1,7 @@
 """Every route that changes something, done once by an admin: what the audit log says of it, and that no secret is in it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pytest
@@ -73,7 +73,9 @@ async def story(start: Callable[..., Any]) -> Story:
     await accounts.add("ana", Role.ADMIN, HASHED, BY)
     await accounts.add_token("ops", digest(ADMIN_TOKEN), Role.ADMIN, T0 + 999 * DAY, BY)
     made = Story(
-        api, {"Authorization": f"Bearer {ADMIN_TOKEN}"}, secrets={PASSWORD, WORDS, ADMIN_TOKEN, HASHED}
+        api,
+        {"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        secrets={PASSWORD, WORDS, ADMIN_TOKEN, HASHED, "hunter2hunter2"},
     )
     await made.entries()
     return made
@@ -109,16 +111,17 @@ async def test_each_change_says_who_did_what_to_which_and_what_it_was(story: Sto
     await does("quarantine.release", "1", "ba", "POST", "/quarantine/{id}/release", release, id=1)
     await does("quarantine.drop", "2", "b", "DELETE", "/quarantine/{id}", id=2)
 
-    body = {"site": "plant1", "author": "eve"}
+    body = {"site": "plant1", "author": "eve", "uses": 3}
     made = await does("enrolment.token_add", "1", "a", "POST", "/enroll/tokens", body)
     story.secrets |= {made["token"], made["token"].split(".")[1]}
     await does("enrolment.token_add", "2", "a", "POST", "/enroll/tokens", body)
     await does("enrolment.token_revoke", "2", "ba", "DELETE", "/enroll/tokens/{id}", id=2)
     await hosts(story, made["token"])
-    await does("enrolment.revoke", "pump", "ba", "POST", "/enroll/agents/{name}/revoke", name="pump")
+    for verb, name in (("approve", "spare"), ("reject", "rogue"), ("revoke", "pump")):
+        route = f"/enroll/agents/{{name}}/{verb}"
+        await does(f"enrolment.{verb}", name, "ba", "POST", route, name=name)
 
     text = {"toml": SECRET_TOML, "agent": "edge"}
-    story.secrets.add("hunter2hunter2")
     await story.ask("POST", f"{v1}/configs/check", text)
     await does("config.push", "1", "a", "POST", "/configs", text)
     await does("config.push_again", "2", "ba", "POST", "/configs/{id}/push-again", {}, id=1)
@@ -147,20 +150,25 @@ async def test_each_change_says_who_did_what_to_which_and_what_it_was(story: Sto
 
 
 async def hosts(story: Story, token: str) -> None:
-    """A host joins, waits, is approved and renews; each step is its own or the admin's."""
+    """A host joins and renews, two more join and wait; each step is its own."""
     assert story.api.world.enrolment is not None
     host, door = story.host, story.api.world.enrolment
     body = {"token": token, "agent": "pump", "csr": host.csr(), "replace": False}
     await story.ask("POST", "/api/v1/enroll", body)
-    await story.ask("POST", "/api/v1/enroll/agents/{name}/approve", name="pump")
     challenge = door.challenge()
     proof = {"agent": "pump", "challenge": challenge, "signature": host.signs(challenge)}
     await story.ask("POST", "/api/v1/enroll/renew", proof)
     rows = await story.entries()
     said = [(row["actor"], row["via"], row["action"], row["target"]) for row in rows]
-    # It was let in at once, so approving it changed nothing.
     assert said == [("pump", "agent", f"enrolment.{verb}", "pump") for verb in ("join", "renew")]
+    # It was let in at once, so approving it changes nothing.
+    await story.ask("POST", "/api/v1/enroll/agents/{name}/approve", name="pump")
+    assert await story.entries() == []
     assert all(row["after"] is not None for row in rows)
+    door.policy = replace(door.policy, approve=True)
+    for name in ("spare", "rogue"):
+        await story.ask("POST", "/api/v1/enroll", {**body, "agent": name, "csr": Host(name).csr()})
+    assert [row["after"]["state"] for row in await story.entries()] == ["pending", "pending"]
 
 
 async def people(story: Story) -> None:

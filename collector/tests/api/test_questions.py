@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from enrolment.conftest import Host
 from running import T0, Running, S, key
 from telemetryx.api import export
 from telemetryx.api.route import Route
@@ -106,6 +107,38 @@ async def test_lists_of_what_people_did_say_when_there_is_more(api: Running) -> 
         seen += [row["id"] for row in page["audit"]]
     assert len(seen) == len(set(seen)) >= 6
     assert seen == sorted(seen, reverse=True)
+
+
+async def test_enrolment_is_paged_without_gap_or_repetition(api: Running) -> None:
+    """Tokens newest first, agents by name; a part of a name finds them in whatever case."""
+    assert api.world.enrolment is not None
+    async with api.client.post("/api/v1/enroll/tokens", json={"uses": 5}) as answer:
+        token = (await answer.json())["token"]
+    names = ["Pump-1", "pump-2", "pump-3", "valve"]
+    for name in names:
+        body = {"token": token, "agent": name, "csr": Host(name).csr()}
+        async with api.client.post("/api/v1/enroll", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+        async with api.client.post("/api/v1/enroll/tokens", json={}) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def everything(path: str, rows: str, key: str, cursor: str, **params: Any) -> list[Any]:
+        """Go through all pages."""
+        seen: list[Any] = []
+        page = await listed(api, path, **params)
+        while True:
+            seen += [row[key] for row in page[rows]]
+            assert page["truncated"] is (page["next"] is not None)
+            if page["next"] is None:
+                return seen
+            page = await listed(api, path, **params, **{cursor: page["next"]})
+
+    assert await everything("/enroll/tokens", "tokens", "id", "before") == [5, 4, 3, 2, 1]
+    assert await everything("/enroll/agents", "agents", "agent", "after") == names
+    assert await everything("/enroll/agents", "agents", "agent", "after", filter="pump") == names[:3]
+    (valve,) = (await api.get("/enroll/agents", filter="ALV"))["agents"]
+    assert valve["renewed_ns"] == valve["asked_ns"] == api.clock.now_ns()
+    assert int(valve["serial"], 16) > 0
 
 
 async def test_an_agent_says_how_many_devices_it_has(api: Running) -> None:

@@ -94,6 +94,7 @@ TABLE: Final = {
         POST /api/v1/enroll/tokens
         DELETE /api/v1/enroll/tokens/{id}
         POST /api/v1/enroll/agents/{name}/approve
+        POST /api/v1/enroll/agents/{name}/reject
         POST /api/v1/enroll/agents/{name}/revoke
         POST /api/v1/configs
         POST /api/v1/configs/check

@@ -117,7 +117,13 @@ async def test_agents_are_listed_approved_and_revoked_straight_in_the_store(
     given = ("--config", str(config))
     _, listed = command("agents", "ls", *given, "--json")
     assert [(one["agent"], one["state"]) for one in json.loads(listed)["agents"]] == [("pump", "pending")]
+    await joined(tmp_path, "rogue", approve=True)
+    assert command("agents", "reject", "rogue", *given) == (0, "agent rogue: revoked\n")
+    _, listed = command("agents", "ls", "--filter", "UM", *given, "--json")
+    assert [one["agent"] for one in json.loads(listed)["agents"]] == ["pump"]
     assert command("agents", "approve", "pump", *given) == (0, "agent pump: active\n")
+    code, said = command("agents", "reject", "pump", *given)
+    assert (code, "doesn't wait" in said) == (4, True)
     assert command("agents", "revoke", "pump", *given) == (0, "agent pump: revoked\n")
     code, said = command("agents", "approve", "pump", *given)
     assert (code, "stays so" in said) == (4, True)
@@ -128,7 +134,7 @@ async def test_agents_are_listed_approved_and_revoked_straight_in_the_store(
     entries = await store.audited(AuditQuery(action="enrolment"))
     await store.close()
     done = {(entry.action, entry.actor.via) for entry in entries}
-    assert {("enrolment.approve", "cli"), ("enrolment.revoke", "cli")} <= done
+    assert {(f"enrolment.{verb}", "cli") for verb in ("approve", "reject", "revoke")} <= done
 
 
 async def test_enrolment_tokens_are_listed_and_revoked_straight_in_the_store(

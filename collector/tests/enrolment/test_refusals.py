@@ -246,6 +246,38 @@ async def test_a_revoked_agent_is_out_for_good(site: Site) -> None:
     ]
 
 
+async def test_a_rejected_host_stays_out_and_its_name_is_free_for_another(site: Site) -> None:
+    """Who was never let in holds no name: somebody who took one first would keep the right host out. Its own key gains nothing."""
+    site.enrolment.policy = replace(site.enrolment.policy, approve=True)
+    rogue, host = Host("pump"), Host("pump")
+    await site.join(rogue)
+    with pytest.raises(EnrolmentRefused, match="belongs to another host"):
+        await site.join(host)
+    rejected = await site.enrolment.reject("pump", OPERATOR)
+    assert rejected is not None
+    assert rejected.state is State.REVOKED
+    for refused in (site.renew(rogue), site.join(rogue)):
+        with pytest.raises(EnrolmentRefused, match="was revoked"):
+            await refused
+    assert (await site.join(host)).enrolled.state is State.PENDING
+    with pytest.raises(EnrolmentRefused, match="isn't the key of agent"):
+        await site.renew(rogue)
+    assert await site.enrolment.reject("nobody", OPERATOR) is None
+
+
+async def test_only_one_that_waits_is_rejected(site: Site) -> None:
+    """Whoever presses the button too late shuts nobody out that works; what was let in keeps its name when it is revoked."""
+    await site.join(Host("pump"))
+    with pytest.raises(EnrolmentRefused, match="doesn't wait for approval: it is active"):
+        await site.enrolment.reject("pump", OPERATOR)
+    found = await site.enrolment.find("pump")
+    assert found is not None
+    assert found.state is State.ACTIVE
+    await site.enrolment.revoke("pump", OPERATOR)
+    with pytest.raises(EnrolmentRefused, match="was revoked"):
+        await site.join(Host("pump"))
+
+
 async def test_a_replacing_token_is_for_one_agent_and_one_use(site: Site) -> None:
     """Otherwise it would take any name from anybody."""
     for uses, agent in ((1, ""), (2, "pump")):

@@ -8,7 +8,7 @@ from enrolment.conftest import DAY, OPERATOR, Host
 from telemetryx.clock import ManualClock
 from telemetryx.enrolment.authority import Authority
 from telemetryx.enrolment.service import Enrolment, Policy
-from telemetryx.store.enrolment import EnrolmentRefused, State
+from telemetryx.store.enrolment import EnrolledQuery, EnrolmentRefused, State
 from telemetryx.store.tables import enrolment as table
 from telemetryx.store.tables.store import TableStore
 
@@ -43,8 +43,16 @@ async def test_a_host_joins_renews_is_replaced_and_revoked(
     with pytest.raises(EnrolmentRefused) as refused:
         await door.renew("pump", challenge, host.signs(challenge), "")
     assert refused.value.cause == "replayed"
-    (row,) = await door.agents(10)
+    (row,) = await door.agents(EnrolledQuery(10))
     assert (row.site, row.expires_ns) == ("plant1", renewed.issued.expires_ns)
+    assert (row.issued_ns, row.serial) == (clock.now_ns(), renewed.issued.serial)
+    for wanted, found in (
+        (EnrolledQuery(10, filter="UM"), 1),
+        (EnrolledQuery(10, after="pump"), 0),
+        (EnrolledQuery(10, "active", "a", "pump"), 1),
+        (EnrolledQuery(10, "pending"), 0),
+    ):
+        assert len(await door.agents(wanted)) == found
 
     clock.advance(DAY // 2)
     other = await token(agent="pump", replace=True)

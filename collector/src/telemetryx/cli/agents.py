@@ -66,6 +66,7 @@ def agents(
 @app.command("ls")
 def ls(
     state: Annotated[str | None, typer.Option("--state", help="pending, active or revoked.")] = None,
+    filter_: Annotated[str, typer.Option("--filter", help="Part of the name.")] = "",
     limit: Limit = 1_000,
     how: Show = Format.TABLE,
     config: Straight = None,
@@ -76,12 +77,19 @@ def ls(
 ) -> None:
     """List the agents that joined with an enrolment token, and until when their certificates are valid."""
     if config is None:
-        answer = client(url, token_file, ca_file).get("/enroll/agents", {"state": state, "limit": limit})
+        params = {"state": state, "filter": filter_ or None, "limit": limit}
+        answer = client(url, token_file, ca_file).get("/enroll/agents", params)
     else:
         from telemetryx.cli import joined
 
-        answer = joined.agents(config, limit, state)
+        answer = joined.agents(config, limit, state, filter_)
     none = "no agent is enrolled" if state is None else f"no enrolled agent is {printable(state)}"
+    if filter_:
+        none = (
+            f"{none} and has {printable(filter_)!r} in its name"
+            if state
+            else f"no enrolled agent has {printable(filter_)!r} in its name"
+        )
     output.listed(answer, answer["agents"], shown_as(how, as_json), _shown, none=none)
 
 
@@ -96,6 +104,19 @@ def approve(
 ) -> None:
     """Let an agent in that joined and waits; it fetches its certificate by itself within seconds."""
     _said(_decided(name, "approve", config, url, token_file, ca_file), as_json=as_json)
+
+
+@app.command("reject")
+def reject(
+    name: Name,
+    config: Straight = None,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Shut an agent out that waits: its key never comes in, and its name is free for another host."""
+    _said(_decided(name, "reject", config, url, token_file, ca_file), as_json=as_json)
 
 
 @app.command("revoke")
@@ -138,5 +159,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "site": row["site"],
         "joined": output.moment(row["asked_ns"]),
         "from": row["peer"],
+        "renewed": "-" if row["renewed_ns"] is None else output.moment(row["renewed_ns"]),
         "certificate until": "-" if row["expires_ns"] is None else output.moment(row["expires_ns"]),
     }

@@ -13,13 +13,12 @@ from telemetryx.cli.text import printable
 
 def tokens(config: Path, limit: int) -> dict[str, Any]:
     """Return tokens, newest first, as the API does."""
-    from telemetryx.api.rest.enroll import token_shown
+    from telemetryx.api.rest.enroll import tokens_page
     from telemetryx.clock import SystemClock
 
     with direct.enrolment(config) as door:
-        now = SystemClock().now_ns()
         rows = direct.done(door.tokens(limit + 1))
-    return {"tokens": [token_shown(row, now) for row in rows[:limit]], "truncated": len(rows) > limit}
+    return tokens_page(rows, limit, SystemClock().now_ns())
 
 
 def revoke_token(config: Path, number: int) -> dict[str, Any]:
@@ -34,22 +33,27 @@ def revoke_token(config: Path, number: int) -> dict[str, Any]:
     return token_shown(row, SystemClock().now_ns())
 
 
-def agents(config: Path, limit: int, state: str | None) -> dict[str, Any]:
+def agents(config: Path, limit: int, state: str | None, part: str) -> dict[str, Any]:
     """Return enrolled agents, by name, as the API does."""
-    from telemetryx.api.rest.enroll import agent_shown
+    from telemetryx.api.rest.enroll import agents_page
+    from telemetryx.store.enrolment import EnrolledQuery
 
     with direct.enrolment(config) as door:
-        rows = direct.done(door.agents(limit + 1, state))
-    return {"agents": [agent_shown(row) for row in rows[:limit]], "truncated": len(rows) > limit}
+        rows = direct.done(door.agents(EnrolledQuery(limit + 1, state, None, part)))
+    return agents_page(rows, limit)
 
 
 def decide(config: Path, name: str, verb: str) -> dict[str, Any]:
-    """Let an agent in that waits (`approve`), or shut one out for good (`revoke`)."""
+    """Let an agent in that waits (`approve`) or shut it out (`reject`), or shut any out for good (`revoke`)."""
     from telemetryx.api.rest.enroll import agent_shown
+    from telemetryx.store.enrolment import EnrolmentRefused
 
     with direct.enrolment(config) as door:
-        work = door.approve if verb == "approve" else door.revoke
-        found = direct.done(work(name, direct.actor()))
+        work = {"approve": door.approve, "reject": door.reject, "revoke": door.revoke}[verb]
+        try:
+            found = direct.done(work(name, direct.actor()))
+        except EnrolmentRefused as error:
+            raise CliError(str(error), error.hint, Exit.REFUSED) from error
     if found is None:
         raise CliError(
             f"no enrolled agent is called {printable(name)!r}", "`telemetryx agents ls` lists them", Exit.NO

@@ -12,12 +12,17 @@ import * as agent from "./pages/agent.js";
 import * as alerts from "./pages/alerts.js";
 import * as audit from "./pages/audit.js";
 import * as device from "./pages/device.js";
+import * as enrolment from "./pages/enrolment.js";
 import * as events from "./pages/events.js";
 import * as fleet from "./pages/fleet.js";
 
-const PAGES = { "/": fleet, "/agent": agent, "/device": device, "/events": events, "/alerts": alerts, "/accounts": accounts, "/audit": audit, "/account": account };
+const PAGES = { "/": fleet, "/agent": agent, "/device": device, "/events": events, "/alerts": alerts, "/enrolment": enrolment, "/accounts": accounts, "/audit": audit, "/account": account };
 const NAV = [["/", "Fleet"], ["/events", "Events"], ["/alerts", "Alerts"]];
+const OPERATORS = [["/enrolment", "Enrolment"]];
+/** Of no use where the collector knows nobody. */
 const ADMINS = [["/accounts", "Accounts"], ["/audit", "Audit"]];
+const NEEDS = { "/enrolment": "operator", "/accounts": "admin", "/audit": "admin" };
+const WORDS = { operator: "operators and admins", admin: "admins" };
 const LINK = { live: "● live", connecting: "◌ connecting", lost: "○ connection lost, trying again" };
 const main = document.getElementById("main");
 let close = null;
@@ -28,12 +33,14 @@ let asking = false;
 function header() {
   render(html`
     <a class="name" href="/"><img src="/icon.svg" width="24" height="24" alt="">TelemetryX</a>
-    <nav aria-label="Pages">${asking ? nothing : (session.known() && session.can("admin") ? [...NAV, ...ADMINS] : NAV).map(([path, text]) => html`<a href=${path} aria-current=${path === location.pathname ? "page" : nothing}>${text}</a>`)}</nav>
+    <nav aria-label="Pages">${asking ? nothing : links().map(([path, text]) => html`<a href=${path} aria-current=${path === location.pathname ? "page" : nothing}>${text}</a>`)}</nav>
     <div class="right">${live.link.value ? html`<span title="The live stream of this page">${LINK[live.link.value]}</span>` : nothing}
       ${session.known() ? html`${session.me.value.account ? html`<a href="/account" title="Your account">${session.me.value.name}</a>` : session.me.value.name} <span title="What you may do">${session.me.value.role}</span>
         ${session.me.value.via === "session" ? html`<button @click=${leave}>Log out</button>` : nothing}` : nothing}
       <button @click=${switchTheme}>${dark() ? "Light" : "Dark"}</button></div>`, document.getElementById("top"));
 }
+
+const links = () => [...NAV, ...(session.can("operator") ? OPERATORS : []), ...(session.known() && session.can("admin") ? ADMINS : [])];
 
 function dark() {
   const chosen = document.documentElement.dataset.theme;
@@ -80,8 +87,9 @@ function route() {
     return;
   }
   document.title = `${page.title} · TelemetryX`;
-  if (ADMINS.some(([path]) => path === location.pathname) && !session.can("admin")) {
-    render(html`<h1>${page.title}</h1><p class="lead">This page is for admins.</p>`, main);
+  const needed = NEEDS[location.pathname];
+  if (needed && !session.can(needed)) {
+    render(html`<h1>${page.title}</h1><p class="lead">This page is for ${WORDS[needed]}.</p>`, main);
     return;
   }
   close = page.open(main);

@@ -74,6 +74,7 @@ const STATES = {
   closed: ["✕", "off", "closed"],
   none: ["·", "off", "none"], unsupported: ["○", "off", "unsupported"], waiting: ["◐", "busy", "waiting"], trial: ["◐", "busy", "on trial"],
   applied: ["✓", "good", "applied"], failed: ["✕", "bad", "failed"], declined: ["–", "off", "declined"],
+  active: ["●", "good", "active"], revoked: ["✕", "off", "revoked"], open: ["●", "good", "open"], used: ["–", "off", "used up"], expired: ["○", "off", "expired"],
   asked: ["◐", "busy", "being answered"], done: ["✓", "good", "done"], lapsed: ["○", "off", "lapsed"],
   trace: ["·", "off", "trace"], debug: ["·", "off", "debug"], info: ["i", "off", "info"],
   warn: ["!", "busy", "warn"], error: ["✕", "bad", "error"], fatal: ["✖", "bad", "fatal"],

@@ -20,7 +20,7 @@ from telemetryx.enrolment.authority import SERVER_NAME, Authority
 from telemetryx.errors import StoreError
 from telemetryx.network import network
 from telemetryx.store.audit import Actor, Entry, Seldom
-from telemetryx.store.enrolment import Enrolled, EnrolmentRefused, Issued, Joining, Token
+from telemetryx.store.enrolment import Enrolled, EnrolledQuery, EnrolmentRefused, Issued, Joining, Token
 from telemetryx.store.tables import audit
 from telemetryx.store.tables import enrolment as table
 from telemetryx.store.tables.database import Database
@@ -195,9 +195,9 @@ class Enrolment:
         taken = " --replace" if row.may_replace else ""
         return f"telemetryx-agent enroll {self.policy.url} --token {text}{named}{taken}"
 
-    async def tokens(self, limit: int) -> list[Token]:
+    async def tokens(self, limit: int, before: int | None = None) -> list[Token]:
         """Return tokens, newest first."""
-        return await self._store.read(lambda db: table.tokens(db, limit))
+        return await self._store.read(lambda db: table.tokens(db, limit, before))
 
     async def revoke_token(self, number: int, actor: Actor) -> Token | None:
         """Let nobody use it any more."""
@@ -212,9 +212,9 @@ class Enrolment:
 
         return await self._store.write(work)
 
-    async def agents(self, limit: int, state: str | None = None) -> list[Enrolled]:
+    async def agents(self, wanted: EnrolledQuery) -> list[Enrolled]:
         """Return enrolled agents by name."""
-        return await self._store.read(lambda db: table.enrolled(db, limit, state))
+        return await self._store.read(lambda db: table.enrolled(db, wanted))
 
     async def find(self, agent: str) -> Enrolled | None:
         """Return one."""
@@ -227,6 +227,10 @@ class Enrolment:
     async def approve(self, agent: str, actor: Actor) -> Enrolled | None:
         """Let in one that waits; it fetches its certificate by itself."""
         return await self._decide("approve", agent, actor, table.approve)
+
+    async def reject(self, agent: str, actor: Actor) -> Enrolled | None:
+        """Shut one that waits out for good. Raises EnrolmentRefused when it doesn't wait."""
+        return await self._decide("reject", agent, actor, table.reject)
 
     async def revoke(self, agent: str, actor: Actor) -> Enrolled | None:
         """Shut one out for good, and cut its live session."""

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from telemetryx.enrolment.service import Enrolment
 from telemetryx.gateway.envelope import Host, Key
 from telemetryx.gateway.tokens import Tokens
-from telemetryx.store.enrolment import Enrolled
+from telemetryx.store.enrolment import Enrolled, EnrolledQuery
 
 MAX_HOSTS: Final = 1_000_000
 
@@ -32,7 +32,7 @@ class Keyring:
     async def load(self) -> None:
         """Read the keys on record."""
         if self._enrolment is not None:
-            for one in await self._enrolment.agents(MAX_HOSTS):
+            for one in await self._enrolment.agents(EnrolledQuery(MAX_HOSTS)):
                 self._learn(one)
 
     def keys(self, agent: str, *, unsigned: bool = False) -> tuple[Key, ...] | None:

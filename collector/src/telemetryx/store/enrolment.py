@@ -22,7 +22,7 @@ class State(StrEnum):
     """It brought a key, and waits until somebody approves it."""
     ACTIVE = "active"
     REVOKED = "revoked"
-    """It may never come in again, with whatever certificate; only a token made for its name brings the name back."""
+    """It may never come in again, with whatever certificate; only a token made for its name brings the name back, if it ever came in."""
 
 
 class EnrolmentRefused(TelemetryXError):  # noqa: N818 - named after what happened
@@ -75,6 +75,27 @@ class Enrolled:
     changed_ns: int
     expires_ns: int | None = None
     """When its newest certificate ends; None before the first."""
+    issued_ns: int | None = None
+    """When that was issued: its last renewal."""
+    serial: str | None = None
+    """Its serial number, hexadecimal."""
+
+    @property
+    def never_in(self) -> bool:
+        """Whether it was shut out before anybody let it in: then the name isn't its."""
+        return self.state is State.REVOKED and self.issued_ns is None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledQuery:
+    """Which enrolled agents, by name."""
+
+    limit: int
+    state: str | None = None
+    after: str | None = None
+    """Only those whose name comes after this one."""
+    filter: str = ""
+    """Part of the name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from telemetryx.api.models.fields import Limit, Name
+from telemetryx.api.models.fields import Limit, Name, Text
 from telemetryx.api.route import Model, Nanoseconds, Span
 
 MAX_USES = 10_000
@@ -131,6 +131,8 @@ class NewEnrollTokenAnswer(EnrollTokenAnswer):
 class EnrollTokensQuery(Model):
     """Which tokens."""
 
+    before: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    """Only tokens with a smaller id: the next page."""
     limit: Limit = 100
     """Rows in the answer."""
 
@@ -142,6 +144,8 @@ class EnrollTokensAnswer(Model):
     """One row each."""
     truncated: bool
     """Whether there are more."""
+    next: int | None
+    """Give it as `before` for the next page; null on the last."""
 
 
 class EnrollTokenParams(Model):
@@ -156,6 +160,10 @@ class EnrolledQuery(Model):
 
     state: Literal["pending", "active", "revoked"] | None = None
     """Only those."""
+    filter: Text = ""
+    """Part of the name."""
+    after: Name | None = None
+    """Only agents whose names come after this one: the next page."""
     limit: Limit = 1_000
     """Rows in the answer."""
 
@@ -179,6 +187,10 @@ class EnrolledAgent(Model):
     """When its state last changed."""
     expires_ns: Nanoseconds | None
     """Until when its newest certificate is valid; null before the first."""
+    renewed_ns: Nanoseconds | None
+    """When that was issued: it joined, or renewed, then."""
+    serial: str | None
+    """The serial number of that, hexadecimal."""
     key: str
     """SHA-256 of its public key, hexadecimal."""
 
@@ -190,6 +202,8 @@ class EnrolledAnswer(Model):
     """One row each."""
     truncated: bool
     """Whether more agents match."""
+    next: str | None
+    """Give it as `after` for the next page; null on the last."""
 
 
 class EnrolledParams(Model):

@@ -8,12 +8,12 @@ import hashlib
 from typing import Any, Final
 
 from telemetryx.api import models
-from telemetryx.api.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
+from telemetryx.api.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, Unauthorized
 from telemetryx.api.route import Model, Route, shown
 from telemetryx.api.world import World
 from telemetryx.enrolment.service import Answer, Enrolment
 from telemetryx.store.accounts import Role
-from telemetryx.store.enrolment import Enrolled, EnrolmentRefused, Token
+from telemetryx.store.enrolment import Enrolled, EnrolledQuery, EnrolmentRefused, Token
 
 MAX_BODY: Final = 64 << 10
 OPEN: Final = ("/api/v1/enroll", "/api/v1/enroll/challenge", "/api/v1/enroll/renew")
@@ -83,12 +83,8 @@ async def new_token(world: World, params: Model, body: models.NewEnrollTokenBody
 
 async def tokens(world: World, params: models.EnrollTokensQuery) -> dict[str, Any]:
     """Return tokens."""
-    now = world.clock.now_ns()
-    rows = await _enrolment(world).tokens(params.limit + 1)
-    return {
-        "tokens": [token_shown(row, now) for row in rows[: params.limit]],
-        "truncated": len(rows) > params.limit,
-    }
+    rows = await _enrolment(world).tokens(params.limit + 1, params.before)
+    return tokens_page(rows, params.limit, world.clock.now_ns())
 
 
 async def revoke_token(world: World, params: models.EnrollTokenParams) -> dict[str, Any]:
@@ -101,11 +97,8 @@ async def revoke_token(world: World, params: models.EnrollTokenParams) -> dict[s
 
 async def enrolled(world: World, params: models.EnrolledQuery) -> dict[str, Any]:
     """Return enrolled agents."""
-    rows = await _enrolment(world).agents(params.limit + 1, params.state)
-    return {
-        "agents": [agent_shown(row) for row in rows[: params.limit]],
-        "truncated": len(rows) > params.limit,
-    }
+    wanted = EnrolledQuery(params.limit + 1, params.state, params.after, params.filter)
+    return agents_page(await _enrolment(world).agents(wanted), params.limit)
 
 
 async def approve(world: World, params: models.EnrolledParams) -> dict[str, Any]:
@@ -117,6 +110,15 @@ async def approve(world: World, params: models.EnrolledParams) -> dict[str, Any]
             f"`telemetryx enroll token --agent {found.agent} --replace` makes a token that brings the name back",
         )
     return agent_shown(found)
+
+
+async def reject(world: World, params: models.EnrolledParams) -> dict[str, Any]:
+    """Shut one out that waits."""
+    try:
+        found = await _enrolment(world).reject(params.name, world.caller.actor())
+    except EnrolmentRefused as error:
+        raise Conflict(str(error), error.hint) from error
+    return agent_shown(_known(found, params.name))
 
 
 async def revoke(world: World, params: models.EnrolledParams) -> dict[str, Any]:
@@ -159,6 +161,26 @@ def _joined(door: Enrolment, answer: Answer) -> dict[str, Any]:
     }
 
 
+def tokens_page(rows: list[Token], limit: int, now_ns: int) -> dict[str, Any]:
+    """Write a page of tokens, of one row more than it holds."""
+    page, cut = rows[:limit], len(rows) > limit
+    return {
+        "tokens": [token_shown(row, now_ns) for row in page],
+        "truncated": cut,
+        "next": page[-1].id if cut else None,
+    }
+
+
+def agents_page(rows: list[Enrolled], limit: int) -> dict[str, Any]:
+    """Write a page of agents, of one row more than it holds."""
+    page, cut = rows[:limit], len(rows) > limit
+    return {
+        "agents": [agent_shown(row) for row in page],
+        "truncated": cut,
+        "next": page[-1].agent if cut else None,
+    }
+
+
 def token_shown(row: Token, now_ns: int) -> dict[str, Any]:
     """Write a token as the API does, without its secret."""
     return {
@@ -186,6 +208,8 @@ def agent_shown(row: Enrolled) -> dict[str, Any]:
         "asked_ns": row.asked_ns,
         "changed_ns": row.changed_ns,
         "expires_ns": row.expires_ns,
+        "renewed_ns": row.issued_ns,
+        "serial": row.serial,
         "key": hashlib.sha256(row.public_key).hexdigest(),
     }
 
@@ -276,6 +300,17 @@ ROUTES = (
         Role.ADMIN,
         models.EnrolledParams,
         statuses=(403, 404),
+    ),
+    Route(
+        "POST",
+        f"{_AGENT}/reject",
+        reject,
+        models.ApprovalAnswer,
+        "Shut an agent out that waits",
+        "enrolment",
+        Role.ADMIN,
+        models.EnrolledParams,
+        statuses=(404, 409),
     ),
     Route(
         "POST",

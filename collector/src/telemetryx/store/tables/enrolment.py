@@ -9,6 +9,7 @@ from typing import Any, Final
 from telemetryx.store.enrolment import (
     MAX_STANDING,
     Enrolled,
+    EnrolledQuery,
     EnrolmentRefused,
     Issue,
     Issued,
@@ -19,10 +20,15 @@ from telemetryx.store.enrolment import (
 from telemetryx.store.tables.database import Database
 
 _ROW: Final = "id, site, agent, may_replace, uses, used, author, created_ns, expires_ns, revoked_ns"
-_ENROLLED: Final = (
-    "agent, state, public_key, site, token_id, peer, asked_ns, changed_ns, "
-    "(SELECT max(expires_ns) FROM certificate WHERE certificate.agent = enrolled.agent "
-    "AND certificate.issued_ns >= enrolled.asked_ns)"
+_NEWEST: Final = (
+    "(SELECT {} FROM certificate WHERE certificate.agent = enrolled.agent "
+    "AND certificate.issued_ns >= enrolled.asked_ns ORDER BY certificate.issued_ns DESC, certificate.serial LIMIT 1)"
+)
+_ENROLLED: Final = ", ".join(
+    [
+        "agent, state, public_key, site, token_id, peer, asked_ns, changed_ns",
+        *(_NEWEST.format(column) for column in ("expires_ns", "issued_ns", "serial")),
+    ]
 )
 _MAKE: Final = "on the collector, `telemetryx enroll token` makes another"
 
@@ -59,9 +65,12 @@ def add_token(connection: Database, digest: bytes, token: Token) -> Token:
     return _token(row)
 
 
-def tokens(connection: Database, limit: int) -> list[Token]:
-    """Return tokens, newest first."""
-    rows = connection.execute(f"SELECT {_ROW} FROM enrolment_token ORDER BY id DESC LIMIT ?", (limit,))
+def tokens(connection: Database, limit: int, before: int | None = None) -> list[Token]:
+    """Return tokens, newest first; only those with a smaller id than `before`."""
+    where, values = ("WHERE id < ? ", [before]) if before is not None else ("", [])
+    rows = connection.execute(
+        f"SELECT {_ROW} FROM enrolment_token {where}ORDER BY id DESC LIMIT ?", (*values, limit)
+    )
     return [_token(row) for row in rows]
 
 
@@ -82,11 +91,19 @@ def find_token(connection: Database, number: int) -> Token | None:
 # --- agents
 
 
-def enrolled(connection: Database, limit: int, state: str | None = None) -> list[Enrolled]:
+def enrolled(connection: Database, wanted: EnrolledQuery) -> list[Enrolled]:
     """Return enrolled agents by name."""
-    where, values = ("WHERE state = ? ", [state]) if state is not None else ("", [])
+    tests: list[tuple[str, str]] = []
+    if wanted.state is not None:
+        tests.append(("state = ?", wanted.state))
+    if wanted.after is not None:
+        tests.append(("agent > ?", wanted.after))
+    if wanted.filter:
+        tests.append(("instr(lower(agent), lower(?)) > 0", wanted.filter))
+    where = f"WHERE {' AND '.join(test for test, _ in tests)} " if tests else ""
     rows = connection.execute(
-        f"SELECT {_ENROLLED} FROM enrolled {where}ORDER BY agent LIMIT ?", (*values, limit)
+        f"SELECT {_ENROLLED} FROM enrolled {where}ORDER BY agent LIMIT ?",
+        (*(value for _, value in tests), wanted.limit),
     )
     return [_enrolled(row) for row in rows]
 
@@ -150,6 +167,20 @@ def renew(
 def approve(connection: Database, agent: str, now_ns: int) -> Enrolled | None:
     """Let in one that waits; one that isn't waiting stays as it is. None when there is no such agent."""
     return _change(connection, agent, State.PENDING, State.ACTIVE, now_ns)
+
+
+def reject(connection: Database, agent: str, now_ns: int) -> Enrolled | None:
+    """Shut one that waits out for good; the name is free for another host. None when there is no such agent."""
+    found = find(connection, agent)
+    if found is None:
+        return None
+    if found.state is not State.PENDING:
+        raise EnrolmentRefused(
+            "not_pending",
+            f"agent {agent!r} doesn't wait for approval: it is {found.state.value}",
+            "revoking shuts one out that was let in: `telemetryx agents revoke NAME`",
+        )
+    return _change(connection, agent, State.PENDING, State.REVOKED, now_ns)
 
 
 def revoke(connection: Database, agent: str, now_ns: int) -> Enrolled | None:
@@ -219,7 +250,7 @@ def _free(connection: Database, asked: Joining, token: Token, holder: Enrolled |
     if holder is not None and _same(holder, asked):
         return
     known = connection.execute("SELECT 1 FROM agent WHERE name = ?", (asked.agent,)).fetchone()
-    if holder is None and known is None:
+    if known is None and (holder is None or (holder.never_in and holder.public_key != asked.public_key)):
         return
     if not token.may_replace:
         why = (
