@@ -2,6 +2,8 @@
 
 import re
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
@@ -180,6 +182,62 @@ def test_from_the_first_link_to_a_viewer_who_changes_nothing_and_an_audit_log_th
         assert asked(page, "POST", "/api/v1/silences", SILENCE) == 200
     said = log.read_text()
     assert not any(secret in said for secret in (ANA, BOB, token))
+
+
+def answers(home: str, token: str) -> int:
+    """Ask as a program with a token; return the status."""
+    request = urllib.request.Request(f"{home}/api/v1/agents", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def leave_tokens_behind(page: Page, names: tuple[str, str]) -> list[str]:
+    """Log in as each of them, make a token and log out; return the tokens."""
+    tokens = []
+    for name in names:
+        sign_in(page, name, BOB)
+        page.get_by_role("link", name="Accounts").click()
+        form = page.get_by_role("form", name="New token")
+        form.get_by_label("For what").fill(f"script of {name}")
+        form.get_by_role("button", name="Make the token").click()
+        tokens.append(page.get_by_role("status").filter(has_text="only now").locator("code").inner_text())
+        leave(page)
+    return tokens
+
+
+def test_who_removes_an_admin_sees_their_tokens_and_ends_them_unless_told_otherwise(stack: Stack) -> None:
+    """The box is ticked: programs of who left get in no more. Without the tick they go on, and the page says which."""
+    collector = with_accounts(stack)
+    home = f"http://127.0.0.1:{collector.http}"
+    with browser_page(expected=REFUSED) as page:
+        make_admin(page, first_link(collector.folder / "collector.log"))
+        page.goto(f"{home}/accounts")
+        for name in ("bea", "cem"):
+            form = page.get_by_role("form", name="New account")
+            form.get_by_label("Name").fill(name)
+            form.get_by_label("Role").select_option("admin")
+            form.get_by_label("Password").fill(BOB)
+            form.get_by_role("button", name="Add the account").click()
+            expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible()
+        leave(page)
+        beas, cems = leave_tokens_behind(page, ("bea", "cem"))
+        sign_in(page, "ana", ANA)
+        page.get_by_role("link", name="Accounts").click()
+        page.get_by_role("button", name="Remove bea").click()
+        expect(page.get_by_label("Also revoke the token that it made")).to_be_checked()
+        assert grave(page) == []
+        picture(page, "accounts-remove")
+        page.get_by_role("button", name="Remove bea").click()
+        expect(page.get_by_role("status").filter(has_text="bea is gone")).to_contain_text("is revoked")
+        assert answers(home, beas) == 401
+        page.get_by_role("button", name="Remove cem").click()
+        page.get_by_label("Also revoke the token that it made").uncheck()
+        page.get_by_role("button", name="Remove cem").click()
+        expect(page.get_by_role("status").filter(has_text="cem is gone")).to_contain_text("still good")
+        assert answers(home, cems) == 200
 
 
 def test_a_link_is_used_up_a_password_is_changed_and_a_token_logs_in(stack: Stack) -> None:

@@ -499,6 +499,30 @@ async def test_a_token_is_shown_once_and_holds_until_it_is_revoked(closed: Runni
     assert made["token"] not in str(await closed.world.store.audited(AuditQuery()))
 
 
+async def test_who_is_removed_leaves_no_token_behind_that_nobody_was_told_of(closed: Running) -> None:
+    """The answer names those that it made; with `revoke_tokens` they, and what was made with them, open nothing any more."""
+    admin = await browser(closed, "admin")
+    for name, revoke in (("bea", False), ("cem", True)):
+        await admin.send("POST", "/users", name=name, role="admin", password="a good one of theirs")
+        theirs = Browser(closed)
+        await theirs.log_in(name, password="a good one of theirs")
+        made = await theirs.send("POST", "/tokens", name=f"ci of {name}", role="admin", expires="1d")
+        bearer = {"Authorization": f"Bearer {made['token']}"}
+        more = {"name": f"more of {name}", "role": "viewer", "expires": "1d"}
+        async with closed.client.post("/api/v1/tokens", json=more, headers=bearer) as answer:
+            assert answer.status == 200, await answer.text()
+        user = await admin.send("PATCH", f"/users/{name}", role="admin")
+        assert (user["tokens"], user["sessions"]) == (2, 1)
+        assert user in (await admin.send("GET", "/users"))["users"]
+        gone = await admin.send("DELETE", f"/users/{name}{'?revoke_tokens=true' if revoke else ''}")
+        assert {one["name"] for one in gone["tokens"]} == {f"ci of {name}", f"more of {name}"}
+        assert {one["revoked_ns"] is not None for one in gone["tokens"]} == {revoke}
+        async with closed.client.get("/api/v1/agents", headers=bearer) as answer:
+            assert answer.status == (401 if revoke else 200)
+    ended = await log(closed, action="token.revoke")
+    assert ended == ["admin/console token.revoke more of cem", "admin/console token.revoke ci of cem"]
+
+
 async def test_a_live_stream_ends_with_its_session(closed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """It isn't looked at once, when it begins."""
     monkeypatch.setattr(server, "RECHECK_S", 0.02)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from telemetryx.cli import direct
+from telemetryx.cli import direct, users
 from telemetryx.cli.audit import _change
 from telemetryx.cli.commands import app
 from telemetryx.cli.errors import CliError
@@ -156,6 +156,52 @@ async def test_a_token_is_printed_once_and_kept_as_its_digest(config: Path) -> N
         await ran(config, "token", "revoke", "ci")
         assert await store.accounts.token(digest(token)) is None
         assert "no token 'nobody'" in await refused(config, "token", "revoke", "nobody")
+    finally:
+        await store.close()
+
+
+async def test_who_removes_an_account_hears_of_its_tokens_and_may_revoke_them(config: Path) -> None:
+    """Without a word they stay, and are named; a script is never asked."""
+    store = await opened(config)
+    bob = Actor("bob", "console")
+    try:
+        for name in ("ana", "bob"):
+            await store.accounts.add(name, Role.ADMIN, "$argon2id$made-up", bob)
+        for name in ("ci", "grafana"):
+            await store.accounts.add_token(name, digest(name), Role.VIEWER, 1 << 62, bob)
+        (_, row) = (await listed(config, "user", "ls"))["users"]
+        assert (row["name"], row["tokens"]) == ("bob", 2)
+        said = (await ran(config, "user", "rm", "bob")).stdout
+        assert "2 tokens that it made still hold" in said
+        assert "grafana, ci" in said
+        assert await store.accounts.token(digest("ci")) is not None
+        await store.accounts.add("bob", Role.VIEWER, "$argon2id$made-up", bob)
+        gone = await listed(config, "user", "rm", "bob", "--revoke-tokens")
+        assert {one["name"] for one in gone["tokens"]} == {"ci", "grafana"}
+        assert all(one["revoked_ns"] for one in gone["tokens"])
+        assert await store.accounts.token(digest("ci")) is None
+        assert (await ran(config, "user", "add", "eve", "--password-file", "-", given=PASSWORD)).stdout
+        assert (await ran(config, "user", "rm", "eve")).stdout == "eve is gone\n"
+    finally:
+        await store.close()
+
+
+async def test_at_a_terminal_one_is_asked_what_becomes_of_the_tokens(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enter revokes them; there is no question where there is nothing to ask."""
+    monkeypatch.setattr(users, "_at_terminal", lambda: True)
+    store = await opened(config)
+    bob = Actor("bob", "console")
+    try:
+        for name in ("ana", "bob", "cem"):
+            await store.accounts.add(name, Role.ADMIN, "$argon2id$made-up", bob)
+        await store.accounts.add_token("ci", digest("ci"), Role.VIEWER, 1 << 62, bob)
+        done = await ran(config, "user", "rm", "bob", given="\n")
+        assert "bob made a token that holds. Revoke it too?" in done.stderr
+        assert done.stdout.endswith("bob is gone, and a token that it made is revoked: ci\n")
+        assert await store.accounts.token(digest("ci")) is None
+        assert (await ran(config, "user", "rm", "cem")).output == "cem is gone\n"
     finally:
         await store.close()
 

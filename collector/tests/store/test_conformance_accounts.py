@@ -181,6 +181,54 @@ async def test_a_role_that_changes_and_an_account_that_goes_count_at_once(store:
     assert await store.accounts.session(session) is None
 
 
+async def test_with_somebody_go_the_tokens_that_they_made_if_it_is_wanted(
+    store: TableStore, clock: ManualClock
+) -> None:
+    """Those that they made with a token of theirs too, also with one that has ended; nobody else's, and none is forgotten unsaid."""
+    await make(store)
+    await make(store, "bob")
+
+    async def token(name: str, maker: str, lasts_ns: int = 100 * S) -> int:
+        by = Actor(maker, "console", "192.0.2.1")
+        made = await store.accounts.add_token(name, digest(name), Role.ADMIN, clock.now_ns() + lasts_ns, by)
+        return made.id
+
+    await token("bobs", "bob")
+    ended = await token("ended", "token bobs", 1)
+    revoked = await token("revoked", "bob")
+    await token("third", "token revoked")
+    await token("anas", "ana")
+    await store.accounts.revoke_token(revoked, BY)
+    clock.advance(S)
+    assert [(one.name, one.tokens) for one in await store.accounts.all()] == [("ana", 1), ("bob", 2)]
+
+    left = await store.accounts.remove("bob", BY)
+    assert {(one.name, one.revoked_ns) for one in left} == {("bobs", None), ("third", None)}
+    assert await store.accounts.token(digest("third")) is not None
+    (entry,) = await store.audited(AuditQuery(action="user.remove"))
+    assert entry.before is not None
+    assert set(entry.before["programs"]) == {"bobs", "third"}
+
+    await make(store, "bob")
+    session = NewSession(digest("by token"), clock.now_ns() + S, token=left[0].id)
+    await store.accounts.open_session(session, BY)
+    gone = await store.accounts.remove("bob", BY, revoke_tokens=True)
+    assert {(one.name, one.revoked_ns) for one in gone} == {
+        ("bobs", clock.now_ns()),
+        ("third", clock.now_ns()),
+    }
+    assert await store.accounts.token(digest("bobs")) is None
+    assert await store.accounts.token(digest("third")) is None
+    assert await store.accounts.session(digest("by token")) is None
+    assert await store.accounts.token(digest("anas")) is not None
+    assert sorted((await actions(store))[:3]) == [
+        "token.revoke bobs",
+        "token.revoke third",
+        "user.remove bob",
+    ]
+    assert [one.revoked_ns for one in await store.accounts.tokens() if one.id == ended] == [None]
+
+
 async def test_a_new_login_ends_the_browsers_old_session(store: TableStore, clock: ManualClock) -> None:
     """And an account isn't logged in from more browsers than is sensible."""
     ana = await make(store)

@@ -23,7 +23,7 @@ from telemetryx.api.errors import Forbidden, Handler, Unauthorized, Unavailable
 from telemetryx.api.peer import Peers
 from telemetryx.errors import StoreError
 from telemetryx.secret import exposed
-from telemetryx.store.accounts import Accounts, ApiToken, Role, Session, digest
+from telemetryx.store.accounts import Accounts, ApiToken, Role, Session, digest, token_actor
 
 COOKIE: Final = "telemetryx_session"
 DEVICE: Final = "telemetryx_device"
@@ -205,7 +205,7 @@ def csrf_of(cookie: str) -> str:
 
 
 def _name_of(token: ApiToken) -> str:
-    return f"token {token.name}"
+    return token_actor(token.name)
 
 
 async def _seen(accounts: Accounts, session: bytes | None, token: int | None) -> None:

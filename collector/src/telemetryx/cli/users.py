@@ -68,6 +68,7 @@ def ls(config: ConfigFile = None, how: Show = Format.TABLE, as_json: Json = Fals
             "login_ns": one.login_ns,
             "issuer": one.issuer,
             "sessions": one.sessions,
+            "tokens": one.tokens,
         }
         for one in found
     ]
@@ -84,6 +85,7 @@ def _shown(row: dict[str, object]) -> dict[str, object]:
         "last login": output.moment(login if isinstance(login, int) else None),
         "signs in": row["issuer"] or "with a password",
         "logged in with": row["sessions"],
+        "tokens": row["tokens"],
     }
 
 
@@ -118,13 +120,64 @@ def role(
 
 
 @app.command("rm")
-def rm(name: User, config: ConfigFile = None, as_json: Json = False) -> None:
-    """Delete an account; its sessions end."""
+def rm(
+    name: User,
+    revoke: Annotated[
+        bool | None,
+        typer.Option(
+            "--revoke-tokens/--keep-tokens",
+            help="What becomes of the tokens that it made. At a terminal it is asked; else they are kept.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Delete an account; its sessions end. Says which tokens it made that hold, and revokes them if wanted."""
     from telemetryx.cli import direct
 
     with direct.accounts(config) as accounts, direct.refusals():
-        direct.done(accounts.remove(name, direct.actor()))
-    _said(as_json, f"{name} is gone", name=name)
+        if revoke is None and not as_json and _at_terminal():
+            revoke = _asked(
+                next((one.tokens for one in direct.done(accounts.all()) if one.name == name), 0), name
+            )
+        left = direct.done(accounts.remove(name, direct.actor(), revoke_tokens=bool(revoke)))
+    rows = [{"id": one.id, "name": one.name, "revoked_ns": one.revoked_ns} for one in left]
+    _said(as_json, _gone(name, [one.name for one in left], revoked=bool(revoke)), name=name, tokens=rows)
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _asked(tokens: int, name: str) -> bool:
+    """Ask what becomes of what an account leaves behind; nothing where there is nothing."""
+    if not tokens:
+        return False
+    return typer.confirm(
+        f"{name} made {_counted(tokens)} that {_hold(tokens)}. Revoke {'it' if tokens == 1 else 'them'} too?",
+        default=True,
+        err=True,
+    )
+
+
+def _gone(name: str, tokens: list[str], *, revoked: bool) -> str:
+    if not tokens:
+        return f"{name} is gone"
+    names, count = ", ".join(tokens), _counted(len(tokens))
+    if revoked:
+        return (
+            f"{name} is gone, and {count} that it made {'is' if len(tokens) == 1 else 'are'} revoked: {names}"
+        )
+    return f"{name} is gone; {count} that it made still {_hold(len(tokens))} (`telemetryx token revoke NAME` ends one): {names}"
+
+
+def _counted(tokens: int) -> str:
+    return "a token" if tokens == 1 else f"{tokens} tokens"
+
+
+def _hold(tokens: int) -> str:
+    return "holds" if tokens == 1 else "hold"
 
 
 def _password(name: str, file: Path | None) -> str:

@@ -54,6 +54,11 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def token_actor(name: str) -> str:
+    """Return what a token is called where people's names stand: in the audit log, and as the maker of other tokens. No account is called so."""
+    return f"token {name}"
+
+
 def is_name(text: str) -> bool:
     """Tell whether an account may have this name."""
     return _NAME.fullmatch(text) is not None
@@ -74,6 +79,8 @@ class Account:
     """The provider that they sign in at (api/oidc); None for who has a password here."""
     sessions: int = 0
     """Browsers they are logged in with."""
+    tokens: int = 0
+    """Tokens that hold and that they made, themselves or with one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +205,11 @@ class Accounts(Protocol):
         """Keep the same password in a newer form; nothing when it was changed meanwhile."""
         ...
 
-    async def remove(self, name: str, by: Actor) -> None:
-        """Delete somebody, with sessions. Raises AccountRefused when it is the last admin, or nobody."""
+    async def remove(self, name: str, by: Actor, *, revoke_tokens: bool = False) -> list[ApiToken]:
+        """Delete somebody, with sessions, and with the tokens that they made if wanted; return those that held.
+
+        Raises AccountRefused when it is the last admin, or nobody.
+        """
         ...
 
     async def offer_first(self, link: bytes, expires_ns: int) -> bool:

@@ -24,6 +24,7 @@ from telemetryx.api.models.accounts import (
     UserBody,
     UserChangeBody,
     UserParams,
+    UserRemoveParams,
     UsersAnswer,
     WaysAnswer,
 )
@@ -256,6 +257,7 @@ __all__ = [
     "UserBody",
     "UserChangeBody",
     "UserParams",
+    "UserRemoveParams",
     "UsersAnswer",
     "WaysAnswer",
 ]

@@ -110,6 +110,8 @@ class User(Model):
     """The provider that they sign in at, which says their role; null for who has a password here."""
     sessions: int
     """Browsers that it is logged in with."""
+    tokens: int
+    """Tokens that hold and that it made, itself or with one of these."""
 
 
 class UsersAnswer(Model):
@@ -124,6 +126,13 @@ class UserParams(Model):
 
     name: AccountName
     """Its name."""
+
+
+class UserRemoveParams(UserParams):
+    """Which account goes, and what with it."""
+
+    revoke_tokens: bool = False
+    """Whether the tokens that it made, itself or with one of these, are revoked too."""
 
 
 class UserBody(Model):
@@ -146,13 +155,6 @@ class UserChangeBody(Model):
     """Its password from now on; its sessions end."""
 
 
-class RemovedAnswer(Model):
-    """It is gone."""
-
-    name: str
-    """Whose it was."""
-
-
 class Token(Model):
     """A token of a program; the token itself is shown once, when it is made."""
 
@@ -172,6 +174,15 @@ class Token(Model):
     """When it was last used, to a minute."""
     revoked_ns: Nanoseconds | None
     """When it was revoked."""
+
+
+class RemovedAnswer(Model):
+    """It is gone."""
+
+    name: str
+    """Whose it was."""
+    tokens: list[Token]
+    """The tokens that held and that it made, as they are now: with `revoke_tokens` revoked, else still good."""
 
 
 class TokensAnswer(Model):

@@ -1,15 +1,14 @@
 """/api/v1/tokens: tokens of programs, for admins."""
 
 import secrets
-from dataclasses import asdict
 from typing import Any, Final
 
 from telemetryx.api import models
 from telemetryx.api.errors import BadRequest
-from telemetryx.api.rest.users import refusal, refuse_open
+from telemetryx.api.rest.users import refusal, refuse_open, token_shown
 from telemetryx.api.route import Model, Route
 from telemetryx.api.world import World
-from telemetryx.store.accounts import LONGEST_TOKEN_NS, AccountRefused, ApiToken, Role, digest, role_of
+from telemetryx.store.accounts import LONGEST_TOKEN_NS, AccountRefused, Role, digest, role_of
 
 BYTES: Final = 32
 
@@ -22,7 +21,7 @@ def new_token() -> str:
 async def tokens(world: World, params: Model) -> dict[str, Any]:
     """Return all tokens."""
     del params
-    return {"tokens": [shown(one) for one in await world.store.accounts.tokens()]}
+    return {"tokens": [token_shown(one) for one in await world.store.accounts.tokens()]}
 
 
 async def create(world: World, params: Model, body: models.TokenBody) -> dict[str, Any]:
@@ -39,20 +38,15 @@ async def create(world: World, params: Model, body: models.TokenBody) -> dict[st
         )
     except AccountRefused as error:
         raise refusal(error) from error
-    return {**shown(made), "token": token}
+    return {**token_shown(made), "token": token}
 
 
 async def revoke(world: World, params: models.TokenParams) -> dict[str, Any]:
     """End one."""
     try:
-        return shown(await world.store.accounts.revoke_token(params.id, world.caller.actor()))
+        return token_shown(await world.store.accounts.revoke_token(params.id, world.caller.actor()))
     except AccountRefused as error:
         raise refusal(error) from error
-
-
-def shown(token: ApiToken) -> dict[str, Any]:
-    """Return it as the API has it."""
-    return {**asdict(token), "role": token.role.word}
 
 
 ROUTES: Final = (

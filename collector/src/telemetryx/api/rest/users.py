@@ -1,5 +1,6 @@
 """/api/v1/users: people's accounts, for admins."""
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from telemetryx.api import models
@@ -7,7 +8,7 @@ from telemetryx.api.errors import ApiError, BadRequest, Conflict, NotFound
 from telemetryx.api.route import Model, Route
 from telemetryx.api.session import check_password
 from telemetryx.api.world import World
-from telemetryx.store.accounts import Account, AccountRefused, Role, role_of
+from telemetryx.store.accounts import Account, AccountRefused, ApiToken, Role, role_of
 
 
 async def users(world: World, params: Model) -> dict[str, Any]:
@@ -23,10 +24,10 @@ async def add(world: World, params: Model, body: models.UserBody) -> dict[str, A
     check_password(body.name, body.password)
     hashed = await world.passwords.hash(body.password)
     try:
-        made = await world.store.accounts.add(body.name, role_of(body.role), hashed, world.caller.actor())
+        await world.store.accounts.add(body.name, role_of(body.role), hashed, world.caller.actor())
     except AccountRefused as error:
         raise refusal(error) from error
-    return _shown(made)
+    return await _now(world, body.name)
 
 
 async def change(world: World, params: models.UserParams, body: models.UserChangeBody) -> dict[str, Any]:
@@ -48,19 +49,26 @@ async def change(world: World, params: models.UserParams, body: models.UserChang
             await accounts.change_password(params.name, await world.passwords.hash(body.password), by)
     except AccountRefused as error:
         raise refusal(error) from error
-    account = await accounts.account(params.name)
-    if account is None:
-        raise NotFound(f"there is no account {params.name!r} any more", "GET /api/v1/users lists them")
-    return _shown(account)
+    return await _now(world, params.name)
 
 
-async def remove(world: World, params: models.UserParams) -> dict[str, Any]:
+async def remove(world: World, params: models.UserRemoveParams) -> dict[str, Any]:
     """Delete one; its sessions end."""
     try:
-        await world.store.accounts.remove(params.name, world.caller.actor())
+        left = await world.store.accounts.remove(
+            params.name, world.caller.actor(), revoke_tokens=params.revoke_tokens
+        )
     except AccountRefused as error:
         raise refusal(error) from error
-    return {"name": params.name}
+    return {"name": params.name, "tokens": [token_shown(one) for one in left]}
+
+
+async def _now(world: World, name: str) -> dict[str, Any]:
+    """Return an account as the list has it."""
+    found = next((one for one in await world.store.accounts.all() if one.name == name), None)
+    if found is None:
+        raise NotFound(f"there is no account {name!r} any more", "GET /api/v1/users lists them")
+    return _shown(found)
 
 
 def refuse_open(world: World) -> None:
@@ -87,7 +95,13 @@ def _shown(account: Account) -> dict[str, Any]:
         "login_ns": account.login_ns,
         "issuer": account.issuer,
         "sessions": account.sessions,
+        "tokens": account.tokens,
     }
+
+
+def token_shown(token: ApiToken) -> dict[str, Any]:
+    """Return a token as the API has it."""
+    return {**asdict(token), "role": token.role.word}
 
 
 ROUTES: Final = (
@@ -123,7 +137,7 @@ ROUTES: Final = (
         "Delete an account; its sessions end",
         "accounts",
         Role.ADMIN,
-        models.UserParams,
+        models.UserRemoveParams,
         statuses=(404, 409),
     ),
 )

@@ -17,6 +17,9 @@ export function open(place) {
   let error = null;
   let made = null;
   let asked = null;
+  /** What becomes of the tokens of whom one removes, unless one says otherwise. */
+  let revoking = true;
+  let gone = null;
   let closed = false;
 
   async function load() {
@@ -31,6 +34,7 @@ export function open(place) {
   /** Does something, then shows what there is now: also what was refused. */
   async function change(work) {
     try {
+      gone = null;
       await work();
       error = null;
       asked = null;
@@ -61,9 +65,14 @@ export function open(place) {
   }
 
   /** What can't be undone is asked twice, in its place. */
-  const twice = (key, label, sure, work) => asked === key
-    ? html`<button @click=${() => change(work)}>${sure}</button> <button @click=${() => { asked = null; draw(); }}>No</button>`
-    : html`<button aria-label=${`${label} ${key.slice(key.indexOf(" ") + 1)}`} @click=${() => { asked = key; draw(); }}>${label}</button>`;
+  const twice = (key, label, sure, work, also = nothing) => asked === key
+    ? html`${also}<button @click=${() => change(work)}>${sure}</button> <button @click=${() => { asked = null; draw(); }}>No</button>`
+    : html`<button aria-label=${`${label} ${key.slice(key.indexOf(" ") + 1)}`} @click=${() => { asked = key; revoking = true; draw(); }}>${label}</button>`;
+
+  const remove = (user) => async () => { gone = await send("DELETE", `users/${encodeURIComponent(user.name)}${user.tokens && revoking ? "?revoke_tokens=true" : ""}`); };
+  const theirs = (user) => user.tokens
+    ? html`<label class="check"><input type="checkbox" .checked=${live(revoking)} @change=${(event) => { revoking = event.target.checked; }}>Also revoke ${user.tokens === 1 ? "the token that it made" : `the ${user.tokens} tokens that it made`}</label> ` : nothing;
+  const went = () => html`<p class="note" role="status">${gone.name} is gone${gone.tokens.length === 0 ? "." : html`; ${gone.tokens.length === 1 ? "the token" : "the tokens"} <strong>${gone.tokens.map((token) => token.name).join(", ")}</strong> that it made ${gone.tokens.length === 1 ? "is" : "are"} ${gone.tokens[0].revoked_ns === null ? "still good: revoke below what nobody needs." : "revoked."}`}</p>`;
 
   const person = (user) => html`<tr><th scope="row">${user.name}${user.name === session.me.value?.name ? html` <span class="soft">you</span>` : nothing}</th>
     <td>${user.issuer ? html`${user.role} <span class="soft" title="They sign in there, and it says their role">by ${user.issuer}</span>` : html`<select aria-label=${`Role of ${user.name}`} .value=${live(user.role)} @change=${(event) => change(() => send("PATCH", `users/${encodeURIComponent(user.name)}`, { role: event.target.value }))}>
@@ -71,7 +80,7 @@ export function open(place) {
     <td title=${format.at(user.created_ns)}>${format.when(user.created_ns)}</td>
     <td title=${user.login_ns === null ? "never" : format.at(user.login_ns)}>${user.login_ns === null ? "never" : format.when(user.login_ns)}</td>
     <td class="number">${user.sessions}</td>
-    <td>${twice(`user ${user.name}`, "Remove", `Remove ${user.name}`, () => send("DELETE", `users/${encodeURIComponent(user.name)}`))}</td></tr>`;
+    <td>${twice(`user ${user.name}`, "Remove", `Remove ${user.name}`, remove(user), theirs(user))}</td></tr>`;
 
   const program = (token) => html`<tr><th scope="row">${token.name}</th><td>${token.role}</td><td>${token.created_by}</td>
     <td title=${format.at(token.expires_ns)}>${format.at(token.expires_ns)}</td>
@@ -82,7 +91,7 @@ export function open(place) {
 
   function draw() {
     render(html`<h1>Accounts</h1><p class="lead">A viewer looks, an operator also answers alerts, an admin does everything. A change counts at once, also for who is logged in.</p>
-      ${failure(error)}
+      ${failure(error)}${gone ? went() : nothing}
       <div class="scroll" role="group" tabindex="0" aria-label="People"><table><caption>People</caption>
         <thead><tr><th scope="col">Name</th><th scope="col">Role</th><th scope="col">Since</th><th scope="col">Last login</th><th scope="col" class="number">Browsers</th><th scope="col">Remove</th></tr></thead>
         <tbody>${repeat(users, (user) => user.name, person)}</tbody></table></div>

@@ -5,6 +5,7 @@ admin can't be removed twice at once, nor the first account made twice.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from telemetryx.clock import Clock
@@ -20,6 +21,7 @@ from telemetryx.store.accounts import (
     Session,
     is_name,
     role_of,
+    token_actor,
 )
 from telemetryx.store.audit import Actor, Entry
 from telemetryx.store.tables import audit, logins
@@ -95,18 +97,24 @@ class AccountTables:
             )
         )
 
-    async def remove(self, name: str, by: Actor) -> None:
-        """Delete somebody."""
+    async def remove(self, name: str, by: Actor, *, revoke_tokens: bool = False) -> list[ApiToken]:
+        """Delete somebody, and what they left behind if wanted."""
         now = self._clock.now_ns()
 
-        def work(db: Database) -> None:
+        def work(db: Database) -> list[ApiToken]:
             account = _locked(db, name)
             _keep_an_admin(db, account)
             logins.end_all(db, account.id)
             db.execute("DELETE FROM account WHERE id = ?", (account.id,))
-            audit.note(db, now, Entry(by, "user.remove", name, _shown(account), None))
+            left = _made_by(_tokens(db), name, now)
+            before = (
+                {**_shown(account), "programs": [token.name for token in left]} if left else _shown(account)
+            )
+            audit.note(db, now, Entry(by, "user.remove", name, before, None))
+            return [_revoke(db, token, by, now) for token in left] if revoke_tokens else left
 
-        await self._write(work)
+        left: list[ApiToken] = await self._write(work)
+        return left
 
     async def offer_first(self, link: bytes, expires_ns: int) -> bool:
         """Let who has this make the first account, once."""
@@ -230,11 +238,7 @@ class AccountTables:
 
     async def tokens(self) -> list[ApiToken]:
         """Return all tokens, newest first."""
-
-        def work(db: Database) -> list[ApiToken]:
-            return [_token_of(row) for row in db.execute(f"SELECT {_TOKENS} FROM api_token ORDER BY id DESC")]
-
-        found: list[ApiToken] = await self._read(work)
+        found: list[ApiToken] = await self._read(_tokens)
         return found
 
     async def token(self, digest: bytes) -> ApiToken | None:
@@ -253,14 +257,7 @@ class AccountTables:
             if row is None:
                 raise AccountRefused(f"there is no token {number}", missing=True)
             token = _token_of(row)
-            if token.revoked_ns is not None:
-                return token
-            row = db.execute(
-                f"UPDATE api_token SET revoked_ns = ? WHERE id = ? RETURNING {_TOKENS}", (now, number)
-            ).fetchone()
-            db.execute("DELETE FROM login_session WHERE token_id = ?", (number,))
-            audit.note(db, now, Entry(by, "token.revoke", token.name, _token_shown(token), None))
-            return _token_of(row)
+            return token if token.revoked_ns is not None else _revoke(db, token, by, now)
 
         revoked: ApiToken = await self._write(work)
         return revoked
@@ -309,8 +306,10 @@ def _all(db: Database, now_ns: int) -> list[Account]:
         f"SELECT {_ACCOUNTS}, (SELECT count(*) FROM login_session WHERE account_id = account.id AND expires_ns > ?) "
         "FROM account ORDER BY name",
         (now_ns,),
-    )
-    return [_account_of(row) for row in rows]
+    ).fetchall()
+    tokens = _tokens(db)
+    found = map(_account_of, rows)
+    return [replace(one, tokens=len(_made_by(tokens, one.name, now_ns))) for one in found]
 
 
 def _any(db: Database) -> bool:
@@ -420,6 +419,31 @@ def _token(db: Database, test: str, value: Any, now_ns: int) -> ApiToken | None:
         (value, now_ns),
     ).fetchone()
     return None if row is None else _token_of(row)
+
+
+def _tokens(db: Database) -> list[ApiToken]:
+    return [_token_of(row) for row in db.execute(f"SELECT {_TOKENS} FROM api_token ORDER BY id DESC")]
+
+
+def _made_by(tokens: Sequence[ApiToken], name: str, now_ns: int) -> list[ApiToken]:
+    """Return the tokens that hold and that an account made, itself or with a token of its own, also with one that ended since."""
+    makers, made = [name], dict[int, ApiToken]()
+    while makers:
+        maker = makers.pop()
+        found = [one for one in tokens if one.created_by == maker and one.id not in made]
+        made |= {one.id: one for one in found}
+        makers += [token_actor(one.name) for one in found]
+    return [one for one in made.values() if one.revoked_ns is None and one.expires_ns > now_ns]
+
+
+def _revoke(db: Database, token: ApiToken, by: Actor, now_ns: int) -> ApiToken:
+    """End one, and the sessions that began with it."""
+    row = db.execute(
+        f"UPDATE api_token SET revoked_ns = ? WHERE id = ? RETURNING {_TOKENS}", (now_ns, token.id)
+    ).fetchone()
+    db.execute("DELETE FROM login_session WHERE token_id = ?", (token.id,))
+    audit.note(db, now_ns, Entry(by, "token.revoke", token.name, _token_shown(token), None))
+    return _token_of(row)
 
 
 def _token_of(row: Any) -> ApiToken:  # noqa: ANN401 - a row
