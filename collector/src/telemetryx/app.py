@@ -722,6 +722,8 @@ def _door_readings(gateway: Gateway) -> list[tuple[Metric, list[Reading]]]:
     readings: list[tuple[Metric, list[Reading]]] = [
         (Metric.SESSIONS, [((name,), float(count)) for name, count in gateway.door.connected.items()]),
         (Metric.TURNED_AWAY, [((name,), float(count)) for name, count in sorted(gateway.refused.items())]),
+        (Metric.TLS_BEGUN, [((), float(gateway.handshakes.begun))]),
+        (Metric.TLS_SERVED, [((), float(gateway.handshakes.served))]),
     ]
     if gateway.site is not None:
         counters = gateway.site.counters

@@ -25,6 +25,7 @@ from telemetryx.gateway.tokens import Token, Tokens
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.audit import AuditQuery
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.wire._pb2 import link_pb2_grpc as pb_grpc
 
 SECRET = b"a-long-enough-secret"
 
@@ -115,6 +116,33 @@ async def test_a_certificate_of_another_authority_or_one_that_has_ended_opens_no
         assert refused.code() is grpc.StatusCode.UNAVAILABLE
     assert door.gateway.refused == {}
     assert door.gateway.sessions == 0
+    # A client may have tried each more than once; none of it asked for a session.
+    assert door.gateway.handshakes.begun >= 2
+    assert door.gateway.handshakes.served == 0
+
+
+async def test_handshakes_that_came_to_nothing_are_the_difference_of_two_counts(
+    door: Door, tmp_path: Path
+) -> None:
+    """Who comes in counts once in both, however often it asks for a session; strangers count in one."""
+    host, certificate = await door.host("pump")
+    shakes = door.gateway.handshakes
+    channel = grpc.aio.secure_channel(
+        f"localhost:{door.gateway.port}",
+        door.shown(host, certificate),
+        options=[("grpc.use_local_subchannel_pool", 1)],
+    )
+    async with channel:
+        for _ in range(2):
+            call = pb_grpc.LinkStub(channel).Session()
+            await call.done_writing()
+            await call.code()
+    assert (shakes.begun, shakes.served) == (1, 1)
+    key = public_key_of(x509.load_pem_x509_csr(host.csr().encode()))
+    now = SystemClock().now_ns()
+    foreign = Authority.open(tmp_path / "other", now).agent("pump", key, now, DAY)
+    await door.refusal(door.shown(host, foreign.pem.encode()), "pump")
+    assert shakes.begun > shakes.served == 1
 
 
 async def test_revoking_an_agent_ends_its_live_session_and_lets_no_other_begin(door: Door) -> None:

@@ -114,6 +114,14 @@ class Metric(Enum):
         "Sessions refused, by cause; `turn` is told to come back.",
         ("cause",),
     )
+    TLS_BEGUN = Declared(
+        "gateway_tls_begun_total", "counter", "TLS handshakes that began at the agents' door over gRPC."
+    )
+    TLS_SERVED = Declared(
+        "gateway_tls_served_total",
+        "counter",
+        "Connections over TLS that asked for a session; those that began and didn't come so far failed, or wanted nothing.",
+    )
     ENROLLED = Declared("enrolled_agents", "gauge", "Agents that joined with a token, by state.", ("state",))
     ENROLMENTS = Declared(
         "enrolments_total", "counter", "Requests to join or to renew that were granted.", ("outcome",)

@@ -23,6 +23,7 @@ from telemetryx.gateway.address import loopback
 from telemetryx.gateway.call import Call
 from telemetryx.gateway.door import Door, Limits, alone
 from telemetryx.gateway.entry import Entry, standing
+from telemetryx.gateway.handshakes import Handshakes
 from telemetryx.gateway.keyring import Keyring
 from telemetryx.gateway.refusal import TurnedAway
 from telemetryx.gateway.transport import FRAME_ROOM
@@ -108,6 +109,7 @@ class Gateway(pb_grpc.LinkServicer):
         self._server: grpc.aio.Server | None = None
         self._shown: list[grpc.ServerCredentials] = []
         self._grace_s = 10.0
+        self.handshakes = Handshakes()
         self.door = Door(
             store,
             ingest,
@@ -225,6 +227,7 @@ class Gateway(pb_grpc.LinkServicer):
         def newer() -> grpc.ServerCertificateConfiguration | None:
             """Say at each handshake, in a thread of gRPC's, whether there is another pair since."""
             nonlocal told
+            self.handshakes.begin()
             if told == certificate.version:
                 return None
             told = certificate.version
@@ -261,6 +264,8 @@ class Gateway(pb_grpc.LinkServicer):
         """Serve one session."""
         del request_iterator  # context.read() and write() carry the frames
         call = Call(context)
+        if self._config.certificate is not None:
+            self.handshakes.serve(call.peer)
         shown = call.certificate()
         authorization = _authorization(context)
         if shown is None and not self._tokens.admits(authorization):
