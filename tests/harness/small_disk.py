@@ -1,12 +1,17 @@
-"""A file system of its own with little room, and a way to take all of it."""
+"""A file system of its own with little room, a way to take all of it, and an agent that lives on it."""
 
+import base64
 import os
+import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.harness.processes import until
+from tests.harness.stack import Agent, Stack
 
 
 @contextmanager
@@ -25,6 +30,17 @@ def mounted(folder: Path, mebibytes: int = 96) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True, timeout=30)
+
+
+def disk_of(mebibytes: int) -> Callable[[Path], Iterator[Path]]:
+    """Make the fixture `disk` of a test file: one with so much room."""
+
+    @pytest.fixture(name="disk")
+    def disk(tmp_path: Path) -> Iterator[Path]:
+        with mounted(tmp_path / "disk", mebibytes) as folder:
+            yield folder
+
+    return disk
 
 
 def free(folder: Path) -> int:
@@ -53,3 +69,42 @@ def fill(folder: Path) -> Path:
             except OSError:
                 pass
     return ballast
+
+
+def agent_on(stack: Stack, disk: Path, extra: str) -> Agent:
+    """Give an agent whose data lie on the disk, and whose collector is away; its reserve is whole."""
+    agent = stack.agent(stack.collector(start=False), extra=extra, start=False)
+    (disk / "data").mkdir()
+    agent.data.symlink_to(disk / "data")
+    agent.start()
+    until("the reserve is whole", lambda: has_reserve(agent))
+    return agent
+
+
+def has_reserve(agent: Agent) -> bool:
+    """Tell whether all blocks are there that the agent keeps for a full disk."""
+    reserve = agent.status()["spool"]["reserve"]
+    return bool(reserve) and reserve["left"] == reserve["whole"] > 0
+
+
+class Events:
+    """Large events that don't compress, numbered."""
+
+    def __init__(self, agent: Agent) -> None:
+        """Begin at 0."""
+        self._agent, self._noise = agent, random.Random(1)
+        self.taken = 0
+
+    def post(self) -> int:
+        """Send one, again if it was refused before; its answer."""
+        text = base64.b64encode(self._noise.randbytes(24_000)).decode()
+        answer = self._agent.write(f'{{"source":"bulk","message":"{self.taken} {text}"}}', "/v1/events")
+        assert answer in {204, 503}
+        self.taken += answer == 204
+        return answer
+
+    def until_refused(self) -> None:
+        """Send until one is refused for good, as far as a sender can tell."""
+        refused = 0
+        while refused < 20:
+            refused = refused + 1 if self.post() == 503 else 0

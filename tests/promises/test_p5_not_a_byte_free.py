@@ -4,24 +4,20 @@ The agent keeps blocks that nobody else gets. With them what is in journal and s
 every acknowledgement gives the disk something back.
 """
 
-import base64
 import os
-import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.agent_tools import ask
 from tests.harness.ledger import settled
-from tests.harness.small_disk import fill, free, leave, mounted
+from tests.harness.small_disk import Events, agent_on, disk_of, fill, free, has_reserve, leave
 
 MIB = 1 << 20
-DISK_MIB = 24
+disk = disk_of(24)
 #: The spool blocks early, so that the journal holds the most; nothing is left to others by the agent's own choice.
 CONFIG = """
 [journal]
@@ -34,44 +30,6 @@ min_free = "0B"
 [[spool.class]]
 overflow = "block"
 """
-
-
-@pytest.fixture(name="disk")
-def _disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk", DISK_MIB) as folder:
-        yield folder
-
-
-class Events:
-    """Events that don't compress, numbered."""
-
-    def __init__(self, agent: Agent) -> None:
-        """Begin at 0."""
-        self._agent, self._noise = agent, random.Random(1)
-        self.taken = 0
-
-    def post(self) -> int:
-        """Send one, again if it was refused before; its answer."""
-        text = base64.b64encode(self._noise.randbytes(24_000)).decode()
-        answer = self._agent.write(f'{{"source":"bulk","message":"{self.taken} {text}"}}', "/v1/events")
-        assert answer in {204, 503}
-        self.taken += answer == 204
-        return answer
-
-
-def agent_on(stack: Stack, disk: Path, extra: str = CONFIG) -> Agent:
-    """Give an agent whose data lie on the disk, and whose collector is away; its reserve is whole."""
-    agent = stack.agent(stack.collector(start=False), extra=extra, start=False)
-    (disk / "data").mkdir()
-    agent.data.symlink_to(disk / "data")
-    agent.start()
-    until("the reserve is whole", lambda: _whole(agent))
-    return agent
-
-
-def _whole(agent: Agent) -> bool:
-    reserve = agent.status()["spool"]["reserve"]
-    return bool(reserve) and reserve["left"] == reserve["whole"] > 0
 
 
 def with_backlog(agent: Agent) -> Events:
@@ -110,7 +68,7 @@ def test_what_waits_on_a_disk_without_a_byte_arrives_once_and_readings_are_taken
     stack: Stack, disk: Path
 ) -> None:
     """Filled by another program, and killed and started on it: all arrives while the other keeps what it has, and the disk is freed."""
-    agent = agent_on(stack, disk)
+    agent = agent_on(stack, disk, CONFIG)
     events = with_backlog(agent)
     ballast = fill(disk)
     assert free(disk) == 0
@@ -126,7 +84,7 @@ def test_what_waits_on_a_disk_without_a_byte_arrives_once_and_readings_are_taken
     assert (counts["received"], counts["stored"]) == (events.taken, events.taken)
     until("the journal gives the disk something back", lambda: free(disk) > 2 * MIB)
     until("readings are taken again", lambda: events.post() == 204)
-    until("the reserve is whole again", lambda: _whole(agent))
+    until("the reserve is whole again", lambda: has_reserve(agent))
     settled(collector, agent, events.taken)
     assert stored(collector) == Counter(range(events.taken))
     assert ballast.stat().st_size > 10 * MIB, "nobody made room"
@@ -167,7 +125,7 @@ def test_what_the_journal_alone_has_arrives_though_no_batch_is_there_whose_end_w
 
 def test_a_kill_in_the_middle_of_it_loses_and_doubles_nothing(stack: Stack, disk: Path) -> None:
     """Killed again and again while it drains without a byte free: each start goes on where the disk stands."""
-    agent = agent_on(stack, disk)
+    agent = agent_on(stack, disk, CONFIG)
     events = with_backlog(agent)
     fill(disk)
     collector = stack.collectors[0]
@@ -214,7 +172,7 @@ def test_somebody_who_takes_each_block_that_comes_free_delays_it_and_costs_nothi
     stack: Stack, disk: Path
 ) -> None:
     """What the reserve carries arrives past the thief; the rest waits in the journal, and arrives when he is gone."""
-    agent = agent_on(stack, disk)
+    agent = agent_on(stack, disk, CONFIG)
     events = with_backlog(agent)
     fill(disk)
     collector = stack.collectors[0]
@@ -272,7 +230,7 @@ def test_a_fold_state_that_grows_on_a_full_disk_lets_the_journal_go(stack: Stack
 
 def test_a_full_disk_is_told_with_what_is_kept_for_it(stack: Stack, disk: Path) -> None:
     """A start without room for the reserve says what is missing of it, and takes it once there is room."""
-    agent = agent_on(stack, disk)
+    agent = agent_on(stack, disk, CONFIG)
     assert agent.process is not None
     agent.process.stop()
     for part in (agent.data / "spool/reserve").iterdir():
@@ -285,4 +243,4 @@ def test_a_full_disk_is_told_with_what_is_kept_for_it(stack: Stack, disk: Path) 
     assert ask("spool", "ls", "--config", agent.config).returncode == 0
     assert ask("spool", "verify", "--config", agent.config).returncode == 0
     ballast.unlink()
-    until("it is taken", lambda: _whole(agent))
+    until("it is taken", lambda: has_reserve(agent))

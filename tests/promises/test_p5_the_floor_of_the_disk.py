@@ -4,10 +4,7 @@ The agent leaves it to them, says why it takes nothing, and goes on by itself: a
 there, and without end once there is room.
 """
 
-import base64
 import json
-import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +12,10 @@ import pytest
 from tests.harness import Agent, Stack, until
 from tests.harness.agent_tools import ask
 from tests.harness.ledger import settled
-from tests.harness.small_disk import free, leave, mounted
+from tests.harness.small_disk import Events, agent_on, disk_of, free, leave
 
 MIB = 1 << 20
-DISK_MIB = 20
+disk = disk_of(20)
 MIN_FREE = 12 * MIB
 #: What journal and spool may hold below the floor, and the logs of sessions and keys beside them.
 RESERVE = 4 * MIB
@@ -35,44 +32,6 @@ free_floor = "{floor}"
 [[spool.class]]
 overflow = "block"
 """
-
-
-@pytest.fixture(name="disk")
-def _disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk", DISK_MIB) as folder:
-        yield folder
-
-
-class Events:
-    """Large events that don't compress, numbered."""
-
-    def __init__(self, agent: Agent) -> None:
-        """Begin at 0."""
-        self._agent, self._noise = agent, random.Random(1)
-        self.taken = 0
-
-    def post(self) -> int:
-        """Send one, again if it was refused before; its answer."""
-        text = base64.b64encode(self._noise.randbytes(24_000)).decode()
-        answer = self._agent.write(f'{{"source":"bulk","message":"{self.taken} {text}"}}', "/v1/events")
-        assert answer in {204, 503}
-        self.taken += answer == 204
-        return answer
-
-    def until_refused(self) -> None:
-        """Send until one is refused for good, as far as a sender can tell."""
-        refused = 0
-        while refused < 20:
-            refused = refused + 1 if self.post() == 503 else 0
-
-
-def agent_on(stack: Stack, disk: Path, floor: str = "wait") -> Agent:
-    """Give an agent whose data lie on the disk, and whose collector is away."""
-    agent = stack.agent(stack.collector(start=False), extra=CONFIG.format(floor=floor), start=False)
-    (disk / "data").mkdir()
-    agent.data.symlink_to(disk / "data")
-    agent.start()
-    return agent
 
 
 def says_so(agent: Agent, part: str) -> None:
@@ -98,7 +57,7 @@ def test_a_journal_that_holds_the_disk_drains_while_the_link_is_up(
     stack: Stack, disk: Path, floor: str
 ) -> None:
     """Others take the disk below the floor while the collector is away: its return is enough, and nothing is lost."""
-    agent = agent_on(stack, disk, floor)
+    agent = agent_on(stack, disk, CONFIG.format(floor=floor))
     events = Events(agent)
     events.until_refused()
     assert free(disk) >= MIN_FREE - MIB, (
@@ -141,7 +100,7 @@ def quiet(agent: Agent) -> bool:
 
 def test_a_start_on_a_disk_without_space_says_that_readings_are_refused(stack: Stack, disk: Path) -> None:
     """Killed, and no byte is left at the start: before anyone sends anything the status names cause and way out."""
-    agent = agent_on(stack, disk)
+    agent = agent_on(stack, disk, CONFIG.format(floor="wait"))
     assert agent.write("m v=1") == 204
     assert agent.process is not None
     agent.process.kill()
