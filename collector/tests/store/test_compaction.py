@@ -260,7 +260,7 @@ async def test_rollups_that_are_written_in_part_are_not_trusted(store: TableStor
     assert swap is not None
     await swapped(store, swap)
     work = await store.read(lambda db: refresh.plan(db, 1_000))
-    pieces = list(work.pieces(4))
+    pieces = list(work.pieces(4, store.engine.reals))
     assert [len(piece.minutes) for piece in pieces] == [4, 4, 2]
     assert [bool(piece.ids) for piece in pieces] == [False, False, True]
     for piece in pieces:

@@ -87,11 +87,20 @@ async def answers(store: TableStore, ids: list[int]) -> list[RangeResult]:
     return [*found, *[await store.whole(ids, START + 90 * SECOND, span[1] - 1, agg) for agg in AGGREGATES]]
 
 
+def equal(one: Any, other: Any, name: str = "") -> None:
+    """Compare columns by their bits; one NaN is as good as another."""
+    np.testing.assert_array_equal(one, other, err_msg=name)
+    number = ~np.isnan(one)
+    np.testing.assert_array_equal(
+        np.signbit(one[number]), np.signbit(other[number]), err_msg=f"signs of {name}"
+    )
+
+
 def same(one: RangeResult, other: RangeResult) -> None:
-    """All columns, bit for bit; one NaN is as good as another."""
+    """All columns."""
     for row, twin in zip(one.series, other.series, strict=True):
         for name in ("times", "values", "min", "max", "counts"):
-            np.testing.assert_array_equal(getattr(row, name), getattr(twin, name), err_msg=name)
+            equal(getattr(row, name), getattr(twin, name), name)
 
 
 async def rolled(store: TableStore, ids: list[int], level: str) -> Parts:
@@ -113,7 +122,7 @@ async def reduced(store: TableStore, ids: list[int]) -> tuple[Parts, Parts]:
 def alike(one: Parts, other: Parts) -> None:
     """Rows of a table have their places of first and last to the millisecond, which all times here are."""
     for column, twin in zip(one.columns(), other.columns(), strict=True):
-        np.testing.assert_array_equal(column, twin)
+        equal(column, twin)
 
 
 async def asked(store: TableStore) -> dict[str, Vector]:

@@ -92,7 +92,7 @@ async def test_between_two_pieces_each_sample_is_there_once(store: TableStore) -
         assert await store.verify() == []
         # Rollups that are computed between two pieces show what is moved, and nothing of what isn't.
         work = await store.read(lambda db: refresh.plan(db, 1_000))
-        for piece in work.pieces(1_000):
+        for piece in work.pieces(1_000, store.engine.reals):
             await store.write(lambda db, piece=piece: refresh.apply(db, piece))
         assert await seen(store, START, START + HOUR) == before
         assert await store.verify() == []

@@ -19,6 +19,7 @@ from telemetryx.store.migrations import scripts
 from telemetryx.store.postgres import numbering, places, rowcopy, schema, words
 from telemetryx.store.postgres.statements import plain, translated
 from telemetryx.store.regex import regex
+from telemetryx.store.tables import reals
 from telemetryx.types import F64, I64, U8
 
 T = TypeVar("T")
@@ -173,6 +174,10 @@ class PostgresDatabase:
     def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
         """Return a condition on an array: one text, prepared once, for any count."""
         return f"{column} = ANY(?)", [list(ids)]
+
+    def reals(self, column: F64) -> list[Any]:
+        """Take every number as it is."""
+        return reals.plain(column)
 
     def delete_many(self, table: str, ids: Sequence[int]) -> int:
         """Delete rows with one statement, whatever their number."""

@@ -18,6 +18,8 @@ import asyncpg
 
 from telemetryx.errors import StoreDamaged, StoreError, StoreUnavailable
 from telemetryx.store.postgres.database import PostgresDatabase
+from telemetryx.store.tables import reals
+from telemetryx.types import F64
 
 CONNECT_S: Final = 5.0
 WRITE_S: Final = 30.0
@@ -179,6 +181,10 @@ class PostgresEngine:
             raise StoreUnavailable(
                 f"the password file {self.password_file} can't be read: {error}", "io"
             ) from error
+
+    def reals(self, column: F64) -> list[Any]:
+        """Return a column's values as its tables keep them."""
+        return reals.plain(column)
 
     def translate(self, error: Exception) -> StoreError | None:
         """Say in our words what PostgreSQL, asyncpg and the network say in theirs."""

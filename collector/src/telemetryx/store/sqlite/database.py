@@ -14,6 +14,7 @@ from telemetryx.errors import StoreUnavailable
 from telemetryx.store.migrations import scripts
 from telemetryx.store.regex import regex
 from telemetryx.store.sqlite.wal import log_of
+from telemetryx.store.tables import reals
 from telemetryx.types import F64, I64, U8
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,10 @@ class SqliteDatabase(sqlite3.Connection):
     def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
         """Return an IN list."""
         return f"{column} IN ({','.join('?' * len(ids))})", list(ids)
+
+    def reals(self, column: F64) -> list[Any]:
+        """Mark -0.0, which a REAL column would keep as 0."""
+        return reals.marked(column)
 
     def delete_many(self, table: str, ids: Sequence[int]) -> int:
         """Delete rows with one prepared statement; sqlite3 adds up what each took."""

@@ -8,11 +8,13 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from telemetryx.errors import StoreError, StoreUnavailable
 from telemetryx.store.sqlite import connection
 from telemetryx.store.sqlite.database import SqliteDatabase, identity_of
+from telemetryx.store.tables import reals
+from telemetryx.types import F64
 
 _TRIED: Final = 1 << 16
 """Bytes that a trial writes, at least,"""
@@ -84,6 +86,10 @@ class SqliteEngine:
                 return  # somebody writes: it can be written
             tried.execute("CREATE TABLE write_check (x)")
             tried.execute("ROLLBACK")
+
+    def reals(self, column: F64) -> list[Any]:
+        """Return a column's values as its tables keep them."""
+        return reals.marked(column)
 
     def translate(self, error: Exception) -> StoreError | None:
         """Say in our words what SQLite says in its own."""

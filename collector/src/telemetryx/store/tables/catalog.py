@@ -8,6 +8,7 @@ import orjson
 from telemetryx.store import selector
 from telemetryx.store.interface import DevicePage, DeviceQuery
 from telemetryx.store.regex import regex
+from telemetryx.store.tables import reals
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.reading import portions
 from telemetryx.types import Device, Latest, Matcher, Series
@@ -105,7 +106,7 @@ def latest(connection: Database, ids: Sequence[int]) -> dict[int, Latest]:
         for row in connection.execute(
             f"SELECT series_id, time_ns, value, flags FROM latest WHERE series_id IN ({marks})", part
         ):
-            out[row[0]] = Latest(row[0], row[1], float("nan") if row[2] is None else row[2], row[3])
+            out[row[0]] = Latest(row[0], row[1], reals.value(row[2]), row[3])
     return out
 
 

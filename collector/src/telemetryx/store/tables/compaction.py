@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.sets import distinct
-from telemetryx.store.tables import blocks, chunks, moving, plain, reading, rollup
+from telemetryx.store.tables import blocks, chunks, moving, plain, reading, reals, rollup
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.moving import ALL, Move
@@ -200,7 +200,7 @@ def _encode(connection: Database, numbers: Numbers, run: Run, after: int) -> Swa
                 _append(connection, made, series, fresh, place, kept, plain_rows=run.plain)
     for windows in windowed:
         changes.windows(windows, expiry)
-    changes.finish()
+    changes.finish(connection.reals)
     ids = [row_id for row_id, _ in sizes]
     return Swap(
         run.epoch, (first, last), after, ids, portions(sizes), total, horizon, run.plain, made.pieces()
@@ -317,10 +317,10 @@ class _Changes:
                 spans = rollup.dirty_spans(windows.start[split:last])
                 self._made.dirty += [(series, *span) for span in spans]
 
-    def finish(self) -> None:
+    def finish(self, kept: reals.Reals) -> None:
         """Reduce what is to be added: one row a series and minute, whatever it came in."""
         for series, some in self._parts.items():
-            self._made.late.add(series, rollup.join(some))
+            self._made.late.add(series, rollup.join(some), kept)
 
 
 def _reach(connection: Database, epoch: int, first: int) -> int:

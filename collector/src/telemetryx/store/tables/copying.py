@@ -4,13 +4,14 @@ In one transaction of each side: the source is read on one snapshot, and the tar
 Ids are kept, so cursors, ledgers and links between rows go on to mean what they meant.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
 import numpy as np
 
 from telemetryx.errors import StoreError
+from telemetryx.store.tables import reals
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.identity import forget
 
@@ -23,6 +24,8 @@ TABLES: Final = (
     "agent_config", "agent_config_canary", "agent_config_state", "agent_request", "agent_answer",
 )  # fmt: skip
 _PLACED: Final = ("batch", "chunk")
+_WITH_REALS: Final = ("window", "rollup_1m", "rollup_1h", "latest")
+_REALS: Final = ("sum", "min", "max", "first", "last", "value")
 _AT_ONCE: Final = 500
 """Rows that are written at once, and the bytes at which it is fewer."""
 _BYTES_AT_ONCE: Final = 4 << 20
@@ -65,8 +68,12 @@ def _table(source: Database, target: Database, table: str, progress: Progress) -
         # What is there already was written by the target's own migrations.
         target.execute("DELETE FROM meta")
 
+    real = [columns.index(name) for name in _REALS if name in columns] if table in _WITH_REALS else []
+
     def write() -> None:
         nonlocal done, size
+        if real:
+            rows[:] = _kept(rows, real, target)
         if time is not None:
             for row in rows:
                 target.place(table, int(str(row[time])))
@@ -88,6 +95,14 @@ def _table(source: Database, target: Database, table: str, progress: Progress) -
         write()
     _counted(target, table, total, done)
     return done
+
+
+def _kept(rows: list[tuple[object, ...]], real: list[int], target: Database) -> list[tuple[object, ...]]:
+    """Write values as the target keeps them: engines have their own for NaN and -0.0."""
+    made: list[Sequence[object]] = list(zip(*rows, strict=True))
+    for at in real:
+        made[at] = target.reals(reals.read(made[at]))
+    return list(zip(*made, strict=True))
 
 
 def _samples(source: Database, target: Database, progress: Progress) -> int:

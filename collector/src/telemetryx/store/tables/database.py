@@ -97,6 +97,10 @@ class Database(Protocol):
         """Return a condition with its parameters: a column has one of these numbers, at most some hundreds."""
         ...
 
+    def reals(self, column: F64) -> list[Any]:
+        """Return a column's values as REAL columns keep them to the bit (reals.py)."""
+        ...
+
     def delete_many(self, table: str, ids: Sequence[int]) -> int:
         """Delete rows by their ids; return how many there were."""
         ...
@@ -262,6 +266,10 @@ class Engine(Protocol):
 
     def open_reader(self) -> Database:
         """Open one that only reads."""
+        ...
+
+    def reals(self, column: F64) -> list[Any]:
+        """Return a column's values as its tables keep them (reals.py)."""
         ...
 
     def translate(self, error: Exception) -> StoreError | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.errors import CursorGone, StoreDamaged, TooManyReadings, WireError
-from telemetryx.store.tables import blocks, chunks, moving, rollup, shipped
+from telemetryx.store.tables import blocks, chunks, moving, reals, rollup, shipped
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database, greater, lesser
 from telemetryx.store.tables.numbers import Numbers
@@ -456,7 +456,7 @@ def windows(
         return WindowBlock.empty()
     columns = list(zip(*rows, strict=True))
     ints = {index: np.array(columns[index], np.int64) for index in (0, 1, 2, 7, 9)}
-    floats = {index: np.array(columns[index], np.float64) for index in (4, 5, 6, 8, 10)}
+    floats = {index: reals.read(columns[index]) for index in (4, 5, 6, 8, 10)}
     return WindowBlock(
         ints[0],
         ints[1],

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.tables import chunks, reading, rollup, spans
+from telemetryx.store.tables import chunks, reading, reals, rollup, spans
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
 from telemetryx.types import F64, I64
@@ -45,17 +45,17 @@ class Refresh:
     minutes: Many
     hours: Many
 
-    def pieces(self, rows: int) -> Iterator[Piece]:
-        """Cut it for transactions of about so many rows. The entries go with the last: until then nobody trusts the rows."""
+    def pieces(self, rows: int, kept: reals.Reals) -> Iterator[Piece]:
+        """Cut it for transactions of about so many rows, as the engine keeps them. The entries go with the last: until then nobody trusts the rows."""
         count = max(len(self.minutes[0]), len(self.hours[0]), 1)
         for start in range(0, count, rows):
             cut = slice(start, start + rows)
             ids = self.ids if start + rows >= count else []
-            yield Piece(ids, _rows(self.minutes, cut), _rows(self.hours, cut))
+            yield Piece(ids, _rows(self.minutes, cut, kept), _rows(self.hours, cut, kept))
 
 
-def _rows(found: Many, cut: slice) -> list[tuple[Any, ...]]:
-    return list(found[1].take(cut).rows_of(found[0][cut]))
+def _rows(found: Many, cut: slice, kept: reals.Reals) -> list[tuple[Any, ...]]:
+    return list(found[1].take(cut).rows_of(found[0][cut], kept))
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.sets import among
+from telemetryx.store.tables import reals
 from telemetryx.store.tables.database import Database, greater, lesser
 from telemetryx.types import F64, I64, SampleBlock, WindowBlock
 
@@ -40,17 +41,26 @@ _WITHOUT_FIRSTS: Final = ("series_id", "t0_ns", "count", "sum", "min", "max", "l
 
 
 def _chosen(one: str, other: str, is_better: str) -> str:
-    """Return the lesser or greater of two columns: of a NaN (SQLite's NULL) and a number, the number."""
+    """Return the lesser or greater of two columns: of a NaN (SQLite's NULL) and a number, the number; -0.0 is less than 0.0."""
     nan = "{0} IS NULL OR {0} = 'NaN'"
+    a, b = reals.number(one), reals.number(other)
+    tied = reals.is_below(one if is_better == "<" else other)
     return (
-        f"CASE WHEN {nan.format(one)} THEN {other} WHEN {nan.format(other)} OR {one} {is_better} {other} "
+        f"CASE WHEN {nan.format(one)} THEN {other} WHEN {nan.format(other)} OR {a} {is_better} {b} OR {a} = {b} AND {tied} "
         f"THEN {one} ELSE {other} END"
     )
 
 
+def _added(one: str, other: str) -> str:
+    """Return the sum of two columns; that of two -0.0 is one."""
+    both = f"{reals.is_below(one)} AND {reals.is_below(other)}"
+    return f"CASE WHEN {both} THEN {one} ELSE {one} + {other} END"
+
+
 _MERGE: Final = (
     "(series_id, t0_ns) DO UPDATE SET "
-    "count = {table}.count + excluded.count, sum = {table}.sum + excluded.sum, "
+    "count = {table}.count + excluded.count, "
+    f"sum = {_added('{table}.sum', 'excluded.sum')}, "
     f"min = {_chosen('{table}.min', 'excluded.min', '<')}, max = {_chosen('{table}.max', 'excluded.max', '>')}, "
     "first = CASE WHEN excluded.first_ms < {table}.first_ms THEN excluded.first ELSE {table}.first END, "
     "last = CASE WHEN excluded.last_ms > {table}.last_ms THEN excluded.last ELSE {table}.last END, "
@@ -98,25 +108,26 @@ class Parts:
             self.last_at,
         )
 
-    def rows(self, series: int) -> Iterator[tuple[Any, ...]]:
+    def rows(self, series: int, kept: reals.Reals) -> Iterator[tuple[Any, ...]]:
         """Yield rows of a rollup table."""
-        return self.rows_of(np.full(len(self), series, np.int64))
+        return self.rows_of(np.full(len(self), series, np.int64), kept)
 
-    def rows_of(self, series: I64) -> Iterator[tuple[Any, ...]]:
+    def rows_of(self, series: I64, kept: reals.Reals) -> Iterator[tuple[Any, ...]]:
         """Yield rows, each with its series: the places of first and last are in milliseconds from the bucket's start."""
-        columns = [
-            series,
-            *self.columns()[:-2],
-            (self.first_at - self.times) // _PLACE,
-            (self.last_at - self.times) // _PLACE,
-        ]
-        return zip(*(column.tolist() for column in columns), strict=True)
+        values = (self.sums, self.mins, self.maxs, self.firsts, self.lasts)
+        places = [(at - self.times) // _PLACE for at in (self.first_at, self.last_at)]
+        return zip(
+            *(column.tolist() for column in (series, self.times, self.counts)),
+            *(kept(column) for column in values),
+            *(column.tolist() for column in places),
+            strict=True,
+        )
 
     @classmethod
     def of_columns(cls, columns: Sequence[Sequence[Any]]) -> "Parts":
         """Take the columns of a rollup table's rows, from t0_ns on."""
         times = np.array(columns[0], np.int64)
-        sums, mins, maxs, firsts, lasts = (np.array(column, np.float64) for column in columns[2:7])
+        sums, mins, maxs, firsts, lasts = (reals.read(column) for column in columns[2:7])
         first_at, last_at = (times + _PLACE * np.array(column, np.int64) for column in columns[7:])
         return cls(times, np.array(columns[1], np.int64), sums, mins, maxs, firsts, lasts, first_at, last_at)
 
@@ -200,17 +211,29 @@ def _reduced(parts: Parts, edges: I64, times: I64) -> Parts:
     """Reduce the stretches that begin at these edges to one part each."""
     ends = np.append(edges[1:], len(parts)) - 1
     with np.errstate(over="ignore", invalid="ignore"):
+        mins, maxs = np.fmin.reduceat(parts.mins, edges), np.fmax.reduceat(parts.maxs, edges)
+        _signed(mins, parts.mins, edges, least=True)
+        _signed(maxs, parts.maxs, edges, least=False)
         return Parts(
             times,
             np.add.reduceat(parts.counts, edges),
             np.add.reduceat(parts.sums, edges),
-            np.fmin.reduceat(parts.mins, edges),
-            np.fmax.reduceat(parts.maxs, edges),
+            mins,
+            maxs,
             parts.firsts[edges],
             parts.lasts[ends],
             parts.first_at[edges],
             parts.last_at[ends],
         )
+
+
+def _signed(found: F64, column: F64, edges: I64, *, least: bool) -> None:
+    """Give extremes that are zero their sign: -0.0 is less than 0.0. NumPy takes either, depending on where they stand."""
+    below = reals.below(column)
+    if not below.any():
+        return
+    seen = below if least else (column == 0) & ~below
+    found[(found == 0) & np.logical_or.reduceat(seen, edges)] = -0.0 if least else 0.0
 
 
 def reduce_raw(samples: SampleBlock, windows: WindowBlock, step_ns: int, start_ns: int = 0) -> Many:
@@ -332,10 +355,10 @@ class Late:
     minutes: list[tuple[Any, ...]] = field(default_factory=list)
     hours: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def add(self, series: int, parts: Parts) -> None:
+    def add(self, series: int, parts: Parts, kept: reals.Reals) -> None:
         """Take a series' samples and windows, ascending."""
-        self.minutes.extend(reduce(parts, 0, MINUTE).rows(series))
-        self.hours.extend(reduce(parts, 0, HOUR).rows(series))
+        self.minutes.extend(reduce(parts, 0, MINUTE).rows(series, kept))
+        self.hours.extend(reduce(parts, 0, HOUR).rows(series, kept))
 
 
 def merge(connection: Database, late: Late) -> None:

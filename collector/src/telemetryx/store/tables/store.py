@@ -579,7 +579,7 @@ class TableStore(said.Said):
         """Write recomputed rollup rows, in pieces that ingest waits for no longer than for a swap; return how many."""
         if work is None or not work.ids:
             return 0
-        pieces = work.pieces(ROLLUP_PIECE)
+        pieces = work.pieces(ROLLUP_PIECE, self.engine.reals)
         # Rows are made before the transaction, and not on the event loop.
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             await self.write(partial(refresh.apply, work=piece), Priority.UPKEEP)

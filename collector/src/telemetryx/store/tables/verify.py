@@ -22,6 +22,7 @@ from telemetryx.store.tables import (
     pushed,
     ranges,
     reading,
+    reals,
     refresh,
     requests,
     rollup,
@@ -187,7 +188,7 @@ def _windows(connection: Database) -> list[str]:
     for row_id, count, low, high, first, last, sketch in connection.stream(
         'SELECT id, count, min, max, first, last, sketch FROM "window"'
     ):
-        if not all(_between(low, one, high) for one in (first, last)):
+        if not all(_between(*map(reals.value, (low, one, high))) for one in (first, last)):
             problems.append(f"window {row_id} has a first or last value outside of its minimum and maximum")
         if sketch is None:
             continue
@@ -203,21 +204,20 @@ def _windows(connection: Database) -> list[str]:
     return problems
 
 
-def _between(low: float | None, value: float | None, high: float | None) -> bool:
+def _between(low: float, value: float, high: float) -> bool:
     """Tell whether a value may be one of a window; one that is no number may always."""
-    if value is None or np.isnan(value):
-        return True
-    return low is not None and high is not None and low <= value <= high
+    return np.isnan(value) or low <= value <= high
 
 
 def _rollup_rows(connection: Database) -> list[str]:
     """Compare the figures of each rollup row with each other."""
     problems = []
+    low, high, first, last = map(reals.number, ("min", "max", "first", "last"))
     for table in ("rollup_1m", "rollup_1h"):
         (wrong,) = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE count < 1 OR min > max OR first < min OR last < min "
+            f"SELECT count(*) FROM {table} WHERE count < 1 OR {low} > {high} OR {first} < {low} OR {last} < {low} "
             # To PostgreSQL NaN is greater than every number; to SQLite it is NULL.
-            "OR first > max AND first <> 'NaN' OR last > max AND last <> 'NaN'"
+            f"OR {first} > {high} AND first <> 'NaN' OR {last} > {high} AND last <> 'NaN'"
         ).fetchone()
         if wrong:
             problems.append(f"{table} has {wrong:,} rows whose figures contradict each other")
