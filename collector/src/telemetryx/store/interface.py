@@ -333,6 +333,18 @@ class Store(Protocol):
         """
         ...
 
+    async def newest(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        *,
+        level: Level = "raw",
+        room: Room = ROOM,
+    ) -> PointBlock:
+        """Return the newest row of each series in [start, end), as `points` would with `rather_raw`, with or without older ones."""
+        ...
+
     async def latest(self, series_ids: Sequence[int]) -> dict[int, Latest]:
         """Return the newest value by event time of these series."""
         ...

@@ -1,8 +1,9 @@
 """Series, devices and latest values: what there is to ask about."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from telemetryx.store import selector
@@ -11,8 +12,11 @@ from telemetryx.store.regex import regex
 from telemetryx.store.tables import reals
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.reading import portions
-from telemetryx.types import Device, Latest, Matcher, Series
+from telemetryx.types import F64, I64, Device, Latest, Matcher, Series
 
+TIED: Final = 256
+"""In flags of `latest`: several readings of the series have that time. The last committed is there; to readers it is the last in the order of batches."""
+IN_ONE: Final = 500
 _SERIES = "series.id, agent.name, series.name, series.labels, series.unit"
 _FROM = "FROM series JOIN agent ON agent.id = series.agent_id"
 
@@ -106,8 +110,25 @@ def latest(connection: Database, ids: Sequence[int]) -> dict[int, Latest]:
         for row in connection.execute(
             f"SELECT series_id, time_ns, value, flags FROM latest WHERE series_id IN ({marks})", part
         ):
-            out[row[0]] = Latest(row[0], row[1], reals.value(row[2]), row[3])
+            out[row[0]] = Latest(row[0], row[1], reals.value(row[2]), row[3] & ~TIED)
     return out
+
+
+def newest(connection: Database, ids: Sequence[int]) -> tuple[I64, I64, F64, I64]:
+    """Return the same as columns, ascending by series: series, times, values, and flags with TIED."""
+    rows: list[tuple[Any, ...]] = []
+    for begun in range(0, len(ids), IN_ONE):
+        among, part = connection.among("series_id", ids[begun : begun + IN_ONE])
+        rows += connection.execute(
+            f"SELECT series_id, time_ns, value, flags FROM latest WHERE {among} ORDER BY series_id", part
+        ).fetchall()
+    series, times, values, flags = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return (
+        np.array(series, np.int64),
+        np.array(times, np.int64),
+        reals.read(values),
+        np.array(flags, np.int64),
+    )
 
 
 _DEVICE = "agent.name, series.site, series.device"

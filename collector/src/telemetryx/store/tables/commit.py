@@ -17,6 +17,7 @@ from telemetryx.store.interface import Retention
 from telemetryx.store.tables import blocks, ledger, quarantine, retention, rollup
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.cardinality import Cardinality, Excess, SeriesLimits
+from telemetryx.store.tables.catalog import TIED
 from telemetryx.store.tables.database import Database, greater
 from telemetryx.store.tables.numbers import Numbers, define, stored_labels
 from telemetryx.types import (
@@ -54,7 +55,8 @@ MAX_KNOWN: Final = 10_000
 
 _LATEST = (
     "INSERT INTO latest VALUES (?, ?, ?, ?) ON CONFLICT (series_id) DO UPDATE SET time_ns = excluded.time_ns, "
-    "value = excluded.value, flags = excluded.flags WHERE excluded.time_ns >= latest.time_ns"
+    f"value = excluded.value, flags = excluded.flags | CASE WHEN excluded.time_ns = latest.time_ns THEN {TIED} ELSE 0 END "
+    "WHERE excluded.time_ns >= latest.time_ns"
 )
 _OLDEST = "CASE WHEN 0 IN ({0}, {1}) THEN {0} + {1} WHEN {0} < {1} THEN {0} ELSE {1} END"
 """The earlier of two times, either of which may be 0: unknown."""
@@ -504,15 +506,17 @@ def _finish(connection: Database, group: _Group) -> None:
     if group.series:
         series, times = np.concatenate(group.series), np.concatenate(group.times)
         order = np.lexsort((times, series))
-        series = series[order]
-        newest = order[np.append(series[1:] != series[:-1], True)]
+        same = series[order][1:] == series[order][:-1]
+        last = np.append(~same, True)
+        tied = np.append(False, same & (np.diff(times[order]) == 0))[last]
+        newest = order[last]
         connection.executemany(
             _LATEST,
             zip(
-                np.concatenate(group.series)[newest].tolist(),
+                series[newest].tolist(),
                 times[newest].tolist(),
                 connection.reals(np.concatenate(group.values)[newest]),
-                np.concatenate(group.flags)[newest].tolist(),
+                (np.concatenate(group.flags)[newest] | np.where(tied, TIED, 0)).tolist(),
                 strict=True,
             ),
         )

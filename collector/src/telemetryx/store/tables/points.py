@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryx.errors import QueryRefused, TooManyReadings
+from telemetryx.sets import without
 from telemetryx.store.interface import Room
-from telemetryx.store.tables import pointrows, ranges, reading, rollup, spans
+from telemetryx.store.tables import catalog, pointrows, ranges, reading, rollup, spans
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
@@ -68,8 +69,55 @@ def query(
     connection: Database, numbers: Numbers, ids: Sequence[int], span: spans.Span, asked: Wanted
 ) -> PointBlock:
     """Return rows in [start, end), at most as many as are asked for."""
-    start, end = span
+    return _read(connection, numbers, sorted({int(one) for one in ids}), span, asked)
+
+
+def newest(
+    connection: Database, numbers: Numbers, ids: Sequence[int], span: spans.Span, asked: Wanted
+) -> PointBlock:
+    """Return rows in [start, end) of which each series' newest is one: where `latest` tells it, no sample is read. Not for `parts`."""
     wanted = sorted({int(one) for one in ids})
+    if span[0] < rollup.raw_horizon(connection):
+        return _read(connection, numbers, wanted, span, asked)
+    told, left = _newest(connection, wanted, span)
+    asked.room.told(len(told.times) * reading.ROW)
+    return _beside(told, _read(connection, numbers, left, span, asked)) if left else told
+
+
+def _newest(connection: Database, ids: Sequence[int], span: spans.Span) -> tuple[PointBlock, list[int]]:
+    """Return the newest rows of these series that `latest` tells, and the series of which samples must be read for it.
+
+    Those that have something later than the range, a NaN (its bits say which) or two readings of that time, of which the order of
+    batches decides.
+    """
+    series, times, values, flags = catalog.newest(connection, ids)
+    left = (times >= span[1]) | np.isnan(values) | (flags & catalog.TIED > 0)
+    there = ~left & (times >= span[0])
+    # A series without a row has nothing, or waits for a commit to write it anew.
+    missing = without(np.array(ids, np.int64), series)
+    offsets = np.arange(int(there.sum()) + 1, dtype=np.int64)
+    found = PointBlock(series[there], offsets, times[there], values[there])
+    return found, sorted([*series[left & (times >= span[0])].tolist(), *missing.tolist()])
+
+
+def _beside(one: PointBlock, other: PointBlock) -> PointBlock:
+    """Put rows of different series together."""
+    series = np.concatenate((one.series, other.series))
+    counts = np.concatenate((np.diff(one.offsets), np.diff(other.offsets)))
+    order = np.argsort(series)
+    before = (np.cumsum(counts) - counts)[order]
+    series, counts = series[order], counts[order]
+    ends = np.cumsum(counts)
+    index = np.repeat(before - (ends - counts), counts) + np.arange(int(counts.sum()))
+    times = np.concatenate((one.times, other.times))[index]
+    values = np.concatenate((one.values, other.values))[index]
+    return PointBlock(series, np.concatenate((np.zeros(1, np.int64), ends)), times, values, level=other.level)
+
+
+def _read(
+    connection: Database, numbers: Numbers, wanted: Sequence[int], span: spans.Span, asked: Wanted
+) -> PointBlock:
+    start, end = span
     cut = min(max(start, rollup.raw_horizon(connection)), end)
     windowed = _windowed(connection, wanted)
     level = asked.level

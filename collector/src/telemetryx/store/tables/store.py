@@ -398,6 +398,21 @@ class TableStore(said.Said):
             lambda db: points.query(db, self._numbers, series_ids, (start_ns, end_ns), wanted)
         )
 
+    async def newest(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        *,
+        level: Level = "raw",
+        room: Room = ROOM,
+    ) -> PointBlock:
+        """Return the newest row of each series in [start, end)."""
+        wanted = points.Wanted(level, edges=True, parts=False, rather_raw=True, room=room)
+        return await self.read(
+            lambda db: points.newest(db, self._numbers, series_ids, (start_ns, end_ns), wanted)
+        )
+
     async def latest(self, series_ids: Sequence[int]) -> dict[int, Latest]:
         """Return the newest value by event time of these series."""
         return await self.read(lambda db: catalog.latest(db, series_ids))
