@@ -16,8 +16,11 @@ expect.set_options(timeout=30_000)
 
 
 @contextmanager
-def browser_page(expected: str | None = None) -> Iterator[Page]:
-    """Give a page, and fail at its end when it logged an error, unless that contains what is `expected`."""
+def browser_page(expected: str | None = None, *, trusting: bool = False) -> Iterator[Page]:
+    """Give a page, and fail at its end when it logged an error, unless that contains what is `expected`.
+
+    `trusting` takes any certificate, as if its authority had been installed.
+    """
     assert CHROMIUM, "chromium is not installed: packaging/bootstrap.sh setup test"
     problems: list[str] = []
     with sync_playwright() as playwright:
@@ -32,7 +35,7 @@ def browser_page(expected: str | None = None) -> Iterator[Page]:
                 "--no-first-run",
             ],
         )
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, ignore_https_errors=trusting)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         yield page

@@ -5,18 +5,18 @@ The monotonic clock stays the real one, as on a board whose battery is empty.
 
 from pathlib import Path
 
-from tests.harness.stack import Agent
+from tests.harness.stack import Agent, Collector
 
 
 class WallClock:
-    """What an agent believes the time is."""
+    """What an agent or a collector believes the time is."""
 
-    def __init__(self, agent: Agent) -> None:
-        """Put it into the agent's environment; it takes effect at the next start. It begins at 1970."""
-        self._file = agent.folder / "wall-clock"
+    def __init__(self, process: Agent | Collector) -> None:
+        """Put it into the process's environment; it takes effect at the next start. It begins at 1970."""
+        self._file = process.folder / "wall-clock"
         self.set("@1970-01-01 00:02:00")
         (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        agent.env |= {
+        process.env |= {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -38,7 +39,14 @@ class Collector:
             f'[gateway]\nlisten = "127.0.0.1:{self.grpc}"\n{extra}'
         )
         self.env: dict[str, str] = {}
+        self.authority: Path | None = None
+        """Whose certificate its people's door shows, where it speaks TLS."""
         self.process: Process | None = None
+
+    @property
+    def home(self) -> str:
+        """Where people meet it."""
+        return f"http{'' if self.authority is None else 's'}://127.0.0.1:{self.http}"
 
     @property
     def database(self) -> Path:
@@ -67,10 +75,11 @@ class Collector:
 
     def get(self, path: str, **query: object) -> Any:
         """GET JSON (or text)."""
-        url = f"http://127.0.0.1:{self.http}{path}"
+        url = f"{self.home}{path}"
         if query:
             url += "?" + urllib.parse.urlencode(query, doseq=True)
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        trusted = None if self.authority is None else ssl.create_default_context(cafile=self.authority)
+        with urllib.request.urlopen(url, timeout=30, context=trusted) as answer:
             body = answer.read()
         try:
             return json.loads(body)

@@ -2,10 +2,8 @@
 
 import json
 import os
-import ssl
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +39,7 @@ def enroll(agent: Agent, line: str, *more: str) -> "subprocess.CompletedProcess[
     assert program == "telemetryx-agent"
     return subprocess.run(
         [AGENT, *words, *more, "--config", agent.config],
+        env={**os.environ, **agent.env},
         capture_output=True,
         text=True,
         timeout=120,
@@ -52,6 +51,7 @@ def doctor(agent: Agent) -> dict[str, dict[str, Any]]:
     """Return the doctor's findings by what was looked at."""
     done = subprocess.run(
         [AGENT, "doctor", "--json", "--config", agent.config],
+        env={**os.environ, **agent.env},
         capture_output=True,
         text=True,
         timeout=120,
@@ -229,16 +229,8 @@ def secure(stack: Stack) -> Collector:
     """Start a collector whose two doors both show its own certificate."""
     collector = stack.collector(MUTUAL, start=False)
     collector.config.write_text(collector.config.read_text().replace("[api]\n", '[api]\ntls = "own"\n'))
-    collector.start(wait=False)
-    authority = collector.folder / "data/ca/ca.pem"
-
-    def ready() -> bool:
-        context = ssl.create_default_context(cafile=authority)
-        url = f"https://127.0.0.1:{collector.http}/readyz"
-        with urllib.request.urlopen(url, timeout=30, context=context) as answer:
-            return bool(answer.status == 200)
-
-    until("the collector is ready", ready)
+    collector.authority = collector.folder / "data/ca/ca.pem"
+    collector.start()
     return collector
 
 

@@ -17,10 +17,11 @@ def with_provider(stack: Stack, provider: Running) -> Collector:
     secret = collector.folder / "oidc-secret"
     secret.write_text(f"{SECRET}\n")
     secret.chmod(0o600)
+    trusted = "" if provider.authority is None else f'ca_file = "{provider.authority}"\n'
     collector.config.write_text(
         collector.config.read_text()
         + f'[api.oidc]\nissuer = "{provider.provider.issuer}"\nname = "The plant"\nclient_id = "{CLIENT}"\n'
-        f'client_secret_file = "{secret}"\nadmins = ["boss"]\noperators = ["field"]\n'
+        f'client_secret_file = "{secret}"\nadmins = ["boss"]\noperators = ["field"]\n{trusted}'
     )
     collector.start()
     return collector
@@ -75,6 +76,47 @@ def test_people_sign_in_at_a_provider_and_out_of_it(stack: Stack) -> None:
         expect(page.get_by_label("User")).to_be_visible()
     log = (collector.folder / "collector.log").read_text()
     assert SECRET not in log
+
+
+def out(page: Page) -> None:
+    """Log out, by way of the provider's page."""
+    page.get_by_role("button", name="Log out", exact=True).click()
+    expect(page.get_by_role("link", name=BUTTON)).to_be_visible()
+
+
+def test_a_provider_over_tls_changes_keys_and_roles_and_nobody_comes_in_with_a_forged_token(
+    stack: Stack,
+) -> None:
+    """As over the years: another key, of another kind, another group; and then somebody in the provider's place signs with what everybody knows."""
+    with Running(stack.folder / "provider") as running, browser_page(REFUSED, trusting=True) as page:
+        provider = running.provider
+        provider.rotate("ES256", "of this year")
+        provider.person = {"sub": "1", "preferred_username": "ana", "groups": ["field"]}
+        collector = with_provider(stack, running)
+        page.goto(f"http://127.0.0.1:{collector.http}/")
+        page.get_by_role("link", name=BUTTON).click()
+        expect(page.get_by_title("What you may do")).to_have_text("operator")
+        out(page)
+
+        provider.rotate("RS256", "of the next")
+        provider.person = {"sub": "1", "preferred_username": "renamed", "groups": ["guests", "boss"]}
+        page.get_by_role("link", name=BUTTON).click()
+        expect(page.get_by_title("What you may do")).to_have_text("admin")
+        # Who it is says the subject; the name is the first one's.
+        expect(page.get_by_role("link", name="ana", exact=True)).to_be_visible()
+        page.get_by_role("link", name="Audit").click()
+        entries = page.get_by_role("table", name="entr")
+        expect(entries.get_by_role("row").filter(has_text="user.role")).to_contain_text("operator → admin")
+        out(page)
+
+        provider.person = {"sub": "1", "preferred_username": "ana", "groups": ["boss"]}
+        provider.forge = lambda claims: provider.key.sign(claims, alg="HS256")
+        page.get_by_role("link", name=BUTTON).click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.get_by_role("link", name=BUTTON)).to_be_visible()
+        expect(page.get_by_title("What you may do")).to_have_count(0)
+        assert page.context.cookies(page.url) == []
+    assert "oidc.refused" in (collector.folder / "collector.log").read_text()
 
 
 def test_a_provider_admin_is_shown_beside_an_account_with_a_password(stack: Stack) -> None:
