@@ -100,8 +100,10 @@ impl Standing {
     /// The file was to be read again, and was not taken.
     pub fn refuse(&self, error: &anyhow::Error) {
         let why = format!("{error:#}");
+        // Whoever reads of it in the log finds it in the status.
+        let refused = RefusedConfig { at_ns: self.clock.now().wall, why: why.clone() };
+        self.status.lock().refused = Some(refused);
         tracing::error!("the config file was not taken, the old one stays in force: {why}");
-        self.status.lock().refused = Some(RefusedConfig { at_ns: self.clock.now().wall, why });
     }
 
     /// Writes records as soon as the journal has room. Until then nearly no reading finds room either, and the fold goes
