@@ -16,7 +16,7 @@ from contextlib import suppress
 from tests.field.journey import site
 from tests.field.machine import Machine, booted, installed
 from tests.field.report import said
-from tests.harness.frozen import ended, frozen, thread, waits
+from tests.harness.frozen import ended, frozen_while_it_waits, thread
 from tests.harness.processes import until
 
 AGENT_TOML = "/etc/telemetryx/agent.toml"
@@ -138,9 +138,8 @@ def is_watched(machine: Machine) -> None:
     until("idle for longer than the limit", lambda: time.monotonic() - idle > 1.5 * WATCHDOG_S)
     assert machine.show("agent", "MainPID") == before, "an idle agent was restarted"
     tid = thread(machine.pid("agent"), "fold")
-    until("the fold waits", lambda: waits(tid))
     begun = time.monotonic()
-    with frozen(tid):
+    with frozen_while_it_waits(tid):
         sender = send(machine, 2010, 100)
         until("the watchdog ends the agent", lambda: ended(tid), 120)
     took = time.monotonic() - begun

@@ -2,10 +2,16 @@
 
 import ctypes
 import os
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
+from tests.harness.processes import until
+
+#: The system call in which a thread of the standard library waits for another one.
+_FUTEX: Final = {"x86_64": "202", "aarch64": "98"}
 _SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
 _WALL = 0x40000000
 _ptrace = ctypes.CDLL(None, use_errno=True).ptrace
@@ -24,11 +30,6 @@ def thread(pid: int, name: str) -> int:
         if (task / "comm").read_text().strip() == name:
             return int(task.name)
     raise LookupError(name)
-
-
-def waits(tid: int) -> bool:
-    """Whether it waits for something to do; what it does otherwise, it may do with a lock that others need."""
-    return Path(f"/proc/{tid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S"
 
 
 def ended(tid: int) -> bool:
@@ -55,3 +56,19 @@ def frozen(tid: int) -> Iterator[None]:
             # It was ended with its process; until that is heard here the process can't be gone.
             with suppress(ChildProcessError):
                 os.waitpid(tid, _WALL)
+
+
+@contextmanager
+def frozen_while_it_waits(tid: int) -> Iterator[None]:
+    """Stop a thread that has nothing to do. Whatever it does otherwise, it may do with a lock that others need."""
+
+    def caught() -> ExitStack | None:
+        with ExitStack() as stack:
+            stack.enter_context(frozen(tid))
+            # Looked at when it stands still: before that it might go on behind our back.
+            called = Path(f"/proc/{tid}/syscall").read_text().split()[0]
+            return stack.pop_all() if called == _FUTEX[platform.machine()] else None
+        return None
+
+    with until("it is stopped where it has nothing to do", caught):
+        yield

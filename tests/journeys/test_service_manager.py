@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Agent, Collector, Stack, until
-from tests.harness.frozen import frozen, thread, waits
+from tests.harness.frozen import frozen_while_it_waits, thread
 from tests.harness.manager import Manager
 from tests.harness.processes import free_port
 from tests.harness.stack import listens
@@ -68,8 +68,7 @@ def test_a_thread_that_stands_still_ends_the_feeding(stack: Stack, tmp_path: Pat
     agent.start()
     manager.wait("WATCHDOG")
     tid = thread(_pid(agent), name)
-    until("it has nothing to do", lambda: waits(tid))
-    with frozen(tid):
+    with frozen_while_it_waits(tid):
         since = len(manager)
         manager.wait("STATUS", f"STUCK: the {name} stands still", since)
         fed = sum("WATCHDOG" in said for said in manager.heard(since))
@@ -159,6 +158,24 @@ def test_a_collector_takes_a_good_configuration_at_sighup_and_refuses_a_bad_one(
     assert agent.write("after,device=d v=1") == 204
     agent.wait_drained()
     assert collector.values('after.v{device="d"}') == [[1.0]]
+
+
+def test_a_collector_that_is_told_again_while_it_begins_anew_takes_the_last_one(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """The second SIGHUP meets a start that goes by the first one's file; READY is said of the second one's."""
+    manager = Manager(tmp_path)
+    collector = _served(stack, manager)
+    good, before = collector.config.read_text(), collector.http
+    for number in range(2):
+        collector.http = free_port()
+        collector.config.write_text(good.replace(f":{before}", f":{collector.http}"))
+        since = len(manager)
+        _says_hup(collector)
+        if number == 0:
+            manager.wait("STATUS", "opening the store", since)
+    manager.wait("STATUS", f"ready: HTTP on 127.0.0.1:{collector.http}", since)
+    assert collector.get("/readyz") is not None
 
 
 def test_a_configuration_that_cannot_be_started_with_gives_way_to_the_one_before(

@@ -113,11 +113,13 @@ async def run(
     stop = stop or asyncio.Event()
     stop_on_signals(stop)
     standing = Standing(settings, again, Service())
+    standing.listen()
     while not stop.is_set():
+        tried = standing.settings
         try:
             await _run_once(standing, clock or SystemClock(), stop, ready, place)
         except StartError as error:
-            if not standing.back(str(error)):
+            if not standing.back(tried, str(error)):
                 raise
     log.info("collector_stopped")
 
@@ -147,11 +149,10 @@ async def _run_once(
             after_s=round(took, 3),
         )
         ready(addresses)
-        standing.started()
-        standing.listen()
-        service.ready(
-            f"{standing.trouble()}ready: HTTP on {settings.api.listen}, agents on {settings.gateway.listen}"
-        )
+        if standing.started(settings):
+            service.ready(
+                f"{standing.trouble()}ready: HTTP on {settings.api.listen}, agents on {settings.gateway.listen}"
+            )
         waiting = [asyncio.create_task(event.wait()) for event in (stop, standing.changed)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
@@ -162,7 +163,11 @@ async def _run_once(
 
 
 class Standing:
-    """Which configuration is in force, and what came of the last SIGHUP."""
+    """Which configuration is in force, and what came of the last SIGHUP.
+
+    A SIGHUP may come at any moment, also while the collector begins anew for the one before it: `settings` is what it shall have,
+    `_before` what it had when that was read first, where it doesn't have it yet.
+    """
 
     def __init__(self, settings: Settings, again: Callable[[], Settings] | None, service: Service) -> None:
         """Begin with these settings; `again` reads others."""
@@ -174,7 +179,7 @@ class Standing:
         self._refused = ""
 
     def listen(self) -> None:
-        """Read anew at SIGHUP. Without this the signal would end the process."""
+        """Read anew at SIGHUP, from here on. Without this the signal would end the process."""
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
 
@@ -191,22 +196,32 @@ class Standing:
             self._refuse(str(error))
             self.service.ready(self.trouble())
         else:
-            self._before, self.settings = self.settings, settings
+            if self._before is None:
+                self._before = self.settings
+            self.settings = settings
             self.changed.set()
 
-    def started(self) -> None:
-        """Hear that the settings are in force."""
+    def started(self, settings: Settings) -> bool:
+        """Hear that these settings are in force. False when others came meanwhile, which are next."""
+        if self.settings is not settings:
+            self._before = settings
+            return False
         if self._before is not None:
             log.info("config_taken")
             self._refused = ""
         self._before = None
         self.changed.clear()
+        return True
 
-    def back(self, why: str) -> bool:
-        """Return to the settings of before, as those of now can't be started with. False when there are none."""
+    def back(self, tried: Settings, why: str) -> bool:
+        """Return to the settings of before, as those tried can't be started with. False when there are none.
+
+        Where others came meanwhile, those are next.
+        """
         if self._before is None:
             return False
-        self.settings, self._before = self._before, None
+        if self.settings is tried:
+            self.settings, self._before = self._before, None
         self._refuse(why)
         return True
 
@@ -324,6 +339,8 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
         tasks.every("care", UPKEEP_S, care.upkeep, partial(leases.under, "care"))
         tasks.spawn("links", links.watch)
         stack.push_async_callback(tasks.end, "links", grace_s)
+        # People are answered first; whoever waits until all is ready sends agents then.
+        opening = [PartState("gateway", ready=False, reason="the agents' door is not open yet")]
         gather = Gather(store, rules, clock, enrolment.counts, care.counts)
         metrics.add(lambda: [(Metric.LONGEST_WRITE, _longest(store))])
         for source in (gather.readings, delay.readings, lambda: _readings(store, ingest, hot, tasks, leases)):
@@ -338,7 +355,7 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
             metrics=metrics,
             gate=_gate(settings, tokens),
             started_ns=clock.now_ns(),
-            readiness=lambda: _part_states(store, tasks, ingest, hot, leases),
+            readiness=lambda: [*_part_states(store, tasks, ingest, hot, leases), *opening],
             newest=hot.newest,
             fleetwide=hot.fleetwide,
             announce=ingest.announce,
@@ -372,6 +389,7 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
             grpc = await gateway.start()
         except GatewayRefused as error:
             raise StartError(str(error)) from error
+        opening.clear()
         enrolment.gateway = doors.met(settings, grpc)
         gateway.subscribe(rules.wake)
         metrics.add(lambda: _door_readings(gateway))
