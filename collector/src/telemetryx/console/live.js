@@ -5,11 +5,14 @@ import { signal } from "./vendor/signals-core-1.14.5/dist/signals-core.mjs";
 export const link = signal("");
 
 const LONGEST_PAUSE = 15_000;
+/** The cursor of who has none: all of before is a gap. */
+const NONE = Number.MAX_SAFE_INTEGER;
 
 export class Live {
   /**
    * `subscription` as the API has it; `take(message)` gets every message, and `{type: "reopened"}` after a lost connection:
-   * samples and events are replayed from the cursor, changes of agents and alerts are not.
+   * samples and events are replayed from the cursor, changes of agents and alerts are not. After `{type: "resumed", gap: true}`
+   * nothing new is missed, and what was before it must be asked for: so begins each stream.
    */
   constructor(subscription, take, maxHz = 1) {
     this.subscription = subscription;
@@ -48,9 +51,7 @@ export class Live {
   }
 
   request() {
-    const message = { subscribe: this.subscription, max_hz: this.maxHz };
-    if (this.cursor !== null) message.cursor = this.cursor;
-    this.socket.send(JSON.stringify(message));
+    this.socket.send(JSON.stringify({ subscribe: this.subscription, max_hz: this.maxHz, cursor: this.cursor ?? NONE }));
   }
 
   /** Changes what is asked for; nothing between old and new is missed. */

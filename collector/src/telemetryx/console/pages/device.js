@@ -80,6 +80,10 @@ export function open(place) {
     chart.loading = true;
     seen.unobserve(element);
     chart.mount();
+    await fill(chart);
+  }
+
+  async function fill(chart) {
     try {
       const answer = await get("query_range", { series: chart.ids(), start: `-${range()[0]}`, end: "now", max_points: POINTS });
       chart.load(answer.series);
@@ -90,14 +94,10 @@ export function open(place) {
   }
 
   function take(message) {
-    if (message.type === "resumed" && message.gap) reload();
+    // What came after a chart's history and before the stream is in neither.
+    if (message.type === "resumed" && message.gap) for (const chart of charts.values()) if (chart.loading) fill(chart);
     if (message.type !== "samples") return;
     for (const chart of charts.values()) if (chart.append(message.series)) chart.refresh();
-  }
-
-  function reload() {
-    shown = "";
-    arrange();
   }
 
   function draw() {

@@ -53,7 +53,10 @@ export function open(place) {
   let soon = null;
   // A new event may or may not meet the filter: the server decides, asked at most once a second.
   const stream = new Live({ events: true }, (message) => {
-    if (message.type !== "event" || events.length > LIMIT) return;
+    if (events.length > LIMIT) return;
+    // What came after the first answer and before the stream is in neither.
+    if (message.type === "resumed" && message.gap) load();
+    if (message.type !== "event") return;
     soon ??= setTimeout(() => { soon = null; if (!document.hidden) load(); }, 1000);
   });
   const close = () => {
