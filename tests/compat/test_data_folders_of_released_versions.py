@@ -56,7 +56,7 @@ def samples(collector: Collector) -> dict[str, list[tuple[int, str]]]:
 
 def windows(collector: Collector) -> list[tuple[int, int, float, float, float]]:
     """Return the windows as (start, count, sum, min, max), partials merged."""
-    with closing(sqlite3.connect(f"file:{collector.database}?mode=ro", uri=True)) as store:
+    with closing(sqlite3.connect(f"file:{collector.database}?mode=ro", uri=True, timeout=120)) as store:
         return store.execute(
             'SELECT start_ns, sum(count), sum(sum), min(min), max(max) FROM "window" GROUP BY start_ns ORDER BY 1'
         ).fetchall()

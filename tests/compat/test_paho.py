@@ -49,7 +49,7 @@ class Publisher:
         self.client.on_publish = self._on_publish
         self.client.connect("127.0.0.1", agent.mqtt, keepalive=30)
         self.client.loop_start()
-        assert self._connected.wait(30), "no CONNACK"
+        assert self._connected.wait(120), "no CONNACK"
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, _more: object) -> None:
         assert not reason.is_failure, str(reason)
@@ -63,7 +63,7 @@ class Publisher:
         """Publish all, and wait until the agent has confirmed each (QoS 0: until it is on its way)."""
         waiting = [self.client.publish(topic, payload, qos, retain) for topic, payload in messages]
         for info in waiting:
-            info.wait_for_publish(30)
+            info.wait_for_publish(120)
             assert info.is_published()
         assert self.refusals == []
 
@@ -211,7 +211,7 @@ def test_a_paho_subscriber_gets_what_a_paho_publisher_sends(
     )
     subscriber.client.on_subscribe = lambda *_: ready.set()
     subscriber.client.subscribe("plant1/#", 2)
-    assert ready.wait(30)
+    assert ready.wait(120)
     publisher.send([("plant1/pump/flow", "1.25"), ("plant1/pump/flow", "1.50")], 2)
     until("three messages", lambda: len(got) >= 3)
     subscriber.close()

@@ -14,7 +14,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.fault.publishers import KeepsReleases
-from tests.harness import Stack, until
+from tests.harness import Stack, free_port, until
 from tests.harness.agent_tools import ask, lines
 
 PUBLISH, PUBREC, PUBREL = 3, 5, 6
@@ -26,7 +26,8 @@ class Broker:
 
     def __init__(self, port: int = 0) -> None:
         """Listen."""
-        self._listener = socket.create_server(("127.0.0.1", port))
+        # One that stays ours while nobody listens on it.
+        self._listener = socket.create_server(("127.0.0.1", port or free_port()))
         self._listener.settimeout(60)
         self.port: int = self._listener.getsockname()[1]
         self._peer = socket.socket()
@@ -147,7 +148,8 @@ def test_what_paho_publishes_over_restarts_is_stored_as_often_as_it_says(
         agent.process.kill()
         agent.start()
         for info in said:
-            info.wait_for_publish(60)
+            info.wait_for_publish(120)
+            assert info.is_published()
         until("all of it is in batches", agent.in_batches)
         stored = Counter(row["value"] for row in lines(ask("spool", "export", "--config", agent.config)))
         assert set(stored) == set(map(float, range(500)))

@@ -76,7 +76,7 @@ def test_a_unit_never_gives_up(name: str) -> None:
 def test_units_and_programs_agree_about_the_folders() -> None:
     """The data folder of each is the default of its configuration, and the configuration is looked for where the unit says."""
     reference = subprocess.run(
-        [AGENT, "config", "--reference"], capture_output=True, text=True, timeout=30, check=True
+        [AGENT, "config", "--reference"], capture_output=True, text=True, timeout=120, check=True
     ).stdout
     for name, default in (
         ("agent", re.search(r'`data_dir` \| string \| `"([^"]+)"`', reference)),

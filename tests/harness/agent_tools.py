@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness import Agent, Stack, until
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT
 
 SECOND = 1_000_000_000
@@ -19,7 +20,7 @@ SMALL = '[spool]\nsegment_bytes = "256KiB"\n[journal]\nsegment_bytes = "256KiB"\
 def ask(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the agent's program."""
     return subprocess.run(
-        [AGENT, *map(str, words)], capture_output=True, text=True, timeout=60, check=False, input=stdin
+        [AGENT, *map(str, words)], capture_output=True, text=True, timeout=PATIENCE, check=False, input=stdin
     )
 
 

@@ -8,11 +8,15 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.harness.processes import PATIENCE
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 #: Where screenshots go when somebody wants to look at them.
 SCREENSHOTS = os.environ.get("TELEMETRYX_SCREENSHOTS")
 
-expect.set_options(timeout=30_000)
+#: Milliseconds; what is there is found at once.
+PATIENCE_MS = 1_000 * PATIENCE
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
@@ -34,8 +38,10 @@ def browser_page(expected: str | None = None, *, trusting: bool = False) -> Iter
                 "--disable-sync",
                 "--no-first-run",
             ],
+            timeout=PATIENCE_MS,
         )
         page = browser.new_page(viewport={"width": 1280, "height": 900}, ignore_https_errors=trusting)
+        page.context.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         yield page

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from telemetryx.wire._pb2 import link_pb2 as pb
-from tests.harness.processes import until
+from tests.harness.processes import PATIENCE, until
 from tests.harness.reference import ReferenceAgent
 
 
@@ -94,7 +94,7 @@ def connected(port: int, *agents: Patient) -> Iterator[None]:
     thread = threading.Thread(target=lambda: asyncio.run(all_live()))
     thread.start()
     try:
-        assert all(agent.connected.wait(30) for agent in agents)
+        assert all(agent.connected.wait(PATIENCE) for agent in agents)
         yield
     finally:
         for agent in agents:

@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+from tests.harness.processes import PATIENCE
+
 _MAKE = [
     "openssl",
     "req",
@@ -33,4 +35,4 @@ def signed(folder: Path, by: tuple[Path, Path]) -> tuple[Path, Path]:
 
 
 def _make(*words: str | Path) -> None:
-    subprocess.run([*_MAKE, *map(str, words)], check=True, capture_output=True, timeout=60)
+    subprocess.run([*_MAKE, *map(str, words)], check=True, capture_output=True, timeout=PATIENCE)

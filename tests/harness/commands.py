@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from telemetryx.cli.commands import app
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT
 
 _HEAD = """\
@@ -94,7 +95,7 @@ def _declared(path: str, declared: Any, parent: Any = None) -> Command:
 
 def _printed(path: tuple[str, ...]) -> Command:
     done = subprocess.run(
-        [AGENT, *path[1:], "--help"], capture_output=True, text=True, timeout=30, check=True
+        [AGENT, *path[1:], "--help"], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     text = done.stdout.strip()
     listed, _, options = text.partition("\nOptions:\n")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from tests.harness.processes import until
+from tests.harness.processes import PATIENCE, until
 from tests.harness.stack import ROOT, Agent, Collector
 
 #: What became of shipped readings that are not stored.
@@ -28,7 +28,7 @@ def printed(collector: Collector, agent: str = "edge") -> dict[str, int]:
         env={**os.environ, "PYTHONPATH": str(ROOT / "collector/src")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     return {row["cause"]: row["count"] for row in json.loads(done.stdout)["loss"]}

@@ -1,5 +1,6 @@
 """A child process whose output is kept, that is waited for by condition and never left behind."""
 
+import http.client
 import os
 import signal
 import socket
@@ -14,20 +15,26 @@ from typing import TypeVar
 T = TypeVar("T")
 
 #: Long enough for a loaded machine with two cores; a condition that holds returns at once.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
-#: Below what the system gives to outgoing connections, so that a port stays free while its owner is down; each of
-#: pytest's workers has a part of its own.
+#: Below what the system gives to outgoing connections, so that a port stays free while its owner is down.
 PORTS = range(10_240, 32_768)
-WORKERS = 8
+#: Each process that asks for ports has a block of them for itself as long as it lives: between the choice of a port and its
+#: use nobody else chooses it, be it another of pytest's workers or another run on this machine.
+BLOCK = 512
+_held = socket.socket(socket.AF_UNIX)
 
 
 def _ports() -> Iterator[int]:
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
-    mine = PORTS[worker * (len(PORTS) // WORKERS) :][: len(PORTS) // WORKERS]
-    begin = os.getpid() * 97 % len(mine)
-    yield from cycle((*mine[begin:], *mine[:begin]))
+    for block in range(len(PORTS) // BLOCK):
+        with suppress(OSError):
+            # A name that the kernel frees with the process.
+            _held.bind(f"\0telemetryx-tests-ports-{block}")
+            break
+    else:
+        raise AssertionError("every block of ports has its owner: too many tests run on this machine")
+    yield from cycle(PORTS[block * BLOCK :][:BLOCK])
 
 
 _candidates = _ports()
@@ -49,7 +56,7 @@ def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -
     while time.monotonic() < end:
         try:
             seen = look()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
             last = error
         else:
             if seen:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.harness.processes import Process, free_port, until
+from tests.harness.processes import PATIENCE, Process, free_port, until
 
 Answer = dict[str, Any]
 
@@ -22,7 +22,7 @@ def serve(folder: Path, lines: Iterable[str]) -> tuple[str, Process]:
         ["promtool", "tsdb", "create-blocks-from", "openmetrics", folder / "samples.txt", data],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     port = free_port()
     (folder / "prometheus.yml").write_text("global: {}\n")
@@ -42,7 +42,7 @@ def serve(folder: Path, lines: Iterable[str]) -> tuple[str, Process]:
 def get(url: str, **query: object) -> Any:
     """GET JSON, or bytes without a question."""
     target = f"{url}?{urllib.parse.urlencode(query, doseq=True)}" if query else url
-    with urllib.request.urlopen(target, timeout=60) as answer:
+    with urllib.request.urlopen(target, timeout=PATIENCE) as answer:
         body = answer.read()
     return json.loads(body) if query else body
 

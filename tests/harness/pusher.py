@@ -86,6 +86,8 @@ class Pusher(LinkServicer):
                 self.hellos.append(hello)
                 self.states.append(hello.config)
                 out = self._out = queue.Queue()
+            # What is wanted from here on comes to this session by its queue: each configuration once.
+            wanted = self._wanted
         yield pb.FromCollector(
             greeting=pb.Greeting(
                 wire=1,
@@ -98,7 +100,6 @@ class Pusher(LinkServicer):
         )
         if hello.probe:
             return
-        wanted = self._wanted
         if wanted is not None and hello.HasField("config") and hello.config.digest != wanted.config.digest:
             yield wanted
         threading.Thread(target=self._hear, args=(request_iterator, out), daemon=True).start()
@@ -144,8 +145,9 @@ class Pusher(LinkServicer):
 
     def want(self, version: int, toml: str) -> None:
         """Want a configuration from now on: it is pushed into the open session, and after each greeting that lacks it."""
-        self._wanted = pushed(version, toml)
-        self._out.put(self._wanted)
+        with self._lock:
+            self._wanted = pushed(version, toml)
+            self._out.put(self._wanted)
 
     def ask(self, **what: Any) -> bytes:
         """Send a request, and return its id."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.harness.processes import Process, free_port, until
+from tests.harness.processes import PATIENCE, Process, free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = Path(os.environ.get("TELEMETRYX_AGENT", ROOT / "agent/target/debug/telemetryx-agent"))
@@ -79,7 +79,7 @@ class Collector:
         if query:
             url += "?" + urllib.parse.urlencode(query, doseq=True)
         trusted = None if self.authority is None else ssl.create_default_context(cafile=self.authority)
-        with urllib.request.urlopen(url, timeout=30, context=trusted) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE, context=trusted) as answer:
             body = answer.read()
         try:
             return json.loads(body)
@@ -94,7 +94,7 @@ class Collector:
             headers={"Content-Type": "application/json"},
             method="POST",
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return dict(json.load(answer))
 
     def latest(self, selector: str) -> list[dict[str, Any]]:
@@ -157,9 +157,13 @@ class Agent:
         )
         if wait:
             until("the agent answers", lambda: self._alive() and self.status() is not None)
-            for port in (self.mqtt, self.http, self.tcp):
-                if f":{port}" in self.config.read_text():
-                    until(f"port {port} listens", lambda port=port: listens(port))
+            self.listening()
+
+    def listening(self) -> None:
+        """Wait until the inputs of its config listen: each opens its port by itself."""
+        for port in (self.mqtt, self.http, self.tcp):
+            if f":{port}" in self.config.read_text():
+                until(f"port {port} listens", lambda port=port: self._alive() and listens(port))
 
     def _alive(self) -> bool:
         assert self.process is not None
@@ -169,11 +173,15 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """Ask it through its control socket."""
         with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(10)
+            link.settimeout(PATIENCE)
             link.connect(str(self.data / "agent.sock"))
             link.sendall(b"status\n")
             with link.makefile("rb") as answer:
                 return dict(json.loads(answer.readline()))
+
+    def linked(self) -> None:
+        """Wait until the collector has greeted it: what is cut before is backlog, what is cut from now on is live."""
+        until("the link is up", lambda: self._alive() and self.status()["link"]["connected"])
 
     def in_batches(self) -> bool:
         """Whether everything it took is in batches."""
@@ -195,7 +203,7 @@ class Agent:
             f"http://127.0.0.1:{self.http}{path}", data=lines.encode(), headers=headers or {}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return int(error.code)

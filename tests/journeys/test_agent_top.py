@@ -22,6 +22,7 @@ def test_top_shows_one_frame_for_a_script_without_escapes(stack: Stack) -> None:
     """Link, fill, inputs and the last refusals."""
     collector = stack.collector()
     agent = stack.agent(collector)
+    agent.linked()
     assert agent.write("m v=1") == 204
     assert agent.write("m v=\x1b[2J") == 400
     said = ask("top", "--once", "--config", agent.config)

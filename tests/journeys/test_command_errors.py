@@ -10,7 +10,7 @@ from tests.harness.stack import AGENT
 
 
 def _ask(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AGENT, *map(str, words)], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([AGENT, *map(str, words)], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("command", ["status", "tap"])

@@ -24,7 +24,7 @@ def test_a_mosquitto_publish_is_read_back_with_site_device_and_metric(stack: Sta
     subprocess.run(
         ["mosquitto_pub", "-p", str(agent.mqtt), "-q", "1", "-t", "plant1/pump7/temperature", "-m", "21.5"],
         check=True,
-        timeout=30,
+        timeout=120,
     )
     found = until("the series", lambda: collector.latest('temperature{site="plant1",device="pump7"}'))
     assert found[0]["latest"]["value"] == 21.5

@@ -21,6 +21,8 @@ def _reload(agent: Agent) -> None:
 
 
 def _generation(agent: Agent) -> int:
+    """Return which configuration the fold goes by; the one of the start is read only after the ports listen."""
+    until("the fold is not behind", agent.in_batches)
     return int(agent.status()["fold"]["fold"]["generation"])
 
 

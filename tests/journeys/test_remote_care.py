@@ -15,7 +15,7 @@ import zstandard
 
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.mosquitto import Mosquitto
-from tests.harness.stack import ROOT, listens
+from tests.harness.stack import ROOT
 
 # A gate that a loaded machine can keep, and one that is waited for where a configuration doesn't prove itself.
 PATIENT: Final = '[remote]\ngate = "2m"\n'
@@ -117,7 +117,8 @@ def test_a_push_is_applied_a_bad_one_returned_from_and_all_of_it_outlives_restar
         shown = settled(collector, "failed", clash)
     assert shown["in_force"] == good
     assert shown["reason"]
-    until("the old port listens again", lambda: listens(agent.tcp))
+    # It begins anew with all of them.
+    agent.listening()
     assert agent.write("m v=2") == 204
 
     assert collector.process is not None

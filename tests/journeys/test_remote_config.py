@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def _agent(stack: Stack, pusher: Pusher, extra: str = PATIENT, inputs: str | Non
 
 
 def _remote(agent: Agent) -> dict[str, Any]:
-    return dict(agent.status()["remote"])
+    """Say how the pushed configuration stands, once the agent answers: its ports listen before that, and it begins anew for one."""
+    return until("the agent answers", lambda: dict(agent.status()["remote"]))
 
 
 def _ask(agent: Agent, *words: str) -> str:
@@ -268,7 +270,7 @@ def test_every_acknowledged_reading_is_stored_once_across_pipelines(stack: Stack
             try:
                 if agent.write(f"flow,device=d v={value}") == 204:
                     acked.append(float(value))
-            except OSError:
+            except (OSError, HTTPException):
                 continue
 
     sending = threading.Thread(target=publish)
@@ -311,7 +313,7 @@ def test_an_mqtt_session_goes_on_across_pipelines_and_what_was_acknowledged_is_s
 
     def publish() -> None:
         for value in range(1, 60_000):
-            if done.wait(0.002):
+            if done.wait(0.005):
                 return
             sent[client.publish("site/sensor/flow", str(value), qos=1).mid] = value
 
@@ -380,5 +382,7 @@ def test_the_service_manager_hears_of_a_pipeline_that_begins_anew(
     since = len(manager)
     pusher.want(5, "[agent]\nmax_series = 0\n")
     manager.wait("STATUS", "PUSHED CONFIG 5 FAILED: ", since)
+    since = len(manager)
     _stop(agent)
+    manager.wait("STOPPING", "1", since)
     assert "STOPPING" in manager.heard()[-1]

@@ -20,6 +20,7 @@ def test_a_start_waits_for_an_agent_that_is_killed_meanwhile(stack: Stack) -> No
     assert agent.process is not None
     second = agent.process.pid
     until("the second one runs", lambda: agent.status()["pid"] == second)
+    agent.listening()
     assert agent.write("m v=1") == 204
 
 

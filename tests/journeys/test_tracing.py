@@ -43,6 +43,7 @@ def test_a_clients_trace_goes_on_from_its_request_to_the_message_of_an_alert(sta
     with Spans() as spans, Receiver() as told:
         collector = stack.collector(f'[rules]\nfiles = ["{rules}"]\n{told.config}{spans.config}')
         agent = stack.agent(collector, extra=spans.config)
+        agent.linked()
         before = time.time_ns()
         assert agent.write("m v=1") == 204
         traced(agent, 95.0)

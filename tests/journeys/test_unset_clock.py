@@ -1,5 +1,6 @@
 """A host that believes it is 1970: its readings are kept, and stored at their real times once somebody knows the time."""
 
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from tests.harness.ledger import LOST, settled
 from tests.harness.stack import AGENT
 
 SECOND = 1_000_000_000
+#: Three days, less what a status takes to the collector on a busy machine.
+AHEAD = re.compile(r"259,(200|19\d)(\.\d)? s ahead")
 
 
 def times(collector: Collector, selector: str) -> list[int]:
@@ -54,7 +57,7 @@ def test_readings_of_before_the_clock_was_set_are_stored_at_their_real_times(sta
     assert began - slack <= min(stored)
     assert sorted(stored)[19] <= ended + slack
     assert times(collector, "own.n") == [own]
-    (event,) = collector.get("/api/v1/events", q="clock")["events"]
+    (event,) = until("the event is stored", lambda: collector.get("/api/v1/events", q="clock")["events"])
     assert (event["source"], event["severity"]) == ("telemetryx-agent", "warn")
     counts = settled(collector, agent, 22)
     assert counts["received"] == 22
@@ -138,7 +141,7 @@ def test_the_console_marks_clocks_that_are_off_and_counts_what_is_kept_apart(
     home = f"http://127.0.0.1:{collector.http}"
     page.goto(f"{home}/agent?name=ahead")
     facts = page.locator("dl.facts").first
-    expect(facts).to_contain_text("259,200 s ahead")
+    expect(facts).to_contain_text(AHEAD)
     expect(facts).to_contain_text("1 batch with times far ahead")
     picture(page, "agent-ahead")
     page.goto(f"{home}/agent?name=unset")
@@ -156,5 +159,5 @@ def test_the_console_marks_clocks_that_are_off_and_counts_what_is_kept_apart(
     subprocess.run([*command, "--url", home], check=True, timeout=60)
     assert len(times(collector, "level.v")) == 1
     page.goto(f"{home}/agent?name=ahead")
-    expect(facts).to_contain_text("259,200 s ahead")
+    expect(facts).to_contain_text(AHEAD)
     expect(facts).not_to_contain_text("Kept apart")
