@@ -8,16 +8,17 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
+from free_ports import free_port
+
 USER: Final = "collector"
 PASSWORD: Final = "correct horse"
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0
 IN_MEMORY: Final = Path("/dev/shm")
 ENOUGH: Final = 8 << 30
 """Bytes: of databases and log, a run's server comes to a quarter of it."""
@@ -42,7 +43,7 @@ class PostgresServer:
         if folder is None and not fsync:
             folder = _in_memory()
         self.folder = Path(tempfile.mkdtemp(prefix="telemetryx-postgres-", dir=folder))
-        self.port = _free_port()
+        self.port = free_port()
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
         password = self.folder / "password"
@@ -183,9 +184,3 @@ def _in_memory() -> Path | None:
     """Where there is room in memory for what no power cut is to survive: a hundred databases are made and deleted in a moment there."""
     roomy = IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ENOUGH
     return IN_MEMORY if roomy and os.access(IN_MEMORY, os.W_OK) else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-WAIT_S: Final = 30.0
+from free_ports import free_port
+
+WAIT_S: Final = 120.0
 
 
 class RedisServer:
@@ -25,9 +27,7 @@ class RedisServer:
         assert self._program, "redis-server is missing: apt-get install redis-server (packaging/bootstrap.sh)"
         self.folder = Path(tempfile.mkdtemp(prefix="telemetryx-redis-"))
         self.socket = self.folder / "socket"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.password: str | None = None

@@ -2,19 +2,13 @@
 
 import socket
 
+from free_ports import free_port
 from telemetryx.cli.ports import reserved
-
-
-def free() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_two_demos_that_choose_before_either_listens_get_different_ports() -> None:
     """The first gets what it wants, the second another, and the next one may have it again."""
-    wanted = {"http": free()}
+    wanted = {"http": free_port()}
     with reserved(wanted) as first, reserved(wanted) as second:
         assert first == wanted
         assert second["http"] != first["http"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import free_port
 from telemetryx.cli import workers
 from telemetryx.cli.workers import WorkersError
 from telemetryx.config import Settings, load
@@ -18,13 +19,6 @@ def settings(tmp_path: Path, text: str) -> Settings:
     path = tmp_path / "c.toml"
     path.write_text(f'[collector]\ndata_dir = "{tmp_path / "data"}"\n{text}')
     return load(path)
-
-
-def free() -> int:
-    """Return a port that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listening(http: int, grpc: int) -> str:
@@ -43,14 +37,14 @@ def test_ports_must_be_fixed_and_nobody_elses(tmp_path: Path, monkeypatch: pytes
     """Port 0 would give each worker another one, and a port that is taken would be shared with whoever has it."""
     monkeypatch.setattr(workers, "PATIENCE_S", 0.0)
     with pytest.raises(WorkersError, match=r"needs fixed ports: set one in \[gateway\]"):
-        workers.check(settings(tmp_path, POSTGRES + listening(free(), 0)), 2)
+        workers.check(settings(tmp_path, POSTGRES + listening(free_port(), 0)), 2)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(WorkersError, match=r"\[api\] can't listen on .*is another collector running"):
-            workers.check(settings(tmp_path, POSTGRES + listening(other.getsockname()[1], free())), 2)
-    workers.check(settings(tmp_path, POSTGRES + listening(free(), free())), 2)
+            workers.check(settings(tmp_path, POSTGRES + listening(other.getsockname()[1], free_port())), 2)
+    workers.check(settings(tmp_path, POSTGRES + listening(free_port(), free_port())), 2)
 
 
 def test_workers_have_places_in_one_directory_and_keep_them(tmp_path: Path) -> None:
