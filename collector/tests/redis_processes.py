@@ -62,7 +62,7 @@ class Together:
                 await asyncio.wait([task], timeout=0.1)
 
 
-async def until(holds: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait for something that other tasks and processes bring about."""
     async with asyncio.timeout(seconds):
         while True:
@@ -79,5 +79,5 @@ async def sharing(address: Address) -> AsyncIterator[Together]:
     try:
         yield together
     finally:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await together.leave()

@@ -26,7 +26,7 @@ async def test_a_refusal_costs_nothing(together: Together) -> None:
     async def served() -> bool:
         return await limit.wait_s("peer") == 0.0
 
-    await until(served, 10)
+    await until(served)
 
 
 async def test_buckets_of_different_names_are_apart(together: Together) -> None:
@@ -60,7 +60,7 @@ async def test_an_appointment_holds_at_the_other_process_too(together: Together)
     async def enters() -> bool:
         return await second.wait_s("late") == 0.0
 
-    await until(enters, 10)
+    await until(enters)
 
 
 async def test_each_process_counts_alone_while_redis_is_away(together: Together, server: RedisServer) -> None:
