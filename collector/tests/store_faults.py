@@ -5,7 +5,7 @@ Nothing here counts on speed: whatever is waited for has minutes.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,19 @@ def do_nothing() -> None:
     """Let the fault be."""
 
 
+def _says(heard: str, said: Sequence[str]) -> bool:
+    return any(one in heard.lower() for one in said)
+
+
+@contextlib.contextmanager
+def told_at_the_end(what: Callable[[], str]) -> Iterator[None]:
+    """Say what was seen last where a wait was in vain."""
+    try:
+        yield
+    except TimeoutError:
+        raise AssertionError(what()) from None
+
+
 @dataclass
 class Faulty:
     """A collector whose store fails, and an agent that is connected to it now and then."""
@@ -51,12 +64,17 @@ class Faulty:
             assert answer.status == 200
             return await answer.text()
 
-    async def refuses(self, path: str) -> str:
-        """Wait until a path answers 503, and return what it says."""
-        async with asyncio.timeout(PATIENCE_S):
-            while (answer := await self.ask(path))[0] != 503:
-                await asyncio.sleep(0.1)
-        return str(answer[1]["error"]["message"])
+    async def refuses(self, path: str, *said: str) -> None:
+        """Wait until a path answers 503 with one of these in what it says: at first that may be how the fault began."""
+        heard = ""
+        with told_at_the_end(lambda: f"{path} says {heard!r}, not one of {said}"):
+            async with asyncio.timeout(PATIENCE_S):
+                while not _says(heard := await self._refusal(path), said):
+                    await asyncio.sleep(0.1)
+
+    async def _refusal(self, path: str) -> str:
+        status, answer = await self.ask(path)
+        return str(answer["error"]["message"]) if status == 503 else ""
 
     def cut(self, at: int, count: int = 1) -> None:
         """Cut a batch of noise, which no encoding makes small; the agent keeps it until it is acknowledged."""
@@ -83,18 +101,18 @@ class Faulty:
                 meanwhile()
                 await asyncio.sleep(0.2)
 
-    async def stays_out(self, meanwhile: Callable[[], None] = do_nothing) -> str:
-        """Offer until the collector says that it can't store, and more; nothing is taken. Return the reason."""
-        before = resident()
-        async with asyncio.timeout(PATIENCE_S):
-            while (answer := await self.ask("/readyz"))[0] != 503:
-                meanwhile()
-                assert not await self.offer(2), "a batch was acknowledged that can't be stored"
+    async def stays_out(self, *said: str, meanwhile: Callable[[], None] = do_nothing) -> None:
+        """Offer until the collector says that it can't store, with one of these in the reason, and more; nothing is taken."""
+        before, heard = resident(), ""
+        with told_at_the_end(lambda: f"/readyz says {heard!r}, not one of {said}"):
+            async with asyncio.timeout(PATIENCE_S):
+                while not _says(heard := await self._refusal("/readyz"), said):
+                    meanwhile()
+                    assert not await self.offer(2), "a batch was acknowledged that can't be stored"
         for _ in range(3):
             meanwhile()
             assert not await self.offer(1), "a batch was acknowledged that can't be stored"
         assert resident() - before < ROOM
-        return str(answer[1]["error"]["message"])
 
     async def recovers(self, meanwhile: Callable[[], None] = do_nothing) -> None:
         """Everything is delivered, every part is ready again, and each sample is stored once."""
