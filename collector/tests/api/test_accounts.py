@@ -530,7 +530,7 @@ async def test_a_live_stream_ends_with_its_session(closed: Running, monkeypatch:
     headers = {"Cookie": f"{COOKIE}={ana.cookies[COOKIE]}"}
     async with closed.client.ws_connect("/api/v1/live", headers=headers) as socket:
         await ana.send("POST", "/logout")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await socket.receive()).type.name not in {"CLOSE", "CLOSED"}:
                 pass
         assert socket.close_code == 1008

@@ -88,10 +88,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     served = loop.create_task(_serve(tmp_path_factory.mktemp("api"), started, found, stop))
     thread = threading.Thread(target=loop.run_until_complete, args=(served,))
     thread.start()
-    assert started.wait(20)
+    assert started.wait(120)
     yield found[0]
     loop.call_soon_threadsafe(stop.set)
-    thread.join(20)
+    thread.join(60)
     loop.close()
 
 
