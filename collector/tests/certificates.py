@@ -26,4 +26,4 @@ def make_ca(folder: Path, address: str = "127.0.0.1") -> None:
             "-addext", f"subjectAltName=IP:{address}", "-addext", "basicConstraints=critical,CA:FALSE",
         ],
     ):  # fmt: skip
-        subprocess.run([*_NEW, *more], cwd=folder, check=True, capture_output=True, timeout=30)
+        subprocess.run([*_NEW, *more], cwd=folder, check=True, capture_output=True, timeout=60)

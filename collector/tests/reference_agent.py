@@ -24,6 +24,8 @@ from telemetryx.wire.payload import Payload
 
 T0 = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
+PATIENCE_S = 60.0
+"""Long enough for a busy machine; what is waited for ends the wait at once."""
 
 
 def samples(
@@ -120,6 +122,8 @@ class ReferenceAgent:
     config: pb.ConfigState | None = None
     """What it says of its pushed configuration; None: it takes none."""
     requests: bool = False
+    asked: int = 0
+    """How often it has asked to come in."""
 
     def cut(self, content: Payload, defs: Sequence[Definition] = (), *, lane: int = 1) -> pb.Batch:
         """Cut a batch."""
@@ -193,6 +197,7 @@ class ReferenceAgent:
     async def _open(self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...]) -> "Link":
         """Greet; a refusal that crosses the hello hides behind an error of grpc's own, so that is asked again."""
         for _ in range(9):
+            self.asked += 1
             link = Link(self, LinkStub(channel).Session(metadata=metadata))
             try:
                 await link.open()
@@ -201,6 +206,7 @@ class ReferenceAgent:
                     raise
             else:
                 return link
+        self.asked += 1
         link = Link(self, LinkStub(channel).Session(metadata=metadata))
         await link.open()
         return link
@@ -237,7 +243,7 @@ class Link:
         """Send the hello and wait for the greeting."""
         with contextlib.suppress(asyncio.InvalidStateError):  # refused already: reading says why
             await self._call.write(pb.FromAgent(hello=self._agent.hello()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             first = await self._call.read()
         if first is grpc.aio.EOF:
             raise AssertionError(f"no greeting: {await self._call.code()} {await self._call.details()}")
@@ -264,7 +270,9 @@ class Link:
             else:
                 await self._call.write(pb.FromAgent(status=item))
 
-    async def send_within_credit(self, batch: pb.Batch, reserve: int = 0, seconds: float = 60) -> bool:
+    async def send_within_credit(
+        self, batch: pb.Batch, reserve: int = 0, seconds: float = PATIENCE_S
+    ) -> bool:
         """Send a batch once more than `reserve` bytes of credit are left, as agents do; False when the session is over."""
         await self.until(lambda: self.over or self.credit > reserve, seconds)
         if self.over:
@@ -304,16 +312,16 @@ class Link:
         async with self._news:
             self._news.notify_all()
 
-    async def until(self, met: Any, seconds: float = 10) -> None:
+    async def until(self, met: Any, seconds: float = PATIENCE_S) -> None:
         """Wait until a condition on what came is met."""
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(met)
 
-    async def acked(self, seconds: float = 10) -> None:
+    async def acked(self, seconds: float = PATIENCE_S) -> None:
         """Wait until nothing is unacknowledged."""
         await self.until(lambda: not self._agent.unacked, seconds)
 
-    async def answer(self, kind: str, seconds: float = 10) -> Any:
+    async def answer(self, kind: str, seconds: float = PATIENCE_S) -> Any:
         """Wait for a frame of a kind and return it."""
         found: list[Any] = []
 
@@ -324,7 +332,7 @@ class Link:
         await self.until(met, seconds)
         return found[0]
 
-    async def all_of(self, kind: str, count: int, seconds: float = 30) -> list[Any]:
+    async def all_of(self, kind: str, count: int, seconds: float = PATIENCE_S) -> list[Any]:
         """Wait for so many frames of a kind and return them."""
         found: list[Any] = []
 
@@ -340,7 +348,7 @@ class Link:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             await self._call.done_writing()
         if self._reading is not None:
-            await asyncio.wait({self._reading}, timeout=10)
+            await asyncio.wait({self._reading}, timeout=PATIENCE_S)
             self._call.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from reference_agent import ReferenceAgent
+from reference_agent import PATIENCE_S, ReferenceAgent
 from telemetryx.gateway import envelope
 from telemetryx.gateway.envelope import Counter, Direction, EnvelopeRefused, Step
 from telemetryx.wire._pb2 import link_pb2 as pb
@@ -27,7 +27,7 @@ class MqttAgent:
     agent: ReferenceAgent
     publish: Publish
     key: bytes | None = None
-    patience_s: float = 10.0
+    patience_s: float = PATIENCE_S
     inbox: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
     sessions: int = 0
     refused: int = 0

@@ -23,7 +23,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from redis_server import RedisServer
-from reference_agent import ReferenceAgent, defined, samples
+from reference_agent import PATIENCE_S, ReferenceAgent, defined, samples
 from telemetryx.store.postgres.engine import PostgresEngine
 from telemetryx.wire.payload import Payload
 
@@ -51,7 +51,7 @@ class Process:
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end."""
         self.child.send_signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.child.wait()
 
 
@@ -71,7 +71,7 @@ def _command(folder: Path, extra: str) -> tuple[list[str], dict[str, str]]:
 def refused(folder: Path, extra: str = "") -> str:
     """Try to start a collector that can't; return what it says."""
     command, environment = _command(folder, extra)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode in {1, 2}, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -92,7 +92,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         )
         children.append(child)
         assert child.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             told: list[str] = []
             while line := await child.stderr.readline():
                 if not line.startswith(b"{"):
@@ -128,12 +128,13 @@ async def send(
 async def test_a_batch_goes_from_the_agents_door_to_rest_live_and_metrics(start: Start) -> None:
     """Acknowledged means: everybody can see it."""
     process = await start()
-    now = time.time_ns()
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{process.http}/api/v1/live") as live:
         await live.send_json({"subscribe": {"match": "temperature"}, "cursor": 0, "max_hz": 4})
+        now = time.time_ns()
         await send(process, [(now, 21.5)])
-        async with asyncio.timeout(10):
-            while (heard := await live.receive_json())["type"] != "samples":
+        # Whoever hears nothing for a while is told the cursor, without series.
+        async with asyncio.timeout(PATIENCE_S):
+            while not (heard := await live.receive_json()).get("series"):
                 pass
     ((_, points),) = heard["series"].items()
     assert points == {"times_ns": [now], "values": [21.5]}
@@ -141,7 +142,7 @@ async def test_a_batch_goes_from_the_agents_door_to_rest_live_and_metrics(start:
     assert row["latest"] == {"time_ns": now, "value": 21.5}
     totals = (await process.get("/api/v1/status"))["totals"]
     assert (totals["samples_total"], totals["batches_total"]) == (1, 1)
-    assert totals["delay_p50_ms"] < 10_000
+    assert totals["delay_p50_ms"] < 1_000 * PATIENCE_S, "milliseconds"
     async with aiohttp.ClientSession() as session, session.get(f"{process.http}/metrics") as answer:
         longest = re.findall(r'store_write_longest_seconds\{kind="(\w+)"\} (\S+)', await answer.text())
     assert {kind for kind, _ in longest} == {"ingest", "rules", "status", "upkeep"}
@@ -182,7 +183,7 @@ async def test_a_reading_over_the_limit_alerts_over_rest_live_and_webhook(
             assert (await live.receive_json())["type"] == "resumed"
             base = time.time_ns() - 60 * S
             agent = await send(process, [(base, 20.0), (base + S, 90.0), (base + 2 * S, 91.0)])
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE_S):
                 while (heard := await live.receive_json()).get("alert", {}).get("state") != "firing":
                     pass
                 message = await told.get()
@@ -210,7 +211,7 @@ async def test_redis_may_go_and_come_while_everything_goes_on(start: Start) -> N
         return note, connected.rpartition(" ")[2]
 
     async def becomes(process: Process, connected: str) -> str:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (found := await hot(process))[1] != connected:
                 await asyncio.sleep(0.05)
         return found[0]
@@ -250,7 +251,7 @@ async def test_readings_are_plain_rows_where_the_configuration_says_so(start: St
         asked = (
             "SELECT name, time_ns, value FROM sample JOIN series ON series.id = series_id ORDER BY time_ns"
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while len(found := db.execute(asked).fetchall()) < 2:
                 await asyncio.sleep(0.05)
     assert found == [("temperature", now, 21.5), ("temperature", now + 1, 22.5)]
@@ -273,7 +274,9 @@ async def test_data_and_cursor_survive_a_kill_and_a_resend_is_no_duplicate(start
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{again.http}/api/v1/live") as live:
         await live.send_json({"subscribe": {"match": "temperature"}, "cursor": 1})
         assert await live.receive_json() == {"type": "resumed", "from": 1, "gap": False}
-        heard = await live.receive_json()
+        async with asyncio.timeout(PATIENCE_S):
+            while not (heard := await live.receive_json()).get("series"):
+                pass
     assert next(iter(heard["series"].values()))["values"] == [2.0]
 
 
@@ -287,7 +290,7 @@ async def test_a_signal_ends_it_in_order_with_clients_connected(start: Start, nu
             await link.send(agent.cut(Payload(samples=samples({1: [(time.time_ns(), 1.0)]})), defined("t")))
             await link.acked()
             assert await process.stop(number) == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await live.receive()).type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING}
 
 

@@ -12,6 +12,8 @@ from telemetryx.leases import Leases
 from telemetryx.store.tables import lease
 from telemetryx.store.tables.lease import Beat, Held, Lease, Member
 
+PATIENCE_S = 60.0
+
 
 class Registrar:
     """Grants what the test says, and counts what is asked."""
@@ -60,7 +62,7 @@ class Worker:
 
 async def heard(queue: "asyncio.Queue[Held | None]") -> Held | None:
     """Wait for a run."""
-    return await asyncio.wait_for(queue.get(), 10)
+    return await asyncio.wait_for(queue.get(), PATIENCE_S)
 
 
 async def test_work_runs_under_its_lease_and_begins_anew_under_the_next() -> None:
@@ -74,15 +76,15 @@ async def test_work_runs_under_its_lease_and_begins_anew_under_the_next() -> Non
     assert (leases.holds("rules"), leases.owners()) == (True, {"rules": "me"})
     assert lease.current.get() is None, "whoever runs beside it writes as before"
     store.grant = {"rules": Held("rules", "me", 3)}
-    await asyncio.wait_for(worker.cancelled.get(), 10)
+    await asyncio.wait_for(worker.cancelled.get(), PATIENCE_S)
     assert await heard(worker.runs) == Held("rules", "me", 3)
     store.grant = {}
-    await asyncio.wait_for(worker.cancelled.get(), 10)
+    await asyncio.wait_for(worker.cancelled.get(), PATIENCE_S)
     assert (leases.holds("rules"), leases.owners()) == (False, {"rules": ""})
     store.grant = {"rules": Held("rules", "me", 5)}
     await heard(worker.runs)
     stop.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     assert store.left == [[Held("rules", "me", 5)]]
 
 
@@ -95,12 +97,18 @@ async def test_an_owner_that_cannot_renew_in_time_stops_by_its_own_clock() -> No
     tasks = [asyncio.create_task(leases.under("rules", worker)(stop)), asyncio.create_task(leases.run(stop))]
     await heard(worker.runs)
     store.broken = True
-    await asyncio.wait_for(worker.cancelled.get(), 10)
+    # On a busy machine it may have been late before, too, and have got its lease back.
+    async with asyncio.timeout(PATIENCE_S):
+        while leases.holds("rules"):
+            await asyncio.sleep(0.001)
+        await worker.cancelled.get()
+        while not worker.runs.empty():
+            worker.runs.get_nowait()
     assert not leases.holds("rules")
     store.broken = False
     await heard(worker.runs)
     stop.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
 
 
 async def test_a_store_of_ones_own_is_asked_once() -> None:
@@ -115,7 +123,7 @@ async def test_a_store_of_ones_own_is_asked_once() -> None:
     await asyncio.sleep(0.1)
     assert store.beats == before <= 2
     stop.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
 
 
 async def test_what_work_raises_reaches_whoever_owns_its_task() -> None:
@@ -131,10 +139,10 @@ async def test_what_work_raises_reaches_whoever_owns_its_task() -> None:
     store.grant = {"rules": Held("rules", "me", 1)}
     running = asyncio.create_task(leases.under("rules", fails)(stop))
     beating = asyncio.create_task(leases.run(stop))
-    found = await asyncio.wait_for(asyncio.gather(running, return_exceptions=True), 10)
+    found = await asyncio.wait_for(asyncio.gather(running, return_exceptions=True), PATIENCE_S)
     assert [str(error) for error in found] == ["broken"]
     stop.set()
-    await asyncio.wait_for(beating, 10)
+    await asyncio.wait_for(beating, PATIENCE_S)
 
 
 async def test_a_heartbeat_that_fails_or_waits_says_what_is_wrong_with_the_store() -> None:
@@ -145,11 +153,11 @@ async def test_a_heartbeat_that_fails_or_waits_says_what_is_wrong_with_the_store
     running = asyncio.create_task(leases.run(stop))
 
     async def until(said: str) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while leases.trouble() != said:
                 await asyncio.sleep(0.001)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not leases.wrote_at:
             await asyncio.sleep(0.001)
     assert leases.trouble() == ""
@@ -175,7 +183,7 @@ async def test_while_the_store_takes_nothing_nobody_is_noted_and_afterwards_sinc
     running = asyncio.create_task(leases.run(stop))
 
     async def until(what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not what():
                 await asyncio.sleep(0.001)
 

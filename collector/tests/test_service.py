@@ -1,6 +1,7 @@
 """What a service manager is told: alive for as long as answers come, and how it is in one line."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ class Ear:
     async def next(self, part: str) -> str:
         """Wait for a message that holds this."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while part not in (said := (await loop.sock_recv(self._socket, 65536)).decode()):
                 pass
         return said
@@ -91,8 +92,9 @@ async def test_a_store_that_is_away_is_an_answer(ear: Ear, tmp_path: Path) -> No
 
 async def test_an_abstract_socket_is_reached_and_a_status_is_one_line() -> None:
     """`@name` is an abstract socket; a line's end in a status would begin another word."""
-    ear = Ear("\0telemetryx-test-service")
-    service = Service({"NOTIFY_SOCKET": "@telemetryx-test-service"})
+    name = f"telemetryx-test-service-{os.getpid()}"
+    ear = Ear(f"\0{name}")
+    service = Service({"NOTIFY_SOCKET": f"@{name}"})
     service.ready("one\nWATCHDOG=1")
     assert await ear.next("READY=1") == "READY=1\nSTATUS=one WATCHDOG=1"
     service.status("one\nWATCHDOG=1")

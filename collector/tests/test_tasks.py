@@ -24,7 +24,7 @@ async def test_failing_work_is_counted_shown_and_tried_again(monkeypatch: pytest
 
     owner = Tasks()
     owner.spawn("bad", fail)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await enough.wait()
     assert owner.states["bad"].failures == 2
     assert owner.states["bad"].reason == "ValueError: no disk"
@@ -45,7 +45,7 @@ async def test_join_cancels_and_waits() -> None:
 
     owner = Tasks()
     owner.spawn("good", work)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await started.wait()
         await owner.join()
     assert cleaned.is_set()
@@ -65,7 +65,7 @@ async def test_periodic_work_goes_on_at_once_while_there_is_more() -> None:
 
     owner = Tasks()
     owner.every("upkeep", 3_600, work)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await done.wait()
     await owner.join()
 
@@ -84,9 +84,9 @@ async def test_work_that_is_told_to_end_finishes_what_it_has() -> None:
 
     owner = Tasks()
     owner.spawn("good", work)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await started.wait()
-        await owner.end("good", 5)
+        await owner.end("good", 60)
         await owner.join()
     assert finished == 1
 
@@ -101,6 +101,6 @@ async def test_work_that_does_not_end_in_time_is_cancelled() -> None:
 
     owner = Tasks()
     owner.spawn("stubborn", work)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await started.wait()
         await owner.end("stubborn", 0.01)

@@ -76,7 +76,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 async def until(met: Callable[[], bool]) -> None:
     """Wait for a condition."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not met():
             await asyncio.sleep(0.005)
 
@@ -114,7 +114,7 @@ async def test_an_outage_of_the_store_is_only_a_delay(
         found = await care.state("pump")
         return found is not None and found[0].said is not None and found[0].said.reason == "said meanwhile"
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await kept():
             await asyncio.sleep(0.005)
     assert (await care.request(asked.id)).state is RequestState.ASKED
@@ -135,7 +135,7 @@ async def test_what_was_said_last_is_kept_at_the_end(store: SqliteStore) -> None
     await links.leave(guest)
     links.said(guest, ConfigState("pump", 1, phase=Phase.DECLINED))
     stop.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await watching
     found = await Care(store, clock).state("pump")
     assert found is not None

@@ -65,10 +65,10 @@ def running(folder: Path, api: str = "") -> Iterator[Collector]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    assert started.wait(30)
+    assert started.wait(120)
     yield Collector(f"http://127.0.0.1:{found[0].http}", found[0].grpc, path)
     loop.call_soon_threadsafe(stop.set)
-    thread.join(30)
+    thread.join(60)
     loop.close()
 
 
@@ -138,7 +138,7 @@ async def agent(collector: Collector, name: str, **labels: str) -> AsyncIterator
 
 async def settled(collector: Collector, name: str, phase: str) -> dict[str, object]:
     """Wait until an agent is in a phase, as `status --json` says."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             rows = json.loads((await run(collector, "config", "status", "--json")).stdout)["agents"]
             for row in rows:
@@ -312,7 +312,7 @@ async def test_on_its_machine_its_configuration_takes_the_place_of_a_login(
     async with agent(closed, "pump", site="plant1"):
 
         async def phase(wanted: str) -> dict[str, object]:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while True:
                     said = await run(closed, "config", "status", "--json", *straight)
                     rows = json.loads(said.stdout)["agents"]

@@ -86,10 +86,10 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    assert started.wait(30)
+    assert started.wait(120)
     yield Collector(f"http://127.0.0.1:{found[0]}", path)
     loop.call_soon_threadsafe(stop.set)
-    thread.join(30)
+    thread.join(60)
     loop.close()
 
 
@@ -102,7 +102,7 @@ def run(collector: Collector) -> Run:
             [sys.executable, "-m", "telemetryx", *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             cwd=Path(__file__).parents[2] / "src",
             env={**os.environ, "TELEMETRYX_URL": url or collector.url, "PYTHONIOENCODING": "utf-8"},

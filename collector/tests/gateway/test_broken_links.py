@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.conftest import Core
-from reference_agent import SECOND, T0, ReferenceAgent, defined, samples
+from reference_agent import PATIENCE_S, SECOND, T0, ReferenceAgent, defined, samples
 from telemetryx.gateway.server import Config
 from telemetryx.types import BatchKey
 from telemetryx.wire import definitions
@@ -19,7 +19,7 @@ def content(seq: int) -> Payload:
 
 async def closed(core: Core) -> str:
     """Wait until the only session is closed in the log, and return why."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (log := await core.store.connections())[0].closed_ns == 0:
             await asyncio.sleep(0.02)
     return log[0].reason
@@ -51,7 +51,7 @@ async def test_an_agent_that_ignores_its_credit_is_slowed_and_loses_nothing(tmp_
     try:
         async with agent.session(core.gateway.port) as link:
             await link.send(*(agent.cut(content(seq), defined("x")) for seq in range(1, 401)))
-            await link.acked(30)
+            await link.acked()
         assert (await core.store.holdings(agent.name, [agent.epoch]))[agent.epoch].upto == 400
     finally:
         await core.stop()
@@ -65,7 +65,7 @@ async def test_many_agents_at_once_each_get_their_own_acks(core: Core) -> None:
         async with agent.session(core.gateway.port) as link:
             for seq in range(1, 11):
                 await link.send(agent.cut(content(seq), defined("x")))
-            await link.acked(30)
+            await link.acked()
         return (await core.store.holdings(agent.name, [agent.epoch]))[agent.epoch].upto
 
     assert await asyncio.gather(*(one(number) for number in range(30))) == [10] * 30

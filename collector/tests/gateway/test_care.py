@@ -10,7 +10,7 @@ import pytest
 
 from gateway.conftest import Core
 from gateway.test_mqtt import site
-from reference_agent import T0, Link, ReferenceAgent, defined, samples
+from reference_agent import PATIENCE_S, T0, Link, ReferenceAgent, defined, samples
 from telemetryx.care.links import MAX_ASKED, NOTHING
 from telemetryx.care.service import Care, Push
 from telemetryx.clock import SystemClock
@@ -63,7 +63,7 @@ def care(core: Core) -> Care:
     return Care(core.store, SystemClock(), core.links.changed)
 
 
-async def until(met: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+async def until(met: Callable[[], Awaitable[bool]], seconds: float = PATIENCE_S) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(seconds):
         while not await met():

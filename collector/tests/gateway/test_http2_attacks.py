@@ -1,8 +1,10 @@
 """Raw HTTP/2 frames against the agents' door of a real collector: others are served meanwhile, and memory stays bounded."""
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -149,7 +151,7 @@ class Collector:
 
     def healthy(self) -> bool:
         """Ask /healthz."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/healthz", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/healthz", timeout=60) as answer:
             return bool(answer.status == 200)
 
 
@@ -177,8 +179,8 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     ports = (int(ready[door].rpartition(":")[2]) for door in ("http", "agents"))
     yield Collector(process.pid, *ports)
     process.terminate()
-    assert process.wait(30) == 0, "it still ends in order"
-    drain.join(30)
+    assert process.wait(60) == 0, "it still ends in order"
+    drain.join(60)
     log.close()
 
 
@@ -227,14 +229,14 @@ async def test_an_attacker_hurts_nobody_else(
         attacking = asyncio.create_task(attack(collector.grpc, frames()))
         for seq in range(1, 1_000):
             await link.send(agent.cut(batch(seq)))
-            await link.acked(30)
+            await link.acked()
             if attacking.done() and seq >= LEAST:
                 break
         assert await asyncio.to_thread(collector.healthy)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             await attacking
         await link.send(agent.cut(batch(1_000)))
-        await link.acked(30)
+        await link.acked()
     # A connection that is made after it is served like the one that was there before.
     async with agent.session(collector.grpc):
         assert agent.greeting is not None
@@ -242,20 +244,22 @@ async def test_an_attacker_hurts_nobody_else(
     assert collector.memory("VmHWM") - before < growth
 
 
-async def goodbye(collector: Collector, sent: bytes) -> bytes:
+def goodbye(collector: Collector, sent: bytes) -> bytes:
     """Send frames and return what came until the door closed the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", collector.grpc)
-    writer.write(PREFACE + frame(SETTINGS, 0, 0) + sent)
-    try:
-        async with asyncio.timeout(20):
-            return await reader.read()
-    finally:
-        writer.transport.abort()
+    came = b""
+    # Of a connection that is reset a stream of asyncio gives nothing more, not even what had come before.
+    with socket.create_connection(("127.0.0.1", collector.grpc), timeout=60) as link:
+        with contextlib.suppress(ConnectionError):
+            link.sendall(PREFACE + frame(SETTINGS, 0, 0) + sent)
+        with contextlib.suppress(ConnectionError):
+            while piece := link.recv(65_536):
+                came += piece
+    return came
 
 
 async def test_who_floods_with_pings_is_told_to_calm_down(collector: Collector) -> None:
     """The connection ends with GOAWAY and the code ENHANCE_YOUR_CALM."""
-    answer = await goodbye(collector, frame(PING, 0, 0, b"12345678") * 100)
+    answer = await asyncio.to_thread(goodbye, collector, frame(PING, 0, 0, b"12345678") * 100)
     assert struct.pack(">I", 11) + b"too_many_pings" in answer
 
 
@@ -264,7 +268,7 @@ async def test_a_compressed_message_is_refused_unread(collector: Collector) -> N
     reader, writer = await asyncio.open_connection("127.0.0.1", collector.grpc)
     writer.write(PREFACE + frame(SETTINGS, 0, 0) + next(gzip_bomb()))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await reader.readuntil(b"grpc-status\x0212")
     finally:
         writer.transport.abort()

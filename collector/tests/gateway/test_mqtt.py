@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.conftest import Core
-from reference_agent import SECOND, T0, ReferenceAgent, defined, samples
+from reference_agent import PATIENCE_S, SECOND, T0, ReferenceAgent, defined, samples
 from reference_mqtt import FaultyBroker, MqttAgent, SessionLost
 from telemetryx.gateway import envelope
+from telemetryx.gateway import mqtt as module
 from telemetryx.gateway.entry import Entry
 from telemetryx.gateway.envelope import Direction
 from telemetryx.gateway.mqtt import Mqtt
@@ -42,7 +43,7 @@ class Site:
     broker: FaultyBroker
     inboxes: dict[str, "asyncio.Queue[bytes]"]
 
-    def agent(self, name: str = "pump", patience_s: float = 10.0) -> MqttAgent:
+    def agent(self, name: str = "pump", patience_s: float = PATIENCE_S) -> MqttAgent:
         """Add an agent."""
 
         async def publish(payload: bytes) -> None:
@@ -108,7 +109,7 @@ async def test_a_session_is_logged_with_the_broker_as_its_peer(tmp_path: Path) -
         await pump.drain()
         assert there.core.gateway.door.connected == {"grpc": 0, "mqtt": 1}
         there.mqtt.received("tx/v1/gone/pump", pump.sealed(b""))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (log := await there.core.store.connections())[0].closed_ns == 0:
                 await asyncio.sleep(0.01)
     assert (log[0].peer, log[0].reason) == ("mqtt:memory:1883", "the agent closed it")
@@ -149,8 +150,11 @@ async def test_forged_and_foreign_envelopes_are_counted_and_not_answered(tmp_pat
         assert pump.inbox.empty()
 
 
-async def test_an_agent_of_a_forgotten_session_is_told_once_and_comes_back(tmp_path: Path) -> None:
-    """A restarted collector knows no sessions: it says so, at most once a second, and the agent says hello again."""
+async def test_an_agent_of_a_forgotten_session_is_told_once_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restarted collector knows no sessions: it says so, now and then, and the agent says hello again."""
+    monkeypatch.setattr(module, "UNKNOWN_MS", 3_600_000)
     async with site(tmp_path / "t.db") as there:
         pump = there.agent()
         await pump.open()
@@ -193,7 +197,7 @@ async def test_a_newer_session_ends_the_older(tmp_path: Path) -> None:
         pump = there.agent()
         await pump.open()
         await pump.open()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not (closed := [row for row in await there.core.store.connections() if row.closed_ns]):
                 await asyncio.sleep(0.01)
     assert [row.reason for row in closed] == ["a newer session took its place"]
@@ -240,7 +244,7 @@ async def test_a_flood_ends_the_session_of_its_agent_alone(tmp_path: Path) -> No
         assert there.mqtt.counters.dropped["overflow"] > 0
         await calm.say(pb.FromAgent(status=pb.Status()))
         assert (await calm.hear()).WhichOneof("frame") == "ack"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while there.core.gateway.door.sessions > 1:
                 await asyncio.sleep(0.01)
         flood.agent.cut(content(1), defined("temp"))

@@ -152,7 +152,7 @@ async def test_revoking_an_agent_ends_its_live_session_and_lets_no_other_begin(d
     async with ReferenceAgent("valve").session(port, credentials=door.shown(other, others)):
         async with ReferenceAgent("pump").session(port, credentials=shown) as session:
             await door.enrolment.revoke("pump", OPERATOR)
-            await session.until(lambda: session.ended is not None, 30)
+            await session.until(lambda: session.ended is not None)
             assert session.ended is not None
             assert "was revoked" in (session.ended.details() or "")
             assert ("telemetryx-cause", "revoked") in list(session.ended.trailing_metadata() or ())

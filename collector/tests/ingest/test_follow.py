@@ -142,6 +142,6 @@ async def test_a_wake_up_ends_the_wait_and_stop_the_task() -> None:
         store.commits.append(commit(number))
         store.bound = number + 1
         made.committed(store.commits[-1])
-        assert await asyncio.wait_for(heard.get(), 10) == number
+        assert await asyncio.wait_for(heard.get(), 60) == number
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)

@@ -115,7 +115,7 @@ async def test_commits_do_not_wait_for_upkeep(member: Open) -> None:
     def slow(db: Database) -> bool:
         db.execute("INSERT INTO meta VALUES ('slow', 1)")
         begun.set()
-        return stored.wait(30)
+        return stored.wait(60)
 
     upkeep = asyncio.create_task(store.write(slow, Priority.UPKEEP))
     await asyncio.to_thread(begun.wait)
@@ -182,7 +182,7 @@ async def test_a_reader_skips_nothing_that_commits_late(
     reading = asyncio.create_task(read())
     await asyncio.gather(write(one, "b"), write(two, "c"), dawdle())
     done.set()
-    found = await asyncio.wait_for(reading, 30)
+    found = await asyncio.wait_for(reading, 60)
     assert found == sorted(found)
     assert set(found) - stored == {found[0]}, "the one of the beginning"
     assert len(found) == len(set(found)) == len(stored) + 1
@@ -332,7 +332,7 @@ async def test_a_takeover_waits_for_the_owners_open_transaction(member: Open) ->
 
     def work(db: Database) -> None:
         begun.set()
-        assert end.wait(30)
+        assert end.wait(60)
         db.execute("INSERT INTO consumer VALUES ('rules', 7)")
 
     token = lease.current.set(mine)

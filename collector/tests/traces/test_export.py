@@ -62,7 +62,7 @@ async def run(tracer: Tracer, target: Target, until: Callable[[], bool]) -> Expo
     exporter = Exporter(tracer, target, {"service.name": "x"})
     stop = asyncio.Event()
     task = asyncio.create_task(exporter.run(stop))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not until():
             await asyncio.sleep(0.01)
         stop.set()
