@@ -28,18 +28,12 @@ fail() {
 passed() { printf '  ok  %s\n' "$*"; }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-# Three ports that nobody listens on; a second agent that tries the same ones at this moment fails, and says so.
-free_port() {
-    local port
-    while :; do
-        port=$((20000 + RANDOM % 12000))
-        if ! listens "$port"; then
-            echo "$port"
-            return
-        fi
-    done
-}
-mqtt=$(free_port) tcp=$(free_port) nobody=$(free_port)
+# Three ports that nobody listens on, and no test chooses (collector/tests/free_ports.py): one whose owner is down for a moment isn't free. A
+# second agent that tries the same ones at this moment fails, and says so.
+while :; do
+    mqtt=$((2048 + RANDOM % 3000)) tcp=$((mqtt + 1)) nobody=$((mqtt + 2))
+    listens "$mqtt" || listens "$tcp" || listens "$nobody" || break
+done
 cat >"$place/agent.toml" <<TEXT
 [agent]
 name = "selftest"
@@ -109,7 +103,7 @@ passed "doctor: runs, and names the collector that is not there"
 
 { kill -9 "$pid"; wait "$pid"; } 2>/dev/null || true
 start
-holds_three || fail "after kill -9 the spool gives $(exported) readings, not three"
+within "after kill -9 the spool doesn't give three readings" holds_three
 agent spool verify --journal "${config[@]}" >/dev/null || fail "spool verify found damage"
 passed "kill -9 and a new start: all three are there, nothing is damaged"
 

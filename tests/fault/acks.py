@@ -83,14 +83,17 @@ async def session(agent: Deaf, port: int, report: Report, *, wait: bool) -> None
                 await link.send(*agent.unacked.values())
                 report.sent += len(agent.unacked)
                 if wait:
-                    await link.until(lambda: len(acked(agent)) == len(agent.unacked), 60)
-                report.lost_acks += len(acked(agent))
+                    await link.until(lambda: link.over or len(acked(agent)) == len(agent.unacked))
+                told = len(acked(agent))
+                report.lost_acks += told
                 link.vanish()
-        except grpc.aio.AioRpcError as error:
-            # It is not our turn yet.
-            await asyncio.sleep(retry_after_s(error) or 0.1)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            # It is not our turn yet, or no more.
+            again = retry_after_s(error) if isinstance(error, grpc.aio.AioRpcError) else None
+            await asyncio.sleep(again or 0.1)
         else:
-            return
+            if not wait or told == len(agent.unacked):
+                return
 
 
 async def run(stack: Stack, count: int, seed: int) -> Report:

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -19,7 +20,7 @@ from typing import Self
 SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = struct.pack("I", 2)
 #: An unmount waits for loop and kernel.
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Disk:
@@ -53,14 +54,27 @@ class Disk:
         end = time.monotonic() + PATIENCE_S
         while True:
             done = subprocess.run(
-                ["umount", self.root], capture_output=True, text=True, check=False, timeout=60
+                ["umount", self.root], capture_output=True, text=True, check=False, timeout=PATIENCE_S
             )
             if done.returncode == 0:
                 self._mounted = False
-                return
+                break
             if time.monotonic() > end:
                 raise OSError(f"umount {self.root}: {done.stderr.strip()}")
             time.sleep(0.01)
+        # Somebody who has just made a namespace of its own has it mounted too, for a moment: mounted anew then, it would be
+        # the same file system still, with what was not synced, or broken by a cut.
+        while self._attached():
+            if time.monotonic() > end:
+                raise OSError(f"{self.image} is still the file of a loop device: who has it mounted?")
+            time.sleep(0.01)
+
+    def _attached(self) -> bool:
+        for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with suppress(OSError):  # it was just let go
+                if backing.read_text().strip() == str(self.image):
+                    return True
+        return False
 
     def cut(self) -> None:
         """Lose the power: what was not synced is gone from here on."""
@@ -88,7 +102,7 @@ class Disk:
     def close(self) -> None:
         """Unmount and remove it, whatever still uses it."""
         if self._mounted:
-            subprocess.run(["umount", "-l", self.root], capture_output=True, check=False, timeout=60)
+            subprocess.run(["umount", "-l", self.root], capture_output=True, check=False, timeout=PATIENCE_S)
             self._mounted = False
         self.image.unlink(missing_ok=True)
 
@@ -142,6 +156,6 @@ def _is_cut(disk: Disk) -> None:
 
 
 def _run(*words: str | Path) -> None:
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     if done.returncode:
         raise OSError(f"{words[0]}: {done.stderr.strip() or done.returncode}")

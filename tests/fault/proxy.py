@@ -23,7 +23,7 @@ CHUNK = 8_192
 QUEUE, SOCKET_BYTES = 2, 16_384
 #: A limited link takes this many seconds' worth at a time.
 BURST_S = 0.05
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @dataclass
@@ -33,7 +33,11 @@ class _Way:
     passes: asyncio.Event = field(default_factory=asyncio.Event)
     per_second: float | None = None
     delay: float = 0.0
+    #: Bytes that came, and those that were delivered.
+    taken: int = 0
     passed: int = 0
+    #: Set when the delay became another.
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     _free_at: float = 0.0
 
     async def admit(self, count: int) -> None:
@@ -43,6 +47,14 @@ class _Way:
         now = time.monotonic()
         self._free_at = max(self._free_at, now - BURST_S) + count / self.per_second
         await asyncio.sleep(max(0.0, self._free_at - now))
+
+    async def late(self, came: float) -> None:
+        """Wait until what came then is as late as it is to be, by the delay of now."""
+        while (left := came + self.delay - time.monotonic()) > 0:
+            changed = self.changed
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await changed.wait()
 
 
 class _Connection:
@@ -117,7 +129,10 @@ class Proxy:
         """Deliver everything this much later."""
 
         async def act() -> None:
-            self._up.delay = self._down.delay = seconds
+            for way in (self._up, self._down):
+                way.delay = seconds
+                way.changed.set()
+                way.changed = asyncio.Event()
 
         self._call(act)
 
@@ -165,6 +180,11 @@ class Proxy:
     def passed(self) -> tuple[int, int]:
         """Bytes delivered so far: to the server, and to clients."""
         return self._up.passed, self._down.passed
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Bytes that came and were not delivered: on the way to the server, and to clients. What a reset took stays among them."""
+        return self._up.taken - self._up.passed, self._down.taken - self._down.passed
 
     @property
     def connections(self) -> int:
@@ -255,6 +275,7 @@ class Proxy:
                     data = await reader.read(CHUNK)
                 except OSError:
                     data = b""
+                way.taken += len(data)
                 await waiting.put((time.monotonic(), data))
 
         taker = asyncio.ensure_future(take())
@@ -262,7 +283,7 @@ class Proxy:
             with suppress(OSError):
                 while True:
                     came, data = await waiting.get()
-                    await asyncio.sleep(max(0.0, came + way.delay - time.monotonic()))
+                    await way.late(came)
                     await way.admit(len(data))
                     await way.passes.wait()
                     await connection.own.wait()

@@ -126,7 +126,8 @@ class Fleet:
 
     async def _exchange(self, agent: Simulated, link: Link, left: int) -> int:
         """Drain the backlog and take live readings beside it; return how many readings are still to be taken."""
-        backlog = asyncio.create_task(self._drain(agent, link))
+        # Whatever it has by now, live readings of a session that broke among them.
+        backlog = asyncio.create_task(self._drain(link, list(agent.unacked.values())))
         try:
             while not link.over and (left or agent.unacked):
                 if left:
@@ -139,11 +140,9 @@ class Fleet:
             await asyncio.gather(backlog, return_exceptions=True)
         return left
 
-    async def _drain(self, agent: Simulated, link: Link) -> None:
+    async def _drain(self, link: Link, batches: Sequence[pb.Batch]) -> None:
         reserve = link.credit // 4
-        for batch in [
-            batch for batch in agent.unacked.values() if (batch.epoch, batch.seq) not in agent.cut_at
-        ]:
+        for batch in batches:
             if not await link.send_within_credit(batch, reserve):
                 return
 

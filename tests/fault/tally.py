@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT, ROOT
 
 #: What must be 0 for a run to be good, whatever else it counted.
@@ -81,7 +82,7 @@ def _sums(runs: list[dict[str, object]]) -> Counter[str]:
 
 def version() -> str:
     """Name the agent that is tried."""
-    done = subprocess.run([AGENT, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([AGENT, "--version"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.stdout.strip()
 
 

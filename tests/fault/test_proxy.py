@@ -138,9 +138,10 @@ def test_a_half_open_link_passes_one_direction(proxy: Proxy, echo: Echo, *, up: 
 def test_what_was_overtaken_arrives_after_what_came_on_the_next_connection(proxy: Proxy, echo: Echo) -> None:
     """The old connection's bytes reach the server late, though its client was reset long before."""
     with connected(proxy) as link:
-        proxy.delay(0.2)
+        until("nothing is on the way", lambda: proxy.held == (0, 0))
+        proxy.delay(3_600)
         link.sendall(b"old")
-        time.sleep(0.1)  # it is on the way, within the delay
+        until("it is on the way, within the delay", lambda: proxy.held == (len(b"old"), 0))
         proxy.overtake()
         proxy.delay(0)
         with pytest.raises(ConnectionResetError):
