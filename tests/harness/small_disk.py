@@ -104,7 +104,13 @@ class Events:
         return answer
 
     def until_refused(self) -> None:
-        """Send until one is refused for good, as far as a sender can tell."""
+        """Send until one is refused for good: nothing goes on from the journal."""
         refused = 0
-        while refused < 20:
-            refused = refused + 1 if self.post() == 503 else 0
+
+        def for_good() -> bool:
+            nonlocal refused
+            stands = self.post() == 503 and self._agent.status()["fold"]["blocked"]
+            refused = refused + 1 if stands else 0
+            return refused == 20
+
+        until("readings are refused for good", for_good)

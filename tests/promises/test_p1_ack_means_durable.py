@@ -47,7 +47,8 @@ def test_nothing_is_acknowledged_while_the_disk_takes_nothing(stack: Stack) -> N
         assert {agent.write(f"n value={number}i") for number in range(100, 130)} == {503}
         assert agent.process is not None
         assert agent.process.running
-        assert agent.status()["journal"]["poisoned"]
+        # Now and then it tries to open its journal anew.
+        until("it says so", lambda: agent.status()["journal"]["poisoned"])
         agent.process.kill()
         disk.unmount()
         disk.mount()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.ledger import ledger, settled
+from tests.harness.processes import PATIENCE
 
 SECOND = 1_000_000_000
 #: Of the series that are folded into windows.
@@ -51,7 +52,7 @@ def lines(name: str, values: range, start: int = 0, step: int = SECOND) -> str:
 
 def send_once(agent: Agent, *packets: tuple[bytes, bytes]) -> bytes:
     """Connect with the kept session and exchange packets; returns the CONNACK. The connection then breaks."""
-    with socket.create_connection(("127.0.0.1", agent.mqtt), timeout=30) as link:
+    with socket.create_connection(("127.0.0.1", agent.mqtt), timeout=PATIENCE) as link:
         link.sendall(CONNECT)
         with link.makefile("rb") as answers:
             greeting = answers.read(4)
@@ -369,8 +370,7 @@ def test_what_is_intact_beside_damage_in_the_journal_arrives_and_the_sums_hold(s
 def test_what_is_damaged_in_the_journal_is_accounted_for(stack: Stack) -> None:
     """The ledger says how many acknowledged readings the damaged record held."""
     agent, collector = damaged_journal(stack)
-    agent.wait_drained()
-    counts = ledger(collector)
+    counts = settled(collector, agent, 500)
     assert (counts["received"], counts.get("damaged")) == (500, 100)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.agent_tools import ask
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT
 from tests.journeys.test_enrolment import MUTUAL, doctor, enroll, joined, link, telemetryx
 
@@ -110,7 +111,7 @@ class Host:
 
 def numbers(collector: Collector) -> list[float]:
     """Return what is stored of the readings, in order."""
-    return sorted(value for values in collector.values("one.n", start="-1h") for value in values)
+    return sorted(value for values in collector.values("one.n") for value in values)
 
 
 @pytest.fixture(scope="module", name="joined_host")
@@ -164,7 +165,11 @@ def test_it_starts_says_which_file_is_wrong_and_connects_once_that_is_mended(
     assert "enroll the host again" in found["remedy"]
     until("the log names it too", lambda: str(path) in log_of(agent, before))
     checked = subprocess.run(
-        [AGENT, "check", "--config", agent.config], capture_output=True, text=True, check=False
+        [AGENT, "check", "--config", agent.config],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert checked.returncode == 3
     assert name in checked.stderr

@@ -19,8 +19,10 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 import pytest
 
+from tests.fault.proxy import Proxy
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.ledger import ledger, sums
+from tests.harness.processes import PATIENCE
 from tests.harness.small_disk import fill
 from tests.harness.stack import AGENT
 
@@ -128,7 +130,8 @@ def keep_a_session(agent: Agent) -> None:
     client.loop_start()
     client.subscribe("plant/#", qos=1)
     info = client.publish("plant/valve/state", "1", qos=1, retain=True)
-    info.wait_for_publish(30)
+    info.wait_for_publish(PATIENCE)
+    assert info.is_published()
     client.disconnect()
     client.loop_stop()
 
@@ -171,7 +174,7 @@ def arrived(template: Template, agent: Agent, received: int = RECEIVED) -> Count
 
 def sessions(agent: Agent) -> bool:
     """Whether the client's session is still there."""
-    with socket.create_connection(("127.0.0.1", agent.mqtt), timeout=30) as link:
+    with socket.create_connection(("127.0.0.1", agent.mqtt), timeout=PATIENCE) as link:
         link.sendall(b"\x10\x10\x00\x04MQTT\x04\x00\x00\x3c\x00\x04kept")
         with link.makefile("rb") as answers:
             greeting = answers.read(4)
@@ -226,8 +229,7 @@ def test_the_ledger_names_what_was_in_a_spool_without_segments(stack: Stack, tem
     agent = copy_of(stack, template, "spool-counted")
     removed(sorted(agent.data.glob(PARTS["spool"])))
     agent.start()
-    agent.wait_drained()
-    assert ledger(template.collector, agent.name).get("damaged", 0) >= READINGS
+    until("the ledger has them", lambda: ledger(template.collector, agent.name).get("damaged", 0) >= READINGS)
 
 
 def test_it_starts_with_everything_damaged_at_once(stack: Stack, template: Template) -> None:
@@ -277,7 +279,7 @@ def test_it_starts_with_a_file_where_a_folder_should_be(
 
 def write_tcp(agent: Agent) -> bool:
     """Send a line over TCP; whether it was taken."""
-    with socket.create_connection(("127.0.0.1", agent.tcp), timeout=30) as link:
+    with socket.create_connection(("127.0.0.1", agent.tcp), timeout=PATIENCE) as link:
         link.sendall(b"ACK\nnew v=1\n")
         with link.makefile("rb") as answers:
             return answers.readline().startswith(b"OK")
@@ -292,18 +294,24 @@ def test_it_starts_on_a_full_disk_sends_what_it_has_and_takes_readings_when_ther
     shutil.rmtree(agent.data)
     agent.data.symlink_to(small_disk / "data")
     ballast = fill(small_disk)
-    agent.start()
-    refused = agent.write("new v=0")
-    assert refused == 503
-    status = agent.status()
-    assert status["journal"]["disk_full"] or status["spool"]["trouble"], status
-    until(
-        "the backlog is stored",
-        lambda: len(stored(template.collector, agent, "old.v")) == READINGS + 1,
-    )
-    ballast.unlink()
-    until("a reading is taken", lambda: agent.write("new v=1") == 204)
-    until("it arrives", lambda: stored(template.collector, agent, "new.v") == [1.0])
+    with Proxy(template.collector.grpc) as link:
+        # What leaves makes room: while it is looked at, nothing does.
+        link.cut()
+        text = agent.config.read_text()
+        agent.config.write_text(text.replace(f":{template.collector.grpc}", f":{link.port}"))
+        agent.start()
+        refused = agent.write("new v=0")
+        assert refused == 503
+        status = agent.status()
+        assert status["journal"]["disk_full"] or status["spool"]["trouble"], status
+        link.mend()
+        until(
+            "the backlog is stored",
+            lambda: len(stored(template.collector, agent, "old.v")) == READINGS + 1,
+        )
+        ballast.unlink()
+        until("a reading is taken", lambda: agent.write("new v=1") == 204)
+        until("it arrives", lambda: stored(template.collector, agent, "new.v") == [1.0])
     assert max(Counter(stored(template.collector, agent, "old.v")).values()) == 1
 
 
@@ -332,7 +340,11 @@ def test_it_runs_without_the_files_that_its_config_names_and_uses_them_once_they
     config = agent.config.read_text()
     agent.config.write_text(config.replace("[uplink]\n", f'[uplink]\ntoken_file = "{token}"\n'))
     checked = subprocess.run(
-        [AGENT, "check", "--config", agent.config], capture_output=True, text=True, check=False
+        [AGENT, "check", "--config", agent.config],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert checked.returncode == 3
     assert str(token) in checked.stderr

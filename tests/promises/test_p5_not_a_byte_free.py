@@ -33,9 +33,10 @@ overflow = "block"
 
 
 def with_backlog(agent: Agent) -> Events:
-    """Take so much that the spool is at its cap and the journal holds the most."""
+    """Take so much that the spool is at its cap and the journal holds the most; nothing moves any more then."""
     events = Events(agent)
     until("spool and journal hold readings", lambda: _filled(agent, events))
+    until("the spool takes no more", lambda: agent.status()["fold"]["blocked"])
     return events
 
 

@@ -36,9 +36,7 @@ overflow = "block"
 
 def says_so(agent: Agent, part: str) -> None:
     """Whoever asks the agent hears that readings are refused, why, and what to do."""
-    until("the status says so", lambda: agent.status()["refusing"])
-    refusing = agent.status()["refusing"]
-    assert part in refusing["why"], refusing
+    refusing = until("the status says so", lambda: _refusing(agent, part))
     assert "free some space" in refusing["remedy"], refusing
     shown = ask("status", "--config", agent.config)
     assert "REFUSED" in shown.stdout
@@ -50,6 +48,11 @@ def says_so(agent: Agent, part: str) -> None:
     found = [one for one in report["findings"] if one["check"] == "inputs"]
     assert [one["level"] for one in found] == ["problem"], found
     assert "REFUSED" in ask("top", "--once", "--config", agent.config).stdout
+
+
+def _refusing(agent: Agent, part: str) -> dict[str, str] | None:
+    said: dict[str, str] | None = agent.status()["refusing"]
+    return said if said is not None and part in said["why"] else None
 
 
 @pytest.mark.parametrize("floor", ["wait", "drop"])

@@ -16,9 +16,10 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from tests.harness import Agent, Collector, Stack, until
+from tests.harness.processes import PATIENCE
 
 #: Longest wait for one answer that still counts as not being hurt, on a loaded machine with two cores.
-SOON = 10.0
+SOON = 60.0
 
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x"
 CONNACK = b"\x20\x02\x00\x00"
@@ -115,16 +116,16 @@ class Honest:
     def _write_mqtt(self) -> None:
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="honest")
         client.on_disconnect = lambda *_: self._end.is_set() or self.troubles.append("MQTT was disconnected")
-        client.connect("127.0.0.1", self._agent.mqtt, keepalive=10)
+        client.connect("127.0.0.1", self._agent.mqtt, keepalive=60)
         client.loop_start()
         for number in itertools.count():
             if self._end.wait(0.01):
                 break
             began = time.monotonic()
             info = client.publish("honest/mqtt/n", str(number), qos=1)
-            info.wait_for_publish(30)
+            info.wait_for_publish(PATIENCE)
             if not info.is_published():
-                self.troubles.append(f"MQTT {number} got no PUBACK in 30 s")
+                self.troubles.append(f"MQTT {number} got no PUBACK in {PATIENCE:.0f} s")
                 break
             self._timed(f"MQTT {number}", began)
             self.mqtt.append(number)
@@ -144,7 +145,7 @@ class Honest:
         """End both."""
         self._end.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(2 * PATIENCE)
             assert not thread.is_alive()
 
     def unhurt(self, collector: Collector) -> None:
@@ -194,7 +195,7 @@ def causes(agent: Agent, name: str) -> dict[str, int]:
 def counted(agent: Agent, name: str, wanted: dict[str, int]) -> None:
     """Wait until the refusals of an input are these; they are counted together, within a second or so."""
     try:
-        until("the refusals are counted", lambda: causes(agent, name) == wanted, patience=10)
+        until("the refusals are counted", lambda: causes(agent, name) == wanted)
     except AssertionError:
         assert causes(agent, name) == wanted
 
@@ -209,7 +210,7 @@ def resident(agent: Agent) -> int:
 def exchange(port: int, data: bytes) -> bytes:
     """Send bytes, say that no more come, and return everything the other side says until it closes."""
     got = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as link:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as link:
         try:
             link.sendall(data)
             link.shutdown(socket.SHUT_WR)
@@ -222,7 +223,7 @@ def exchange(port: int, data: bytes) -> bytes:
 
 def request(port: int, head: str, body: bytes = b"") -> int:
     """Send a request by hand, and return the status; the body may be cut off by the answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as link:
         link.sendall(f"{head}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         try:
             for at in range(0, len(body), 65_536):
@@ -268,7 +269,7 @@ def test_many_gzip_bombs_at_a_time_leave_room_for_small_bodies(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert len(answers) == 64
     assert set(answers) <= {413, 503}
     honest.go_on("64 bombs, eight at a time")
@@ -332,7 +333,7 @@ def test_a_bad_payload_is_confirmed_and_counted(running: tuple[Collector, Agent,
             shown = repr(payload[:60])
             body = b"\x00\x0bbad/x/value\x00\x07" + payload
             length = bytes([len(body) & 0x7F | 0x80, len(body) >> 7])
-            with socket.create_connection(("127.0.0.1", agent.mqtt), timeout=30) as link:
+            with socket.create_connection(("127.0.0.1", agent.mqtt), timeout=PATIENCE) as link:
                 link.sendall(CONNECT + b"\x32" + length + body)
                 with link.makefile("rb") as answers:
                     assert answers.read(8) == CONNACK + b"\x40\x02\x00\x07", shown
