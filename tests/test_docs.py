@@ -17,6 +17,7 @@ from telemetryx.cli import reference as http_api
 from telemetryx.rules import reference as rules
 from tests.harness import Stack, commands
 from tests.harness.commands import Command
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT, ROOT
 
 DOCS = ROOT / "docs"
@@ -45,7 +46,9 @@ def name(page: Path) -> str:
 
 def agent_says(*arguments: str) -> str:
     """Run the agent's program and return what it prints."""
-    return subprocess.run([AGENT, *arguments], capture_output=True, text=True, timeout=30, check=True).stdout
+    return subprocess.run(
+        [AGENT, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=True
+    ).stdout
 
 
 # --- what exists is written down

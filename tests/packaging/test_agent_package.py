@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness import commands
 from tests.harness.commands import Command
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT, ROOT
 
 BUILD = ROOT / "packaging/build.sh"
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(*arguments: str | Path, timeout: float = 120) -> str:
+def run(*arguments: str | Path, timeout: float = PATIENCE) -> str:
     """Run a program that has to succeed, and return what it prints."""
     done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
@@ -135,7 +136,7 @@ def test_install_upgrade_remove_and_purge_treat_the_data_as_they_say(built: tupl
         pytest.skip("dpkg installs as root only")
     package, _ = built
     possible = subprocess.run(
-        [THROWAWAY, package.parent, "true"], check=False, capture_output=True, text=True, timeout=60
+        [THROWAWAY, package.parent, "true"], check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     if possible.returncode != 0:
         pytest.skip(f"no overlay above / is possible here: {possible.stderr}")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness import commands
 from tests.harness.commands import Command
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import ROOT
 
 
@@ -18,7 +19,7 @@ from tests.harness.stack import ROOT
 def _pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write them as the package's build does."""
     folder = tmp_path_factory.mktemp("pages")
-    subprocess.run([sys.executable, ROOT / "packaging/pages.py", folder], check=True, timeout=60)
+    subprocess.run([sys.executable, ROOT / "packaging/pages.py", folder], check=True, timeout=PATIENCE)
     return folder
 
 
@@ -50,7 +51,7 @@ def test_the_pages_are_set_without_a_warning(pages: Path) -> None:
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            timeout=60,
+            timeout=PATIENCE,
             env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "100"},
         )
         assert said.stderr == b"", page.name
@@ -75,7 +76,7 @@ def test_bash_completes_every_command(pages: Path, tmp_path: Path) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={
             **os.environ,
             "PATH": f"{tmp_path}:{os.environ['PATH']}",

@@ -16,6 +16,7 @@ from telemetryx.api.auth import read_tokens
 from telemetryx.enrolment.authority import Authority
 from telemetryx.enrolment.own import own
 from tests.harness import commands
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT, ROOT
 
 FOLDER = ROOT / "packaging/compose"
@@ -70,14 +71,17 @@ def test_the_script_makes_every_secret_once_and_for_one_reader(tmp_path: Path) -
     shutil.copy(FOLDER / "secrets.sh", tmp_path)
     for _ in range(2):
         subprocess.run(
-            [tmp_path / "secrets.sh", "gw.example", "192.0.2.7"], check=True, capture_output=True, timeout=60
+            [tmp_path / "secrets.sh", "gw.example", "192.0.2.7"],
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
         )
         # As `telemetryx enroll token --json` says it.
         subprocess.run(
             [tmp_path / "secrets.sh", "enrol"],
             input=b'{"id": 1, "token": "txe1.a.b"}\n',
             check=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         contents = {path: path.read_bytes() for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
     users = {"collector": 10001, "agent": 10002}
@@ -98,7 +102,7 @@ def test_the_script_makes_every_secret_once_and_for_one_reader(tmp_path: Path) -
     assert own(made, collector, names, 1_800_000_000 * 10**9).cert_file.exists()
     for path in ("lock", "server.pem", "server.key"):
         (collector / path).unlink()
-    subprocess.run([tmp_path / "secrets.sh"], check=True, capture_output=True, timeout=60)
+    subprocess.run([tmp_path / "secrets.sh"], check=True, capture_output=True, timeout=PATIENCE)
     assert contents == {
         path: path.read_bytes() for path in (tmp_path / "secrets").rglob("*") if path.is_file()
     }
@@ -112,7 +116,7 @@ def test_the_configurations_are_ones_that_the_programs_take() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert checked.returncode == 0, checked.stderr
     said = subprocess.run(
@@ -120,7 +124,7 @@ def test_the_configurations_are_ones_that_the_programs_take() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     error = json.loads(said.stdout)["error"] or ""
     first = [line for line in error.splitlines() if line.startswith(str(FOLDER))]
@@ -190,6 +194,6 @@ def test_promtool_takes_the_scrape_jobs(path: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert checked.returncode == 0, checked.stderr

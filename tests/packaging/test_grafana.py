@@ -15,7 +15,7 @@ import yaml
 
 from telemetryx.api.metrics import Metric
 from tests.harness import Agent, Collector, Stack
-from tests.harness.processes import Process, free_port, until
+from tests.harness.processes import PATIENCE, Process, free_port, until
 from tests.harness.stack import ROOT
 
 FOLDER = ROOT / "packaging/grafana"
@@ -67,7 +67,7 @@ def filled(expr: str, agent: str) -> str:
 def ask(base: str, expr: str) -> list[dict[str, Any]]:
     """Ask a Prometheus API for one moment."""
     query = urllib.parse.urlencode({"query": expr})
-    with urllib.request.urlopen(f"{base}/api/v1/query?{query}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{base}/api/v1/query?{query}", timeout=PATIENCE) as answer:
         return list(json.load(answer)["data"]["result"])
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.harness import Stack, certificates
 from tests.harness.postgres import PostgresServer, section
-from tests.harness.processes import Process, free_port, until
+from tests.harness.processes import PATIENCE, Process, free_port, until
 from tests.harness.stack import AGENT, ROOT
 
 
@@ -19,7 +19,7 @@ def health(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env={"PYTHONPATH": str(ROOT / "collector/src"), "PATH": "/usr/bin:/bin"},
     )
 
@@ -31,7 +31,7 @@ def status(config: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -79,8 +79,12 @@ def test_a_collector_whose_database_is_away_is_healthy_but_not_ready(stack: Stac
         stack.agent(collector, inputs='[input.host]\ninterval = "500ms"\n')
         assert health(collector.config, "--ready").returncode == 0
         server.kill()
-        until("it isn't ready", lambda: health(collector.config, "--ready").returncode == 1)
-        assert "can't be used now" in health(collector.config, "--ready").stderr
+
+        def unready() -> bool:
+            said = health(collector.config, "--ready")
+            return said.returncode == 1 and "can't be used now" in said.stderr
+
+        until("it isn't ready, and says why", unready)
         assert health(collector.config).returncode == 0
     finally:
         server.remove()

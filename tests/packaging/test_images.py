@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import commands
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import ROOT
 
 FOLDER = ROOT / "packaging/container"
@@ -34,7 +35,7 @@ def test_hadolint_finds_nothing(name: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert linted.returncode == 0, linted.stdout
 
@@ -78,5 +79,5 @@ def test_the_base_can_be_another(name: str) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_is_one_that_bash_can_read(script: Path) -> None:
     """And it stops at the first thing that fails."""
-    assert subprocess.run(["bash", "-n", script], check=False, timeout=30).returncode == 0
+    assert subprocess.run(["bash", "-n", script], check=False, timeout=PATIENCE).returncode == 0
     assert "set -euo pipefail" in script.read_text()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import ROOT
 
 INSTALL = ROOT / "packaging/install.sh"
@@ -70,7 +71,7 @@ def install(
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, "TELEMETRYX_OS_RELEASE": str(release), "TELEMETRYX_MACHINE": machine},
     )
     return done.returncode, done.stdout + done.stderr

@@ -15,6 +15,7 @@ import yaml
 
 from telemetryx.api.metrics import Metric
 from tests.harness import commands
+from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT, ROOT
 from tests.packaging import kustomize
 from tests.packaging.kustomize import Manifest
@@ -65,7 +66,7 @@ def test_the_overlays_mean_the_same_to_kustomize(overlay: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
     ).stdout
     for full, name in set(re.findall(r"\b((telemetryx-(?:agent|collector))-[bcdfghkmt2456789]{10})\b", said)):
         said = said.replace(full, f"{name}-hash")
@@ -183,7 +184,7 @@ def test_the_configurations_are_ones_that_the_programs_take(overlay: str, tmp_pa
         else:
             # The files that it names are only in the cluster; that they are missing is all that it may find.
             command = [str(AGENT), "check", "--config", str(tmp_path / file)]
-        checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         problems = [line for line in checked.stderr.splitlines() if "/etc/telemetryx/secret/" not in line]
         assert checked.returncode == 0 or not [line for line in problems if line.startswith(str(tmp_path))], (
             checked.stderr
