@@ -1,4 +1,5 @@
-//! How fast the fold is on one core: samples per second into windows, raw, and dropped.
+//! How fast the fold is on one core: samples per second into windows, raw, and dropped; and what a record costs while
+//! more and more rows wait for the cut.
 //!
 //! `cargo run --release -p fold --example fold_rate`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "it measures and prints")]
@@ -21,6 +22,38 @@ fn main() {
             println!("fold {to:>6}, {label}: {:.1} M samples/s", rate / 1e6);
         }
     }
+    for (label, wall) in [("set", T0), ("not set", 0)] {
+        let took: Vec<_> = waiting(wall).iter().map(|us| format!("{us:.2}")).collect();
+        println!("a record of 10 samples, no cut, clock {label}: {} us each in thousands", took.join(" "));
+    }
+}
+
+/// Each record lets ten windows go, and nobody takes them: microseconds a record, by the thousand.
+fn waiting(wall: i64) -> Vec<f64> {
+    let table = SeriesTable::new(1_000);
+    let key = |at| SeriesKey::new(format!("m{at}"), [("device", "d")]).unwrap();
+    let refs: Vec<_> = (0..10).map(|at| table.intern(SeriesDef::bare(key(at))).unwrap()).collect();
+    let config = br#"{"route":[{"match":"m*","to":"window","window":"1s"}],"lateness":"0s"}"#.to_vec();
+    let config = Record::Config { stamp: Stamp::default(), generation: 1, config };
+    let (mut fold, mut rows) = (Fold::new(table, Box::new(NoScorer)), Rows::default());
+    fold.apply(1, &config, &mut rows);
+    let record = |at: i64| {
+        let stamp = Stamp { wall: wall + at * SECOND, mono: (at * SECOND) as u64 };
+        let mut intake = Intake::new(0, stamp);
+        intake.series.clone_from(&refs);
+        (0..10).for_each(|series| intake.push(series, stamp.wall, 1.0, 0));
+        Record::Intake(intake)
+    };
+    (0..8)
+        .map(|thousand| {
+            let records: Vec<_> = (0..1_000).map(|at| record(1 + thousand * 1_000 + at)).collect();
+            let began = Instant::now();
+            for record in &records {
+                fold.apply(fold.position() + 1, record, &mut rows);
+            }
+            began.elapsed().as_secs_f64() * 1e6 / records.len() as f64
+        })
+        .collect()
 }
 
 /// Sensors that wander around a level, each at 10 Hz, in the order in which a gateway would send.

@@ -97,7 +97,7 @@ impl Fold {
                 rows.count(Cause::Derived, series.open.len() as u64);
                 let readings: u64 = series.open.iter().map(OpenWindow::count).sum();
                 self.held = self.held.saturating_sub(readings);
-                let partials = series.open.drain(..).map(|window| window.leave(series.at, &mut self.traces));
+                let partials = series.open.drain(..).map(|window| window.leave(series.at, &mut self.left));
                 rows.since(boot).windows.extend(partials);
             }
         }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use telemetry::series::{DEVICE, SITE};
 use telemetry::{
-    Cause, DeviceClock, Position, Record, Rows, SeriesDef, SeriesKey, SeriesRef, SeriesTable, Traced,
-    WindowRow,
+    Cause, DeviceClock, Position, Record, Rows, SeriesDef, SeriesKey, SeriesRef, SeriesTable, WindowRow,
 };
 
 use crate::clock::{Clock, rows_of};
 use crate::device::{Device, ScoreSeries};
 use crate::series::Series;
-use crate::window::OpenWindow;
+use crate::window::{Left, OpenWindow};
 use crate::{FoldConfig, FoldStatus, ModelStatus, Score, Scorer};
 
 /// The series that scores are shipped as.
@@ -34,8 +33,7 @@ pub struct Fold {
     pub(crate) held: u64,
     /// Fingerprint of the configuration. Recomputed, not checkpointed.
     pub(crate) routes: u64,
-    /// The latest end of a window that has left, since this process began or batches say so. Not checkpointed.
-    pub(crate) left: i64,
+    pub(crate) left: Left,
     /// By the fold's own numbers, which are given in order of first use.
     pub(crate) devices: Vec<Device>,
     pub(crate) series: Vec<Series>,
@@ -48,8 +46,6 @@ pub struct Fold {
     pub(crate) resolved: Vec<u32>,
     pub(crate) touched: Vec<u32>,
     scores: Vec<Score>,
-    /// Sampled records whose readings leave with this record.
-    pub(crate) traces: Vec<Traced>,
 }
 
 /// Counters and words of the status that survive a restart.
@@ -82,7 +78,7 @@ impl Fold {
             clock: Clock::default(),
             held: 0,
             routes: FoldConfig::default().fingerprint(),
-            left: i64::MIN,
+            left: Left::default(),
             devices: Vec::new(),
             series: Vec::new(),
             models: Vec::new(),
@@ -92,7 +88,6 @@ impl Fold {
             resolved: Vec::new(),
             touched: Vec::new(),
             scores: Vec::new(),
-            traces: Vec::new(),
         }
     }
 
@@ -108,7 +103,6 @@ impl Fold {
             return;
         }
         self.totals.position = position;
-        let before = rows.windows.len();
         match record {
             Record::Intake(intake) => self.intake(intake, rows),
             Record::Tick(clock) => self.tick(clock, rows),
@@ -119,9 +113,8 @@ impl Fold {
             self.close_all(rows);
         }
         rows.unset.retain(|(_, rows)| !rows.is_empty());
-        self.note_left(rows, before);
         rows.open = self.open();
-        for traced in self.traces.drain(..) {
+        for traced in self.left.traces.drain(..) {
             telemetry::trace::note(&mut rows.traces, traced);
         }
     }
@@ -261,7 +254,7 @@ impl Fold {
             let series = &mut self.series[device.series[at] as usize];
             let due = |window: &mut OpenWindow| window.end <= watermark && (late_too || !window.late);
             let left = series.open.extract_if(.., due);
-            out.windows.extend(left.map(|window| window.leave(series.at, &mut self.traces)));
+            out.windows.extend(left.map(|window| window.leave(series.at, &mut self.left)));
             series.open.iter().for_each(|window| device.opened(window.end, window.late));
         }
         let left = &out.windows[before..];
@@ -280,7 +273,7 @@ impl Fold {
             let unset = self.devices[series.device as usize].unset.then(|| self.clock.boot());
             let (out, _) = rows_of(rows, unset);
             let left = series.open.drain(..);
-            out.windows.extend(left.map(|window| window.leave(series.at, &mut self.traces)));
+            out.windows.extend(left.map(|window| window.leave(series.at, &mut self.left)));
         }
         self.held = 0;
     }

@@ -5,7 +5,7 @@ use telemetry::{Cause, Event, Intake, Rows, SeriesRef, Traced, WindowRow};
 use crate::clock::rows_of;
 use crate::fold::{Fold, readings};
 use crate::series::{MAX_OPEN, Series};
-use crate::window::{self, OpenWindow};
+use crate::window::{self, Left, OpenWindow};
 use crate::{To, device::Device};
 
 /// A series number of the intake that can't be used: no definition, or out of range.
@@ -25,7 +25,7 @@ impl Fold {
         if let Some(traced) = intake.trace
             && unreduced(rows) > before
         {
-            self.traces.push(traced);
+            self.left.traces.push(traced);
         }
         if ahead > 0 {
             rows.count(Cause::RejectedTime, ahead);
@@ -121,8 +121,8 @@ impl Fold {
                 // One value that isn't a number would spoil its whole window: it is shipped by itself.
                 To::Window if value.is_finite() => {
                     reduced += 1;
-                    let left = &mut (&mut out.windows, &mut self.traces);
-                    let late = add(series, device, time, value, left, &mut derived);
+                    let leaving = &mut (&mut out.windows, &mut self.left);
+                    let late = add(series, device, time, value, leaving, &mut derived);
                     if let Some(traced) = intake.trace {
                         mark_window(series, time, traced);
                     }
@@ -168,8 +168,8 @@ impl Fold {
     }
 }
 
-/// Windows that have to make room, and the traces of what is in them.
-type Left<'a> = (&'a mut Vec<WindowRow>, &'a mut Vec<Traced>);
+/// Where windows that have to make room go, and what they note.
+type Leaving<'a> = (&'a mut Vec<WindowRow>, &'a mut Left);
 
 /// Readings that leave as they came.
 fn unreduced(rows: &Rows) -> usize {
@@ -187,14 +187,14 @@ fn mark_window(series: &mut Series, time: i64, traced: Traced) {
 }
 
 /// Adds a sample to its window. True when that window had been closed before: it was late. Windows that
-/// have to make room go to `left`, counted as derived.
+/// have to make room go to `leaving`, counted as derived.
 #[inline]
 fn add(
     series: &mut Series,
     device: &mut Device,
     time: i64,
     value: f64,
-    left: &mut Left<'_>,
+    leaving: &mut Leaving<'_>,
     derived: &mut u64,
 ) -> bool {
     if let Some(window) = series.open.last_mut()
@@ -204,7 +204,7 @@ fn add(
         window.add(time, value);
         return window.late;
     }
-    add_elsewhere(series, device, time, value, left, derived)
+    add_elsewhere(series, device, time, value, leaving, derived)
 }
 
 #[cold]
@@ -213,18 +213,18 @@ fn add_elsewhere(
     device: &mut Device,
     time: i64,
     value: f64,
-    left: &mut Left<'_>,
+    leaving: &mut Leaving<'_>,
     derived: &mut u64,
 ) -> bool {
     let (start, end) = window::bounds(time, series.length);
     let mut at = series.open.partition_point(|window| window.start < start);
     if series.open.get(at).is_none_or(|window| window.start != start) {
         if series.open.len() >= MAX_OPEN {
-            let leaving = series.open.len();
-            let (rows, traces) = left;
-            rows.extend(series.open.drain(..).map(|window| window.leave(series.at, traces)));
-            *derived += leaving as u64;
-            device.open = device.open.saturating_sub(leaving);
+            let crowd = series.open.len();
+            let (rows, left) = leaving;
+            rows.extend(series.open.drain(..).map(|window| window.leave(series.at, left)));
+            *derived += crowd as u64;
+            device.open = device.open.saturating_sub(crowd);
             at = 0;
         }
         let late = end <= device.watermark;

@@ -7,7 +7,7 @@
 //! routes decided what goes into windows. What isn't sure is given up. As the windows that stay hold nothing that is
 //! stored, what the batches' number says beyond theirs is lost, to the reading.
 
-use telemetry::{OpenWindows, Rows};
+use telemetry::OpenWindows;
 
 use crate::fold::Fold;
 
@@ -23,13 +23,13 @@ impl Fold {
     /// What batches are to say of the open windows; `None` where there is none and nothing is reduced to windows.
     pub fn open(&self) -> Option<OpenWindows> {
         let some = self.held > 0 || self.config.has_windows();
-        some.then(|| OpenWindows { readings: self.held, routes: self.routes, left: self.left.min(LAST) })
+        some.then(|| OpenWindows { readings: self.held, routes: self.routes, left: self.left.by.min(LAST) })
     }
 
     /// Windows that end here or before have left, as batches say.
     pub fn left_by(&mut self, open: &OpenWindows) {
         if let Some(left) = open.left_by() {
-            self.left = self.left.max(left);
+            self.left.by = self.left.by.max(left);
         }
     }
 
@@ -44,18 +44,11 @@ impl Fold {
                 let series = &mut self.series[device.series[at] as usize];
                 for window in series.open.extract_if(.., |window| window.end.min(LAST) <= left) {
                     self.held = self.held.saturating_sub(window.count());
-                    self.left = self.left.max(window.end);
+                    self.left.by = self.left.by.max(window.end);
                 }
                 series.open.iter().for_each(|window| device.opened(window.end, window.late));
             }
         }
-    }
-
-    /// Windows are about to leave, or have.
-    pub(crate) fn note_left(&mut self, rows: &Rows, before: usize) {
-        let unset = rows.unset.iter().flat_map(|(_, rows)| &rows.windows);
-        let ends = rows.windows[before..].iter().chain(unset).map(|row| row.start.saturating_add(row.length));
-        self.left = ends.fold(self.left, i64::max);
     }
 
     /// Other routes: whatever came until now may have gone elsewhere than it would by the new ones.
@@ -63,6 +56,6 @@ impl Fold {
         let longest = self.config.longest_window();
         let heard = self.devices.iter().filter(|device| device.newest > i64::MIN);
         let ends = heard.map(|device| device.newest.saturating_add(longest));
-        self.left = ends.fold(self.left, i64::max);
+        self.left.by = ends.fold(self.left.by, i64::max);
     }
 }

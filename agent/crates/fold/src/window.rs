@@ -7,6 +7,21 @@ use telemetry::{Aggregate, Bins, SeriesRef, Traced, WindowRow};
 use crate::RestoreError;
 use crate::bytes::Reader;
 
+/// What windows note as they leave.
+#[derive(Debug)]
+pub(crate) struct Left {
+    /// The latest end of one that has left, since this process began or batches say so. Not checkpointed.
+    pub by: i64,
+    /// Sampled records whose readings leave with this record. Emptied after each; kept for its allocation.
+    pub traces: Vec<Traced>,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self { by: i64::MIN, traces: Vec::new() }
+    }
+}
+
 /// An aggregate that still takes samples.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OpenWindow {
@@ -36,9 +51,11 @@ impl OpenWindow {
         self.of.row().count
     }
 
-    /// Its row; a sampled record's trace goes on with it.
-    pub(crate) fn leave(self, series: SeriesRef, traces: &mut Vec<Traced>) -> WindowRow {
-        traces.extend(self.trace.as_deref());
+    /// Its row; a sampled record's trace goes on with it. The only way out of a fold for what is in a window,
+    /// so that each end is noted once, however many rows wait for the cut.
+    pub(crate) fn leave(self, series: SeriesRef, left: &mut Left) -> WindowRow {
+        left.by = left.by.max(self.end);
+        left.traces.extend(self.trace.as_deref());
         let length = self.end.wrapping_sub(self.start);
         self.of.into_row(series, self.start, length)
     }

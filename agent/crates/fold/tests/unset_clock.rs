@@ -60,6 +60,24 @@ fn windows_by_time_since_boot_leave_with_their_boot_when_the_clock_is_set() {
 }
 
 #[test]
+fn rows_that_wait_for_the_cut_are_not_read_again() {
+    let (table, refs) = table(&(0..SERIES).collect::<Vec<_>>());
+    let first = [Step::Config(CONFIGS[0].into()), Step::Clock(false), arrivals(2, &[1.0]), Step::Clock(true)];
+    let records = records(&[first.as_slice(), &[arrivals(2, &[2.0])]].concat(), &refs);
+    let (mut fold, mut rows) = (Fold::new(table, Box::new(NoScorer)), Rows::default());
+    for (position, record) in (1..).zip(&records[..4]) {
+        fold.apply(position, record, &mut rows);
+    }
+    let window = &mut rows.unset[0].1.windows[0];
+    let end = window.start + window.length;
+    assert_eq!(fold.open().unwrap().left, end, "it is noted as it leaves");
+    // If it were read once more with this record, that would show in what the fold says.
+    window.length += SECOND;
+    fold.apply(5, &records[4], &mut rows);
+    assert_eq!(fold.open().unwrap().left, end, "what a record costs doesn't grow with what waits");
+}
+
+#[test]
 fn two_boots_without_a_clock_share_no_window_and_no_watermark() {
     let config = Step::Config(CONFIGS[0].into());
     let first = [config, Step::Clock(false), Step::Tick(200, false), arrivals(2, &[1.0])];
