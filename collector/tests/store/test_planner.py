@@ -5,6 +5,7 @@ import io
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from reference_agent import SECOND, T0, decoded, defined, samples
 from store_batches import swapped
 from telemetryx.store.sqlite.store import SqliteStore
-from telemetryx.store.tables import planner, refresh, rollup
+from telemetryx.store.tables import compaction, planner, refresh, rollup
 from telemetryx.store.tables.swap import Piece, Swap
 from telemetryx.types import BatchKey
 from telemetryx.wire.payload import Payload
@@ -51,6 +52,30 @@ async def test_large_runs_are_planned_in_a_process_that_may_die(
     last = store._planner._process
     await store.close()
     assert last is None or last._process.poll() is not None
+
+
+async def test_no_large_run_is_encoded_where_batches_are_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the first: what decoding it takes would stay with the collector for as long as it runs."""
+    monkeypatch.setattr(planner, "HEAVY", 100)
+    sizes: list[int] = []
+    encode = compaction._encode
+
+    def encoded(*given: Any) -> Any:
+        swap = encode(*given)
+        sizes.append(swap.samples)
+        return swap
+
+    monkeypatch.setattr(compaction, "_encode", encoded)
+    store = await SqliteStore.open(tmp_path / "t.db")
+    await fill(store, 1, 1)
+    assert (await store.compact(everything=True)).samples == 50
+    assert store._planner._process is None
+    await fill(store, 2, 10)
+    assert (await store.compact(everything=True)).samples == 500
+    assert sizes == [50]
+    await store.close()
 
 
 async def test_an_idle_store_needs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,14 +101,32 @@ def plan(
     """
     if not leaving and (begun := moving.moves(connection)):
         return _resumed(connection, numbers, begun[0])
-    runs = _runs(connection, now_ns, limit, everything=everything, leaving=frozenset(leaving))
-    due = [run for run in runs if everything or run.due(now_ns)]
-    if not due:
+    run, others = _best(connection, now_ns, limit, everything=everything, leaving=leaving)
+    if run is None:
         return None
-    run = max(due, key=lambda one: (one.samples / one.series, -one.oldest_ns))
     swap = _encode(connection, numbers, run, 0)
-    swap.more = len(due) > 1 or len(swap.batches) < len(run.seqs)
+    swap.more = others or len(swap.batches) < len(run.seqs)
     return swap
+
+
+def due(
+    connection: Database, now_ns: int, limit: int, *, everything: bool = False, leaving: Collection[int] = ()
+) -> int:
+    """Count the samples of the run that would be chosen, as the index tells; of one that is on its way, none."""
+    if not leaving and moving.moves(connection):
+        return 0
+    run, _ = _best(connection, now_ns, limit, everything=everything, leaving=leaving)
+    return 0 if run is None else run.samples
+
+
+def _best(
+    connection: Database, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int]
+) -> tuple[Run | None, bool]:
+    """Choose among what is due; also tell whether there is more."""
+    runs = _runs(connection, now_ns, limit, everything=everything, leaving=frozenset(leaving))
+    worth = [run for run in runs if everything or run.due(now_ns)]
+    best = max(worth, key=lambda one: (one.samples / one.series, -one.oldest_ns), default=None)
+    return best, len(worth) > 1
 
 
 def _runs(

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 HEAVY: Final = 100_000
-"""Samples in one run from which on the next is planned in the process."""
+"""Samples in one run from which on it is planned in the process."""
 IDLE_ROUNDS: Final = 12
 """So many rounds with nothing to compact end the process."""
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -73,6 +73,12 @@ class LocalPlanner:
             lambda db: compaction.plan(
                 db, self._numbers, now_ns, limit, everything=everything, leaving=leaving
             )
+        )
+
+    def due(self, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int] = ()) -> int:
+        """Count the samples of the run that would be chosen."""
+        return self._snapshots.read(
+            lambda db: compaction.due(db, now_ns, limit, everything=everything, leaving=leaving)
         )
 
     def rollups(self, rows: int, least: int = 1) -> refresh.Refresh:
@@ -157,15 +163,18 @@ class Adaptive:
     def compaction(
         self, now_ns: int, limit: int, *, everything: bool, leaving: Collection[int] = ()
     ) -> Swap | None:
-        """Choose and encode a run; its size decides where the next is planned."""
+        """Choose and encode a run. Its size decides where: what one large run takes here, this process would never give back."""
+        if (
+            self._process is None
+            and self._local.due(now_ns, limit, everything=everything, leaving=leaving) >= HEAVY
+        ):
+            self._process = ProcessPlanner(self._engine)
+            log.info("store.compaction_process_started", pid=self._process.pid)
         swap = self._in_turn(
             lambda planner: planner.compaction(now_ns, limit, everything=everything, leaving=leaving)
         )
         if swap is not None and swap.samples >= HEAVY:
             self._idle = 0
-            if self._process is None:
-                self._process = ProcessPlanner(self._engine)
-                log.info("store.compaction_process_started", pid=self._process.pid)
         elif swap is None and self._process is not None:
             self._idle += 1
             if self._idle >= IDLE_ROUNDS:
