@@ -60,7 +60,7 @@ pub use units::{Pause, Rate};
 
 use link::Link;
 use pump::{Clock, Stop};
-use route::{Route, Way};
+use route::{Good, Route, Way};
 
 /// The version of the frames this build speaks.
 pub const WIRE: u32 = 1;
@@ -188,16 +188,18 @@ impl Uplink {
                 }
             };
             let why = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let starved = session.starved();
             session.closed(clock.now(), &why);
-            let useful = route::useful(greeted, &end, before, self.state.moved());
-            route.ended(useful, clock.now());
+            let good = route::good(greeted, &end, starved, before, self.state.moved());
+            route.ended(good, clock.now());
             if shutdown.is_cancelled() {
                 link.leave().await;
                 break;
             }
             let Err(error) = end else { continue };
             // A session that breaks off soon after its greeting, again and again, is no return to health.
-            if useful && !(error.breaks_off() && clock.now().saturating_sub(began) < HEALTHY) {
+            if good == Good::Something && !(error.breaks_off() && clock.now().saturating_sub(began) < HEALTHY)
+            {
                 backoff.reset();
             }
             let pause = Box::pin(self.pause(&error, &mut backoff, link, &shutdown));

@@ -19,6 +19,17 @@ pub(crate) enum Way {
     Fallback,
 }
 
+/// What a session was good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Good {
+    /// Batches were acknowledged, or there was nothing to send.
+    Something,
+    /// It didn't come about, or batches were not acknowledged.
+    Nothing,
+    /// It was cut while batches waited for credit.
+    Unknown,
+}
+
 /// Where attempts went and how they ended.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -42,13 +53,13 @@ impl Route {
         self.way
     }
 
-    /// The attempt ended: was there a session that was good for anything?
-    pub(crate) fn ended(&mut self, useful: bool, now: Duration) {
+    /// The attempt ended: what was its session good for?
+    pub(crate) fn ended(&mut self, good: Good, now: Duration) {
         if self.way == Way::Url {
-            if useful {
+            if good == Good::Something {
                 (self.failures, self.since, self.turns) = (0, Some(now), false);
             } else {
-                self.failures += 1;
+                self.failures += u32::from(good == Good::Nothing);
                 let long = self.since.is_some_and(|since| now.saturating_sub(since) >= PATIENCE);
                 self.turns |= self.failures >= ATTEMPTS || long;
             }
@@ -62,27 +73,48 @@ impl Route {
     }
 }
 
-/// Whether a session was good for anything. A way on which batches leave, or wait for credit, and nothing ever comes of them is
-/// none, however it greets.
-pub(crate) fn useful(greeted: bool, end: &Result<(), LinkError>, before: Moved, after: Moved) -> bool {
+/// What a session was good for. A way on which batches leave and nothing ever comes of them is good for nothing, however it
+/// greets.
+///
+/// Where batches still waited for credit (`starved`) when the link was cut, it is not to be told: the collector may be slow, or
+/// its credit never comes through. So it counts for neither, and the time without a session that was good for anything goes on:
+/// a minute of such sessions leads to the fallback, as one in which no credit comes for a minute does.
+pub(crate) fn good(
+    greeted: bool,
+    end: &Result<(), LinkError>,
+    starved: bool,
+    before: Moved,
+    after: Moved,
+) -> Good {
     let asked = after.sent > before.sent || matches!(end, Err(LinkError::Stalled(_)));
-    greeted && (end.is_ok() || after.acked > before.acked || !asked)
+    if !greeted {
+        Good::Nothing
+    } else if end.is_ok() || after.acked > before.acked {
+        Good::Something
+    } else if asked {
+        Good::Nothing
+    } else if starved {
+        Good::Unknown
+    } else {
+        Good::Something
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Good::{Nothing, Something, Unknown};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Attempts a second apart with these ends; where each went.
-    fn ways(route: &mut Route, ends: &[bool]) -> Vec<Way> {
+    fn ways(route: &mut Route, ends: &[Good]) -> Vec<Way> {
         let at = |n: usize| SECOND * n as u32;
         ends.iter()
             .enumerate()
-            .map(|(n, greeted)| {
+            .map(|(n, good)| {
                 let way = route.way(at(n));
-                route.ended(*greeted, at(n));
+                route.ended(*good, at(n));
                 way
             })
             .collect()
@@ -91,15 +123,17 @@ mod tests {
     #[test]
     fn three_failures_lead_to_the_fallback_and_then_the_two_take_turns() {
         use Way::{Fallback, Url};
-        let went = ways(&mut Route::new(true), &[false; 7]);
+        let went = ways(&mut Route::new(true), &[Nothing; 7]);
         assert_eq!(went, [Url, Url, Url, Fallback, Url, Fallback, Url]);
     }
 
     #[test]
     fn a_greeting_over_the_url_begins_anew() {
         use Way::{Fallback, Url};
-        let went =
-            ways(&mut Route::new(true), &[false, false, false, true, true, false, false, false, false]);
+        let went = ways(
+            &mut Route::new(true),
+            &[Nothing, Nothing, Nothing, Something, Something, Nothing, Nothing, Nothing, Nothing],
+        );
         assert_eq!(went, [Url, Url, Url, Fallback, Url, Url, Url, Url, Fallback]);
     }
 
@@ -107,12 +141,28 @@ mod tests {
     fn a_minute_without_a_greeting_is_enough() {
         let mut route = Route::new(true);
         assert_eq!(route.way(SECOND), Way::Url);
-        route.ended(false, 61 * SECOND);
+        route.ended(Nothing, 61 * SECOND);
         assert_eq!(route.way(62 * SECOND), Way::Fallback);
     }
 
     #[test]
+    fn sessions_of_which_nothing_is_known_are_no_failed_attempts_and_no_greetings() {
+        use Way::{Fallback, Url};
+        // One second apart: of so many none is counted, and the time goes on.
+        let went = ways(&mut Route::new(true), &[Unknown; 62]);
+        assert!(went[..61].iter().all(|way| *way == Url));
+        assert_eq!(went[61], Fallback);
+        let went = ways(&mut Route::new(true), &[Nothing, Unknown, Nothing, Unknown, Nothing, Unknown]);
+        assert_eq!(went, [Url, Url, Url, Url, Url, Fallback]);
+        let mut route = Route::new(true);
+        ways(&mut route, &[Unknown; 60]);
+        route.ended(Something, 60 * SECOND);
+        route.ended(Unknown, 119 * SECOND);
+        assert_eq!(route.way(120 * SECOND), Url, "a minute counts from the last that was good for something");
+    }
+
+    #[test]
     fn without_a_fallback_there_is_one_way() {
-        assert!(ways(&mut Route::new(false), &[false; 9]).iter().all(|way| *way == Way::Url));
+        assert!(ways(&mut Route::new(false), &[Nothing; 9]).iter().all(|way| *way == Way::Url));
     }
 }

@@ -165,6 +165,11 @@ impl Session {
         matches!(self.phase, Phase::Open(_))
     }
 
+    /// Whether something waits for credit, and nothing is under way that would give any back.
+    pub(crate) fn starved(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.starved)
+    }
+
     /// From here on, this long without a word from the collector ends the session.
     pub fn expect_word_every(&mut self, silence: Duration) {
         if let Phase::Open(open) = &mut self.phase {

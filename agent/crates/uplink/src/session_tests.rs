@@ -10,7 +10,7 @@ use wire::RangeSet;
 
 use super::*;
 use crate::config::LanesConfig;
-use crate::route::{self, Route, Way};
+use crate::route::{self, Good, Route, Way};
 use crate::state::Moved;
 use crate::units::Rate;
 
@@ -461,12 +461,12 @@ fn a_collector_that_gives_no_credit_and_acknowledges_nothing_is_given_up() {
 }
 
 /// Sessions over the way that the route names, each greeted with so much credit; which ways they went. Over the fallback all is
-/// acknowledged, over the other nothing.
-fn ways(agent: &mut Agent, credit_bytes: u64, sessions: usize) -> Vec<Way> {
+/// acknowledged, over the other nothing, and there the link is cut after some time, if any.
+fn ways(agent: &mut Agent, credit_bytes: u64, cut: Option<Duration>, sessions: usize) -> Vec<Way> {
     let mut route = Route::new(true);
     let mut went = Vec::new();
     for _ in 0..sessions {
-        let (way, before) = (route.way(agent.now), agent.state.moved());
+        let (way, begun, before) = (route.way(agent.now), agent.now, agent.state.moved());
         went.push(way);
         agent.session.opened(agent.now);
         agent.frames();
@@ -479,14 +479,19 @@ fn ways(agent: &mut Agent, credit_bytes: u64, sessions: usize) -> Vec<Way> {
                 agent.take(ack(&sent)).unwrap();
                 break Err(LinkError::Closed);
             }
-            let time = agent.session.wake_at().unwrap() - agent.now;
-            agent.pass(time);
+            let wake = agent.session.wake_at().unwrap();
+            let until = cut.map_or(wake, |cut| wake.min(begun + cut));
+            agent.pass(until - agent.now);
+            if cut.is_some_and(|cut| agent.now == begun + cut) {
+                break Err(LinkError::Closed);
+            }
             if let Err(error) = agent.session.tick(agent.now) {
                 break Err(error);
             }
         };
+        let starved = agent.session.starved();
         agent.session.closed(agent.now, "over");
-        route.ended(route::useful(true, &end, before, agent.state.moved()), agent.now);
+        route.ended(route::good(true, &end, starved, before, agent.state.moved()), agent.now);
     }
     went
 }
@@ -495,15 +500,65 @@ fn ways(agent: &mut Agent, credit_bytes: u64, sessions: usize) -> Vec<Way> {
 fn a_way_that_greets_and_acknowledges_nothing_leads_to_the_fallback() {
     use Way::{Fallback, Url};
     // What is sent is not answered for a minute: that is as long as nobody waits for a session.
-    let went = ways(&mut Agent::new(LanesConfig::default()), 4 << 20, 4);
+    let went = ways(&mut Agent::new(LanesConfig::default()), 4 << 20, None, 4);
     assert_eq!(went[..2], [Url, Fallback]);
     assert_eq!(went[2..], [Url, Fallback], "and they take turns");
 }
 
 #[test]
 fn a_way_that_greets_and_gives_no_credit_leads_to_the_fallback_too() {
-    let went = ways(&mut Agent::new(LanesConfig::default()), 0, 3);
+    let went = ways(&mut Agent::new(LanesConfig::default()), 0, None, 3);
     assert_eq!(went[..2], [Way::Url, Way::Fallback]);
+}
+
+#[test]
+fn a_way_that_is_cut_again_and_again_before_any_credit_came_leads_to_the_fallback_after_a_minute_of_it() {
+    use Way::{Fallback, Url};
+    let went = ways(&mut Agent::new(LanesConfig::default()), 0, Some(25 * SECOND), 5);
+    assert_eq!(went, [Url, Url, Url, Fallback, Url]);
+    // A collector may be slow, and a link flap: three cuts in a row are not enough.
+    let went = ways(&mut Agent::new(LanesConfig::default()), 0, Some(5 * SECOND), 13);
+    assert!(went[..12].iter().all(|way| *way == Url), "{went:?}");
+    assert_eq!(went[12], Fallback);
+}
+
+#[test]
+fn a_way_that_is_cut_again_and_again_while_nothing_waits_stays() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let mut route = Route::new(true);
+    for _ in 0..20 {
+        let before = agent.state.moved();
+        assert_eq!(route.way(agent.now), Way::Url);
+        agent.session.opened(agent.now);
+        agent.frames();
+        let nothing = v1::Greeting { credit_bytes: 0, ..greeting(Vec::new(), START) };
+        agent.take(from_collector::Frame::Greeting(nothing)).unwrap();
+        assert!(agent.batches().is_empty());
+        agent.pass(25 * SECOND);
+        let starved = agent.session.starved();
+        agent.session.closed(agent.now, "cut");
+        let good = route::good(true, &Err(LinkError::Closed), starved, before, agent.state.moved());
+        route.ended(good, agent.now);
+    }
+}
+
+#[test]
+fn credit_that_comes_late_keeps_the_way() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let before = agent.state.moved();
+    agent.session.opened(agent.now);
+    agent.frames();
+    let nothing = v1::Greeting { credit_bytes: 0, ..greeting(Vec::new(), START) };
+    agent.take(from_collector::Frame::Greeting(nothing)).unwrap();
+    agent.batch(SECOND);
+    assert!(agent.batches().is_empty() && agent.session.starved());
+    agent.pass(50 * SECOND);
+    agent.take(from_collector::Frame::Credit(v1::Credit { bytes: 4 << 20 })).unwrap();
+    let sent = agent.batches();
+    assert!(!sent.is_empty() && !agent.session.starved());
+    agent.take(ack(&sent)).unwrap();
+    let good = route::good(true, &Err(LinkError::Closed), false, before, agent.state.moved());
+    assert_eq!(good, Good::Something);
 }
 
 #[test]
@@ -520,20 +575,26 @@ fn a_session_without_anything_to_send_is_as_good_as_one_that_is_answered() {
         assert!(agent.batches().is_empty());
         agent.session.tick(agent.now).unwrap();
     }
-    assert!(route::useful(true, &Err(LinkError::Closed), before, agent.state.moved()));
+    let (starved, cut) = (agent.session.starved(), Err(LinkError::Closed));
+    assert_eq!(route::good(true, &cut, starved, before, agent.state.moved()), Good::Something);
 }
 
 #[test]
 fn what_a_session_was_good_for_goes_by_what_came_of_it() {
+    use Good::{Nothing, Something, Unknown};
     let moved = |sent, acked| Moved { sent, acked };
     let (cut, stalled) = (Err(LinkError::Closed), Err(LinkError::Stalled(ACK_TIMEOUT)));
-    assert!(route::useful(true, &Ok(()), moved(5, 5), moved(6, 5)), "it ended as it should");
-    assert!(route::useful(true, &cut, moved(5, 5), moved(5, 5)));
-    assert!(route::useful(true, &cut, moved(5, 5), moved(7, 6)));
-    assert!(route::useful(true, &stalled, moved(5, 5), moved(7, 6)));
-    assert!(!route::useful(true, &stalled, moved(5, 5), moved(5, 5)), "something waited for credit");
-    assert!(!route::useful(true, &cut, moved(5, 5), moved(6, 5)));
-    assert!(!route::useful(false, &cut, moved(5, 5), moved(5, 5)), "it never greeted");
+    let good = |end: &_, starved, after| route::good(true, end, starved, moved(5, 5), after);
+    assert_eq!(good(&Ok(()), false, moved(6, 5)), Something, "it ended as it should");
+    assert_eq!(good(&cut, false, moved(5, 5)), Something, "there was nothing to send");
+    assert_eq!(good(&cut, false, moved(7, 6)), Something);
+    assert_eq!(good(&cut, true, moved(7, 6)), Something);
+    assert_eq!(good(&stalled, false, moved(7, 6)), Something);
+    assert_eq!(good(&stalled, true, moved(5, 5)), Nothing, "something waited for credit");
+    assert_eq!(good(&cut, false, moved(6, 5)), Nothing);
+    assert_eq!(good(&cut, true, moved(6, 5)), Nothing);
+    assert_eq!(good(&cut, true, moved(5, 5)), Unknown, "something waited for credit, and not for long");
+    assert_eq!(route::good(false, &cut, false, moved(5, 5), moved(5, 5)), Nothing, "it never greeted");
 }
 
 #[test]
