@@ -4,8 +4,9 @@ use bytes::Bytes;
 use telemetry::Epoch;
 
 use crate::cut::Cut;
+use crate::entry::Entry;
 use crate::record::{Echo, Head, Loss};
-use crate::state::{Entry, Order, Recent, State};
+use crate::state::{Order, Recent, State};
 
 /// Something that is to be in the log before it is true.
 pub(crate) enum Act {

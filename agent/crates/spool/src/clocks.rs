@@ -22,8 +22,9 @@ use seglog::{Cell, Mode, Storage};
 use telemetry::{Boot, Stamp, clock};
 
 use crate::age::AgeClock;
+use crate::entry::Entry;
 use crate::record::{BadRecord, Cursor, put_number};
-use crate::state::{Entry, Order, State};
+use crate::state::{Order, State};
 
 const VERSION: u8 = 1;
 /// Room for some hundred boots; of more the oldest are guessed anew.

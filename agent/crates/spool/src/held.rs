@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use telemetry::Boot;
 
 use crate::ClockHeld;
-use crate::state::{Entry, Order};
+use crate::entry::Entry;
+use crate::state::Order;
 
 /// What waits until it is known when its boot was. Its sums are kept, since they are asked for all the time.
 #[derive(Default)]

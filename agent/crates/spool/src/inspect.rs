@@ -20,7 +20,7 @@ use crate::cursor::Cursor;
 use crate::group::Group;
 use crate::heads::{self, Kept};
 use crate::record::{Head, Record};
-use crate::recover::Replay;
+use crate::replay::Replay;
 use crate::state::LIVE;
 use crate::writer::loss_of;
 

@@ -18,14 +18,13 @@
 //! Lock order: writer, then place, then state or readers; none of the last two is held across disk access
 //! but for the reading of one batch.
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use seglog::{Readers, Storage};
 use telemetry::{
-    BatchKey, Boot, Cause, Counts, Epoch, Lane, OpenWindows, Position, Rows, SeriesTable, Stamp, Tracer,
+    BatchKey, Boot, Counts, Epoch, Lane, OpenWindows, Position, Rows, SeriesTable, Stamp, Tracer,
 };
 use tokio::sync::Notify;
 use wire::v1;
@@ -34,9 +33,12 @@ mod act;
 mod age;
 mod class;
 mod clocks;
+mod config;
 mod cursor;
 mod cut;
 mod damage;
+mod entry;
+mod error;
 mod floor;
 mod freeing;
 mod group;
@@ -49,6 +51,7 @@ mod proof;
 mod record;
 mod recover;
 mod recut;
+mod replay;
 mod reserve;
 mod room;
 mod send;
@@ -57,111 +60,22 @@ mod taken_back;
 mod tally;
 mod thin;
 mod traced;
+mod usage;
 mod writer;
 
 pub use class::{Class, ClassRule, MAX_CLASS_RULES, Overflow, Priority};
+pub use config::SpoolConfig;
 pub use damage::{Damage, Part, Readings};
+pub use error::{OpenError, SpoolError};
 pub use group::Group;
 pub use losses::Lost;
 pub use reserve::{Parts, Reserve};
 use state::State;
+pub use usage::{ClockHeld, Room, Share, Unacked, Usage};
 use writer::Writer;
 
 /// What was merely counted (a reading that went into a window) is shipped at this age, with the next rows or alone.
 const COUNTS_LINGER: Duration = Duration::from_secs(1);
-
-/// Where and how.
-#[derive(Clone, Debug)]
-pub struct SpoolConfig {
-    /// Its folder.
-    pub dir: PathBuf,
-    /// At this size batches give way, by their classes.
-    pub max_bytes: u64,
-    /// Size of one segment file.
-    pub segment_bytes: u64,
-    /// A batch is cut at about this many payload bytes.
-    pub batch_bytes: usize,
-    /// A batch is cut at this age while a collector is connected.
-    pub linger: Duration,
-    /// The same while none is.
-    pub linger_offline: Duration,
-    /// Batches whose newest reading is older are dropped as expired.
-    pub max_age: Option<Duration>,
-    /// With less free space on the disk nothing is appended, but for the reserve; the fold waits.
-    pub min_free_bytes: u64,
-    /// So much is appended all the same, and at most a quarter of `min_free_bytes`, while a collector is connected: it
-    /// leaves again with the ack, and the journal, which may be what fills the disk, is freed by it.
-    pub floor_reserve_bytes: u64,
-    /// Below it batches give way too, as at `max_bytes`, before the fold waits.
-    pub drop_at_floor: bool,
-    /// Room that is taken beforehand, for when the disk has none; `None` takes none.
-    pub reserve: Option<Parts>,
-    /// zstd level of payloads, 1 to 19.
-    pub level: i32,
-    /// Which readings are worth more than others; tried in order, and then the defaults: anomaly scores
-    /// and events of severity error and above are high, everything else is normal.
-    pub classes: Vec<ClassRule>,
-}
-
-impl SpoolConfig {
-    /// The defaults in a folder.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            max_bytes: 10 << 30,
-            segment_bytes: 4 << 20,
-            batch_bytes: 128 << 10,
-            linger: Duration::from_millis(50),
-            linger_offline: Duration::from_secs(5),
-            max_age: None,
-            min_free_bytes: 64 << 20,
-            floor_reserve_bytes: 1 << 20,
-            drop_at_floor: false,
-            reserve: None,
-            level: 3,
-            classes: Vec::new(),
-        }
-    }
-}
-
-/// Why a spool can't be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("the spool in {dir} can't be opened: {source}")]
-pub struct OpenError {
-    dir: PathBuf,
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// Why an operation failed. Whatever it was, nothing was lost: the caller keeps what it offered.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// No room on the disk: try again after acks.
-    #[error(
-        "the disk under the spool is full; batches wait in the journal until acknowledgements or you free space"
-    )]
-    Full,
-    /// The file system has less free than others are to have: try again after acks.
-    #[error(
-        "the disk under the spool has {free} bytes free, less than spool.min_free ({min_free}); batches wait in the journal until acknowledgements or you free space, or min_free is lowered"
-    )]
-    Floor {
-        /// Bytes free now.
-        free: u64,
-        /// Bytes that others are to have.
-        min_free: u64,
-    },
-    /// At its cap, and what is left is of classes that may not be dropped: try again after acks.
-    #[error(
-        "the spool is at its cap and holds only what its classes forbid to drop; readings wait in the journal until acknowledgements make room (spool.max_bytes, spool.class)"
-    )]
-    Blocked,
-    /// The log is out of order after a failed write or fsync; it is reopened and verified by a later call.
-    #[error("the spool can't write: {0}")]
-    Broken(String),
-    /// A batch can't be read back.
-    #[error("the spool can't read a batch: {0}")]
-    Unreadable(String),
-}
 
 /// What was found at opening.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -202,21 +116,6 @@ pub struct Spooled {
     pub open: Option<OpenWindows>,
 }
 
-/// What would be gone with the spool: what isn't acknowledged, as numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unacked {
-    /// The first seq, of the epoch that batches are cut in.
-    pub first: u64,
-    /// The last.
-    pub last: u64,
-    /// Rows in all of them, and in those of other epochs.
-    pub rows: u64,
-    /// Earliest event time, nanoseconds since the epoch; `None` where that isn't known.
-    pub from_ns: Option<i64>,
-    /// Latest event time.
-    pub to_ns: Option<i64>,
-}
-
 /// What a greeting settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Greeted {
@@ -237,84 +136,6 @@ pub struct Waiting {
     pub backlog: bool,
     /// The next of those is no older than what goes as live: hours that keep a backlog don't keep it.
     pub young: bool,
-}
-
-/// How full it is and what it did.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Usage {
-    /// Payload bytes that wait for an ack.
-    pub bytes: u64,
-    /// Bytes of its files.
-    pub disk_bytes: u64,
-    /// The cap on those.
-    pub max_bytes: u64,
-    /// Batches that wait for an ack.
-    pub batches: u64,
-    /// Loss frames that wait for an ack.
-    pub losses: u64,
-    /// Batches sent and neither acked nor refused.
-    pub in_flight: u64,
-    /// Earliest event time that waits, of those that are known.
-    pub oldest_ns: Option<i64>,
-    /// What waits until it is known when its boot was.
-    pub clock_held: ClockHeld,
-    /// Rows that are in no batch yet.
-    pub pending_rows: u64,
-    /// True when rows or counts are in no batch yet.
-    pub pending: bool,
-    /// The epoch batches are cut in now.
-    pub epoch: Option<Epoch>,
-    /// The next seq there.
-    pub next_seq: u64,
-    /// Last position that is in a durable batch.
-    pub position: Position,
-    /// What was counted in all batches ever cut.
-    pub counts: Counts,
-    /// Batches acknowledged since the start.
-    pub acked: u64,
-    /// Batches in quarantine since the start.
-    pub quarantined: u64,
-    /// Why it can't write now.
-    pub trouble: Option<String>,
-    /// The disk has less free than others are to have, and what follows from that.
-    pub floor: Option<String>,
-    /// Room that is kept for when the disk has none; `None` where none is.
-    pub reserve: Option<Room>,
-    /// Batches that wait, by priority: low, normal, high.
-    pub by_priority: [Share; 3],
-    /// The last losses, oldest first.
-    pub lost: Vec<Lost>,
-    /// What damage is known of, oldest first.
-    pub damage: Vec<Damage>,
-}
-
-/// Room that is kept for when the disk has none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
-    /// Bytes that are there.
-    pub left: u64,
-    /// Bytes that should be.
-    pub whole: u64,
-}
-
-/// Batches of one priority that wait for an ack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
-    /// How many.
-    pub batches: u64,
-    /// Their payload bytes.
-    pub bytes: u64,
-}
-
-/// Batches taken before the clock was set, which wait until it is known when that was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClockHeld {
-    /// How many.
-    pub batches: u64,
-    /// Their payload bytes.
-    pub bytes: u64,
-    /// Of how many boots.
-    pub boots: u64,
 }
 
 /// The spool; a cheap handle.
@@ -409,23 +230,6 @@ impl Spool {
     /// What was counted up to [`Spool::position`], since there is a spool.
     pub fn counted(&self) -> Counts {
         self.0.state.lock().before.clone()
-    }
-
-    /// What isn't acknowledged; `None` when all is.
-    pub fn unacked(&self) -> Option<Unacked> {
-        let state = self.0.state.lock();
-        let (_, epoch) = state.current()?;
-        let shipped = state.before.get(Cause::Shipped);
-        let rows = shipped.saturating_sub(state.settled.get(Cause::Shipped));
-        let last = epoch.next_seq - 1;
-        let times = state.oldest().and_then(|entry| state.times(entry));
-        (state.batches() > 0 && rows > 0).then(|| Unacked {
-            first: (epoch.done.upto() + 1).min(last),
-            last,
-            rows,
-            from_ns: times.map(|times| times.0),
-            to_ns: times.map(|times| times.1.max(state.newest_t1)),
-        })
     }
 
     /// The same as [`Spool::position`] and [`Spool::counted`], and more, once it is proven that it is durable.
@@ -754,38 +558,6 @@ impl Spool {
     /// Woken when there may be something new to send. Register (`notified().enable()`) before looking.
     pub fn changed(&self) -> &Notify {
         &self.0.changed
-    }
-
-    /// How full it is and what it did.
-    pub fn usage(&self) -> Usage {
-        let state = self.0.state.lock();
-        let (epoch, next_seq) =
-            state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
-        let blocked = || SpoolError::Blocked.to_string();
-        Usage {
-            by_priority: state.shares,
-            lost: state.all_lost(),
-            damage: state.damage.list(),
-            bytes: state.bytes,
-            disk_bytes: state.disk_bytes,
-            max_bytes: self.0.config.max_bytes,
-            batches: state.batches(),
-            losses: state.loss_count,
-            in_flight: state.flight.len() as u64,
-            oldest_ns: state.oldest().and_then(|entry| state.times(entry)).map(|times| times.0),
-            clock_held: state.held.sums(),
-            pending_rows: state.pending_rows,
-            pending: state.pending,
-            epoch,
-            next_seq,
-            position: state.position,
-            counts: state.before.clone(),
-            acked: state.acked,
-            quarantined: state.quarantined,
-            trouble: state.trouble.clone().or_else(|| state.blocked.then(blocked)),
-            floor: state.floor.map(|floor| floor.to_string()),
-            reserve: state.reserve,
-        }
     }
 }
 

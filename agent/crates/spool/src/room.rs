@@ -16,9 +16,10 @@ use telemetry::Cause;
 
 use crate::SpoolError;
 use crate::class::{Overflow, Priority};
+use crate::entry::Entry;
 use crate::group::Group;
 use crate::record::Loss;
-use crate::state::{Entry, Order, State};
+use crate::state::{Order, State};
 use crate::writer::{Act, Writer, unwritten};
 
 /// Of a segment, which no record needs.

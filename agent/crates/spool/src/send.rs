@@ -9,9 +9,10 @@ use telemetry::{BatchKey, Cause, Epoch, Lane};
 use wire::{RangeSet, v1};
 
 use crate::clocks::Offset;
+use crate::entry::Entry;
 use crate::record::{Head, Loss, Record};
 use crate::recover::fresh_epoch;
-use crate::state::{Entry, Order, State};
+use crate::state::{Order, State};
 use crate::writer::{Act, Writer, loss_of};
 use crate::{Greeted, Held, Inner, SpoolError};
 

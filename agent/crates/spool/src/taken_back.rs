@@ -12,7 +12,7 @@
 use telemetry::{Cause, Counts};
 
 use crate::record::Echo;
-use crate::recover::{Replay, difference};
+use crate::replay::{Replay, difference};
 use crate::state::Order;
 use crate::writer::exchanged;
 

@@ -12,8 +12,9 @@ use telemetry::{Aggregate, Cause, Counts, Rows, SampleFlags, SeriesRef, WindowRo
 
 use crate::SpoolError;
 use crate::cut::{Cut, Cutter};
+use crate::entry::Entry;
 use crate::record::{Echo, Loss};
-use crate::state::{Entry, Order};
+use crate::state::Order;
 use crate::traced::Sampled;
 use crate::writer::{Act, Writer};
 

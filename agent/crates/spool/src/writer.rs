@@ -21,6 +21,7 @@ use crate::act::{Placed, apply};
 use crate::class::{Classes, Overflow};
 use crate::clocks::ClockFile;
 use crate::cut::{Cut, Cutter, Pending, Piece};
+use crate::entry::{Entry, lost};
 use crate::floor::Floor;
 use crate::group;
 use crate::heads::Heads;
@@ -29,7 +30,7 @@ use crate::record::{self, Head, Loss};
 use crate::recut::Recut;
 use crate::reserve::Reserve;
 use crate::send::{Place, read_at, refused};
-use crate::state::{Entry, Order, State, lost};
+use crate::state::{Order, State};
 use crate::traced::{self, Sampled};
 use crate::{SpoolConfig, SpoolError};
 
