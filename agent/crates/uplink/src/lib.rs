@@ -247,7 +247,7 @@ impl Uplink {
         let answers = async {
             loop {
                 tokio::time::sleep(self.config.fallback_return.0).await;
-                let hello = session::probing_hello(&self.identity, &self.spool, &*self.host);
+                let hello = link::probing_hello(&self.identity, &self.spool, &*self.host);
                 match url.probe(hello).await {
                     Ok(()) => return tracing::info!(url = %url.over().url, "answers again, returning to it"),
                     Err(error) => tracing::debug!(%error, url = %url.over().url, "does not answer yet"),

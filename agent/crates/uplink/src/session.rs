@@ -37,6 +37,7 @@ use crate::credit::Credit;
 use crate::error::LinkError;
 use crate::flight::Flights;
 use crate::lanes::{Choice, Lanes};
+use crate::link::probing_hello;
 use crate::pace::Pace;
 use crate::parts::Parts;
 use crate::patience::Patience;
@@ -570,26 +571,6 @@ impl Session {
     }
 }
 
-/// A hello that asks for nothing but a greeting: is there a collector at the other end?
-pub(crate) fn probing_hello(identity: &Identity, spool: &Spool, host: &dyn Host) -> v1::Hello {
-    let usage = spool.usage();
-    v1::Hello {
-        wire: WIRE,
-        agent: identity.agent.clone(),
-        version: identity.version.clone(),
-        epoch: usage.epoch.map_or(Vec::new(), |epoch| epoch.0.to_vec()),
-        next_seq: usage.next_seq,
-        unacked: Vec::new(),
-        boot_id: identity.boot.to_vec(),
-        wall_ns: host.wall(),
-        mono_ns: host.mono(),
-        labels: identity.labels.iter().cloned().collect(),
-        probe: true,
-        config: None,
-        requests: false,
-    }
-}
-
 fn key(epoch: &[u8], seq: u64) -> Option<BatchKey> {
     Some(BatchKey { epoch: Epoch(epoch.try_into().ok()?), seq })
 }
@@ -599,5 +580,4 @@ fn spool_error(error: impl std::fmt::Display) -> LinkError {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;
