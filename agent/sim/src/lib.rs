@@ -19,6 +19,7 @@ mod devices;
 mod faults;
 pub mod host;
 pub mod ledger;
+mod link;
 pub mod net;
 pub mod outage;
 pub mod plan;
