@@ -58,7 +58,7 @@ pub struct Sources {
 /// # Errors
 /// When there is no memory for it; a file that can't be had is none.
 pub fn make(sources: &Sources) -> anyhow::Result<Vec<u8>> {
-    let secrets = Secrets::of(&sources.config, &sources.data_dir);
+    let secrets = Secrets::of(&sources.config, &sources.path, &sources.data_dir);
     let mut files = vec![
         ("versions.json".to_owned(), pretty(&versions())),
         ("status.json".to_owned(), pretty(&sources.status)),
@@ -146,6 +146,149 @@ mod tests {
             (name, text)
         };
         archive.entries().unwrap().map(file).collect()
+    }
+
+    /// Keys whose text speaks of secrets and whose value is none. Whoever adds a key that does says here why, or names it so that
+    /// it is taken for a secret.
+    const OPEN: [&str; 1] = [
+        // Networks; it says that their clients need no password.
+        "input.mqtt.anonymous_from",
+    ];
+
+    /// A configuration in which everything that can be a secret is one: each key of the reference, in the order of its schema.
+    struct Filled {
+        folder: tempfile::TempDir,
+        schema: Value,
+        marks: Vec<String>,
+        unclear: Vec<String>,
+    }
+
+    impl Filled {
+        fn mark(&mut self, key: &str) -> String {
+            let mark = format!("marked-{}-{key}", self.marks.len());
+            self.marks.push(mark.clone());
+            mark
+        }
+
+        fn resolved(&self, value: &Value) -> Value {
+            if let Some(name) = value["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
+                return self.resolved(&self.schema["$defs"][name]);
+            }
+            match value["anyOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null")) {
+                Some(one) => self.resolved(one),
+                None => value.clone(),
+            }
+        }
+
+        fn table(&mut self, schema: &Value, path: &str) -> Table {
+            let mut table = Table::new();
+            for (key, value) in schema["properties"].as_object().into_iter().flatten() {
+                let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let text = value["description"].as_str().unwrap_or_default().to_owned();
+                if let Some(value) = self.value(&self.resolved(value), key, &full, &text) {
+                    table.insert(key.clone(), value);
+                }
+            }
+            table
+        }
+
+        fn value(&mut self, schema: &Value, key: &str, full: &str, text: &str) -> Option<toml::Value> {
+            let is = |kind: &str| {
+                schema["type"] == kind
+                    || schema["type"].as_array().is_some_and(|all| all.contains(&kind.into()))
+            };
+            if schema["properties"].is_object() {
+                return Some(self.table(schema, full).into());
+            }
+            if is("array") {
+                let item = self.resolved(&schema["items"]);
+                return self.value(&item, key, full, text).map(|value| vec![value].into());
+            }
+            if is("object") {
+                let url = self.url(key);
+                return Some(Table::from_iter([("any".to_owned(), url)]).into());
+            }
+            if !is("string") || schema["enum"].is_array() {
+                return None;
+            }
+            Some(self.text(key, full, text))
+        }
+
+        fn url(&mut self, key: &str) -> toml::Value {
+            format!("https://somebody:{}@host:8420/x", self.mark(key)).into()
+        }
+
+        fn text(&mut self, key: &str, full: &str, text: &str) -> toml::Value {
+            if redact::holds_secrets(key) {
+                let content = format!(
+                    "{}\nsensor:{}\nAuthorization: Bearer {}\n",
+                    self.mark(key),
+                    self.mark(key),
+                    self.mark(key)
+                );
+                let path = self.folder.path().join(full);
+                std::fs::write(&path, content).unwrap();
+                return path.display().to_string().into();
+            }
+            if redact::is_secret(key) {
+                return self.mark(key).into();
+            }
+            let said = format!("{key} {text}").to_lowercase();
+            let words = [
+                "password",
+                "secret",
+                "token",
+                "credential",
+                "passphrase",
+                "private key",
+                "api key",
+                "bearer",
+            ];
+            if words.iter().any(|word| said.contains(word)) && !OPEN.contains(&full) {
+                self.unclear.push(full.to_owned());
+            }
+            self.url(key)
+        }
+    }
+
+    #[test]
+    fn no_secret_that_any_key_of_the_reference_can_hold_is_in_a_bundle() {
+        let schema = serde_json::to_value(schemars::schema_for!(crate::config::Config)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut filled = Filled { folder, schema: schema.clone(), marks: Vec::new(), unclear: Vec::new() };
+        let config = filled.table(&schema, "");
+        assert_eq!(
+            filled.unclear,
+            Vec::<String>::new(),
+            "is what they hold a secret? name them so, or put them into OPEN"
+        );
+        let expected =
+            ["tracing.token_file", "tracing.headers_file", "uplink.token_file", "input.tcp.key_file"];
+        for key in expected {
+            assert!(filled.folder.path().join(key).is_file(), "{key} isn't in the reference any more");
+        }
+        let path = filled.folder.path().join("agent.toml");
+        std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
+        let all = filled.marks.join("\n");
+        let sources = Sources {
+            status: serde_json::json!({"last_error": all, "inputs": filled.marks.clone()}),
+            rejects: serde_json::json!([{"line": all}]),
+            config,
+            log: format!("{all}\n{:?}\n", filled.marks),
+            path,
+            data_dir: filled.folder.path().into(),
+            at_ns: 1_800_000_000_000_000_000,
+        };
+        let files = unpacked(&make(&sources).unwrap());
+        assert!(filled.marks.len() > 60, "{}", filled.marks.len());
+        let found: Vec<_> = files
+            .iter()
+            .flat_map(|(name, text)| filled.marks.iter().map(move |mark| (name, text, mark)))
+            .filter(|(_, text, mark)| text.contains(mark.as_str()))
+            .map(|(name, _, mark)| format!("{mark} in {name}"))
+            .collect();
+        assert_eq!(found, Vec::<String>::new());
+        assert!(files["diagnostics/config.toml"].contains("headers_file"), "which file it is may be told");
     }
 
     #[test]

@@ -17,16 +17,37 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// What a configuration holds, and what is in the files that it names; and the key of the host's enrolment.
-    pub fn of(config: &Table, data_dir: &Path) -> Self {
+    /// What the configuration in force holds and what the file holds that may be another by now, and what is in the files that
+    /// they name; and the keys of the host's enrolment.
+    pub fn of(config: &Table, file: &Path, data_dir: &Path) -> Self {
         let mut found = Self::default();
         found.table(config);
-        found.file(&data_dir.join("identity/key.pem"));
-        found.file(&data_dir.join("identity.new/key.pem"));
+        if let Ok(text) = std::fs::read_to_string(file) {
+            match text.parse::<Table>() {
+                Ok(table) => found.table(&table),
+                Err(_) => found.lines(&text),
+            }
+        }
+        for folder in ["identity", "identity.new", "identity.old"] {
+            found.file(&data_dir.join(folder).join("key.pem"));
+        }
+        // In JSON, and in the log's quoted fields, it stands like this.
+        let escaped = |secret: &String| serde_json::to_string(secret).ok();
+        let quoted: Vec<_> =
+            found.0.iter().filter_map(escaped).map(|text| text[1..text.len() - 1].to_owned()).collect();
+        found.0.extend(quoted);
         // The longest first: a part of it may be another.
-        found.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        found.0.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         found.0.dedup();
         found
+    }
+
+    /// Of a text that is no TOML, whose error may quote a line of it.
+    fn lines(&mut self, text: &str) {
+        for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let value = value.trim().trim_matches(['"', '\'']);
+            self.value(key.trim(), &Value::String(value.to_owned()));
+        }
     }
 
     fn table(&mut self, table: &Table) {
@@ -55,7 +76,7 @@ impl Secrets {
         }
     }
 
-    /// Each line is one: tokens, passwords, the lines of a key. `user:password` is two.
+    /// Each line is one: tokens, passwords, the lines of a key. `user:password` is two, `Header: Scheme token` three.
     fn file(&mut self, path: &Path) {
         if std::fs::metadata(path).map_or(true, |meta| !meta.is_file() || meta.len() > LARGEST_FILE) {
             return;
@@ -65,6 +86,9 @@ impl Secrets {
             self.add(line);
             if let Some((_, password)) = line.split_once(':') {
                 self.add(password);
+                if let Some((_, word)) = password.trim().rsplit_once(' ') {
+                    self.add(word);
+                }
             }
         }
     }
@@ -101,12 +125,12 @@ fn redacted(key: &str, value: &Value) -> Value {
 }
 
 /// Whether a key's value is a secret itself.
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     !key.ends_with("_file") && ["password", "token", "secret", "hash"].iter().any(|word| key.contains(word))
 }
 
 /// Whether a key names a file with secrets: all but certificates and lists of them.
-fn holds_secrets(key: &str) -> bool {
+pub(super) fn holds_secrets(key: &str) -> bool {
     key.ends_with("_file") && !["ca_file", "cert_file", "crl_file"].iter().any(|name| key.ends_with(name))
 }
 
@@ -138,7 +162,7 @@ mod tests {
             "[uplink]\ntoken_file = {token:?}\nurl = \"mqtts://edge:url-secret@broker:8883/x\"\n[input.http]\nkey_file = {key:?}\ncert_file = {certificate:?}\n[[input.mqtt.user]]\nname = \"press\"\npassword_hash = \"$pbkdf2$deadbeef\"\n"
         );
         let table: Table = text.parse().unwrap();
-        let secrets = Secrets::of(&table, folder.path());
+        let secrets = Secrets::of(&table, &folder.path().join("gone.toml"), folder.path());
         let kept = toml::to_string(&config(&table)).unwrap();
         let log = "token-abcdef door-secret MIIEvQIBADANBg identity-key-line url-secret $pbkdf2$deadbeef public-anyway";
         for said in [secrets.scrub(&kept), secrets.scrub(log)] {
@@ -153,5 +177,31 @@ mod tests {
         );
         assert!(kept.contains("token_file"), "which file it is may be told: {kept}");
         assert!(secrets.scrub(log).ends_with("public-anyway"));
+    }
+
+    #[test]
+    fn what_the_file_holds_by_now_is_a_secret_too_also_when_it_can_no_longer_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.toml");
+        for text in [
+            "[[input.mqtt.user]]\npassword_hash = \"edited-secret\"\n",
+            "[input\n[[input.mqtt.user]]\npassword_hash = \"edited-secret\"\n",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let secrets = Secrets::of(&Table::new(), &file, folder.path());
+            assert_eq!(secrets.scrub("it said edited-secret"), "it said [redacted]");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_in_json_and_in_a_log_where_its_quotes_are_written_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "a\"quoted\\token\n").unwrap();
+        let table: Table = format!("[uplink]\ntoken_file = {token:?}\n").parse().unwrap();
+        let secrets = Secrets::of(&table, &token, folder.path());
+        let said = serde_json::json!({"said": "a\"quoted\\token"}).to_string();
+        assert_eq!(secrets.scrub(&said), "{\"said\":\"[redacted]\"}");
+        assert_eq!(secrets.scrub(&format!("{:?}", "a\"quoted\\token")), "\"[redacted]\"");
     }
 }
