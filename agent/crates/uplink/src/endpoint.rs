@@ -1,7 +1,6 @@
 //! From the configuration to a gRPC connection: address, TLS, token, keep-alive.
 
 use std::error::Error as _;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity};
 use crate::address::Address;
 use crate::config::UplinkConfig;
 use crate::error::{ConfigError, LinkError};
+use crate::secret::{self, SecretError};
 
 /// A connection that can be opened again and again.
 #[derive(Clone, Debug)]
@@ -141,77 +141,20 @@ pub(crate) fn certificate(why: &CertificateError) -> String {
     }
 }
 
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
-    std::fs::read(path).map_err(|source| ConfigError::File { key, path: path.into(), source })
-}
-
 /// This agent's token.
 pub(crate) fn token(path: &Path) -> Result<String, ConfigError> {
     secret("token_file", path)
 }
 
-/// The one line of visible ASCII of a file that only its owner can read.
+/// The secret that a key names the file of.
 pub(crate) fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
-    let bytes = read(key, path)?;
-    let metadata =
-        std::fs::metadata(path).map_err(|source| ConfigError::File { key, path: path.into(), source })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if exposed(mode, metadata.uid()) {
-        return Err(ConfigError::Mode { key, path: path.into(), mode });
-    }
-    let invalid = || ConfigError::Secret { key, path: path.into() };
-    let text = String::from_utf8(bytes).map_err(|_| invalid())?;
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(invalid());
-    }
-    Ok(text.to_owned())
-}
-
-/// Whether others can read a file with a secret. A file of root's may be readable by its group: so Kubernetes hands secrets to a
-/// process that isn't root, and PostgreSQL judges its keys.
-fn exposed(mode: u32, owner: u32) -> bool {
-    mode & if owner == 0 { 0o037 } else { 0o077 } != 0
+    secret::line(path).map_err(|source| ConfigError::Secret { key, source })
 }
 
 fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, ConfigError> {
-    let invalid = |_| ConfigError::Secret { key: "token_file", path: path.into() };
+    let invalid =
+        |_| ConfigError::Secret { key: "token_file", source: SecretError::NoLine { path: path.into() } };
     let mut value: MetadataValue<Ascii> = format!("Bearer {}", token(path)?).parse().map_err(invalid)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with_token(content: &str, mode: u32) -> Result<String, ConfigError> {
-        let folder =
-            std::env::temp_dir().join(format!("tx-token-{}-{mode:o}-{}", std::process::id(), content.len()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("token");
-        std::fs::write(&path, content).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let result = token(&path);
-        std::fs::remove_dir_all(folder).unwrap();
-        result
-    }
-
-    #[test]
-    fn a_token_that_others_can_read_is_refused() {
-        assert!(matches!(with_token("secret", 0o644), Err(ConfigError::Mode { mode: 0o644, .. })));
-        assert_eq!(with_token("secret\n", 0o600).unwrap(), "secret");
-    }
-
-    #[test]
-    fn a_token_may_be_roots_and_readable_by_the_group_of_this_process() {
-        assert!(!exposed(0o440, 0) && !exposed(0o640, 0) && !exposed(0o600, 1000));
-        assert!(exposed(0o440, 1000) && exposed(0o660, 0) && exposed(0o444, 0));
-    }
-
-    #[test]
-    fn a_token_of_several_lines_or_none_is_refused() {
-        assert!(matches!(with_token("a\nb", 0o600), Err(ConfigError::Secret { .. })));
-        assert!(matches!(with_token("", 0o600), Err(ConfigError::Secret { .. })));
-    }
 }

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::secret::SecretError;
+
 /// A setting that can't work.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -80,23 +82,13 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// A secret that others can read.
-    #[error("uplink.{key} {path:?} is readable by others (mode {mode:o}): run `chmod 600 {}`", path.display())]
-    Mode {
-        /// The config key.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// An empty or multi-line secret.
-    #[error("uplink.{key} {path:?} must hold one line of visible ASCII: the secret")]
+    /// A file with a secret that isn't used.
+    #[error("uplink.{key} {source}")]
     Secret {
         /// The config key.
         key: &'static str,
-        /// The file.
-        path: PathBuf,
+        /// Why.
+        source: SecretError,
     },
     /// Both ways are one.
     #[error("uplink.fallback_url is uplink.url: give another way, or leave it out")]

@@ -33,6 +33,7 @@ pub mod probe;
 mod pump;
 mod retry_info;
 mod route;
+pub mod secret;
 mod session;
 mod state;
 mod tls;
