@@ -37,6 +37,11 @@ def test_a_published_reading_appears_on_the_device_page_and_the_next_one_comes_l
     expect(card.get_by_role("cell", name="22.25")).to_be_visible()
     expect(card.get_by_role("cell", name="21.5")).to_be_visible()
 
+    # What is new on the page doesn't close what somebody has open.
+    publish(agent, "plant1/pump7/pressure", "3.5")
+    expect(page.get_by_role("heading", name="pressure")).to_be_visible()
+    expect(card.get_by_role("cell", name="22.25")).to_be_visible()
+
 
 def test_the_fleet_filters_and_sorts_on_the_server_and_the_address_says_so(
     running: tuple[Collector, Agent], page: Page

@@ -95,21 +95,31 @@ class Line {
 }
 
 export class Chart {
-  /** `series` are API rows of one metric; `span` is the width of the view in seconds. */
-  constructor(title, series, span) {
+  /** `series` are API rows of one metric; `span` is the width of the view in seconds; `table`: begin as a table. */
+  constructor(title, series, span, table = false) {
     this.title = title;
     this.span = span;
+    this.of = Chart.names(series);
     this.unit = series[0]?.unit ?? "";
     this.hidden = Math.max(0, series.length - MAX_LINES);
     const shown = series.slice(0, MAX_LINES);
     this.lines = new Map(shown.map((one) => [one.id, new Line(one, format.lineName(one, shown))]));
     this.element = document.createElement("section");
     this.element.className = "card";
-    this.table = false;
+    this.table = table;
     this.page = 0;
     this.cursor = null;
     this.loaded = false;
     this.draw();
+  }
+
+  static names(series) {
+    return series.map((one) => one.id).join();
+  }
+
+  /** Whether it is of these series, as wide. */
+  shows(series, span) {
+    return this.span === span && this.of === Chart.names(series);
   }
 
   ids() {

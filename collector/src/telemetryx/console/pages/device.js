@@ -1,5 +1,6 @@
 // One device: every metric as a live chart with a table view. History comes by query_range, what follows by WebSocket.
 import { html, render } from "../vendor/lit-html-3.3.3/lit-html.js";
+import { repeat } from "../vendor/lit-html-3.3.3/directives/repeat.js";
 import { get } from "../api.js";
 import { Chart } from "../chart.js";
 import * as format from "../format.js";
@@ -62,10 +63,15 @@ export function open(place) {
     const state = `${range()[0]}|${[...metrics].map(([name, list]) => `${name}:${list.map((one) => one.id)}`).join(";")}`;
     if (state !== shown) {
       shown = state;
-      for (const chart of charts.values()) { seen.unobserve(chart.element); chart.destroy(); }
-      charts = new Map([...metrics].map(([name, list]) => [name, new Chart(name, list, range()[2])]));
+      // A metric that is new leaves the others as somebody reads them.
+      const before = charts;
+      charts = new Map([...metrics].map(([name, list]) => {
+        const known = before.get(name);
+        return [name, known?.shows(list, range()[2]) ? known : new Chart(name, list, range()[2], known?.table)];
+      }));
+      for (const [name, chart] of before) if (charts.get(name) !== chart) { seen.unobserve(chart.element); chart.destroy(); }
       draw();
-      for (const chart of charts.values()) seen.observe(chart.element);
+      for (const chart of charts.values()) if (!chart.loading) seen.observe(chart.element);
       const ids = [...charts.values()].flatMap((chart) => chart.ids()).slice(0, 1000);
       if (stream) stream.subscribe({ series: ids });
       else stream = new Live({ series: ids }, take);
@@ -111,7 +117,7 @@ export function open(place) {
       <div class="bar">${choiceField("Range", "range", RANGES.map(([name, text]) => [name, text]), "15m")}${filterField("Find a metric", "metric", "part of its name")}</div>
       ${series.length === 0 && looked && !error ? html`<p class="empty">Nothing has come from this device.</p>` : ""}
       ${series.length > 0 && charts.size === 0 ? html`<p class="empty">No metric matches.</p>` : ""}
-      <div class="charts">${[...charts.values()].map((chart) => chart.element)}</div>`, place);
+      <div class="charts">${repeat(charts, ([name]) => name, ([, chart]) => chart.element)}</div>`, place);
   }
 
   look();
