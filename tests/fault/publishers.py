@@ -19,8 +19,8 @@ from tests.harness.processes import PATIENCE
 IN_FLIGHT = 1_000
 #: Readings in one HTTP request.
 LINES = 5
-#: A link that is lost is lost with a RST here; a busy machine is no reason to give one up.
-KEEPALIVE_S = 60
+#: A client that was held up for longer connects anew, and goes on.
+KEEPALIVE_S = 10
 #: What is to be completed has so long at the end.
 COMPLETES_S = 120.0
 
