@@ -100,7 +100,7 @@ impl Fit {
         self.limit.as_ref()
     }
 
-    /// A session that was greeted is over, whose largest message had so many bytes. True when the broker should be asked.
+    /// A session that was greeted is over, whose largest message that isn't known to have arrived had so many bytes. True when the broker should be asked.
     pub(crate) fn ended(&mut self, broke_off: bool, largest: usize, lasted: Duration, now: Duration) -> bool {
         if let Some(attempt) = &mut self.attempt {
             attempt.since = None;

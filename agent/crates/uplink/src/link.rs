@@ -198,7 +198,7 @@ impl Link {
             let broke_off = end.as_ref().is_err_and(LinkError::breaks_off);
             let lasted = clock.now().saturating_sub(opened);
             tokio::select! {
-                () = self.learn(broke_off, state.largest(), lasted, clock) => {}
+                () = self.learn(broke_off, state.suspect(), lasted, clock) => {}
                 () = stop.drain.cancelled() => {}
             }
         }

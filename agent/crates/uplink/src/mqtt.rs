@@ -165,7 +165,8 @@ impl Carrier {
 
     fn publish(&mut self, frame: &v1::FromAgent) -> Publishing {
         let envelope = self.sealer.seal(frame.encode_to_vec());
-        self.state.sealed(envelope.len());
+        let is_status = matches!(frame.frame, Some(v1::from_agent::Frame::Status(_)));
+        self.state.sealed(envelope.len(), is_status);
         self.connection.publish(self.broker.topics.up.clone(), envelope)
     }
 

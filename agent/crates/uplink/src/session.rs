@@ -502,6 +502,7 @@ impl Session {
                 let mut bytes = 0;
                 for flight in ack.holdings.iter().flat_map(|held| open.flights.acked(held)) {
                     bytes += flight.bytes;
+                    self.state.arrived(flight.bytes);
                     // What came in parts was measured by them.
                     if flight.lane == Lane::Backlog && flight.bytes > 0 {
                         open.pace.acked(flight.bytes, flight.beside, flight.sent, now);

@@ -12,6 +12,9 @@ use crate::drain::Drain;
 use crate::fit::BrokerLimit;
 use crate::hours::Hours;
 
+/// What stands in a message beside a batch's payload.
+const AROUND: usize = 600;
+
 /// Shared between the uplink, which writes it, and whoever shows it.
 #[derive(Debug, Default)]
 pub struct LinkState {
@@ -24,6 +27,8 @@ pub struct LinkState {
     dropped: AtomicU64,
     /// Bytes of the largest message of this session, over a broker.
     largest: AtomicUsize,
+    /// As large messages of this session are known to have passed it.
+    passed: AtomicUsize,
     pulse: Pulse,
 }
 
@@ -213,6 +218,8 @@ impl LinkState {
     }
 
     pub(crate) fn up(&self, now: i64, collector: &str, skew_ns: i64) {
+        // What it was greeted for has passed.
+        self.passed.fetch_max(self.largest(), Ordering::Relaxed);
         self.sessions.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         inner.connected = true;
@@ -251,6 +258,7 @@ impl LinkState {
     /// A session begins over a way that takes messages of this size.
     pub(crate) fn begins(&self, limit: Option<&BrokerLimit>) {
         self.largest.store(0, Ordering::Relaxed);
+        self.passed.store(0, Ordering::Relaxed);
         self.inner.lock().broker_limit = limit.cloned();
     }
 
@@ -264,9 +272,23 @@ impl LinkState {
         self.inner.lock().broker_limit.as_ref().map(|limit| limit.bytes as u64)
     }
 
-    /// A message of so many bytes leaves over a broker.
-    pub(crate) fn sealed(&self, bytes: usize) {
-        self.largest.fetch_max(bytes, Ordering::Relaxed);
+    /// A message of so many bytes leaves over a broker. A status is much like the one in the hello, which has passed.
+    pub(crate) fn sealed(&self, bytes: usize, is_status: bool) {
+        if !is_status || bytes > 2 * self.passed.load(Ordering::Relaxed) {
+            self.largest.fetch_max(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// A batch of so many bytes has arrived: so would one that is hardly larger, and what is around both.
+    pub(crate) fn arrived(&self, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.passed.fetch_max(bytes.saturating_add(bytes / 4).saturating_add(AROUND), Ordering::Relaxed);
+    }
+
+    /// Bytes of the largest message of this session, if so large ones aren't known to pass: 0 if they are.
+    pub(crate) fn suspect(&self) -> usize {
+        let largest = self.largest();
+        if largest > self.passed.load(Ordering::Relaxed) { largest } else { 0 }
     }
 
     pub(crate) fn largest(&self) -> usize {
@@ -378,5 +400,28 @@ impl Inner {
             Some(hours) => hours.done_after(hour, seconds),
             None => Some(seconds),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_not_suspected_for_messages_as_large_as_those_that_arrived() {
+        let state = LinkState::default();
+        state.begins(None);
+        state.sealed(2_700, false);
+        state.up(0, "1", 0);
+        state.sealed(2_900, true);
+        assert_eq!(state.suspect(), 0, "the hello has passed, and a status is much like it");
+        state.sealed(60_000, false);
+        assert_eq!(state.suspect(), 60_000, "nobody knows what became of it");
+        state.arrived(55_000);
+        assert_eq!(state.suspect(), 0, "another one of about that size was acknowledged");
+        state.sealed(200_000, false);
+        assert_eq!(state.suspect(), 200_000);
+        state.begins(None);
+        assert_eq!(state.suspect(), 0, "a session speaks of itself alone");
     }
 }
