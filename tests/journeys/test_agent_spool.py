@@ -1,7 +1,12 @@
 """A look into an agent's spool, and damage in it settled: spool ls, verify and repair."""
 
 import json
+import os
+import shutil
+import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,10 @@ from tests.harness import Stack, until
 from tests.harness.agent_tools import SECOND, SMALL, ask, content, damaged, lines, offline, readings, send
 from tests.harness.clock import WallClock
 from tests.harness.ledger import ledger, sums
+from tests.harness.stack import AGENT
+
+#: Debian's and everybody's user without any right.
+NOBODY = 65_534
 
 
 def test_ls_counts_what_waits_beside_a_running_agent_and_of_a_copy(stack: Stack) -> None:
@@ -179,6 +188,37 @@ def test_repair_keeps_a_copy_of_the_damage_and_the_collector_hears_of_the_loss(s
     counts = ledger(collector, agent.name)
     assert (counts["damaged"], counts["stored"]) == (gone, 64_000 - gone)
     assert sums(counts) == (0, 0)
+
+
+@pytest.fixture
+def others_folder() -> Iterator[Path]:
+    """Give a folder that other users reach, as a test's own isn't."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may act as another user")
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="telemetryx-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        reached = subprocess.run(
+            ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "test", "-x", str(AGENT)], check=False
+        )
+        if reached.returncode:
+            pytest.skip("another user may not run the agent's program here")
+        yield path
+
+
+def test_what_root_repairs_stays_the_agents(stack: Stack, others_folder: Path) -> None:
+    """`sudo telemetryx-agent spool repair`: the agent's user can open every file afterwards, and all that is intact arrives."""
+    agent, _ = damaged(stack)
+    data = others_folder / "data"
+    shutil.copytree(agent.data, data)
+    for path in (data, *data.rglob("*")):
+        os.lchown(path, NOBODY, NOBODY)
+    for command in ("--dry-run",), ():
+        said = ask("spool", "repair", *command, "--json", "--dir", data)
+        assert said.returncode == len(command), said.stderr
+        assert json.loads(said.stdout)["losses"]
+        owners = {path.lstat().st_uid for path in (data, *data.rglob("*"))}
+        assert owners == {NOBODY}
 
 
 def test_repair_is_refused_while_the_agent_runs(stack: Stack) -> None:

@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -103,5 +104,32 @@ def test_top_gives_the_terminal_back_however_it_ends(stack: Stack, end: str | si
         assert child.wait(60) == 0
     assert b"\x1b[?1049h" in shown
     assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_keys_are_seen_while_the_agent_does_not_answer(tmp_path: Path) -> None:
+    """One that was stopped in the middle: `q` ends top at once, and not when the question is given up."""
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[agent]\ndata_dir = "{tmp_path}"\n')
+    ours, theirs = pty.openpty()
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent.sock"))
+        agent.listen()
+        with subprocess.Popen(
+            [AGENT, "top", "--config", str(file)], stdin=theirs, stdout=theirs, stderr=theirs
+        ) as child:
+            for answer in (b'{"agent":"edge"}\n', b"[]\n"):
+                with agent.accept()[0] as question:
+                    question.sendall(answer)
+            unanswered, _ = agent.accept()
+            os.write(ours, b"q")
+            shown = b""
+            while b"\x1b[?1049l" not in shown:
+                assert select.select([ours], [], [], 30)[0], shown
+                shown += os.read(ours, 65_536)
+            assert child.wait(60) == 0
+            unanswered.close()
+    assert b"NO ANSWER" not in shown
     os.close(ours)
     os.close(theirs)

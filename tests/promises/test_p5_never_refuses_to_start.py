@@ -24,7 +24,7 @@ from tests.harness import Agent, Collector, Stack, until
 from tests.harness.ledger import ledger, sums
 from tests.harness.processes import PATIENCE
 from tests.harness.small_disk import fill
-from tests.harness.stack import AGENT
+from tests.harness.stack import AGENT, listens
 
 SECOND = 1_000_000_000
 #: Small segments, so that one of several can be damaged.
@@ -277,6 +277,29 @@ def test_it_starts_with_a_file_where_a_folder_should_be(
     assert broken == [{"http-keys": "http", "sessions": "mqtt"}[folder]]
 
 
+@pytest.mark.parametrize("log", ["journal", "spool/log"])
+def test_it_starts_with_a_segment_that_is_withheld_and_goes_on_once_it_is_given(
+    stack: Stack, template: Template, log: str
+) -> None:
+    """As with wrong rights (here: a link to itself): that is no damage, status says what it waits for, and all of it arrives."""
+    agent = copy_of(stack, template, f"{log.replace('/', '-')}-withheld")
+    newest = max((agent.data / log).glob("*.seg"))
+    kept = newest.rename(agent.folder / "kept")
+    newest.symlink_to(newest)
+    agent.start(wait=False)
+    until("it answers", lambda: agent.data.joinpath("agent.sock").is_socket() and agent.status())
+    status = agent.status()
+    assert "symbolic links" in str(status["journal"]["poisoned"]) + str(status["spool"]["trouble"])
+    newest.unlink()
+    kept.rename(newest)
+    until("a reading is taken", lambda: listens(agent.http) and agent.write("new v=1") == 204)
+    until("it arrives", lambda: stored(template.collector, agent, "new.v") == [1.0])
+    until("the backlog is stored", lambda: len(stored(template.collector, agent, "old.v")) == READINGS + 1)
+    assert max(Counter(stored(template.collector, agent, "old.v")).values()) == 1
+    assert ledger(template.collector, agent.name).get("damaged", 0) == 0
+    assert sums(ledger(template.collector, agent.name)) == (0, 0)
+
+
 def write_tcp(agent: Agent) -> bool:
     """Send a line over TCP; whether it was taken."""
     with socket.create_connection(("127.0.0.1", agent.tcp), timeout=PATIENCE) as link:
@@ -358,3 +381,33 @@ def test_it_runs_without_the_files_that_its_config_names_and_uses_them_once_they
     token.write_text("a-token-of-some-length\n")
     agent.wait_drained()
     assert collector.values("bench") == [[1.0]]
+
+
+def test_it_starts_in_a_folder_whose_name_is_longer_than_a_sockets_address(stack: Stack) -> None:
+    """The path of the control socket doesn't fit into a socket's address: status is answered all the same."""
+    agent = stack.agent(stack.collector(start=False), start=False)
+    far = agent.folder / ("a folder with a long name " * 9) / "data"
+    agent.config.write_text(agent.config.read_text().replace(str(agent.data), str(far)))
+    agent.start(wait=False)
+
+    def status() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [AGENT, "status", "--config", agent.config], capture_output=True, text=True, check=False
+        )
+
+    until("it answers", lambda: status().returncode == 0)
+    assert f"agent    {agent.name}" in status().stdout
+    until("a reading is taken", lambda: agent.write("new v=1") == 204)
+    assert (far / "agent.sock").is_socket()
+
+
+def test_it_runs_without_a_control_socket_and_makes_it_once_that_can_be(stack: Stack) -> None:
+    """Something else has its name: nobody can ask the agent, the log says so, and readings are taken."""
+    agent = stack.agent(stack.collector(start=False), start=False)
+    other = agent.data / "agent.sock"
+    other.mkdir(parents=True)
+    agent.start(wait=False)
+    until("it says so", lambda: "the control socket can't be made" in log_of(agent))
+    until("a reading is taken", lambda: listens(agent.http) and agent.write("new v=1") == 204)
+    other.rmdir()
+    until("it answers", lambda: other.is_socket() and agent.status()["inputs"])

@@ -1,84 +1,20 @@
-//! The other end of the control socket: asks the running agent and shows the answer to a person.
+//! What the running agent says of itself, shown to a person.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::control;
+use crate::ask::{AskError, ask, ask_once};
 
 /// A collector that acknowledges nothing for so long is named: a slow link and a busy store take some seconds.
 pub const SUSPICIOUS_S: u64 = 15;
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody listens.
-    #[error(
-        "no agent is running on {path} ({source}): start one with `telemetryx-agent run`, or name its file with --config"
-    )]
-    NotRunning {
-        /// The socket.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It may not be asked.
-    #[error(
-        "the agent's socket {path} may not be opened by this user: run the command as the agent's user (sudo -u telemetryx telemetryx-agent …), or as root"
-    )]
-    NotAllowed {
-        /// The socket.
-        path: String,
-    },
-    /// It answers that it can't answer now.
-    #[error("the agent says: {0}")]
-    Unable(String),
-    /// The connection or standard output broke.
-    #[error("asking the agent: {0}")]
-    Io(#[from] std::io::Error),
-    /// The answer is no JSON.
-    #[error("the agent's answer can't be read: {0}")]
-    Answer(#[from] serde_json::Error),
-}
-
-fn ask(data_dir: &Path, request: &str) -> Result<BufReader<UnixStream>, ClientError> {
-    let path = control::socket(data_dir);
-    let mut stream = UnixStream::connect(&path).map_err(|source| {
-        let path = path.display().to_string();
-        match source.kind() {
-            std::io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path },
-            _ => ClientError::NotRunning { path, source },
-        }
-    })?;
-    stream.write_all(request.as_bytes())?;
-    stream.write_all(b"\n")?;
-    Ok(BufReader::new(stream))
-}
-
-/// One request, one answer.
-///
-/// # Errors
-/// [`ClientError`].
-pub fn ask_once(data_dir: &Path, request: &str) -> Result<Value, ClientError> {
-    let mut answer = ask(data_dir, request)?;
-    answer.get_ref().set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut line = String::new();
-    answer.read_line(&mut line)?;
-    let answer: Value = serde_json::from_str(&line)?;
-    match answer["error"].as_str() {
-        Some(error) => Err(ClientError::Unable(error.to_owned())),
-        None => Ok(answer),
-    }
-}
-
 /// `status`: prints what the agent says of itself, and returns it.
 ///
 /// # Errors
-/// [`ClientError`].
-pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<Value, ClientError> {
+/// [`AskError`].
+pub fn status(data_dir: &Path, json: bool, rejects: bool) -> Result<Value, AskError> {
     let mut status = ask_once(data_dir, "status")?;
     let refused = if rejects { ask_once(data_dir, "rejects")? } else { Value::Array(Vec::new()) };
     let mut out = std::io::stdout().lock();
@@ -376,9 +312,9 @@ fn show_lanes(out: &mut impl Write, link: &Value) -> std::io::Result<()> {
 /// `tap`
 ///
 /// # Errors
-/// [`ClientError`].
-pub fn tap(data_dir: &Path, json: bool, count: Option<u64>) -> Result<(), ClientError> {
-    let answer = ask(data_dir, "tap")?;
+/// [`AskError`].
+pub fn tap(data_dir: &Path, json: bool, count: Option<u64>) -> Result<(), AskError> {
+    let answer = ask(data_dir, "tap", None)?;
     let mut out = std::io::stdout().lock();
     let mut seen = 0;
     for line in answer.lines() {
@@ -545,11 +481,5 @@ mod tests {
             "lanes    live 70 : backlog 30, at most 128 KiB/s, backlog from 22:00-06:00, open now\n",
         ];
         assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
-    }
-
-    #[test]
-    fn asking_where_no_agent_runs_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(status(folder.path(), true, false), Err(ClientError::NotRunning { .. })));
     }
 }

@@ -11,7 +11,7 @@ use uplink::enrolment::Folder;
 
 use crate::classes::{ClassConfig, FreeFloor};
 use crate::units::ByteSize;
-use crate::{data_dir, place};
+use crate::{data_dir, hints, place};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -73,7 +73,7 @@ pub struct JournalConfig {
     pub max_bytes: ByteSize,
     /// Size of one file; smaller ones suit small flash.
     pub segment_bytes: ByteSize,
-    /// How long a group may wait for company before it is synced; 0ms syncs as fast as the disk can.
+    /// How long a group may wait for company before it is synced, at most 1m; 0ms syncs as fast as the disk can.
     pub linger: Span,
 }
 
@@ -95,7 +95,7 @@ pub struct SpoolConfig {
     pub segment_bytes: ByteSize,
     /// A batch is cut at about this size, uncompressed columns counted as they will be sent.
     pub batch_bytes: ByteSize,
-    /// A batch is cut at the latest after this time.
+    /// A batch is cut at the latest after this time, at most 1h.
     pub linger: Span,
     /// Batches older than this are dropped and counted as expired; 0ms keeps them for ever.
     pub max_age: Span,
@@ -348,8 +348,17 @@ impl Config {
             if segment < smallest {
                 say(key, format!("{key}.segment_bytes {segment} is below the smallest, {smallest}"));
             }
-            if max.0 < 2 * segment.0 {
+            if max.0 < segment.0.saturating_mul(2) {
                 say(key, format!("{key}.max_bytes {max} must hold two segments of {segment} at least"));
+            }
+        }
+        let (minute, hour) = (Span::from_secs(60), Span::from_secs(3_600));
+        for (key, linger, most, waits) in [
+            ("journal", self.journal.linger, minute, "every acknowledgement waits that long"),
+            ("spool", self.spool.linger, hour, "every reading stays here that long"),
+        ] {
+            if linger > most {
+                say(key, format!("{key}.linger = {linger}: {waits}; take {most} or less"));
             }
         }
         if let Err(error) = self.fold.check() {
@@ -360,7 +369,11 @@ impl Config {
             say(&section, error.to_string());
         }
         if let Err(error) = self.uplink.check() {
-            say("uplink", error.to_string());
+            let section = match &error {
+                uplink::ConfigError::Share { .. } | uplink::ConfigError::Hours { .. } => "uplink.lanes",
+                _ => "uplink",
+            };
+            say(section, error.to_string());
         }
         if let Some(problem) = self.remote.problem() {
             found.push(("remote".into(), problem));
@@ -441,45 +454,10 @@ fn said(problems: Vec<(String, String)>, text: &str, path: &Path) -> Vec<String>
 /// Turns a TOML error into a place and a remedy.
 fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
     let (line, column) = place::of(text, error.span().map_or(0, |span| span.start));
-    let message = plainly(error.message());
-    let hint_text = nearest(&message).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
+    let message = hints::plainly(error.message());
+    let hint_text =
+        hints::nearest(&message).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
     ConfigError::Parse { path: path.into(), line, column, message, hint_text }
-}
-
-/// The parser's words for numbers, as people say them.
-fn plainly(message: &str) -> String {
-    let whole = ["usize", "u64", "u32", "u16", "u8", "i64", "i32"];
-    match message.rsplit_once("expected ") {
-        Some((before, kind)) if whole.contains(&kind) => format!("{before}expected a whole number"),
-        _ => message.to_owned(),
-    }
-}
-
-/// From serde's "unknown field `lisen`, expected one of `listen`, `users`" the nearest expected name.
-fn nearest(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field `")?;
-    let (given, rest) = rest.split_once('`')?;
-    let expected = rest.split('`').skip(1).step_by(2);
-    expected
-        .map(|name| (distance(given, name), name))
-        .min()
-        .filter(|(d, _)| *d <= 3)
-        .map(|(_, name)| name.to_owned())
-}
-
-/// Edit distance (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let cost = (diagonal + usize::from(from != *to)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -527,7 +505,17 @@ mod tests {
     #[test]
     fn values_that_cannot_work_are_refused_with_the_key() {
         assert!(error("[agent]\nname = \"a b\"\n").contains("agent.name"));
+        for input in ["http", "tcp"] {
+            let said = error(&format!("[input.{input}]\nmax_connections = 9223372036854775807\n"));
+            assert!(said.starts_with("agent.toml:2:1: ") && said.contains("1 to 1000000"), "{said}");
+        }
         assert!(error("[journal]\nsegment_bytes = \"4KiB\"\n").contains("journal.segment_bytes"));
+        assert!(error("[journal]\nlinger = \"1h\"\n").contains("journal.linger = 1h"));
+        assert!(error("[spool]\nlinger = \"1d\"\n").contains("spool.linger = 1d"));
+        let huge = "[spool]\nsegment_bytes = \"18446744073709551615\"\n";
+        assert!(error(huge).contains("spool.max_bytes"), "{}", error(huge));
+        let hours = error("[uplink]\n[uplink.lanes]\nlive_share = 50\nbacklog_hours = \"at night\"\n");
+        assert!(hours.starts_with("agent.toml:4:1: "), "{hours}");
         assert!(error("[uplink]\nurl = \"http://192.168.0.9:8421\"\n").contains("https://"));
     }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use uplink::enrolment::{Ask, Enrolled, Folder, Joined, Outcome, Token, join};
 
 use crate::config::Config;
-use crate::{client, lock};
+use crate::{ask, lock};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -89,7 +89,7 @@ pub fn run(args: Args, path: &Path) -> anyhow::Result<()> {
     let outcome = runtime.block_on(join(&folder, &ask));
     // A name service that doesn't answer must not hold the command up.
     runtime.shutdown_timeout(std::time::Duration::from_millis(100));
-    say(&outcome?, &folder, client::ask_once(data, "status").is_ok(), args.json)?;
+    say(&outcome?, &folder, ask::ask_once(data, "status").is_ok(), args.json)?;
     Ok(())
 }
 

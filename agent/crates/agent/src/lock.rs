@@ -19,7 +19,7 @@ pub enum LockError {
     /// It can't be made or written.
     #[error(
         "the data folder {path} can't be used: {source}; {}, or set agent.data_dir to a folder that this user may write",
-        seglog::remedy(source)
+        remedy(source)
     )]
     Unusable {
         /// The folder.
@@ -27,9 +27,26 @@ pub enum LockError {
         /// Why.
         source: std::io::Error,
     },
+    /// A link to a place that isn't there.
+    #[error(
+        "the data folder {path} is a link to {to}, which isn't there: mount that disk or make that folder, or set agent.data_dir to another"
+    )]
+    Dangling {
+        /// The link.
+        path: String,
+        /// Where it leads.
+        to: String,
+    },
     /// Another agent has it.
     #[error("another agent is running on {0}: stop it, or give this one its own agent.data_dir")]
     Taken(String),
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match seglog::is_full(error) {
+        true => "its disk has no room, or no inodes (df -h, df -i), or a quota is used up: free some",
+        false => seglog::remedy(error),
+    }
 }
 
 /// Makes the folder (mode 0700), where there is none.
@@ -41,8 +58,18 @@ pub fn make(data_dir: &Path) -> Result<(), LockError> {
     if data_dir.exists() {
         return Ok(());
     }
+    if let Some(to) = dangling(data_dir) {
+        return Err(LockError::Dangling { path: data_dir.display().to_string(), to });
+    }
     let unusable = |source| LockError::Unusable { path: data_dir.display().to_string(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unusable)
+}
+
+/// Where a folder that isn't there should be, by the link that stands at its name or above it: mostly a disk that isn't mounted.
+pub fn dangling(data_dir: &Path) -> Option<String> {
+    let link = data_dir.ancestors().find(|path| std::fs::symlink_metadata(path).is_ok())?;
+    let to = std::fs::read_link(link).ok().filter(|_| !link.exists())?;
+    Some(to.display().to_string())
 }
 
 /// Makes the folder and takes its lock.
@@ -106,6 +133,19 @@ mod tests {
         assert!(matches!(take(&path), Err(LockError::Taken(_))));
         drop(first);
         assert!(take(&path).is_ok());
+    }
+
+    #[test]
+    fn a_link_to_a_disk_that_is_not_mounted_is_named_and_used_once_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, link) = (folder.path().join("disk"), folder.path().join("link"));
+        std::os::unix::fs::symlink(&disk, &link).unwrap();
+        for path in [link.clone(), link.join("data")] {
+            let said = take(&path).unwrap_err().to_string();
+            assert!(said.contains(&format!("is a link to {}", disk.display())), "{said}");
+        }
+        std::fs::create_dir(&disk).unwrap();
+        assert!(take(&link.join("data")).is_ok() && disk.join("data/lock").exists());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! The agent binary: the commands a person uses, and what keeps its documents true.
 
+mod ask;
 mod brief;
 mod care;
 mod classes;
@@ -11,12 +12,14 @@ mod data_dir;
 mod doctor;
 mod enrol;
 mod health;
+mod hints;
 mod human;
 mod identity;
 mod inputs_table;
 mod lock;
 mod logging;
 mod models;
+mod owner;
 mod pages;
 mod pipeline;
 mod place;
@@ -198,7 +201,7 @@ fn main() -> ExitCode {
             say_error(&causes(&error), json);
             if error.is::<config::ConfigError>() {
                 ExitCode::from(CONFIG_REFUSED)
-            } else if matches!(error.downcast_ref(), Some(client::ClientError::NotRunning { .. })) {
+            } else if matches!(error.downcast_ref(), Some(ask::AskError::NotRunning { .. })) {
                 ExitCode::from(NOT_RUNNING)
             } else {
                 ExitCode::FAILURE

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::human::size;
 
+/// A disk that has so much free and takes nothing lacks something else: one record and a segment's head are far less.
+const PLENTY: u64 = 16 << 20;
+
 /// Inputs push back: HTTP answers 503 with Retry-After, MQTT and TCP aren't read, and senders keep what they have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusing {
@@ -39,8 +42,20 @@ impl Refusing {
         Some(match what {
             Fullness::Disk => Self {
                 cause: "disk",
-                why: format!("no space is left on the disk of the data folder{}", free(journal)),
-                remedy: format!("free some space: it goes on by itself once there is; {leaves}"),
+                why: match journal.free_bytes {
+                    Some(bytes) if bytes >= PLENTY => format!(
+                        "the disk of the data folder takes no more files or data, though {} are free: its inodes (df -i) or a quota are used up",
+                        size(bytes)
+                    ),
+                    _ => format!("no space is left on the disk of the data folder{}", free(journal)),
+                },
+                remedy: format!(
+                    "{}: it goes on by itself once there is; {leaves}",
+                    match journal.free_bytes {
+                        Some(bytes) if bytes >= PLENTY => "remove files, or raise the quota",
+                        _ => "free some space",
+                    }
+                ),
             },
             Fullness::Floor => Self {
                 cause: "floor",
@@ -96,6 +111,10 @@ mod tests {
             assert!(refusing.why.contains(said), "{refusing:?}");
             assert!(!refusing.remedy.is_empty());
         }
+        let inodes = Usage { free_bytes: Some(52 << 20), ..usage(Some(Fullness::Disk)) };
+        let inodes = Refusing::now(&inodes, None, false).unwrap();
+        assert!(inodes.why.contains("52.0 MiB are free: its inodes (df -i)"), "{inodes:?}");
+        assert!(inodes.remedy.starts_with("remove files"), "{inodes:?}");
         let broken = Usage { poisoned: Some("fsync: I/O error".into()), ..usage(Some(Fullness::Cap)) };
         let broken = Refusing::now(&broken, None, true).unwrap();
         assert!(broken.cause == "broken" && broken.why.contains("fsync: I/O error"), "{broken:?}");

@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use inputs::{Clock, SystemClock};
 use seglog::{Disk, Storage};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -89,7 +88,7 @@ pub async fn run(mut file: HostFile, first: Merged, logging: Arc<Logging>) -> an
             Err(error) => return Err(error),
         };
         if beside.is_none() {
-            beside = Some(beside_pipelines(&world, &data, &done)?);
+            beside = Some(beside_pipelines(&world, &data, &done));
         }
         tracing::info!(agent = %merged.config.agent.name, data_dir = %data.display(), "running");
         let end = tend(&mut pipeline, &world, &mut signals, &mut file, std::mem::take(&mut ailing)).await;
@@ -129,9 +128,11 @@ fn beside_pipelines(
     world: &World,
     data: &Path,
     done: &CancellationToken,
-) -> anyhow::Result<[tokio::task::JoinHandle<()>; 2]> {
-    let listener = control::bind(data).context("opening the control socket")?;
-    let control = control::serve(listener, world.stage.seat(), world.remote.care(), done.clone());
+) -> [tokio::task::JoinHandle<()>; 2] {
+    // Before anybody hears that this runs: who then asks is answered.
+    let first = control::bind(data);
+    let control =
+        control::serve(data.to_owned(), first, world.stage.seat(), world.remote.care(), done.clone());
     let requests = remote::requests::serve(
         remote::requests::Desk {
             care: world.remote.care(),
@@ -144,7 +145,7 @@ fn beside_pipelines(
         },
         done.clone(),
     );
-    Ok([tokio::spawn(control), tokio::spawn(requests)])
+    [tokio::spawn(control), tokio::spawn(requests)]
 }
 
 /// Tends a pipeline until it is to end.

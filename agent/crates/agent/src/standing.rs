@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::inputs_table::Reloads;
 use crate::{identity, models};
 
-/// How often is looked whether a full journal has room for the configuration.
+/// How often is tried whether the journal takes the configuration now.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// The configuration, as `status` shows it.
@@ -53,10 +53,10 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Writes the first one. What can't be written for want of room is given back, for [`Standing::write_late`].
+    /// Writes the first one. What can't be written at present is given back, for [`Standing::write_late`].
     ///
     /// # Errors
-    /// When the journal is broken.
+    /// When it never can be.
     pub fn begin(
         config: &Config,
         path: &Path,
@@ -75,7 +75,8 @@ impl Standing {
         }
         let late = match journal.append_all(&records) {
             Ok(_) => None,
-            Err(AppendError::Full { .. }) => Some(records),
+            // A disk without room, or one that doesn't give or take what it should at present: no reason not to start.
+            Err(AppendError::Full { .. } | AppendError::Poisoned(_)) => Some(records),
             Err(error) => return Err(error),
         };
         Ok((Self { journal, clock, status: Mutex::new(status) }, late))
@@ -106,17 +107,20 @@ impl Standing {
         tracing::error!("the config file was not taken, the old one stays in force: {why}");
     }
 
-    /// Writes records as soon as the journal has room. Until then nearly no reading finds room either, and the fold goes
+    /// Writes records as soon as the journal takes them. Until then nearly no reading is taken either, and the fold goes
     /// by the configuration of before.
     pub async fn write_late(records: Vec<Record>, journal: Journal, shutdown: CancellationToken) {
-        tracing::warn!("the journal is full: the configuration is written into it once there is room");
+        tracing::warn!(
+            reason = journal.usage().poisoned,
+            "the journal takes nothing at present: the configuration is written into it once it does"
+        );
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
                 () = shutdown.cancelled() => return,
             }
             match journal.append_all(&records) {
-                Ok(_) => return tracing::info!("the journal has room again and the configuration in it"),
+                Ok(_) => return tracing::info!("the configuration is in the journal now"),
                 Err(error) => tracing::debug!(%error, "the configuration is not in the journal yet"),
             }
         }

@@ -43,3 +43,6 @@ pub use rejects::{Reject, Rejects};
 pub use retry::Retry;
 pub use stats::{InputStats, StatsSnapshot};
 pub use timeline::Timeline;
+
+/// What no host serves at a time, and no counter of places is near its end at.
+const MOST_CONNECTIONS: usize = 1_000_000;

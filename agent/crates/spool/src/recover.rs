@@ -46,9 +46,12 @@ pub(crate) fn open(
     let (mut state, numbering, damaged) = replay.finish(cursor.as_ref());
     recovery.damaged = damaged;
     let next_record = log.next().max(cursor.as_ref().map_or(0, |cursor| cursor.next_record));
-    if let Err(error) = log.skip_to(next_record) {
-        // The log is poisoned or full; the first write finds out and repairs.
-        tracing::warn!(%error, "the spool can't write yet");
+    match (log.skip_to(next_record), &found.unverified) {
+        (Ok(()), _) => {}
+        // Opened again and again until it isn't; what keeps it is told by those who would write.
+        (Err(error), Some(_)) => tracing::debug!(%error, "the spool can't write yet"),
+        // The log is full; the first write finds out and repairs.
+        (Err(error), None) => tracing::warn!(%error, "the spool can't write yet"),
     }
     if state.current().is_none() {
         state.begin(fresh_epoch(&*storage).map_err(|error| failed(error.into()))?);

@@ -13,6 +13,8 @@ use crate::units::{Pause, Rate};
 
 pub use crate::error::ConfigError;
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// How batches reach the collector.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -31,9 +33,9 @@ pub struct UplinkConfig {
     pub ca_file: Option<PathBuf>,
     /// Name in the collector's certificate, where it differs from the host in `url`.
     pub server_name: Option<String>,
-    /// Seconds that opening a connection may take.
+    /// Seconds that opening a connection may take, 3600 at most.
     pub connect_timeout: u64,
-    /// Longest pause between two attempts, in seconds. Pauses grow to it and are drawn at random below it.
+    /// Longest pause between two attempts, in seconds, 86400 at most. Pauses grow to it and are drawn at random below it.
     pub max_backoff: u64,
     /// First part of the topics on a broker; the same as the collector's.
     pub mqtt_prefix: String,
@@ -193,9 +195,15 @@ impl UplinkConfig {
                 return Err(ConfigError::Together { one, other });
             }
         }
-        let second = Duration::from_secs(1);
-        if self.connect_timeout == 0 || self.max_backoff == 0 || self.fallback_return.0 < second {
-            return Err(ConfigError::ZeroDuration);
+        let seconds = Duration::from_secs;
+        for (key, value, most, said) in [
+            ("connect_timeout", seconds(self.connect_timeout), HOUR, "an hour"),
+            ("max_backoff", seconds(self.max_backoff), 24 * HOUR, "a day"),
+            ("fallback_return", self.fallback_return.0, 365 * 24 * HOUR, "a year"),
+        ] {
+            if !(seconds(1)..=most).contains(&value) {
+                return Err(ConfigError::OutOfRange { key, most: said });
+            }
         }
         self.lanes.check()
     }
@@ -247,6 +255,16 @@ mod tests {
         assert!(matches!(alone.check(), Err(ConfigError::Together { one: "mqtt_password_file", .. })));
         let alone = UplinkConfig { client_key_file: Some("x".into()), ..base() };
         assert!(matches!(alone.check(), Err(ConfigError::Together { one: "client_key_file", .. })));
+        for (key, config) in [
+            ("connect_timeout", UplinkConfig { connect_timeout: 0, ..base() }),
+            ("connect_timeout", UplinkConfig { connect_timeout: u64::MAX, ..base() }),
+            ("max_backoff", UplinkConfig { max_backoff: u64::MAX, ..base() }),
+            ("fallback_return", UplinkConfig { fallback_return: Pause(Duration::MAX), ..base() }),
+        ] {
+            assert!(
+                matches!(config.check(), Err(ConfigError::OutOfRange { key: named, .. }) if named == key)
+            );
+        }
         let shares = LanesConfig { live_share: 100, ..LanesConfig::default() };
         assert!(matches!(UplinkConfig { lanes: shares, ..base() }.check(), Err(ConfigError::Share { .. })));
         let hours = LanesConfig { backlog_hours: Some("at night".into()), ..LanesConfig::default() };

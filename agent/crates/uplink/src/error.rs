@@ -51,9 +51,14 @@ pub enum ConfigError {
     },
     /// A duration of zero.
     #[error(
-        "uplink.connect_timeout, uplink.max_backoff and uplink.fallback_return must be at least 1 second"
+        "uplink.{key} must lie between 1 second and {most}: longer, an agent would be away for no reason that a setting should give"
     )]
-    ZeroDuration,
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// The longest, with its unit.
+        most: &'static str,
+    },
     /// A lane without a share.
     #[error(
         "uplink.lanes: live_share = {live} and backlog_share = {backlog} must each lie between 1 and 99: they are percent of the bandwidth"

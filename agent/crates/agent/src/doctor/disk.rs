@@ -11,8 +11,11 @@ use rustix::fs::StatVfsMountFlags;
 use super::{Finding, ok, problem, warning};
 use crate::config::Config;
 use crate::human::size;
+use crate::lock;
 
 const FSYNCS: usize = 20;
+/// Fewer inodes than the agent uses up in a long outage.
+const FEW_INODES: u64 = 1_000;
 /// What one write of the test is: about a small group commit.
 const BYTES: usize = 4096;
 /// Acknowledgements wait for an fsync: beyond these a sender notices.
@@ -44,6 +47,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         return findings;
     }
     findings.push(room(config));
+    findings.extend(rustix::fs::statvfs(data).ok().and_then(|stat| inodes(stat.f_files, stat.f_favail)));
     findings.extend(reserve(config));
     findings.push(match time_fsyncs(data) {
         Ok((median, longest)) => judge_fsync(median, longest),
@@ -53,6 +57,13 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 }
 
 fn missing(data: &Path) -> Finding {
+    if let Some(to) = lock::dangling(data) {
+        return problem(
+            "data_dir",
+            format!("{} is a link to {to}, which isn't there: the agent can't start", data.display()),
+            "mount that disk or make that folder, or set agent.data_dir to another",
+        );
+    }
     let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new("/"));
     // Root may write anywhere, and a container may have made it read-only all the same: the try decides.
     match tempfile_in(above) {
@@ -139,6 +150,24 @@ fn judge_room(free: u64, wants: u64, min_free: u64) -> Finding {
         return warning("disk", found, remedy);
     }
     ok("disk", format!("{} free, enough for the caps of journal and spool", size(free)))
+}
+
+/// Whether files can be made: a disk with much room may have no inode left. Some file systems have no such limit, and say 0 of 0.
+fn inodes(all: u64, left: u64) -> Option<Finding> {
+    let remedy = "remove files: many small ones take all inodes (df -i shows where)";
+    match left {
+        _ if all == 0 => None,
+        0 => Some(problem(
+            "inodes",
+            "none is left: the agent can make no file, whatever room there is",
+            remedy,
+        )),
+        left if left < FEW_INODES => {
+            let found = format!("{left} are left: the agent needs one for each segment of journal and spool");
+            Some(warning("inodes", found, remedy))
+        }
+        _ => None,
+    }
 }
 
 /// What is kept for a full disk, where it isn't whole.
@@ -258,6 +287,14 @@ mod tests {
         assert!(median <= longest);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert!(time_fsyncs(&folder.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_disk_without_inodes_is_a_problem_whatever_room_it_has_and_one_that_counts_none_is_fine() {
+        let level = |all, left| inodes(all, left).map(|finding| finding.level);
+        assert_eq!(level(65_536, 0), Some(Level::Problem));
+        assert_eq!(level(65_536, 12), Some(Level::Warning));
+        assert_eq!((level(65_536, 60_000), level(0, 0)), (None, None));
     }
 
     #[test]

@@ -6,20 +6,21 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Finding, ok, problem, warning};
-use crate::client::{ClientError, span};
+use crate::ask::AskError;
+use crate::client::span;
 use crate::config::Config;
 
 /// Files beside connections: logs, sockets, the runtime's own.
 const OTHERS: u64 = 128;
 
 /// Whether an agent runs on this data folder.
-pub fn running(data: &Path, asked: &Result<Value, ClientError>) -> Finding {
+pub fn running(data: &Path, asked: &Result<Value, AskError>) -> Finding {
     const CHECK: &str = "agent";
-    if let Err(ClientError::NotAllowed { path }) = asked {
+    if let Err(AskError::NotAllowed { path }) = asked {
         return warning(
             CHECK,
             format!("this user may not ask it: {path} can't be opened"),
-            "run this command as the agent's user (sudo -u telemetryx telemetryx-agent doctor) or as root, or much can't be looked at",
+            "run this command as the agent's user (sudo -u telemetryx-agent telemetryx-agent doctor) or as root, or much can't be looked at",
         );
     }
     if let Ok(status) = asked {

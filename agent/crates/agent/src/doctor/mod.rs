@@ -21,14 +21,14 @@ use serde::Serialize;
 use crate::config::ConfigError;
 use crate::human::printable;
 use crate::remote::command::OnDisk;
-use crate::{client, data_dir, remote};
+use crate::{ask, client, data_dir, remote};
 
 pub const EXAMPLES: &str = "\
 Examples:
   telemetryx-agent doctor
   telemetryx-agent doctor --json | jq '.findings[] | select(.level != \"ok\")'
 
-Run it as the agent's user, so that it may and may not do the same: sudo -u telemetryx telemetryx-agent doctor
+Run it as the agent's user, so that it may and may not do the same: sudo -u telemetryx-agent telemetryx-agent doctor
 Exit codes: 0 no problem (warnings are none), 1 at least one problem, 2 wrong usage.";
 
 /// How bad it is.
@@ -103,7 +103,7 @@ pub fn findings(path: &Path) -> anyhow::Result<Vec<Finding>> {
         && let Ok(text) = std::fs::read_to_string(path)
     {
         let data = data_dir::alone(&text);
-        findings.push(host::running(&data, &client::ask_once(&data, "status")));
+        findings.push(host::running(&data, &ask::ask_once(&data, "status")));
     }
     Ok(findings)
 }
@@ -126,7 +126,7 @@ fn examine(found: &OnDisk, path: &Path) -> anyhow::Result<Vec<Finding>> {
     let warned = config.warnings().into_iter().filter(|(section, _)| !input(section));
     let remedy = "see what the sentence says; `telemetryx-agent check` names the line";
     findings.extend(warned.map(|(_, found)| warning("config", found, remedy)));
-    let asked = client::ask_once(data, "status");
+    let asked = ask::ask_once(data, "status");
     findings.push(host::running(data, &asked));
     let status = asked.ok();
     findings.extend(pushed::examine(found, status.as_ref()));

@@ -29,6 +29,13 @@ pub fn examine(data: &Path) -> Vec<Finding> {
 fn spool(dir: &Path) -> Finding {
     const CHECK: &str = "spool";
     if !dir.join("log").is_dir() {
+        if dir.join("cursor").exists() {
+            return problem(
+                CHECK,
+                format!("{} is gone, and was there: what waited in it is lost", dir.join("log").display()),
+                "put it back while the agent is stopped, if there is a copy; else the agent makes a new one, and counts what the cursor knows of as damaged",
+            );
+        }
         return ok(CHECK, "none yet: the agent makes it");
     }
     let inspection = match Inspection::open(Arc::new(seglog::Disk), dir) {
@@ -124,6 +131,9 @@ mod tests {
     fn files_in_any_quarantine_are_counted_and_nothing_at_all_is_fine() {
         let folder = tempfile::tempdir().unwrap();
         assert!(examine(folder.path()).iter().all(|finding| finding.level == Level::Ok));
+        fs::create_dir(folder.path().join("spool")).unwrap();
+        fs::write(folder.path().join("spool/cursor"), b"x").unwrap();
+        assert_eq!(examine(folder.path())[0].level, Level::Problem, "its segments were removed");
         let quarantine = folder.path().join("spool/log/quarantine");
         fs::create_dir_all(&quarantine).unwrap();
         fs::write(quarantine.join("1.bin"), b"x").unwrap();

@@ -10,10 +10,10 @@ use seglog::Disk;
 use super::cache::{Cache, Found, Kept, Phase, Pushed};
 use super::load::{HostFile, Merged};
 use super::{Takes, merge};
-use crate::client::{self, ClientError};
+use crate::ask::{self, AskError};
 use crate::config::ConfigError;
 use crate::human::{moment, printable};
-use crate::{At, data_dir, lock};
+use crate::{At, data_dir, lock, owner};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -166,11 +166,14 @@ fn word(phase: Phase, at_ns: i64) -> String {
 
 fn forget(path: &Path) -> anyhow::Result<ExitCode> {
     let data = data_dir::of(path)?;
-    match client::ask_once(&data, "remote forget") {
+    match ask::ask_once(&data, "remote forget") {
         Ok(_) => {
             writeln!(std::io::stdout(), "the running agent goes back to {}: see `status`", path.display())?
         }
-        Err(ClientError::NotRunning { .. }) => {
+        Err(AskError::NotRunning { .. }) => {
+            if let Some(done) = owner::instead(&data)? {
+                return Ok(done);
+            }
             let _lock = lock::take(&data)?;
             Cache::of(Arc::new(Disk), &data).write(&Kept::default())?;
             writeln!(std::io::stdout(), "forgotten: the next start goes by {} alone", path.display())?;

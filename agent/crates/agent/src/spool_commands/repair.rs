@@ -22,6 +22,7 @@ use super::verify::{Place, Range, ranges};
 use super::{TROUBLE, Whose, counts_json, look_at, lost, times_json};
 use crate::human::{moment, things};
 use crate::lock::{self, LockError};
+use crate::owner;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -57,6 +58,11 @@ struct Found {
 /// What `main` prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folders = args.whose.folders()?;
+    if !args.dry_run
+        && let Some(done) = owner::instead(folders.data.as_ref().unwrap_or(&folders.spool))?
+    {
+        return Ok(done);
+    }
     // Looked at before the lock makes a folder: a wrong name must not leave one behind.
     let inspection = look_at(&folders.spool)?;
     let _lock = match &folders.data {

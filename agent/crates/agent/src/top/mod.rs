@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::client::{self, ClientError};
+use crate::ask::{self, AskError};
 use frame::Seen;
 use terminal::{Key, Screen};
 
@@ -67,6 +68,7 @@ async fn watch(args: &Args, data_dir: &Path) -> anyhow::Result<()> {
     ticks.tick().await;
     let mut before: Option<Seen> = None;
     let mut trouble: Option<String> = None;
+    let mut asked: Option<Asked> = None;
     loop {
         let (width, height) = screen.as_ref().map_or_else(|| (width(), usize::MAX), Screen::size);
         let mut lines = frame::render(&seen, before.as_ref(), width);
@@ -80,18 +82,29 @@ async fn watch(args: &Args, data_dir: &Path) -> anyhow::Result<()> {
                 writeln!(std::io::stdout())?;
             }
         }
-        // The same frame is drawn again when only the size has changed.
-        tokio::select! {
-            () = ends.end() => return Ok(()),
-            key = next_key(screen.as_mut()) => if key == Key::Quit { return Ok(()) },
-            _ = resized.recv() => {}
-            _ = ticks.tick() => match look(data_dir).await {
-                Ok(now) => {
-                    before = Some(std::mem::replace(&mut seen, now));
-                    trouble = None;
+        // Until there is something to draw; keys are seen while the agent takes its time to answer, too.
+        loop {
+            tokio::select! {
+                () = ends.end() => return Ok(()),
+                key = next_key(screen.as_mut()) => match key {
+                    Key::Quit => return Ok(()),
+                    Key::Other => break,
+                },
+                // The same frame in its new width; what was printed can't be drawn again.
+                _ = resized.recv() => if screen.is_some() { break },
+                _ = ticks.tick(), if asked.is_none() => asked = Some(ask_both(data_dir)),
+                answer = answered(&mut asked) => {
+                    asked = None;
+                    match answer {
+                        Ok(now) => {
+                            before = Some(std::mem::replace(&mut seen, now));
+                            trouble = None;
+                        }
+                        Err(error) => trouble = Some(error.to_string()),
+                    }
+                    break;
                 }
-                Err(error) => trouble = Some(error.to_string()),
-            },
+            }
         }
     }
 }
@@ -135,14 +148,26 @@ async fn next_key(screen: Option<&mut Screen>) -> Key {
     }
 }
 
+/// A question that is under way.
+type Asked = JoinHandle<Result<(Value, Value), AskError>>;
+
 /// Asks the agent; not on this thread, which must go on to see keys.
-async fn look(data_dir: &Path) -> anyhow::Result<Seen> {
+fn ask_both(data_dir: &Path) -> Asked {
     let data_dir: PathBuf = data_dir.to_owned();
-    let asked = tokio::task::spawn_blocking(move || -> Result<(Value, Value), ClientError> {
-        Ok((client::ask_once(&data_dir, "status")?, client::ask_once(&data_dir, "rejects")?))
-    });
+    tokio::task::spawn_blocking(move || {
+        Ok((ask::ask_once(&data_dir, "status")?, ask::ask_once(&data_dir, "rejects")?))
+    })
+}
+
+/// The answer to it; never, where nothing is asked.
+async fn answered(asked: &mut Option<Asked>) -> anyhow::Result<Seen> {
+    let Some(asked) = asked else { return std::future::pending().await };
     let (status, rejects) = asked.await??;
     Ok(Seen { at: Instant::now(), status, rejects })
+}
+
+async fn look(data_dir: &Path) -> anyhow::Result<Seen> {
+    answered(&mut Some(ask_both(data_dir))).await
 }
 
 fn print(lines: &[String]) -> std::io::Result<()> {

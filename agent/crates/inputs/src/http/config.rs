@@ -123,8 +123,8 @@ impl HttpConfig {
             let remedy = "give at least one and a half times max_body and max_decoded together";
             return Err(value("max_buffered", self.max_buffered, remedy));
         }
-        if self.max_connections == 0 {
-            return Err(value("max_connections", 0, "give at least 1"));
+        if !(1..=crate::MOST_CONNECTIONS).contains(&self.max_connections) {
+            return Err(value("max_connections", self.max_connections, "give 1 to 1000000"));
         }
         for (key, span) in [
             ("header_timeout", self.header_timeout),

@@ -116,8 +116,8 @@ impl TcpConfig {
         if self.max_line < 256 || self.max_line > 8 << 20 {
             return value("max_line", self.max_line.to_string(), "give 256 bytes to 8 MiB");
         }
-        if self.max_connections == 0 {
-            return value("max_connections", "0".into(), "give at least 1");
+        if !(1..=crate::MOST_CONNECTIONS).contains(&self.max_connections) {
+            return value("max_connections", self.max_connections.to_string(), "give 1 to 1000000");
         }
         if !matches!(self.precision.as_str(), "ns" | "us" | "ms" | "s") {
             return value("precision", format!("{:?}", self.precision), "give ns, us, ms or s");
