@@ -16,6 +16,7 @@ fn main() {
     for (label, devices, per_device, batch) in [
         ("100 devices x 10 series, 1,000 a record", 100, 10, 1_000),
         ("1,000 x 10, 10 a record", 1_000, 10, 10),
+        ("10,000 x 1, 10 a record", 10_000, 1, 10),
     ] {
         for to in ["window", "raw", "drop"] {
             let rate = measure(to, devices, per_device, batch);

@@ -31,6 +31,8 @@ pub struct Fold {
     pub(crate) clock: Clock,
     /// Readings in open windows. Recomputed, not checkpointed.
     pub(crate) held: u64,
+    /// So many windows may open before they have to be counted: a record costs no walk over all devices. Recomputed.
+    room: usize,
     /// Fingerprint of the configuration. Recomputed, not checkpointed.
     pub(crate) routes: u64,
     pub(crate) left: Left,
@@ -77,6 +79,7 @@ impl Fold {
             totals: Totals::default(),
             clock: Clock::default(),
             held: 0,
+            room: 0,
             routes: FoldConfig::default().fingerprint(),
             left: Left::default(),
             devices: Vec::new(),
@@ -109,8 +112,11 @@ impl Fold {
             Record::Config { generation, config, .. } => self.configure(*generation, config, rows),
             Record::Model { slot, model, .. } => self.model(slot, model.as_ref()),
         }
-        if self.open_windows() > MAX_OPEN_WINDOWS.max(2 * self.series.len()) {
-            self.close_all(rows);
+        // A sample opens one window at most.
+        self.room =
+            self.room.saturating_sub(if let Record::Intake(intake) = record { intake.len() } else { 0 });
+        if self.room == 0 {
+            self.bound(rows);
         }
         rows.unset.retain(|(_, rows)| !rows.is_empty());
         rows.open = self.open();
@@ -261,6 +267,15 @@ impl Fold {
         let (closed, readings) = (left.len(), readings(left));
         self.held = self.held.saturating_sub(readings);
         rows.count(Cause::Derived, closed as u64);
+    }
+
+    /// Lets go of all open windows where they are too many.
+    fn bound(&mut self, rows: &mut Rows) {
+        let most = MAX_OPEN_WINDOWS.max(2 * self.series.len());
+        if self.open_windows() > most {
+            self.close_all(rows);
+        }
+        self.room = most.saturating_sub(self.open_windows());
     }
 
     /// Lets go of every open window, as a partial where more is to come.
