@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import socketserver
 import ssl
@@ -85,6 +87,16 @@ def test_a_collector_that_is_away_is_told_from_a_wrong_name(stack: Stack) -> Non
     )
     code, found = doctor(agent)
     assert (code, problems(found)) == (1, {"name"}), found
+
+
+def test_a_collector_that_stands_still_is_a_problem(stack: Stack) -> None:
+    """Its port takes the connection, and no word comes: it says neither that it is full nor that it ends."""
+    collector = stack.collector()
+    agent = stack.agent(collector, start=False)
+    assert collector.process is not None
+    os.kill(collector.process.pid, signal.SIGSTOP)
+    code, found = doctor(agent)
+    assert (code, problems(found)) == (1, {"session"}), found
 
 
 def secret(folder: Path, whose: str = "agent") -> Path:

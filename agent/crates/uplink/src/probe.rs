@@ -2,6 +2,7 @@
 //! broker. It changes nothing there: the hello says that it is a probe, so the collector greets and ends the session without
 //! a trace in its connection log, beside the agent's own session.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -443,7 +444,8 @@ fn refused(status: Status) -> SessionRefused {
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => SessionRefused::Token(text),
         Code::FailedPrecondition | Code::InvalidArgument => SessionRefused::Refused(text),
-        Code::Unavailable if !text.contains("transport") => SessionRefused::Later(text),
+        // What the collector says has no cause here; what became of the connection has.
+        Code::Unavailable if status.source().is_none() => SessionRefused::Later(text),
         code => SessionRefused::Broken(format!("{code}: {text}")),
     }
 }

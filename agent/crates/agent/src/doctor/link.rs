@@ -253,7 +253,7 @@ fn refused(check: &'static str, key: &str, error: &SessionRefused) -> Finding {
             check,
             found,
             format!(
-                "is uplink.{key} the collector's [gateway] port, and not its web port? Does it want https? Does a proxy between take HTTP/2?"
+                "is uplink.{key} the collector's [gateway] port, and not its web port? Does it want https? Does a proxy between take HTTP/2? Does the collector stand still?"
             ),
         ),
     }
