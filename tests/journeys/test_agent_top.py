@@ -116,11 +116,14 @@ def test_keys_are_seen_while_the_agent_does_not_answer(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "agent.sock"))
         agent.listen()
+        agent.settimeout(120)
         with subprocess.Popen(
             [AGENT, "top", "--config", str(file)], stdin=theirs, stdout=theirs, stderr=theirs
         ) as child:
             for answer in (b'{"agent":"edge"}\n', b"[]\n"):
                 with agent.accept()[0] as question:
+                    # Who closes before it has heard the question refuses it.
+                    assert question.recv(100).endswith(b"\n")
                     question.sendall(answer)
             unanswered, _ = agent.accept()
             os.write(ours, b"q")
