@@ -163,8 +163,12 @@ mod tests {
         let data = folder.path().join("a-folder-with-a-long-name/".repeat(8));
         std::fs::create_dir_all(&data).unwrap();
         let listener = control::listener(&data).unwrap();
+        listener.set_nonblocking(false).unwrap();
         let answering = std::thread::spawn(move || {
-            listener.accept().unwrap().0.write_all(b"{\"agent\":\"far\"}\n").unwrap();
+            let mut question = listener.accept().unwrap().0;
+            // Who closes before it has heard the question refuses it.
+            assert!(question.read(&mut [0; 64]).unwrap() > 0);
+            question.write_all(b"{\"agent\":\"far\"}\n").unwrap();
         });
         assert_eq!(ask_once(&data, "status").unwrap()["agent"], "far");
         answering.join().unwrap();
