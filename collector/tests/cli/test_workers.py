@@ -1,13 +1,16 @@
 """`--workers`: what several processes can't share is refused before anything is started."""
 
+import asyncio
+import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from free_ports import free_port
 from telemetryx.cli import workers
-from telemetryx.cli.workers import WorkersError
+from telemetryx.cli.workers import Worker, WorkersError
 from telemetryx.config import Settings, load
 from telemetryx.place import Place, PlaceError, held
 
@@ -69,3 +72,47 @@ def test_a_worker_waits_for_the_one_before_it(tmp_path: Path, monkeypatch: pytes
         Place(1, 2).held(tmp_path, 1),
     ):
         pass
+
+
+KILLED_TWICE = """
+import os, signal, socket, sys
+with open(sys.argv[1], "a+") as lives:
+    lives.write(".")
+    lives.flush()
+    lives.seek(0)
+    if len(lives.read()) < int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+link = socket.socket(fileno=int(os.environ["TELEMETRYX_WORKER"].split("/")[2]))
+link.send(b"ready")
+link.recv(1)
+"""
+
+
+def first_life(lives: Path, killed: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Keep a worker that is killed so often before it is ready; return whether it became that."""
+    monkeypatch.setattr(workers, "FIRST_PAUSE_S", 0.01)
+
+    async def kept() -> bool:
+        worker = Worker(1, 2, [sys.executable, "-c", KILLED_TWICE, str(lives), str(killed + 1)], None)
+        stop = asyncio.Event()
+        keeping = asyncio.create_task(workers._keep(worker, stop))
+        ready = asyncio.create_task(worker.ready.wait())
+        async with asyncio.timeout(60):
+            await asyncio.wait([keeping, ready], return_when=asyncio.FIRST_COMPLETED)
+        was_ready = ready.done()
+        stop.set()
+        worker.tell(signal.SIGKILL)
+        ready.cancel()
+        await keeping
+        return was_ready
+
+    return asyncio.run(kept())
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when memory ran out for a moment: the others serve on. One that is killed each time ends it all, saying so."""
+    assert first_life(tmp_path / "twice", 2, monkeypatch)
+    with pytest.raises(WorkersError, match=r"worker 1 didn't start \(exit code -9\)"):
+        first_life(tmp_path / "always", 3, monkeypatch)

@@ -37,6 +37,8 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 SOUND_S: Final = 30.0
 """One that lived longer than this is started again at once."""
+FIRST_TRIES: Final = 3
+"""So often a worker may be killed (kill -9, out of memory) before it is ready for the first time; one that ends itself may not."""
 PATIENCE_S: Final = 3.0
 """How long ports are waited for: workers whose parent was killed are stopping."""
 KILL_S: Final = 5.0
@@ -244,8 +246,9 @@ async def _care(service: "Service", reloading: "Reloading", stop: asyncio.Event)
 
 
 async def _keep(worker: Worker, stop: asyncio.Event) -> None:
-    """Start a worker again and again until `stop`; raise when it ends before it was ever ready."""
+    """Start a worker again and again until `stop`; raise when it ends by itself before it was ever ready, or is killed too often."""
     pause = FIRST_PAUSE_S
+    tries = FIRST_TRIES
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         begun = loop.time()
@@ -255,7 +258,8 @@ async def _keep(worker: Worker, stop: asyncio.Event) -> None:
         if worker.ended():
             pause = FIRST_PAUSE_S
             continue
-        if not worker.was_ready:
+        tries -= 1
+        if not worker.was_ready and (code != -signal.SIGKILL or tries <= 0):
             raise WorkersError(
                 f"worker {worker.number} didn't start (exit code {code}); its own words are above"
             )
