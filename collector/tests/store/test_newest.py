@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pcodec import standalone
 
 from reference_agent import SECOND, T0, defined, merged, samples, window
 from store_batches import FOREVER, compacted, one
-from telemetryx.store.interface import Store
+from telemetryx.store.interface import Room, Store
 from telemetryx.store.tables import chunks
 from telemetryx.store.tables.store import TableStore
 from telemetryx.types import PointBlock
@@ -78,17 +79,22 @@ async def test_what_latest_tells_reads_no_sample(store: TableStore, monkeypatch:
     a, b, c, old = [row.id for row in await store.series()]
     read: list[int] = []
 
-    decode, opened = chunks.decode, parts.Samples.of
+    decode, value_at, opened = chunks.decode, chunks.value_at, parts.Samples.of
 
     def counted(*given: Any) -> Any:
         read.append(1)
         return decode(*given)
+
+    def one_value(*given: Any) -> Any:
+        read.append(1)
+        return value_at(*given)
 
     def of(self: Any, *given: Any) -> Any:
         read.append(2)
         return opened(self, *given)
 
     monkeypatch.setattr(chunks, "decode", counted)
+    monkeypatch.setattr(chunks, "value_at", one_value)
     monkeypatch.setattr(parts.Samples, "of", of)
     found = last(await store.newest([b, c, old], T0 - 60 * SECOND, T0 + 201 * SECOND))
     assert read == []
@@ -112,3 +118,78 @@ async def test_nothing_is_newest_where_nothing_is(store: Store) -> None:
     assert last(await store.newest([], -FOREVER, FOREVER)) == {}
     assert last(await store.newest([1, 99], T0 + 1, FOREVER)) == {}
     assert last(await store.newest([99], -FOREVER, FOREVER)) == {}
+
+
+async def test_a_time_in_the_past_reads_a_series_newest_chunk_before_it_and_no_further_than_needed(
+    store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seven chunks one is read, of it the values up to the wanted one; and a look back over all of them isn't too much."""
+    defs = defined("even", "uneven")
+    for seq in range(7):
+        at = [T0 + (seq * 5_000 + place) * SECOND for place in range(5_000)]
+        uneven = [(time + place % 3, float(place)) for place, time in enumerate(at)]
+        await one(
+            store,
+            seq + 1,
+            Payload(samples({1: [(time, float(seq)) for time in at], 2: uneven})),
+            defs,
+        )
+        await compacted(store)
+    ids = [row.id for row in await store.series()]
+    asked: list[int] = []
+
+    class Counted:
+        """pco, and how many values were asked of it."""
+
+        def simple_decompress(self, data: bytes) -> Any:
+            found = standalone.simple_decompress(data)
+            asked.append(len(found) if found is not None and found.dtype == np.float64 else 0)
+            return found
+
+        def simple_decompress_into(self, data: bytes, room: Any) -> Any:
+            asked.append(len(room))
+            return standalone.simple_decompress_into(data, room)
+
+    monkeypatch.setattr(chunks, "standalone", Counted())
+    for place in (0, 300, 4_096, 4_999):
+        del asked[:]
+        until = T0 + (3 * 5_000 + place) * SECOND + 3
+        found = last(await store.newest(ids, T0, until, room=Room(rows=10)))
+        assert found == {
+            ids[0]: (until - 3, np.float64(3.0).tobytes()),
+            ids[1]: (until - 3 + place % 3, np.float64(place).tobytes()),
+        }
+        assert sum(asked) <= 2 * (place + 256), place
+
+
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 1_000])
+def test_what_is_decoded_up_to_a_time_is_what_all_of_it_has_before(even: bool, count: int) -> None:  # noqa: FBT001
+    """Times a constant step apart or not, equal ones among them, values that pco keeps and such that it can't."""
+    chance = np.random.default_rng(count)
+    times = T0 + np.arange(count) * 7 if even else T0 + np.sort(chance.integers(0, 5 * count, count))
+    for values in (np.round(chance.normal(size=count), 1), chance.bytes(8 * count)):
+        column = np.frombuffer(values, np.float64) if isinstance(values, bytes) else values
+        chunk = chunks.encode(1, times, column, (np.arange(count) % 2 + 1).astype(np.uint8))
+        row = (chunk.t0_ns, chunk.t1_ns, count, chunk.times, chunk.values, chunk.flags)
+        whole = chunks.Piece((b"", 0, 0), *chunks.decode(*row))
+        for before in (
+            T0 - 1,
+            *(times + 0).tolist()[:: max(1, count // 9)],
+            int(times[-1]),
+            int(times[-1]) + 1,
+        ):
+            wanted = whole.clip(-(1 << 62), before)
+            found = chunks.decode(*row, before_ns=before)
+            assert found[0].tolist() == wanted.times.tolist()
+            assert found[1].tobytes() == wanted.values.tobytes()
+            assert found[2] is not None
+            assert wanted.flags is not None
+            assert found[2].tolist() == wanted.flags.tolist()
+            if len(wanted.times):
+                at, time = chunks.last_before(*row[:4], before)
+                assert (at, time) == (len(wanted.times) - 1, int(wanted.times[-1]))
+                assert (
+                    np.float64(chunks.value_at(chunk.values, count, at)).tobytes()
+                    == wanted.values[at].tobytes()
+                )

@@ -16,6 +16,7 @@ import numpy as np
 import zstandard
 from pcodec import ChunkConfig, standalone
 
+from telemetryx.errors import StoreDamaged
 from telemetryx.types import F64, I64, U8
 
 TARGET: Final = 4_096
@@ -26,6 +27,9 @@ _RAW: Final = b"\x00"
 _PCO: Final = b"\x01"
 _CONFIG: Final = ChunkConfig(compression_level=6)
 """Half the work of the library's own level, 8, for one per cent more bytes (real sensor data)."""
+
+_PCO_BATCH: Final = 256
+"""Values that pco decodes at once."""
 
 Order = tuple[bytes, int, int]
 
@@ -112,20 +116,65 @@ def encode(series: int, times: I64, values: F64, flags: U8 | None) -> Chunk:
 
 
 def decode(
-    t0_ns: int, t1_ns: int, count: int, times: bytes, values: bytes, flags: bytes | None
+    t0_ns: int,
+    t1_ns: int,
+    count: int,
+    times: bytes,
+    values: bytes,
+    flags: bytes | None,
+    before_ns: int | None = None,
 ) -> tuple[I64, F64, U8 | None]:
-    """Decode a row of `chunk`."""
-    when: I64
+    """Decode a row of `chunk`; with `before_ns` only what lies before that time."""
+    size, when = count, None
     if times:
         when = _unpack(times, np.dtype(np.int64))
-    elif count == 1:
-        when = np.array([t0_ns], np.int64)
-    else:
-        when = t0_ns + (t1_ns - t0_ns) // (count - 1) * np.arange(count, dtype=np.int64)
-    marks = (
-        None if flags is None else np.frombuffer(zstandard.decompress(flags, max_output_size=count), np.uint8)
-    )
-    return when, _unpack(values, np.dtype(np.float64)), marks
+    if before_ns is not None and before_ns <= t1_ns:
+        size = _count_before(t0_ns, t1_ns, count, when, before_ns)
+    if when is None:
+        step = 0 if count == 1 else (t1_ns - t0_ns) // (count - 1)
+        when = t0_ns + step * np.arange(size, dtype=np.int64)
+    marks = None
+    if flags is not None:
+        marks = np.frombuffer(zstandard.decompress(flags, max_output_size=count), np.uint8)[:size]
+    kept = _unpack(values, np.dtype(np.float64)) if size == count else _first(values, count, size)
+    return when[:size], kept, marks
+
+
+def last_before(t0_ns: int, t1_ns: int, count: int, times: bytes, before_ns: int) -> tuple[int, int]:
+    """Return place and time of a chunk's last sample before a time, which it begins before."""
+    if t1_ns < before_ns:
+        return count - 1, t1_ns
+    when = _unpack(times, np.dtype(np.int64)) if times else None
+    at = _count_before(t0_ns, t1_ns, count, when, before_ns) - 1
+    if when is not None:
+        return at, int(when[at])
+    return at, t0_ns + (0 if count == 1 else (t1_ns - t0_ns) // (count - 1) * at)
+
+
+def value_at(values: bytes, count: int, at: int) -> Any:  # noqa: ANN401 - a float64 to the bit
+    """Decode one value, and of what stands before it as much as must be."""
+    return _first(values, count, at + 1)[at]
+
+
+def _count_before(t0_ns: int, t1_ns: int, count: int, when: I64 | None, before_ns: int) -> int:
+    """Count the samples before a time that isn't behind the last one; `when` None: their step is constant."""
+    if when is not None:
+        return int(np.searchsorted(when, before_ns, side="left"))
+    if count == 1 or before_ns <= t0_ns:
+        return 0
+    # The last isn't before that time and the first is, so the step isn't 0.
+    return -(-(before_ns - t0_ns) // ((t1_ns - t0_ns) // (count - 1)))
+
+
+def _first(values: bytes, count: int, size: int) -> F64:
+    """Decode the first values of a column: pco gives any number of its batches."""
+    if values[:1] == _RAW:
+        return np.frombuffer(values, np.float64, size, offset=1)
+    room = np.empty(min(count, -(-size // _PCO_BATCH) * _PCO_BATCH), np.float64)
+    done = standalone.simple_decompress_into(values[1:], room).n_processed
+    if done < size:
+        raise StoreDamaged(f"a chunk of {count} samples has {done} values; run `telemetryx store verify`")
+    return room[:size]
 
 
 def _steady(times: I64) -> bool:

@@ -24,6 +24,7 @@ from telemetryx.errors import QueryRefused, TooManyReadings
 from telemetryx.sets import without
 from telemetryx.store.interface import Room
 from telemetryx.store.tables import catalog, pointrows, ranges, reading, rollup, spans
+from telemetryx.store.tables import newest as newest_samples
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
@@ -75,13 +76,19 @@ def query(
 def newest(
     connection: Database, numbers: Numbers, ids: Sequence[int], span: spans.Span, asked: Wanted
 ) -> PointBlock:
-    """Return rows in [start, end) of which each series' newest is one: where `latest` tells it, no sample is read. Not for `parts`."""
+    """Return rows in [start, end) of which each series' newest is one: where `latest` tells it, no sample is read, else few (newest.py). Not for `parts`."""
     wanted = sorted({int(one) for one in ids})
     if span[0] < rollup.raw_horizon(connection):
         return _read(connection, numbers, wanted, span, asked)
     told, left = _newest(connection, wanted, span)
+    windowed = _windowed(connection, left)
+    if plain := [one for one in left if one not in windowed]:
+        found = newest_samples.samples(connection, numbers, plain, span)
+        told = _beside(told, PointBlock(found.series, found.offsets, found.times, found.values))
     asked.room.told(len(told.times) * reading.ROW)
-    return _beside(told, _read(connection, numbers, left, span, asked)) if left else told
+    if not windowed:
+        return told
+    return _beside(told, _read(connection, numbers, sorted(windowed), span, asked))
 
 
 def _newest(connection: Database, ids: Sequence[int], span: spans.Span) -> tuple[PointBlock, list[int]]:

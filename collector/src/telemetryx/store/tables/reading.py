@@ -247,9 +247,8 @@ def _from_chunks(
             (*part, start, end),
         )
         for series, t0, t1, count, *order, times, values, flags in rows:
-            piece = chunks.Piece((*order,), *chunks.decode(t0, t1, count, times, values, flags)).cut(
-                start, end
-            )
+            columns = chunks.decode(t0, t1, count, times, values, flags, before_ns=end)
+            piece = chunks.Piece((*order,), *columns).cut(start, end)
             room.take(len(piece.times))
             pieces[series].append(piece)
 
@@ -281,14 +280,14 @@ def _from_batches(
         found = known(numbers.ids(connection, key.epoch, opened.series), key.row_id)
         epoch, correction = there[key]
         left_here = wanted[wanted > moving.upto(moves, key.epoch, key.seq)] if moves else wanted
-        for series, raw_times, values, raw_flags in _of_batch(opened, found, left_here, key.row_id):
+        for series, raw_times, values, raw_flags in of_batch(opened, found, left_here, key.row_id):
             times, flags = blocks.corrected(raw_times, raw_flags, correction)
             piece = chunks.Piece((epoch, key.seq, 0), times, values, flags).cut(start, end)
             room.take(len(piece.times))
             pieces[series].append(piece)
 
 
-def _of_batch(
+def of_batch(
     opened: parts.Samples, ids: I64, wanted: I64, row_id: int
 ) -> Iterator[tuple[int, I64, F64, U8 | None]]:
     """Return (series, times, values, flags) of the wanted series in a batch; where they are few, only those are decoded."""
