@@ -82,10 +82,40 @@ async def test_pages_by_place_hold_every_row_once_while_agents_report(api: Runni
     assert [row["device"] for row in front["devices"]] == ["new", "d0", "d1"]
 
 
+async def test_pages_of_a_sorted_list_are_read_by_place_too(api: Running) -> None:
+    """The answer's places lead through it and back, also where all rows have one value."""
+    await _fleet(api)
+    for sort in ("last_seen", "last_event", "backlog", "skew", "rate"):
+        for order in ("asc", "desc"):
+            asked = {"sort": sort, "order": order}
+            whole = [row["name"] for row in (await api.get("/agents", **asked))["agents"]]
+            first = await api.get("/agents", limit=1, **asked)
+            second = await api.get("/agents", limit=1, after=first["next"], **asked)
+            third = await api.get("/agents", limit=1, after=second["next"], **asked)
+            pages = (first, second, third)
+            assert [page["agents"][0]["name"] for page in pages] == whole
+            assert [page["skipped"] for page in pages] == [0, 1, 2]
+            assert (first["previous"], third["next"]) == (None, None)
+            back = await api.get("/agents", limit=1, before=third["previous"], **asked)
+            assert back["agents"] == second["agents"]
+
+
 @pytest.mark.parametrize(
     ("path", "params", "told"),
     [
-        ("/agents", {"after": "a1", "sort": "backlog"}, "`after` and `before` are in the order of names"),
+        ("/agents", {"after": "a1", "sort": "backlog"}, "is no place in this list"),
+        ("/agents", {"after": '["a","b"]', "sort": "backlog"}, "is no place in this list"),
+        ("/agents", {"before": '["1.5","b"]', "sort": "last_seen"}, "is no place in this list"),
+        (
+            "/agents",
+            {"before": '["99999999999999999999","b"]', "sort": "backlog"},
+            "is no place in this list",
+        ),
+        ("/agents", {"before": '[1,"b"]', "sort": "rate"}, "is no place in this list"),
+        ("/series", {"after": 1, "before": 2}, "both say where the page is"),
+        ("/series", {"after": 0}, "'after'"),
+        ("/quarantine", {"after": 1, "offset": 2}, "both say where the page is"),
+        ("/quarantine", {"before": "x"}, "'before'"),
         ("/agents", {"after": "a1", "offset": 2}, "both say where the page is"),
         ("/agents", {"after": "a1", "before": "b2"}, "both say where the page is"),
         ("/agents", {"after": ""}, "'after'"),

@@ -43,6 +43,21 @@ async def test_a_batch_is_listed_and_shown_with_what_is_in_it(api: Running) -> N
     assert (await api.get("/agents/a1"))["quarantined"] == 1
 
 
+async def test_pages_are_read_by_place(api: Running) -> None:
+    """Newest first: `next` is older, `previous` newer."""
+    for seq in (8, 9):
+        content = Payload(samples({1: [(T0 + 2 * DAY, 1.5)]}))
+        await api.world.store.commit([decoded(BatchKey("a1", b"e" * 16, seq), content, defined("temp"))])
+    first = await api.get("/quarantine", limit=2)
+    assert [row["seq"] for row in first["quarantine"]] == [9, 8]
+    assert (first["skipped"], first["previous"]) == (0, None)
+    second = await api.get("/quarantine", limit=2, after=first["next"])
+    assert [row["seq"] for row in second["quarantine"]] == [7]
+    assert (second["skipped"], second["next"]) == (2, None)
+    back = await api.get("/quarantine", limit=1, before=second["previous"])
+    assert [row["seq"] for row in back["quarantine"]] == [8]
+
+
 async def test_a_batch_is_let_in_with_a_shift_and_everybody_hears_of_it(api: Running) -> None:
     """Without one it is refused with what to do; then it is a commit like any other."""
     url = "/api/v1/quarantine/1/release"

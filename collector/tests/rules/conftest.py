@@ -136,11 +136,12 @@ class MemoryStore:
         self.consumers.setdefault(consumer, cursor)
 
     async def series(
-        self, matchers: Sequence[Any] = (), *, agent: str | None = None, limit: int = 1_000, offset: int = 0
+        self, matchers: Sequence[Any] = (), *, agent: str | None = None, limit: int = 1_000, after: int = 0
     ) -> list[Series]:
         """Return all series: the engine matches them again itself."""
         del matchers, agent
-        return list(self.catalogue.values())[offset : offset + limit]
+        every = sorted(self.catalogue.values(), key=lambda series: series.id)
+        return [series for series in every if series.id > after][:limit]
 
     async def series_by_id(self, ids: Sequence[int]) -> dict[int, Series]:
         """Return series by their numbers."""

@@ -7,7 +7,7 @@ import pytest
 from reference_agent import SECOND, T0, decoded, defined, events, samples, window
 from telemetryx.clock import ManualClock
 from telemetryx.errors import QueryRefused
-from telemetryx.store.interface import EventQuery, Store
+from telemetryx.store.interface import EventQuery, QuarantinePage, QuarantineQuery, Store
 from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, Cause, Decoded, Duplicate, Flag, Stored, balance
 from telemetryx.wire.payload import Payload
@@ -95,7 +95,8 @@ async def ahead_of(open_store: Opener, clock: ManualClock) -> tuple[TableStore, 
     await store.commit(
         [of_boot(1, now - 60 * SECOND), of_boot(2, now + 2 * DAY), of_boot(3, now - 30 * SECOND)]
     )
-    ((kept,), total) = await store.quarantined("a")
+    page = await store.quarantined(QuarantineQuery("a"))
+    ((kept,), total) = page.batches, page.total
     assert total == 1
     return store, kept.id
 
@@ -117,7 +118,7 @@ async def test_what_is_kept_apart_can_be_looked_at(open_store: Opener, clock: Ma
     agent = await store.agent("a")
     assert agent is not None
     assert agent.quarantined == 1
-    assert await store.quarantined("somebody else") == ([], 0)
+    assert await store.quarantined(QuarantineQuery("somebody else")) == QuarantinePage([], 0)
     assert await store.quarantined_batch(number + 1) is None
     await store.close()
 
@@ -135,7 +136,7 @@ async def test_a_batch_that_is_let_in_is_stored_at_moved_times_and_the_books_bal
         await store.release_quarantined(number)
     with pytest.raises(QueryRefused, match="ahead of now"):
         await store.release_quarantined(number, -SECOND)
-    assert (await store.quarantined())[1] == 1, "a refusal changes nothing"
+    assert (await store.quarantined(QuarantineQuery())).total == 1, "a refusal changes nothing"
 
     committed = await store.release_quarantined(number, -2 * DAY)
     assert committed is not None
@@ -160,7 +161,8 @@ async def test_a_batch_that_is_let_in_is_stored_at_moved_times_and_the_books_bal
     assert "refused" not in rows
     assert rows["shipped"] == rows["stored"] == 12
     assert balance(await store.loss("a")) == {"a": 0}
-    assert (await store.quarantined(), await store.release_quarantined(number)) == (([], 0), None)
+    assert (await store.quarantined(QuarantineQuery())).total == 0
+    assert await store.release_quarantined(number) is None
     assert await store.commit([of_boot(2, now + 2 * DAY)]) == [Duplicate()], "its own name stays taken"
     await store.close()
 
@@ -183,7 +185,7 @@ async def test_a_batch_that_is_dropped_is_gone_and_stays_counted_as_refused(
     store, number = await ahead_of(open_store, clock)
     assert await store.drop_quarantined(number)
     assert not await store.drop_quarantined(number)
-    assert (await store.quarantined())[1] == 0
+    assert (await store.quarantined(QuarantineQuery())).total == 0
     rows = {row.cause: row.count for row in await store.loss("a")}
     assert (rows["refused"], rows["shipped"], rows["stored"]) == (4, 12, 8)
     (holding,) = (await store.holdings("a", [EPOCH])).values()

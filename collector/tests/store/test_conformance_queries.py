@@ -11,7 +11,18 @@ from store_batches import Opener, compacted, key, line, one, values
 from telemetryx.clock import ManualClock
 from telemetryx.errors import QueryRefused
 from telemetryx.store import selector
-from telemetryx.store.interface import AgentQuery, DeviceQuery, EventQuery, Retention, Store
+from telemetryx.store.interface import (
+    AgentQuery,
+    AgentSort,
+    DeviceQuery,
+    EventQuery,
+    QuarantineQuery,
+    Retention,
+    SeriesPage,
+    SeriesQuery,
+    Store,
+)
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import (
     AgentState,
     AgentStatus,
@@ -43,7 +54,7 @@ async def test_an_agents_name_is_a_label_as_in_promql(store: Store) -> None:
         matchers = selector.parse(text)
         got = await store.series(matchers)
         assert [(one.agent, one.name, dict(one.labels)) for one in got] == found, text
-        assert await store.count_series(matchers) == len(found)
+        assert (await store.series_page(SeriesQuery(matchers))).total == len(found)
         every = await store.series()
         assert [one for one in every if selector.matches(matchers, one)] == got, text
 
@@ -74,11 +85,11 @@ async def test_selectors_choose_series(store: Store) -> None:
         matchers = selector.parse(text)
         got = await store.series(matchers)
         assert [series.id for series in got] == found, text
-        assert await store.count_series(matchers) == len(found)
+        assert (await store.series_page(SeriesQuery(matchers))).total == len(found)
         every = await store.series()
         assert [series.id for series in every if selector.matches(matchers, series)] == found, text
     assert (await store.series_by_id([1]))[1].unit == "C"
-    assert [series.id for series in await store.series(limit=1, offset=1)] == [2]
+    assert [series.id for series in await store.series(limit=1, after=1)] == [2]
 
 
 async def test_a_range_aggregates_and_leaves_gaps(store: Store) -> None:
@@ -285,6 +296,108 @@ async def test_pages_of_agents_hold_each_once_while_agents_report_and_join(
     await store.session_opened("b", "peer", "1", {}, 0.0)
     page = await store.agents(AgentQuery(seen_before_ns=at + 1))
     assert [agent.name for agent in page.agents] == ["A", *(name for name in names if name != "b")]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", ["last_seen", "last_event", "backlog", "skew", "rate"])
+async def test_pages_of_agents_by_a_column_hold_each_once_while_others_join_and_move(
+    store: Store,
+    clock: ManualClock,
+    sort: AgentSort,
+    descending: bool,  # noqa: FBT001
+) -> None:
+    """Rows of one value among them, forward and back; who joins or changes places in between moves nobody else."""
+
+    async def seen(name: str, number: float, *, event: bool = True) -> None:
+        session = await store.session_opened(name, "peer", "1", {}, number)
+        await store.session_seen(session, AgentStatus(int(number), 0, 0, number, number + 0.1, ""))
+        if event:
+            await one(store, 1, line(int(number), [1.0]), agent=name)
+        clock.advance(SECOND)
+
+    # What is equal of two of them: all but when they were last seen.
+    for name, number in (("c", 3.0), ("a", 1.0), ("b", 3.0), ("é", 2.0), ("d", 3.0), ("e", 7.0)):
+        await seen(name, number)
+    expected = [
+        agent.name for agent in (await store.agents(AgentQuery(sort=sort, descending=descending))).agents
+    ]
+    assert len(expected) == 6
+    query, found = AgentQuery(sort=sort, descending=descending, limit=2), list[str]()
+    while True:
+        page = await store.agents(query)
+        found += [agent.name for agent in page.agents]
+        if not page.more:
+            break
+        if len(found) == 2:
+            # One that was shown moves to the front, where another one joins; by when they were last seen that is the end.
+            await seen(found[0], 9.0 if descending else 0.5, event=False)
+            await seen("new", 99.0 if descending else 0.0)
+        query = replace(query, after=query.place(page.agents[-1]))
+    assert [name for name in dict.fromkeys(found) if len(name) == 1] == expected
+    whole = (await store.agents(replace(query, limit=50, after=None))).agents
+    last = await store.agents(replace(query, limit=50, after=None, before=query.place(whole[-1])))
+    assert [agent.name for agent in last.agents] == [agent.name for agent in whole[:-1]]
+    middle = await store.agents(replace(query, limit=2, after=None, before=query.place(whole[4])))
+    assert ([agent.name for agent in middle.agents], middle.skipped) == ([one.name for one in whole[2:4]], 2)
+
+
+async def test_pages_of_series_hold_each_once_while_others_come_and_end(store: TableStore) -> None:
+    """By id, forward and back, of those that match."""
+    await one(
+        store, 1, Payload(samples({n: [(T0, 1.0)] for n in range(1, 8)})), defined(*"abcdefg", site="n")
+    )
+    await one(store, 2, line(0, [1.0], 9), defined("other", first=9, site="s"))
+    matchers = selector.parse('{site="n"}')
+    query, found = SeriesQuery(matchers, "a", 3), list[str]()
+    while True:
+        page = await store.series_page(query)
+        found += [series.name for series in page.series]
+        assert page.skipped == len(found) - len(page.series) - (1 if query.after else 0)
+        if not page.more:
+            break
+        if query.after is None:
+            for statement in (
+                "DELETE FROM series_number WHERE series_id = 1",
+                "DELETE FROM series_label WHERE series_id = 1",
+                "DELETE FROM latest WHERE series_id = 1",
+                "DELETE FROM series WHERE id = 1",
+            ):
+                await store.write(lambda db, said=statement: db.execute(said))
+        query = replace(query, after=page.series[-1].id)
+    assert found == list("abcdefg")
+    back = await store.series_page(replace(query, after=None, before=page.series[0].id))
+    assert ([series.name for series in back.series], back.skipped, back.total) == (list("def"), 2, 6)
+    assert await store.series_page(replace(query, after=1 << 40)) == SeriesPage([], 6, 6)
+    assert await store.series_page(replace(query, after=None, before=1)) == SeriesPage([], 6, 0)
+    between = await store.series_page(SeriesQuery(after=2, before=5))
+    assert ([series.id for series in between.series], between.total) == ([3, 4], 7)
+
+
+async def test_pages_of_batches_that_are_kept_apart_hold_each_once_while_others_come_and_go(
+    open_store: Opener, clock: ManualClock
+) -> None:
+    """Newest first: with an offset a new one would show the last of a page again, one that is let in would hide another."""
+    store = await open_store(future_limit_ns=SECOND)
+    ahead = clock.now_ns() - T0 + 3_600 * SECOND
+
+    async def came(seq: int, agent: str = "a") -> None:
+        await one(store, seq, line(ahead, [1.0]), agent=agent)
+
+    for seq in range(1, 6):
+        await came(seq)
+    await came(1, "b")
+    query, found = QuarantineQuery("a", 2), list[int]()
+    while True:
+        page = await store.quarantined(query)
+        found += [batch.seq for batch in page.batches]
+        if not page.more:
+            break
+        await came(10 + len(found))
+        assert await store.drop_quarantined(page.batches[0].id)
+        query = replace(query, after=page.batches[-1].id)
+    assert found == [5, 4, 3, 2, 1]
+    front = await store.quarantined(replace(query, after=None, before=page.batches[0].id))
+    assert ([batch.seq for batch in front.batches], front.skipped) == ([4, 2], 2)
 
 
 async def test_pages_of_devices_hold_each_once_while_others_appear(store: Store) -> None:

@@ -7,7 +7,7 @@ import pytest
 from reference_agent import SECOND, decoded, samples, window
 from store_batches import compacted
 from telemetryx.clock import ManualClock
-from telemetryx.store.interface import Retention, Store
+from telemetryx.store.interface import QuarantineQuery, Retention, Store
 from telemetryx.store.tables import ending
 from telemetryx.store.tables.cardinality import SeriesLimits
 from telemetryx.store.tables.store import TableStore
@@ -214,7 +214,7 @@ async def test_a_series_of_a_batch_that_is_kept_apart_stays(open_store: Opener, 
     ahead = Payload(samples({1: [(clock.now_ns() + 30 * DAY, 5.0)]}))
     await fleet.store.commit([decoded(BatchKey("a", EPOCH, 2), ahead)])
     await fleet.pass_time(7)
-    (kept,), _ = await fleet.store.quarantined()
+    (kept,) = (await fleet.store.quarantined(QuarantineQuery())).batches
     assert "1" in await fleet.there()
     assert await fleet.store.release_quarantined(kept.id, -30 * DAY) is not None
     (series,) = [one for one in await fleet.store.series() if one.labels["n"] == "1"]

@@ -9,7 +9,7 @@ from telemetryx.cli import output
 from telemetryx.cli.care import app as config_app
 from telemetryx.cli.care import diagnostics, log_level
 from telemetryx.cli.client import DEFAULT_URL
-from telemetryx.cli.options import CaFile, Json, Limit, Show, Straight, TokenFile, Url, client, shown_as
+from telemetryx.cli.options import CaFile, Json, Limit, Many, Show, Straight, TokenFile, Url, client, shown_as
 from telemetryx.cli.output import Format
 from telemetryx.cli.text import printable
 
@@ -35,12 +35,7 @@ def agents(
         str, typer.Option("--sort", help="name, last_seen, last_event, backlog, skew or rate.")
     ] = "name",
     descending: Annotated[bool, typer.Option("--desc", help="Largest first.")] = False,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", min=1, max=100_000, help="Rows at most; 1000 when sorted by something else than name."
-        ),
-    ] = 50,
+    limit: Many = 50,
     how: Show = Format.TABLE,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

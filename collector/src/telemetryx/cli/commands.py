@@ -17,6 +17,7 @@ from telemetryx.cli.options import (
     ConfigFile,
     Json,
     Limit,
+    Many,
     Show,
     Since,
     TokenFile,
@@ -168,7 +169,7 @@ def query(
 def series(
     selector: Annotated[str | None, typer.Argument(help="Only series that match; all when left out.")] = None,
     agent: Agent = None,
-    limit: Limit = 100,
+    limit: Many = 100,
     how: Show = Format.TABLE,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -432,7 +433,7 @@ def rules_list(
 @quarantine_app.command("ls")
 def quarantine_ls(
     agent: Agent = None,
-    limit: Limit = 50,
+    limit: Many = 50,
     how: Show = Format.TABLE,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

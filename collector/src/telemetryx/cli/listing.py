@@ -19,16 +19,9 @@ BALANCE = (
 
 
 def agents(client: Client, params: Mapping[str, Any], how: Format) -> None:
-    """List agents: those in the order of names page by page, each behind the last one's name."""
-    wanted = int(params["limit"])
-    most = wanted if params["sort"] != "name" else PAGE
-    answer = client.get("/agents", {**params, "limit": min(wanted, most)})
-    rows, place = list(answer["agents"]), answer["next"]
-    while place is not None and len(rows) < wanted:
-        page = client.get("/agents", {**params, "limit": min(wanted - len(rows), PAGE), "after": place})
-        rows += page["agents"]
-        place = page["next"]
-    answer = {**answer, "agents": rows, "next": place}
+    """List agents."""
+    answer = paged(client, "/agents", "agents", params)
+    rows = answer["agents"]
     counts = answer["counts"]
     title = f"{counts['live']} live, {counts['catching_up']} catching up, {counts['silent']} silent"
 
@@ -48,6 +41,18 @@ def agents(client: Client, params: Mapping[str, Any], how: Format) -> None:
     _print(answer, rows, how, shown, title, most=MANY)
 
 
+def paged(client: Client, path: str, key: str, params: Mapping[str, Any]) -> Row:
+    """Read a list page by page, each behind the last row of the one before; return one answer with all rows, up to `limit`."""
+    wanted = int(params["limit"])
+    answer = client.get(path, {**params, "limit": min(wanted, PAGE)})
+    rows, place = list(answer[key]), answer.get("next")
+    while place is not None and len(rows) < wanted:
+        page = client.get(path, {**params, "limit": min(wanted - len(rows), PAGE), "after": place})
+        rows += page[key]
+        place = page["next"]
+    return {**answer, key: rows, "next": place}
+
+
 def _skew(row: Row) -> float | str | None:
     """Write a clock's skew; one that nobody set has none."""
     if row["clock_set"] is False:
@@ -55,9 +60,9 @@ def _skew(row: Row) -> float | str | None:
     return None if row["skew_ms"] is None else round(row["skew_ms"], 1)
 
 
-def series(client: Client, params: Params, how: Format) -> None:
+def series(client: Client, params: Mapping[str, Any], how: Format) -> None:
     """List series."""
-    answer = client.get("/series", params)
+    answer = paged(client, "/series", "series", params)
     title = f"{len(answer['series'])} of {answer['total']} series"
 
     def shown(row: Row) -> Row:
@@ -71,7 +76,7 @@ def series(client: Client, params: Params, how: Format) -> None:
             "when": output.ago(latest["time_ns"]),
         }
 
-    _print(answer, answer["series"], how, shown, title)
+    _print(answer, answer["series"], how, shown, title, most=MANY)
 
 
 def events(client: Client, params: Params, how: Format) -> None:

@@ -37,6 +37,7 @@ Since = Annotated[str, typer.Option("--since", help=SINCE.format("15m"))]
 Until = Annotated[str | None, typer.Option("--until", help="End, likewise: now when left out.")]
 Agent = Annotated[str | None, typer.Option("--agent", help="Only this agent's.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="Rows at most.")]
+Many = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Rows at most.")]
 
 
 def client(url: str, token_file: Path | None, ca_file: Path | None) -> Client:

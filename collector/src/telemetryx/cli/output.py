@@ -51,6 +51,7 @@ def listed(
     *,
     title: str = "",
     none: str,
+    most: int = 1_000,
 ) -> None:
     """Print an answer's rows: JSON is the whole answer, a table is made of the rows as `shown`, `none` is said when there are none."""
     if how is Format.JSON:
@@ -62,7 +63,7 @@ def listed(
         table(lines, list(lines[0]), title)
     else:
         nothing(none)
-    more(answer, len(rows), how)
+    more(answer, len(rows), how, most)
 
 
 def more(answer: Mapping[str, Any], shown: int, how: Format, most: int = 1_000) -> None:

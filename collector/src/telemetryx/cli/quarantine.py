@@ -1,10 +1,11 @@
 """`telemetryx quarantine ls|show|release|drop`: batches that are kept apart because their times are far ahead."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from telemetryx.api.times import LAST_NS, TimeError, format_duration, parse_duration
-from telemetryx.cli import output
-from telemetryx.cli.client import Client, Params
+from telemetryx.cli import listing, output
+from telemetryx.cli.client import Client
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.output import Format
 from telemetryx.cli.text import printable
@@ -12,12 +13,12 @@ from telemetryx.cli.text import printable
 Row = dict[str, Any]
 
 
-def ls(client: Client, params: Params, how: Format) -> None:
+def ls(client: Client, params: Mapping[str, Any], how: Format) -> None:
     """List them, newest first."""
-    answer = client.get("/quarantine", params)
+    answer = listing.paged(client, "/quarantine", "quarantine", params)
     rows = answer["quarantine"]
     title = f"{len(rows)} of {output.count(answer['total'], 'batch', 'batches')} kept apart: their times are far ahead"
-    output.listed(answer, rows, how, _shown, title=title, none="no batch is kept apart")
+    output.listed(answer, rows, how, _shown, title=title, none="no batch is kept apart", most=listing.MANY)
 
 
 def show(client: Client, number: int, *, as_json: bool) -> None:

@@ -28,7 +28,7 @@ export function sortHeading(label, key, current, order, numeric = false) {
     <button @click=${() => go(withQuery({ sort: key, order: next, ...FIRST }))}>${label}${active ? (order === "asc" ? " ▲" : " ▼") : ""}</button></th>`;
 }
 
-/** Goes through a list's pages by the answer's own places, so that none of its rows is passed over while others change; by `offset` where it has none. */
+/** Goes through a list's pages by the answer's own places, so that none of its rows is passed over while others change; by `offset` where none are given. */
 export function pager({ total, skipped, next, previous }, shown, limit, label, names = { after: "after", before: "before", offset: "offset" }) {
   if (skipped === 0 && shown >= total) return nothing;
   const first = Object.fromEntries(Object.values(names).map((name) => [name, ""]));

@@ -200,12 +200,12 @@ class Engine:
 
     async def _load(self, state: RuleState) -> None:
         """Read the series that a rule is about, and the memory of its groups."""
-        offset = 0
-        while page := await self._store.series(state.matchers, limit=_PAGE, offset=offset):
+        after = 0
+        while page := await self._store.series(state.matchers, limit=_PAGE, after=after):
             for series in page:
                 if selector.matches(state.matchers, series):
                     self._join(state, series)
-            offset += len(page)
+            after = page[-1].id
         for row in await self._alerts.rules_groups(state.rule.name):
             if row.state is None or row.group not in state.members:
                 continue

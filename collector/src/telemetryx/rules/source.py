@@ -31,9 +31,9 @@ class RulesStore(Protocol):
         *,
         agent: str | None = None,
         limit: int = 1_000,
-        offset: int = 0,
+        after: int = 0,
     ) -> list[Series]:
-        """Return series that meet all matchers."""
+        """Return series that meet all matchers, those behind an id, ascending by it."""
         ...
 
     async def series_by_id(self, ids: Sequence[int]) -> dict[int, Series]:

@@ -41,14 +41,16 @@ from telemetryx.types import (
 DeviceKey = tuple[str, str, str]
 """(agent, site, device): what no two devices share."""
 AgentSort = Literal["name", "last_seen", "last_event", "backlog", "skew", "rate"]
+AgentKey = str | tuple[int | float, str]
+"""A place among agents: a name, or, in another order than that of names, what a column had there (of `skew` its amount) and a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentQuery:
     """Which agents, in which order. `filter` is a part of the name or of a label's value, in any case.
 
-    `after` and `before` are names: the page behind one or in front of it, in the order of names. Nothing that agents do moves a
-    row across them. With `offset`, and in another order, rows change places between pages.
+    `after` and `before` are places: the page behind one or in front of it. In the order of names nothing that agents do moves a
+    row across them; in another order only what moves that row itself. With `offset` any row that comes, goes or moves shifts others.
     """
 
     filter: str = ""
@@ -60,8 +62,19 @@ class AgentQuery:
     descending: bool = False
     limit: int = 50
     offset: int = 0
-    after: str | None = None
-    before: str | None = None
+    after: AgentKey | None = None
+    before: AgentKey | None = None
+
+    def place(self, row: Agent) -> AgentKey:
+        """Return the place of an agent in this order."""
+        values = {
+            "last_seen": row.last_seen_ns,
+            "last_event": row.last_event_ns,
+            "backlog": row.backlog_bytes,
+            "skew": abs(row.skew_ms),
+            "rate": row.rate,
+        }
+        return row.name if self.sort == "name" else (values[self.sort], row.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,57 @@ class DevicePage:
     def more(self) -> bool:
         """Whether some stand behind it."""
         return bool(self.devices) and self.skipped + len(self.devices) < self.total
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesQuery:
+    """Which series, ascending by id, which new ones are behind; `after` and `before` are ids."""
+
+    matchers: Sequence[Matcher] = ()
+    agent: str | None = None
+    limit: int = 100
+    offset: int = 0
+    after: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPage:
+    """One page of series, how many match, and how many of these stand before the page."""
+
+    series: list[Series]
+    total: int
+    skipped: int = 0
+
+    @property
+    def more(self) -> bool:
+        """Whether some stand behind it."""
+        return bool(self.series) and self.skipped + len(self.series) < self.total
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineQuery:
+    """Which batches that are kept apart, newest id first; `after` and `before` are ids: the page behind one is older."""
+
+    agent: str | None = None
+    limit: int = 50
+    offset: int = 0
+    after: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinePage:
+    """One page of them, how many there are, and how many of these stand before the page."""
+
+    batches: list[Quarantined]
+    total: int
+    skipped: int = 0
+
+    @property
+    def more(self) -> bool:
+        """Whether some stand behind it."""
+        return bool(self.batches) and self.skipped + len(self.batches) < self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +310,13 @@ class Store(Protocol):
         *,
         agent: str | None = None,
         limit: int = 1_000,
-        offset: int = 0,
+        after: int = 0,
     ) -> list[Series]:
-        """Return the series that meet all matchers, ascending by id."""
+        """Return the series that meet all matchers, ascending by id, those behind `after`."""
         ...
 
-    async def count_series(self, matchers: Sequence[Matcher] = (), *, agent: str | None = None) -> int:
-        """Count the series that meet all matchers."""
+    async def series_page(self, query: SeriesQuery) -> SeriesPage:
+        """Return one page of series."""
         ...
 
     async def series_by_id(self, ids: Sequence[int]) -> dict[int, Series]:
@@ -379,10 +443,8 @@ class Store(Protocol):
 
     # --- batches that are kept apart: their times are too far ahead
 
-    async def quarantined(
-        self, agent: str | None = None, *, limit: int = 50, offset: int = 0
-    ) -> tuple[list[Quarantined], int]:
-        """Return batches that are kept apart, newest first, and how many there are."""
+    async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
+        """Return one page of batches that are kept apart."""
         ...
 
     async def quarantined_batch(self, row_id: int) -> QuarantinedBatch | None:

@@ -23,11 +23,11 @@ class AgentsParams(Model):
     limit: Limit = 50
     """Rows in the answer."""
     after: Place | None = None
-    """The page behind this one: `next` of its answer. Read so, no agent is missed or comes twice, whatever agents do meanwhile."""
+    """The page behind this one: `next` of its answer. Read so, no agent is missed or comes twice, whatever others do meanwhile; in another order than that of names one that itself changes places may be."""
     before: Place | None = None
     """The page in front of this one: `previous` of its answer."""
     offset: Offset = 0
-    """Rows to skip, in place of the two. For lists that are sorted by what changes: rows that change places meanwhile are missed or come twice."""
+    """Rows to skip, in place of the two: agents that come, go or change places meanwhile move others."""
 
 
 class Agent(Model):
@@ -86,7 +86,7 @@ class AgentsAnswer(Model):
     skipped: int
     """How many of them stand before these."""
     next: str | None
-    """`after` of the page behind these; null: there is none, or the list is sorted by what changes (`sort` other than name): use `offset`."""
+    """`after` of the page behind these, for the same `sort`; null: there is none."""
     previous: str | None
     """`before` of the page in front of these, likewise."""
     counts: AgentCounts

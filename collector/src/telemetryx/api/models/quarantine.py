@@ -17,8 +17,12 @@ class QuarantineParams(Model):
     """Only this agent's."""
     limit: Limit = 50
     """Rows in the answer."""
+    after: QuarantineId | None = None
+    """The page behind this one, of older batches: `next` of its answer. Read so, none is missed or comes twice when others come or go meanwhile."""
+    before: QuarantineId | None = None
+    """The page in front of this one: `previous` of its answer."""
     offset: Offset = 0
-    """Rows to skip."""
+    """Rows to skip, in place of the two: batches that come or go meanwhile move those behind them."""
 
 
 class QuarantinedParams(Model):
@@ -69,6 +73,12 @@ class QuarantineAnswer(Model):
     """The rows."""
     total: int
     """Rows that match, over all pages."""
+    skipped: int
+    """How many of them stand before these."""
+    next: int | None
+    """`after` of the page behind these; null: there is none."""
+    previous: int | None
+    """`before` of the page in front of these, likewise."""
 
 
 class QuarantinedSeries(Model):

@@ -21,8 +21,12 @@ class SeriesParams(Model):
     """Only with this `device` label."""
     limit: Limit = 100
     """Rows in the answer."""
+    after: SeriesId | None = None
+    """The page behind this one: `next` of its answer. Read so, no series is missed or comes twice when others come or end meanwhile."""
+    before: SeriesId | None = None
+    """The page in front of this one: `previous` of its answer."""
     offset: Offset = 0
-    """Rows to skip."""
+    """Rows to skip, in place of the two: series that end meanwhile move those behind them."""
 
 
 class Latest(Model):
@@ -58,6 +62,12 @@ class SeriesAnswer(Model):
     """The rows."""
     total: int
     """Rows that match, over all pages."""
+    skipped: int
+    """How many of them stand before these."""
+    next: int | None
+    """`after` of the page behind these; null: there is none."""
+    previous: int | None
+    """`before` of the page in front of these, likewise."""
 
 
 class LatestParams(Model):

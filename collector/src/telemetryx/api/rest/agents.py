@@ -7,43 +7,40 @@ import orjson
 from telemetryx.api import models
 from telemetryx.api.errors import BadRequest, NotFound
 from telemetryx.api.rest import care, shapes
+from telemetryx.api.rest.places import one_way
 from telemetryx.api.route import Route, shown
+from telemetryx.api.times import LAST_NS
 from telemetryx.api.world import World
 from telemetryx.store.accounts import Role
-from telemetryx.store.interface import AgentQuery, DeviceKey, DeviceQuery
+from telemetryx.store.interface import AgentKey, AgentQuery, DeviceKey, DeviceQuery
 from telemetryx.types import AgentState, Device, balance
 
 MAX_DEVICES_OF_AGENT = 1_000
+_REALS = {"skew", "rate"}
+"""Columns of agents that aren't whole numbers."""
 
 
 async def agents(world: World, params: models.AgentsParams) -> dict[str, Any]:
     """Return a page of agents."""
-    _one_way(params)
-    if params.sort != "name" and (params.after is not None or params.before is not None):
-        raise BadRequest(
-            f"pages by `after` and `before` are in the order of names, not sort={params.sort}, whose rows change places",
-            "leave `sort` out, or page with `offset`",
-        )
-    page = await world.store.agents(
-        AgentQuery(
-            filter=params.filter,
-            state=params.state,
-            site=params.site,
-            sort=params.sort,
-            descending=params.order == "desc",
-            limit=params.limit,
-            offset=params.offset,
-            after=params.after,
-            before=params.before,
-        )
+    one_way(params)
+    query = AgentQuery(
+        filter=params.filter,
+        state=params.state,
+        site=params.site,
+        sort=params.sort,
+        descending=params.order == "desc",
+        limit=params.limit,
+        offset=params.offset,
+        after=_agent(params, "after", params.after),
+        before=_agent(params, "before", params.before),
     )
-    named = params.sort == "name" and page.agents
+    page = await world.store.agents(query)
     return {
         "agents": [shapes.agent(row) for row in page.agents],
         "total": page.total,
         "skipped": page.skipped,
-        "next": page.agents[-1].name if named and page.more else None,
-        "previous": page.agents[0].name if named and page.skipped else None,
+        "next": _agent_place(query.place(page.agents[-1])) if page.more else None,
+        "previous": _agent_place(query.place(page.agents[0])) if page.agents and page.skipped else None,
         "counts": {state.value: page.counts.get(state.value, 0) for state in AgentState},
     }
 
@@ -68,7 +65,7 @@ async def agent(world: World, params: models.AgentParams) -> dict[str, Any]:
 
 async def devices(world: World, params: models.DevicesParams) -> dict[str, Any]:
     """Return a page of devices."""
-    _one_way(params)
+    one_way(params)
     page = await world.store.devices(
         DeviceQuery(
             params.agent,
@@ -89,15 +86,28 @@ async def devices(world: World, params: models.DevicesParams) -> dict[str, Any]:
     }
 
 
-def _placed(params: models.AgentsParams | models.DevicesParams) -> list[str]:
-    """Name the parameters that say where the page is."""
-    given = {"after": params.after, "before": params.before, "offset": params.offset or None}
-    return [name for name, value in given.items() if value is not None]
+def _agent_place(key: AgentKey) -> str:
+    """Write an agent's place; of a column's value its digits, so that it is the same when it is read."""
+    return key if isinstance(key, str) else orjson.dumps([repr(key[0]), key[1]]).decode()
 
 
-def _one_way(params: models.AgentsParams | models.DevicesParams) -> None:
-    if len(given := _placed(params)) > 1:
-        raise BadRequest(f"`{given[0]}` and `{given[1]}` both say where the page is", "give one of them")
+def _agent(params: models.AgentsParams, parameter: str, written: str | None) -> AgentKey | None:
+    if written is None or params.sort == "name":
+        return written
+    try:
+        match orjson.loads(written):
+            case [str(value), str(name)]:
+                return (float(value) if params.sort in _REALS else _whole(value)), name
+    except ValueError:
+        pass
+    raise _no_place(parameter, written)
+
+
+def _whole(written: str) -> int:
+    """Read what a column of whole numbers may hold."""
+    if len(written) > len(str(-LAST_NS)) or abs(value := int(written)) > LAST_NS:
+        raise ValueError
+    return value
 
 
 def _place(row: Device) -> str:
@@ -114,9 +124,13 @@ def _device(parameter: str, written: str | None) -> DeviceKey | None:
                 return agent, site, device
     except orjson.JSONDecodeError:
         pass
-    raise BadRequest(
+    raise _no_place(parameter, written)
+
+
+def _no_place(parameter: str, written: str) -> BadRequest:
+    return BadRequest(
         f"parameter {parameter!r}: {shown(written)} is no place in this list",
-        "give `next` or `previous` of an answer as it is",
+        "give `next` or `previous` of an answer as it is, with the same `sort`",
     )
 
 

@@ -5,16 +5,27 @@ from typing import Any
 from telemetryx.api import models
 from telemetryx.api.errors import BadRequest, NotFound
 from telemetryx.api.rest import shapes
+from telemetryx.api.rest.places import one_way
 from telemetryx.api.route import Route
 from telemetryx.api.world import World
 from telemetryx.errors import QueryRefused
 from telemetryx.store.accounts import Role
+from telemetryx.store.interface import QuarantineQuery
 
 
 async def batches(world: World, params: models.QuarantineParams) -> dict[str, Any]:
     """Return a page of them, newest first."""
-    rows, total = await world.store.quarantined(params.agent, limit=params.limit, offset=params.offset)
-    return {"quarantine": [shapes.quarantined(row) for row in rows], "total": total}
+    one_way(params)
+    page = await world.store.quarantined(
+        QuarantineQuery(params.agent, params.limit, params.offset, params.after, params.before)
+    )
+    return {
+        "quarantine": [shapes.quarantined(row) for row in page.batches],
+        "total": page.total,
+        "skipped": page.skipped,
+        "next": page.batches[-1].id if page.more else None,
+        "previous": page.batches[0].id if page.batches and page.skipped else None,
+    }
 
 
 async def batch(world: World, params: models.QuarantinedParams) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from telemetryx.api import models
 from telemetryx.api.budget import POINT, SLICE
 from telemetryx.api.errors import BadRequest
 from telemetryx.api.rest import shapes
+from telemetryx.api.rest.places import one_way
 from telemetryx.api.route import Route
 from telemetryx.api.span import computed, span, whole
 from telemetryx.api.times import NS, format_duration, format_time
 from telemetryx.api.world import World
 from telemetryx.store.accounts import Role
+from telemetryx.store.interface import SeriesQuery
 from telemetryx.store.selector import parse
 from telemetryx.types import DEVICE, SITE, Latest, Matcher, RangeResult, Series
 
@@ -32,11 +34,19 @@ FINEST_STEPS: Final = (1_000_000, 10_000_000, 100_000_000, 200_000_000, 500_000_
 
 async def series(world: World, params: models.SeriesParams) -> dict[str, Any]:
     """Return a page of series with their newest values."""
+    one_way(params)
     matchers = _matchers(params.match, (SITE, params.site), (DEVICE, params.device))
-    rows = await world.store.series(matchers, agent=params.agent, limit=params.limit, offset=params.offset)
-    total = await world.store.count_series(matchers, agent=params.agent)
-    latest = await _newest(world, rows)
-    return {"series": [shapes.series(row, latest) for row in rows], "total": total}
+    page = await world.store.series_page(
+        SeriesQuery(matchers, params.agent, params.limit, params.offset, params.after, params.before)
+    )
+    latest = await _newest(world, page.series)
+    return {
+        "series": [shapes.series(row, latest) for row in page.series],
+        "total": page.total,
+        "skipped": page.skipped,
+        "next": page.series[-1].id if page.more else None,
+        "previous": page.series[0].id if page.series and page.skipped else None,
+    }
 
 
 async def latest(world: World, params: models.LatestParams) -> dict[str, Any]:

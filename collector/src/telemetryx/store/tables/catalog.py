@@ -7,9 +7,9 @@ import numpy as np
 import orjson
 
 from telemetryx.store import selector
-from telemetryx.store.interface import DevicePage, DeviceQuery
+from telemetryx.store.interface import DevicePage, DeviceQuery, SeriesPage, SeriesQuery
 from telemetryx.store.regex import regex
-from telemetryx.store.tables import reals
+from telemetryx.store.tables import by_id, reals
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.reading import portions
 from telemetryx.types import F64, I64, Device, Latest, Matcher, Series
@@ -74,14 +74,22 @@ def _agent_condition(connection: Database, matcher: Matcher) -> tuple[str, list[
 
 
 def series(
-    connection: Database, matchers: Sequence[Matcher], agent: str | None, limit: int, offset: int
+    connection: Database, matchers: Sequence[Matcher], agent: str | None, limit: int, after: int
 ) -> list[Series]:
-    """Return series that meet all matchers, by id."""
+    """Return series that meet all matchers, by id, those behind one."""
     where, values = conditions(connection, matchers, agent)
     rows = connection.execute(
-        f"SELECT {_SERIES} {_FROM}{where} ORDER BY series.id LIMIT ? OFFSET ?", (*values, limit, offset)
+        f"SELECT {_SERIES} {_FROM}{where}{' AND' if where else ' WHERE'} series.id > ? ORDER BY series.id LIMIT ?",
+        (*values, after, limit),
     )
     return [_series(row) for row in rows]
+
+
+def series_page(connection: Database, query: SeriesQuery) -> SeriesPage:
+    """Return one page of series."""
+    where, values = conditions(connection, query.matchers, query.agent)
+    found = by_id.page(connection, by_id.Wanted(_SERIES, f"{_FROM}{where}", values, "series.id"), query)
+    return SeriesPage([_series(row) for row in found.rows], found.total, found.skipped)
 
 
 def count_series(connection: Database, matchers: Sequence[Matcher], agent: str | None) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from telemetryx.store.interface import AgentPage, AgentQuery
+from telemetryx.store.interface import AgentKey, AgentPage, AgentQuery
 from telemetryx.store.tables.database import Database, greater
 from telemetryx.store.tables.ledger import agent_id
 from telemetryx.types import (
@@ -30,9 +30,10 @@ _STATE = (
     f"CASE WHEN NOT {CONNECTED} THEN 'silent' "
     f"WHEN oldest_ns != 0 AND oldest_ns < :now - {BEHIND_NS} THEN 'catching_up' ELSE 'live' END"
 )
+_RATE = f"CASE WHEN {CONNECTED} THEN rate ELSE 0.0 END"
 _COLUMNS = (
     f"name, {_STATE} AS state, version, {CONNECTED} AS connected, last_seen_ns, last_event_ns, backlog_bytes, "
-    f"backlog_batches, oldest_ns, skew_ms, CASE WHEN {CONNECTED} THEN rate ELSE 0.0 END AS rate, "
+    f"backlog_batches, oldest_ns, skew_ms, {_RATE} AS rate, "
     "(SELECT count(*) FROM series WHERE series.agent_id = agent.id) AS series, stored, "
     "(SELECT count(*) FROM quarantine WHERE quarantine.agent_id = agent.id) AS quarantined, labels, status"
 )
@@ -42,7 +43,7 @@ _SORT: Final = {
     "last_event": "last_event_ns",
     "backlog": "backlog_bytes",
     "skew": "abs(skew_ms)",
-    "rate": "rate",
+    "rate": _RATE,
 }
 
 
@@ -76,39 +77,26 @@ def agents(connection: Database, query: AgentQuery, now_ns: int) -> AgentPage:
     if query.state is not None:
         total = counts.get(query.state, 0)
         where += f" AND {_STATE} = :state"
-    if query.sort == "name":
-        rows, skipped = _by_name(connection, query, where, values, total)
-    else:
-        rows = connection.execute(
-            f"SELECT {_COLUMNS} FROM agent WHERE {where} "
-            f"ORDER BY {_SORT[query.sort]} {'DESC' if query.descending else 'ASC'}, name LIMIT :limit OFFSET :offset",
-            {**values, "limit": query.limit, "offset": query.offset},
-        ).fetchall()
-        skipped = min(query.offset, total)
+    rows, skipped = _page(connection, query, where, values, total)
     return AgentPage([_agent(row) for row in rows], total, counts, skipped)
 
 
-def _by_name(
+def _page(
     connection: Database, query: AgentQuery, where: str, values: Mapping[str, Any], total: int
 ) -> tuple[list[Any], int]:
-    """Return the rows of a page in the order of names, and how many stand before it."""
-    forward, back = ("<", ">") if query.descending else (">", "<")
-    place = where
-    if query.after is not None:
-        place += f" AND name {forward} :after"
-    if query.before is not None:
-        place += f" AND name {back} :before"
+    """Return the rows of a page, and how many stand before it."""
     backward = query.before is not None and query.after is None
+    place, given = where, dict(values)
+    for key, edge, behind in (("after", query.after, True), ("before", query.before, False)):
+        if edge is not None:
+            place += f" AND {_beyond(query, key, behind=behind)}"
+            given |= _edge(key, edge)
+    column, *tie = ["name"] if query.sort == "name" else [_SORT[query.sort], "name"]
+    order = [f"{column} {'DESC' if query.descending != backward else 'ASC'}"]
+    order += [f"{one} {'DESC' if backward else 'ASC'}" for one in tie]
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM agent WHERE {place} "
-        f"ORDER BY name {'DESC' if query.descending != backward else 'ASC'} LIMIT :limit OFFSET :offset",
-        {
-            **values,
-            "after": query.after,
-            "before": query.before,
-            "limit": query.limit,
-            "offset": query.offset,
-        },
+        f"SELECT {_COLUMNS} FROM agent WHERE {place} ORDER BY {', '.join(order)} LIMIT :limit OFFSET :offset",
+        {**given, "limit": query.limit, "offset": query.offset},
     ).fetchall()
     if backward:
         rows.reverse()
@@ -116,10 +104,27 @@ def _by_name(
         return rows, min(query.offset, total)
     if not rows:
         return rows, 0 if backward else total
+    first = _edge("first", query.place(_agent(rows[0])))
     (skipped,) = connection.execute(
-        f"SELECT count(*) FROM agent WHERE {where} AND name {back} :first", {**values, "first": rows[0][0]}
+        f"SELECT count(*) FROM agent WHERE {where} AND {_beyond(query, 'first', behind=False)}",
+        {**values, **first},
     ).fetchone()
     return rows, int(skipped)
+
+
+def _beyond(query: AgentQuery, key: str, *, behind: bool) -> str:
+    """Return the condition that a row stands behind a place, or in front of it. Rows of one value are in the order of names."""
+    first = ">" if behind != query.descending else "<"
+    if query.sort == "name":
+        return f"name {first} :{key}_name"
+    column = _SORT[query.sort]
+    return f"({column} {first} :{key}_value OR ({column} = :{key}_value AND name {'>' if behind else '<'} :{key}_name))"
+
+
+def _edge(key: str, edge: AgentKey) -> dict[str, Any]:
+    if isinstance(edge, str):
+        return {f"{key}_name": edge}
+    return {f"{key}_value": edge[0], f"{key}_name": edge[1]}
 
 
 def agent(connection: Database, name: str, now_ns: int) -> Agent | None:

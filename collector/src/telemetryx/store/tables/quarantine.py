@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.sets import union
-from telemetryx.store.tables import ledger, reading
+from telemetryx.store.interface import QuarantinePage, QuarantineQuery
+from telemetryx.store.tables import by_id, ledger, reading
 from telemetryx.store.tables.catalog import series_by_id
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
@@ -29,22 +30,22 @@ from telemetryx.wire.payload import Payload
 MAX_SHOWN: Final = 1_000
 """Series, and events, that are shown of one batch."""
 
-_ROWS: Final = (
-    "SELECT quarantine.id, agent.name, epoch.epoch, seq, received_ns, t0_ns, t1_ns, clock_offset_ns, clock_uncertain, rows, "
-    "length(payload) FROM quarantine JOIN agent ON agent.id = quarantine.agent_id JOIN epoch ON epoch.id = epoch_id"
+_COLUMNS: Final = (
+    "quarantine.id, agent.name, epoch.epoch, seq, received_ns, t0_ns, t1_ns, clock_offset_ns, clock_uncertain, rows, "
+    "length(payload)"
 )
+_FROM: Final = (
+    "FROM quarantine JOIN agent ON agent.id = quarantine.agent_id JOIN epoch ON epoch.id = epoch_id"
+)
+_ROWS: Final = f"SELECT {_COLUMNS} {_FROM}"
 
 
-def page(connection: Database, agent: str | None, limit: int, offset: int) -> tuple[list[Quarantined], int]:
-    """Return batches, newest first, and how many there are."""
-    where, values = ("", ()) if agent is None else (" WHERE agent.name = ?", (agent,))
-    (total,) = connection.execute(
-        f"SELECT count(*) FROM quarantine JOIN agent ON agent.id = agent_id{where}", values
-    ).fetchone()
-    rows = connection.execute(
-        f"{_ROWS}{where} ORDER BY quarantine.id DESC LIMIT ? OFFSET ?", (*values, limit, offset)
-    )
-    return [_row(row) for row in rows], int(total)
+def page(connection: Database, query: QuarantineQuery) -> QuarantinePage:
+    """Return one page of batches, newest first."""
+    where, values = ("", ()) if query.agent is None else (" WHERE agent.name = ?", (query.agent,))
+    wanted = by_id.Wanted(_COLUMNS, f"{_FROM}{where}", values, "quarantine.id", newest_first=True)
+    found = by_id.page(connection, wanted, query)
+    return QuarantinePage([_row(row) for row in found.rows], found.total, found.skipped)
 
 
 def _row(row: tuple[Any, ...]) -> Quarantined:

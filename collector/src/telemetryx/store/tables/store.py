@@ -28,8 +28,12 @@ from telemetryx.store.interface import (
     DevicePage,
     DeviceQuery,
     EventQuery,
+    QuarantinePage,
+    QuarantineQuery,
     Retention,
     Room,
+    SeriesPage,
+    SeriesQuery,
     StoreUsage,
 )
 from telemetryx.store.tables import (
@@ -82,7 +86,6 @@ from telemetryx.types import (
     Matcher,
     Outcome,
     PointBlock,
-    Quarantined,
     QuarantinedBatch,
     RangeResult,
     SampleBlock,
@@ -315,14 +318,14 @@ class TableStore(said.Said):
         *,
         agent: str | None = None,
         limit: int = 1_000,
-        offset: int = 0,
+        after: int = 0,
     ) -> list[Series]:
-        """Return the series that meet all matchers."""
-        return await self.read(lambda db: catalog.series(db, matchers, agent, limit, offset))
+        """Return the series that meet all matchers, those behind an id."""
+        return await self.read(lambda db: catalog.series(db, matchers, agent, limit, after))
 
-    async def count_series(self, matchers: Sequence[Matcher] = (), *, agent: str | None = None) -> int:
-        """Count the series that meet all matchers."""
-        return await self.read(lambda db: catalog.count_series(db, matchers, agent))
+    async def series_page(self, query: SeriesQuery) -> SeriesPage:
+        """Return one page of series."""
+        return await self.read(lambda db: catalog.series_page(db, query))
 
     async def series_by_id(self, ids: Sequence[int]) -> dict[int, Series]:
         """Return the series with these ids."""
@@ -447,11 +450,9 @@ class TableStore(said.Said):
 
     # --- batches that are kept apart
 
-    async def quarantined(
-        self, agent: str | None = None, *, limit: int = 50, offset: int = 0
-    ) -> tuple[list[Quarantined], int]:
-        """Return batches that are kept apart, newest first, and how many there are."""
-        return await self.read(lambda db: quarantine.page(db, agent, limit, offset))
+    async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
+        """Return one page of batches that are kept apart."""
+        return await self.read(lambda db: quarantine.page(db, query))
 
     async def quarantined_batch(self, row_id: int) -> QuarantinedBatch | None:
         """Return one of them with what is in it."""
