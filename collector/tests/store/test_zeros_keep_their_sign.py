@@ -1,6 +1,7 @@
 """-0.0 is -0.0 in rollups, windows and latest values, in every store: SQLite's REAL columns would keep it as 0."""
 
 import math
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,75 @@ async def test_sql_takes_the_mark_for_zero(store: TableStore) -> None:
         ).fetchone()
     )
     assert [float(one) for one in row] == [0.0, 0.0, 0.0, 0.0, 3.0]
+
+
+def older(path: Path) -> int:
+    """Make of a store what an older collector would have: SQLite made a 0 of each -0.0 in a REAL column. Return how many there were."""
+    raw, found = sqlite3.connect(path), 0
+    for table in ("rollup_1m", "rollup_1h", "window", "latest"):
+        for _, column, kind, *_ in raw.execute(f'PRAGMA table_info("{table}")').fetchall():
+            if kind == "REAL":
+                change = f'UPDATE "{table}" SET "{column}" = 0.0 WHERE typeof("{column}") = ?'  # noqa: S608
+                found += raw.execute(change, ("blob",)).rowcount
+    raw.commit()
+    raw.close()
+    return found
+
+
+async def test_a_store_of_an_older_collector_is_read_and_goes_on_right(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Its zeros lost their sign, and are zeros: they stand beside marked ones, are merged with them, and no check takes them for damage."""
+    clock.advance(3 * DAY)
+    path = tmp_path / "old.db"
+    store = await SqliteStore.open(path, clock=clock)
+    await fill(store)
+    await compacted(store)
+    await store.close()
+    assert older(path) > 20
+
+    store = await SqliteStore.open(path, clock=clock)
+    assert await store.verify() == []
+    for step in (MINUTE, HOUR):
+        for series in (1, 2):
+            found = await shown(store, series, step)
+            assert {value for values in found.values() for value in values} <= {"0.0", "-0.0", "nan"}
+    assert {one: found.value for one, found in (await store.latest([1, 2])).items()} == {1: 0.0, 2: 0.0}
+
+    # What comes late makes its bucket anew, with signs; the others stay.
+    await one(store, 2, Payload(samples({1: [(START + 30 * SECOND, -0.0)]})))
+    await one(store, 3, Payload(samples({1: [(START + DAY, -0.0)]})))
+    await compacted(store)
+    assert await store.verify() == []
+    assert repr((await store.latest([1]))[1].value) == "-0.0"
+    anew = await store.read(lambda db: rollup.stored(db, "rollup_1m", [1], START, START + MINUTE))
+    assert signs(anew[1].mins) == ["-0.0"]
+
+    # And where raw data is gone SQL adds to rows of either kind.
+    keep = Retention(raw_ns=DAY, windows_ns=DAY, rollup_1m_ns=90 * DAY, rollup_1h_ns=90 * DAY)
+    await store.apply_retention(keep, START + 3 * DAY)
+    late = [(START + MINUTE + 30 * SECOND, -0.0), (START + 2 * MINUTE + 30 * SECOND, -1.0)]
+    await one(store, 4, Payload(samples({1: late})))
+    await compacted(store)
+    rows = await store.read(lambda db: rollup.stored(db, "rollup_1m", [1], START, START + 3 * MINUTE))
+    assert rows[1].counts.tolist() == [6, 10, 10]
+    assert rows[1].mins.tolist() == [0.0, 0.0, -1.0]
+    assert rows[1].maxs.tolist() == [0.0, 0.0, 0.0]
+    assert rows[1].sums.tolist() == [0.0, 0.0, -1.0]
+    assert signs(rows[1].lasts) == ["-0.0", "-0.0", "-1.0"]
+    assert await store.verify() == []
+
+    # A copy of both kinds holds what is there.
+    copy = await SqliteStore.open(tmp_path / "copy.db", clock=clock)
+    await store.read(
+        lambda db: copying.copy(db, SqliteEngine(tmp_path / "copy.db").open_writer(), lambda *_: None)
+    )
+    both = [
+        await one_.read(lambda db: rollup.stored(db, "rollup_1m", [1, 2], START, START + DAY))
+        for one_ in (store, copy)
+    ]
+    for column in ("firsts", "lasts", "mins", "maxs", "sums"):
+        assert signs(getattr(both[0][1], column)) == signs(getattr(both[1][1], column))
+    assert await copy.verify() == []
+    await copy.close()
+    await store.close()
