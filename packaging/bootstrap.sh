@@ -22,7 +22,7 @@ TEXT
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root"
 export DEBIAN_FRONTEND=noninteractive
-export PYTHONDONTWRITEBYTECODE=1
+export PYTHONPYCACHEPREFIX="$root/.cache/pycache"
 venv="$root/.venv"
 marks="$root/.cache/bootstrap"
 min_rust=91

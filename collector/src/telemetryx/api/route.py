@@ -13,6 +13,7 @@ from telemetryx.api.errors import BadRequest, TooLarge
 from telemetryx.api.nearest import nearest
 from telemetryx.api.times import parse_duration, parse_time
 from telemetryx.api.world import World
+from telemetryx.documented import Documented
 from telemetryx.store.accounts import Role
 from telemetryx.store.audit import secret
 
@@ -21,10 +22,11 @@ MAX_REPEATED: Final = 1_000
 MAX_SHOWN: Final = 80
 
 
-class Model(BaseModel):
+class Model(Documented):
     """A closed JSON object of this API; attribute docstrings are its documentation."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    # What isn't asked for needs no validator.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 def _time(value: object, info: ValidationInfo) -> object:

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from telemetryx.api.times import format_duration
 from telemetryx.config.reading import ENV_PREFIX, Settings
 from telemetryx.config.tables import Section, table_of
+from telemetryx.documented import attributes
 
 _PEM: Final = frozenset({"ca_file", "cert_file", "key_file"})
 
@@ -26,25 +27,18 @@ def example() -> str:
             continue
         out += ["", f"# {_first_line(section)}", f"[{name}]"]
         tables: list[str] = []
-        for key, value in _fields(section):
+        told = attributes(section)
+        for key, value in section.model_fields.items():
             if isinstance(value.annotation, type) and issubclass(value.annotation, Section):
                 tables += ["", f"# {_first_line(value.annotation)}", f"[{name}.{key}]"]
-                for inner_key, inner_value in _fields(value.annotation):
-                    tables += [
-                        _comment(inner_value, "#"),
-                        f"# {inner_key} = {_shown(inner_key, inner_value)}",
-                    ]
+                tables += _keys(value.annotation, "#")
                 continue
             inner = table_of(value.annotation)
             if inner is None:
-                out += [_comment(value, "#"), f"# {key} = {_shown(key, value)}"]
+                out += [_comment(told.get(key, ""), value, "#"), f"# {key} = {_shown(key, value)}"]
             else:
-                tables += ["", f"# {_first_line(inner)} {value.description or ''}", f"# [[{name}.{key}]]"]
-                for inner_key, inner_value in _fields(inner):
-                    tables += [
-                        _comment(inner_value, "# #"),
-                        f"# {inner_key} = {_shown(inner_key, inner_value)}",
-                    ]
+                tables += ["", f"# {_first_line(inner)} {told.get(key, '')}", f"# [[{name}.{key}]]"]
+                tables += _keys(inner, "# #")
         out += tables
     return "\n".join(out) + "\n"
 
@@ -61,17 +55,20 @@ def reference() -> str:
     )
 
 
-def _fields(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
-    yield from section.model_fields.items()
+def _keys(section: type[Section], mark: str) -> Iterator[str]:
+    told = attributes(section)
+    for key, field in section.model_fields.items():
+        yield _comment(told.get(key, ""), field, mark)
+        yield f"# {key} = {_shown(key, field)}"
 
 
 def _first_line(section: type[BaseModel]) -> str:
     return (section.__doc__ or "").strip().splitlines()[0]
 
 
-def _comment(field: FieldInfo, mark: str) -> str:
+def _comment(told: str, field: FieldInfo, mark: str) -> str:
     unset = " Not set by default." if field.default is None else ""
-    return f"{mark} {field.description or ''}{unset}"
+    return f"{mark} {told}{unset}"
 
 
 def _shown(key: str, field: FieldInfo) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, ByteSize, ConfigDict, Field, PlainSerializer, model_validator
 
 from telemetryx.api.times import format_duration, parse_duration
+from telemetryx.documented import Documented
 from telemetryx.gateway.address import address, loopback
 
 LAST_PORT: Final = 65_535
@@ -28,12 +29,10 @@ Duration = Annotated[
 ]
 
 
-class Section(BaseModel):
+class Section(Documented):
     """A table of the file: closed (unknown keys are errors) and never changed after it was read."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Listen(Section):

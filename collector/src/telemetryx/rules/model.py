@@ -8,9 +8,10 @@ import hashlib
 import json
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic.functional_validators import AfterValidator
 
+from telemetryx.documented import Documented
 from telemetryx.errors import SelectorError
 from telemetryx.rules import template
 from telemetryx.rules.comparison import Comparison
@@ -61,12 +62,10 @@ Label = Annotated[str, Field(pattern=LABEL)]
 LabelValue = Annotated[str, Field(max_length=1_000)]
 
 
-class Common(BaseModel):
+class Common(Documented):
     """What both kinds of rules have."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S(?:.*\S)?$")]
     """What the alert is called. Unique over all files: an alert is known by its rule's name."""

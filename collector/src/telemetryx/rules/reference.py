@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from telemetryx.documented import attributes
 from telemetryx.rules.comparison import Comparison
 from telemetryx.rules.duration import format_duration
 from telemetryx.rules.model import Common, LinkRule, MetricRule, read_duration, read_interval, read_selector
@@ -64,9 +65,10 @@ def reference() -> str:
 def _table(title: str, model: type[BaseModel], names: list[str]) -> str:
     rows = [f"## {title}", "", "| key | value | default | what it says |", "|---|---|---|---|"]
     hints = typing.get_type_hints(model, include_extras=True)
+    told = attributes(model)
     for name in names:
         field = model.model_fields[name]
-        text = (field.description or "").replace("\n", " ").replace("|", "\\|")
+        text = told.get(name, "").replace("\n", " ").replace("|", "\\|")
         rows.append(f"| `{field.alias or name}` | {_kind(hints[name])} | {_default(name, field)} | {text} |")
     return "\n".join(rows) + "\n"
 
