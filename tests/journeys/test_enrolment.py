@@ -193,6 +193,34 @@ def test_with_approval_by_an_operator_a_host_waits_and_then_connects_by_itself(s
     until("the reading is stored", lambda: stored(collector, 1))
 
 
+def test_a_host_that_was_rejected_says_so_and_how_to_ask_again(stack: Stack) -> None:
+    """Not that it waits: who reads `status` or `doctor` would wait for good. With another token it asks again, and nothing was lost."""
+    collector = stack.collector(f'{MUTUAL}[enroll]\napprove = "operator"\n')
+    agent = joined(stack, collector, "pump")
+    assert agent.write("one n=1i") == 204
+    until("it says what it waits for", lambda: "telemetryx agents approve pump" in link(agent)["last_error"])
+    telemetryx(collector, "agents", "reject", "pump")
+    until("it says that it was rejected", lambda: "was rejected" in link(agent)["last_error"], 180)
+    shown = subprocess.run(
+        [AGENT, "status", "--config", agent.config], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "was rejected" in shown.stdout, shown
+    found = doctor(agent)
+    assert (found["identity"]["level"], "--replace" in found["identity"]["remedy"]) == ("problem", True), (
+        found
+    )
+    assert "was rejected" in found["identity"]["found"], found
+    for words in (shown.stdout, json.dumps(found)):
+        assert "agents approve" not in words
+        assert "waits" not in words
+
+    line = telemetryx(collector, "enroll", "token")
+    done = enroll(agent, line, "--name", "pump", "--replace")
+    assert done.returncode == 0, done.stderr
+    telemetryx(collector, "agents", "approve", "pump")
+    until("the reading is stored", lambda: stored(collector, 1), 180)
+
+
 def test_a_rebuilt_host_keeps_its_name_and_the_old_one_is_shut_out(stack: Stack) -> None:
     """With a token made for the name and --replace a new disk goes on as the same agent, in a new epoch."""
     collector = stack.collector(MUTUAL)

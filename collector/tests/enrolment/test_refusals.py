@@ -256,9 +256,11 @@ async def test_a_rejected_host_stays_out_and_its_name_is_free_for_another(site: 
     rejected = await site.enrolment.reject("pump", OPERATOR)
     assert rejected is not None
     assert rejected.state is State.REVOKED
-    for refused in (site.renew(rogue), site.join(rogue)):
-        with pytest.raises(EnrolmentRefused, match="was revoked"):
-            await refused
+    with pytest.raises(EnrolmentRefused, match="was rejected") as refused:
+        await site.renew(rogue)
+    assert (refused.value.cause, "asks again" in refused.value.hint) == ("rejected", True)
+    with pytest.raises(EnrolmentRefused, match="was rejected"):
+        await site.join(rogue)
     assert (await site.join(host)).enrolled.state is State.PENDING
     with pytest.raises(EnrolmentRefused, match="isn't the key of agent"):
         await site.renew(rogue)

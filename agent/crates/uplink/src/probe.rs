@@ -46,6 +46,8 @@ pub struct ProbeReport {
     pub url: String,
     /// The settings and the files that they name; an error ends the probe.
     pub settings: Option<Result<(), String>>,
+    /// That is all that is wrong with them: the host has joined, and has no certificate yet.
+    pub waits: bool,
     /// What the host's name stands for.
     pub addresses: Option<Result<Vec<SocketAddr>, String>>,
     /// Whether something accepts connections there, and how long that took.
@@ -150,6 +152,7 @@ async fn over(
     let (address, carrier) = match settings(config, key, url, &identity.agent) {
         Ok(settings) => settings,
         Err(error) => {
+            report.waits = matches!(error, ConfigError::Waits { .. });
             report.settings = Some(Err(error.to_string()));
             return report;
         }

@@ -9,6 +9,7 @@ use telemetry::{BEAT, Pulse, clock};
 
 use crate::config::LanesConfig;
 use crate::drain::Drain;
+use crate::enrolment::ShutOut;
 use crate::fit::BrokerLimit;
 use crate::hours::Hours;
 
@@ -38,6 +39,7 @@ struct Inner {
     since_ns: i64,
     collector: String,
     last_error: String,
+    shut_out: Option<ShutOut>,
     skew_ns: Option<i64>,
     over: Over,
     lanes: LanesConfig,
@@ -150,8 +152,10 @@ pub struct LinkStatus {
     pub over: Over,
     /// The collector's version.
     pub collector: String,
-    /// Why the last session ended, "" before the first end.
+    /// Why the last session ended, "" before the first end; or why there can be none, while the collector shuts this host out.
     pub last_error: String,
+    /// That the collector gives this host no certificate, while it has none that is good.
+    pub shut_out: Option<ShutOut>,
     /// This host's clock minus the collector's, in milliseconds, as the greeting showed it.
     pub skew_ms: Option<f64>,
     /// Batches sent, resends included.
@@ -240,9 +244,14 @@ impl LinkState {
         (inner.closed, inner.unanswered) = (Closed::Open, Duration::ZERO);
     }
 
-    /// Why the last session ended, "" before the first end.
+    /// Why there is no session: why the last one ended, "" before the first end.
     pub fn last_error(&self) -> String {
-        self.inner.lock().last_error.clone()
+        self.inner.lock().last_error()
+    }
+
+    /// The collector gives this host no certificate, or (None) says nothing of the kind any more.
+    pub(crate) fn shut_out(&self, shut_out: Option<ShutOut>) {
+        self.inner.lock().shut_out = shut_out;
     }
 
     /// So long nothing was acknowledged though something waits for it.
@@ -357,7 +366,8 @@ impl LinkState {
             since_ns: inner.since_ns,
             over: inner.over.clone(),
             collector: inner.collector.clone(),
-            last_error: inner.last_error.clone(),
+            last_error: inner.last_error(),
+            shut_out: inner.shut_out.clone(),
             skew_ms: inner.skew_ns.map(|ns| ns as f64 / 1e6),
             sent_batches: self.sent_batches.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
@@ -391,6 +401,14 @@ impl LinkState {
 }
 
 impl Inner {
+    /// That a host was shut out is why it has no certificate to connect with, and no attempt tells it.
+    fn last_error(&self) -> String {
+        match &self.shut_out {
+            Some(shut_out) if !self.connected => shut_out.to_string(),
+            _ => self.last_error.clone(),
+        }
+    }
+
     /// Seconds until so many bytes are gone; `None` where nobody can say.
     fn caught_up(&self, bytes: u64, hour: i64) -> Option<f64> {
         // What is under way while the hours are closed is fresh, and says nothing of the rest.

@@ -59,9 +59,6 @@ def decide(config: Path, name: str, verb: str) -> dict[str, Any]:
             f"no enrolled agent is called {printable(name)!r}", "`telemetryx agents ls` lists them", Exit.NO
         )
     if verb == "approve" and found.state.value != "active":
-        raise CliError(
-            f"agent {found.agent!r} was revoked, and stays so",
-            f"`telemetryx enroll token --agent {found.agent} --replace` makes a token that brings the name back",
-            Exit.REFUSED,
-        )
+        why, way_out = found.shut_out()
+        raise CliError(f"{why}, and stays so", way_out, Exit.REFUSED)
     return agent_shown(found)

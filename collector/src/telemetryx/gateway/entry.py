@@ -142,5 +142,7 @@ def standing(found: Enrolled | None, key: bytes | None) -> TurnedAway | None:
 def _revoked(found: Enrolled) -> TurnedAway:
     return TurnedAway(
         "revoked",
-        f"agent {found.agent!r} was revoked: it must be enrolled again, with a token made for its name",
+        f"agent {found.agent!r} was rejected: this host was not let in, and may ask again with another token"
+        if found.never_in
+        else f"agent {found.agent!r} was revoked: it must be enrolled again, with a token made for its name",
     )

@@ -85,6 +85,18 @@ class Enrolled:
         """Whether it was shut out before anybody let it in: then the name isn't its."""
         return self.state is State.REVOKED and self.issued_ns is None
 
+    def shut_out(self) -> tuple[str, str]:
+        """Say that it never comes in again as it is, and the way out."""
+        if self.never_in:
+            what, options, then = "was rejected: this host was not let in", "", "asks again"
+        else:
+            what, options, then = "was revoked", f" --agent {self.agent} --replace", "brings it back"
+        hint = (
+            f"if that was a mistake: on the collector, `telemetryx enroll token{options}` makes a token, and on the host "
+            f"`telemetryx-agent enroll URL --token … --replace` {then}; what it has taken in stays in its spool"
+        )
+        return f"agent {self.agent!r} {what}", hint
+
 
 @dataclass(frozen=True, slots=True)
 class EnrolledQuery:

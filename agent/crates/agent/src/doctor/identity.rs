@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::Value;
 use telemetry::clock::SET_AFTER;
 use uplink::certificate::Validity;
 use uplink::enrolment::{Broken, Enrolled, Joined};
@@ -14,7 +15,7 @@ const CHECK: &str = "identity";
 const SECOND: i64 = 1_000_000_000;
 
 /// Nothing of a host that never joined: a token may be all that it has.
-pub fn examine(config: &Config, now: i64) -> Option<Finding> {
+pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Option<Finding> {
     let damaged = |Broken { found, remedy }: Broken| {
         problem(CHECK, format!("{found}: there is no link, and readings are kept"), remedy)
     };
@@ -35,8 +36,28 @@ pub fn examine(config: &Config, now: i64) -> Option<Finding> {
                 key.display()
             ),
         )),
-        _ => Some(judge(joined, folder.validity(), now)),
+        _ => {
+            let validity = folder.validity();
+            Some(shut_out(joined, validity, status, now).unwrap_or_else(|| judge(joined, validity, now)))
+        }
     }
+}
+
+/// What the running agent was told when it asked for a certificate, as long as there is none that is good.
+fn shut_out(
+    joined: &Joined,
+    validity: Option<Validity>,
+    status: Option<&Value>,
+    now: i64,
+) -> Option<Finding> {
+    if validity.is_some_and(|validity| now / SECOND < validity.to) {
+        return None;
+    }
+    let told = &status?["link"]["shut_out"];
+    let (why, remedy) = (told["why"].as_str()?, told["remedy"].as_str()?);
+    let Joined { agent, collector, .. } = joined;
+    let found = format!("this host joined {collector} as {agent}, and gets no certificate: {why}");
+    Some(problem(CHECK, found, remedy))
 }
 
 fn judge(joined: &Joined, validity: Option<Validity>, now: i64) -> Finding {
@@ -46,7 +67,7 @@ fn judge(joined: &Joined, validity: Option<Validity>, now: i64) -> Finding {
             CHECK,
             format!("this host joined {collector} as {agent}, and waits for approval"),
             format!(
-                "on the collector: telemetryx agents approve {agent}; the running agent then fetches its certificate"
+                "on the collector: telemetryx agents approve {agent}; the running agent then fetches its certificate, or says here that the host was rejected"
             ),
         );
     };
@@ -88,16 +109,36 @@ mod tests {
     const FROM: i64 = 1_800_000_000;
     const DAY: i64 = 86_400;
 
-    fn at(seconds: i64) -> Finding {
-        let joined = Joined {
+    const GOOD: Validity = Validity { from: FROM, to: FROM + 90 * DAY };
+
+    fn joined() -> Joined {
+        Joined {
             agent: "pump".into(),
             site: String::new(),
             collector: "https://c:8420".into(),
             gateway: "https://c:8421".into(),
             server_name: String::new(),
             ca_file: None,
-        };
-        judge(&joined, Some(Validity { from: FROM, to: FROM + 90 * DAY }), seconds * SECOND)
+        }
+    }
+
+    fn at(seconds: i64) -> Finding {
+        judge(&joined(), Some(GOOD), seconds * SECOND)
+    }
+
+    #[test]
+    fn who_gets_no_certificate_reads_why_and_what_to_do() {
+        let told =
+            serde_json::json!({"link": {"shut_out": {"why": "it was rejected", "remedy": "ask again"}}});
+        let found =
+            |validity, status, day| shut_out(&joined(), validity, status, (FROM + day * DAY) * SECOND);
+        for one in [found(None, Some(&told), 1), found(Some(GOOD), Some(&told), 91)].map(Option::unwrap) {
+            assert_eq!((one.level, one.remedy.as_str()), (Level::Problem, "ask again"));
+            assert!(one.found.contains("it was rejected"), "{}", one.found);
+        }
+        assert_eq!(found(Some(GOOD), Some(&told), 1), None, "that was before it joined again");
+        let waits = serde_json::json!({"link": {"shut_out": null}});
+        assert_eq!((found(None, Some(&waits), 1), found(None, None, 1)), (None, None));
     }
 
     #[test]

@@ -106,6 +106,11 @@ fn way(report: &ProbeReport, checks: &Checks, now: i64) -> Vec<Finding> {
     let (url, key) = (&report.url, report.key);
     let who = if report.broker { "broker" } else { "collector" };
     let mut findings = Vec::new();
+    if report.waits {
+        let found = format!("this host has no certificate yet to connect to {url} with");
+        findings.push(problem("link", found, "see `identity`: the agent keeps everything meanwhile"));
+        return findings;
+    }
     if let Some(Err(error)) = &report.settings {
         let remedy = "mend [uplink] in the config file, or the file that it names: the agent reads it anew for each connection, and keeps everything meanwhile";
         findings.push(problem("link", error, remedy));

@@ -133,7 +133,7 @@ fn examine(found: &OnDisk, path: &Path) -> anyhow::Result<Vec<Finding>> {
     findings.extend(disk::examine(config));
     let probe = link::probe(config)?;
     findings.extend(clock::examine(probe.skew()));
-    findings.extend(identity::examine(config, clock::now()));
+    findings.extend(identity::examine(config, status.as_ref(), clock::now()));
     findings.extend(link::judge(&probe, clock::now()));
     findings.extend(status.as_ref().and_then(client::broker_limit).map(|limit| link::messages(&limit)));
     findings.extend(inputs::examine(config, status.as_ref(), clock::now()));

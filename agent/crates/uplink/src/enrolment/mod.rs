@@ -55,6 +55,21 @@ impl From<EnrolError> for Broken {
     }
 }
 
+/// That the collector gives this host no certificate, though it has none that is good: it was rejected, revoked or replaced.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ShutOut {
+    /// The collector's words.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for ShutOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.why, what_to_do(&self.remedy))
+    }
+}
+
 /// Why a host can't join, or renew.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::Folder;
 use super::join::{Read, door};
-use super::{EnrolError, Enrolled};
+use super::{EnrolError, Enrolled, ShutOut};
 use crate::certificate::Validity;
 use crate::state::LinkState;
 use crate::{Backoff, Host};
@@ -92,17 +92,15 @@ pub async fn keep_renewed(
                 match Schedule::at(folder.usable(), host.wall(), linked) {
                     // Without a link it may be that somebody looks after the files.
                     Schedule::Wait(pause) => {
-                        if linked {
-                            pause
-                        } else {
-                            pause.min(URGENT)
-                        }
+                        link.shut_out(None);
+                        if linked { pause } else { pause.min(URGENT) }
                     }
                     Schedule::Due { urgent: now } => {
                         let tried = tokio::select! {
                             tried = renew(&enrolled) => tried,
                             () = shutdown.cancelled() => return,
                         };
+                        tell(&link, &tried, now);
                         let backoff = if now { &mut urgent } else { &mut patient };
                         after(&enrolled, tried, backoff, host.draw())
                     }
@@ -117,6 +115,18 @@ pub async fn keep_renewed(
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+/// Has the link's state say who was shut out: without a good certificate (`urgent`) no session tells it. A collector that can't
+/// be reached says nothing new.
+fn tell(link: &LinkState, tried: &Result<bool, EnrolError>, urgent: bool) {
+    match tried {
+        Ok(_) => link.shut_out(None),
+        Err(EnrolError::Refused { message, hint, .. }) if urgent => {
+            link.shut_out(Some(ShutOut { why: message.clone(), remedy: hint.clone() }));
+        }
+        Err(_) => {}
     }
 }
 
@@ -179,6 +189,25 @@ mod tests {
         assert_eq!(at(90), Schedule::Due { urgent: true });
         assert_eq!(at(900), Schedule::Due { urgent: true });
         assert_eq!(Schedule::at(None, 5, true), Schedule::Due { urgent: true });
+    }
+
+    #[test]
+    fn who_is_shut_out_is_told_until_the_collector_says_otherwise() {
+        let link = LinkState::default();
+        link.down(0, "this host waits until somebody approves it");
+        let refused = || {
+            Err(EnrolError::Refused { status: 403, message: "it was rejected".into(), hint: "ask".into() })
+        };
+        tell(&link, &refused(), false);
+        assert!(link.last_error().contains("waits"), "with a good certificate the session tells");
+        tell(&link, &refused(), true);
+        assert_eq!(link.last_error(), "it was rejected; ask");
+        let away = EnrolError::Connect { url: "https://c".into(), why: "away".into() };
+        tell(&link, &Err(away), true);
+        link.down(0, "this host waits until somebody approves it");
+        assert_eq!(link.last_error(), "it was rejected; ask");
+        tell(&link, &Ok(false), true);
+        assert!(link.last_error().contains("waits"));
     }
 
     #[test]

@@ -28,7 +28,15 @@ _UNKNOWN: Final = {
     "signature",
     "challenge",
 }
-_FORBIDDEN: Final = {"token_agent", "name_taken", "key_taken", "replayed", "revoked", "foreign_name"}
+_FORBIDDEN: Final = {
+    "token_agent",
+    "name_taken",
+    "key_taken",
+    "replayed",
+    "revoked",
+    "rejected",
+    "foreign_name",
+}
 
 
 async def enroll(world: World, params: Model, body: models.EnrollBody) -> dict[str, Any]:
@@ -105,10 +113,8 @@ async def approve(world: World, params: models.EnrolledParams) -> dict[str, Any]
     """Let in one that waits."""
     found = _known(await _enrolment(world).approve(params.name, world.caller.actor()), params.name)
     if found.state.value != "active":
-        raise Forbidden(
-            f"agent {shown(params.name)} was revoked, and stays so",
-            f"`telemetryx enroll token --agent {found.agent} --replace` makes a token that brings the name back",
-        )
+        why, way_out = found.shut_out()
+        raise Forbidden(f"{why}, and stays so", way_out)
     return agent_shown(found)
 
 

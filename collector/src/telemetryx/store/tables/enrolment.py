@@ -253,6 +253,8 @@ def _free(connection: Database, asked: Joining, token: Token, holder: Enrolled |
     if known is None and (holder is None or (holder.never_in and holder.public_key != asked.public_key)):
         return
     if not token.may_replace:
+        if holder is not None and holder.never_in and holder.public_key == asked.public_key:
+            raise EnrolmentRefused("rejected", *holder.shut_out())
         why = (
             "was revoked"
             if holder is not None and holder.state is State.REVOKED
@@ -284,10 +286,10 @@ def _once(connection: Database, digest: bytes, expires_ns: int, now_ns: int, why
 
 def _with_certificate(connection: Database, agent: str, issue: Issue) -> tuple[Enrolled, Issued | None]:
     found = find(connection, agent)
-    if found is None or found.state is State.REVOKED:
-        raise EnrolmentRefused(
-            "revoked", f"agent {agent!r} was revoked", "on the collector, `telemetryx agents ls` tells when"
-        )
+    if found is None:
+        raise EnrolmentRefused("revoked", f"agent {agent!r} isn't enrolled any more", _MAKE)
+    if found.state is State.REVOKED:
+        raise EnrolmentRefused("rejected" if found.never_in else "revoked", *found.shut_out())
     if found.state is State.PENDING:
         return found, None
     issued = issue(agent, found.public_key)
