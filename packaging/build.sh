@@ -60,6 +60,45 @@ needs() {
     done
 }
 
+# --- progress and sizes -----------------------------------------------------------------------------------
+
+# counted LOG COMMAND: runs what compiles and says how far it is. Cargo by itself would list 250 libraries, or say nothing for minutes;
+# what it says is in LOG, the end of which is shown when it fails. The last minutes compile nothing new: the program is optimised as a whole.
+counted() {
+    local log=$1 begun=$SECONDS compiled=0 code line from pid
+    shift
+    exec {from}< <("$@" 2>&1 >/dev/null)
+    pid=$!
+    : >"$log"
+    while :; do
+        code=0
+        IFS= read -r -t 30 -u "$from" line || code=$?
+        if [ "$code" -gt 128 ]; then
+            printf '    %3d libraries, %d s, at work\n' "$compiled" "$((SECONDS - begun))" >&2
+            continue
+        fi
+        [ "$code" = 0 ] || break
+        printf '%s\n' "$line" >>"$log"
+        case $line in
+            '==> '*) printf '%s\n' "$line" >&2 ;;
+            *' Compiling '*)
+                compiled=$((compiled + 1))
+                [ $((compiled % 50)) != 0 ] || printf '    %3d libraries, %d s\n' "$compiled" "$((SECONDS - begun))" >&2
+                ;;
+        esac
+    done
+    exec {from}<&-
+    wait "$pid" || { tail -n 30 "$log" >&2; fail "$1 failed after $((SECONDS - begun)) s (all it said: $log)"; }
+    printf '    compiled in %d s\n' "$((SECONDS - begun))" >&2
+}
+
+mb() { awk -v bytes="$1" 'BEGIN { printf "%.2f MB", bytes / 1e6 }'; }
+
+# made FILE [STAGE]: its size, and what it takes once it is installed
+made() {
+    say "$(basename "$1"): $(mb "$(stat -c %s "$1")")${2:+, installed $(mb "$(du -sb "$2" | cut -f 1)")}"
+}
+
 # --- compiling ----------------------------------------------------------------------------------------
 
 # Prints the agent for an architecture; compiles it unless one was given.
@@ -76,16 +115,16 @@ compiled_agent() {
                 cd "$root/agent"
                 export RUSTFLAGS="--remap-path-prefix=$root=. --remap-path-prefix=$home/registry/src=cargo"
                 export CFLAGS="-ffile-prefix-map=$root=. -ffile-prefix-map=$home/registry/src=cargo -ffile-prefix-map=$target=target"
-                cargo build --quiet --locked --profile dist -p telemetryx-agent
+                counted "$work/agent-amd64.log" cargo build --locked --profile dist -p telemetryx-agent
             )
             echo "$target/dist/telemetryx-agent"
             ;;
         arm64)
-            PROFILE=dist "$root/packaging/cross/root.sh" packaging/cross/agent.sh arm64 >&2
+            PROFILE=dist counted "$work/agent-arm64.log" "$root/packaging/cross/root.sh" packaging/cross/agent.sh arm64
             echo "$root/.cache/cross-target/aarch64-unknown-linux-gnu/dist/telemetryx-agent"
             ;;
         armhf)
-            PROFILE=dist "$root/packaging/cross/root.sh" packaging/cross/agent.sh armhf >&2
+            PROFILE=dist counted "$work/agent-armhf.log" "$root/packaging/cross/root.sh" packaging/cross/agent.sh armhf
             echo "$root/.cache/cross-target/armv7-unknown-linux-gnueabihf/dist/telemetryx-agent"
             ;;
     esac
@@ -154,6 +193,7 @@ stage_agent() {
     if [ "$(readelf --sections --wide "$to/usr/bin/telemetryx-agent" | grep -c ' \.debug_info')" != 0 ]; then
         strip --strip-unneeded "$to/usr/bin/telemetryx-agent" || fail "strip can't read $program; give one that is stripped"
     fi
+    made "$to/usr/bin/telemetryx-agent"
     install -D -m 0644 "$root/packaging/agent.toml" "$to/etc/telemetryx/agent.toml"
     stage_pages "$pages" "$to" telemetryx-agent
     rm -rf "$pages"
@@ -214,6 +254,7 @@ deb() {
     local stage=$work/$package-$for_arch/stage
     say "packaging $name"
     make_deb "$package" "$for_arch" "$stage" "$work/$package-$for_arch/deb" "$out"
+    made "$out/$name" "$stage"
     if [ -n "$check" ]; then
         make_deb "$package" "$for_arch" "$stage" "$work/$package-$for_arch/deb-made-again" "$work/again"
         same_bytes "$out/$name" "$work/again/$name"
@@ -248,11 +289,12 @@ build_wheel() {
     (
         cd "$root/collector"
         export RUSTFLAGS="--remap-path-prefix=$root=. --remap-path-prefix=$home/registry/src=cargo"
-        maturin build --quiet --release --locked --out "$made" >/dev/null 2>"$work/wheel.log" || { tail -n 30 "$work/wheel.log" >&2; fail "maturin failed"; }
+        counted "$work/wheel.log" maturin build --release --locked --out "$made"
     )
     wheel=$(echo "$made"/*.whl)
     [ "$(unzip -p "$wheel" | grep -caF "$root/")" = 0 ] || fail "$wheel names the folder of the build"
     cp "$wheel" "$out/"
+    made "$out/$(basename "$wheel")"
 }
 
 # rpmbuild --target's name of an architecture, and what readelf calls it
@@ -293,6 +335,7 @@ rpm_of() {
     name=telemetryx-agent-$version-$revision.$(rpm_arch "$1").rpm
     say "packaging $name"
     make_rpm "$for_arch" "$stage/stage" "$stage/rpm" "$out"
+    made "$out/$name" "$stage/stage"
     if [ -n "$check" ]; then
         make_rpm "$for_arch" "$stage/stage" "$stage/rpm-made-again" "$work/again"
         same_bytes "$out/$name" "$work/again/$name"
@@ -332,4 +375,5 @@ cp "$root/packaging/install.sh" "$out/"
 # What install.sh checks a download against.
 sums=$(cd "$out" && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum)
 echo "$sums" >"$out/SHA256SUMS"
-ls -l "$out"
+say "all of it, in $out:"
+(cd "$out" && find . -maxdepth 1 -type f -printf '%f %s\n' | sort | awk '{ printf "%12.2f MB  %s\n", $2 / 1e6, $1 }')

@@ -33,4 +33,4 @@ case $arch in
     *) echo "agent.sh: '$arch' is neither arm64 nor armhf" >&2; exit 2 ;;
 esac
 export RUSTFLAGS="$flags"
-exec cargo build --quiet --locked --profile "$profile" --target "$triple" "$@" -p telemetryx-agent
+exec cargo build --locked --profile "$profile" --target "$triple" "$@" -p telemetryx-agent
