@@ -287,9 +287,13 @@ def test_it_starts_with_a_segment_that_is_withheld_and_goes_on_once_it_is_given(
     kept = newest.rename(agent.folder / "kept")
     newest.symlink_to(newest)
     agent.start(wait=False)
+
+    def says() -> bool:
+        status = agent.status()
+        return "symbolic links" in str(status["journal"]["poisoned"]) + str(status["spool"]["trouble"])
+
     until("it answers", lambda: agent.data.joinpath("agent.sock").is_socket() and agent.status())
-    status = agent.status()
-    assert "symbolic links" in str(status["journal"]["poisoned"]) + str(status["spool"]["trouble"])
+    until("it says what it waits for", says)
     newest.unlink()
     kept.rename(newest)
     until("a reading is taken", lambda: listens(agent.http) and agent.write("new v=1") == 204)
