@@ -216,7 +216,9 @@ async def test_the_raw_horizon_never_comes_before_a_rollup(store: TableStore, cl
     await broken(store, clock, 40 * DAY)
     newest = (T0 - HOUR + 2 * SECOND) // MINUTE * MINUTE + MINUTE
     for now in (T0 - 900 * DAY, T0):
-        await store.write(lambda db, now=now: retention.settle(db, KEEP, now))  # type: ignore[misc]
+        await store.write(
+            lambda db, now=now: retention.settle(db, KEEP, now, retention.shown_until(db, KEEP, now))
+        )  # type: ignore[misc]
         assert await store.read(rollup.raw_horizon) == newest
     await send(store, 2, T0 - HOUR, [9.0])
     await compacted(store)

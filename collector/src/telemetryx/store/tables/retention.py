@@ -132,18 +132,28 @@ def _events(connection: Database, ids: Sequence[int]) -> int:
     return connection.delete_many("event", [row[0] for row in rows])
 
 
-def settle(connection: Database, retention: Retention, now_ns: int, *, sure: bool = False) -> list[str]:
+def shown_until(connection: Database, retention: Retention, now_ns: int, *, sure: bool = False) -> int | None:
+    """Return until when rollups show something, where a horizon may have to go back: a look into an index a series, so not for a writer.
+
+    Nothing may write rollups until `settle` has run.
+    """
+    raw = [kept for kept in (retention.raw_ns, retention.windows_ns) if kept is not None]
+    if not raw or rollup.raw_horizon(connection) <= now_ns - min(raw):
+        return None
+    return _rolled_up(connection, now_ns + FUTURE_NS if sure else ENDLESS)
+
+
+def settle(connection: Database, retention: Retention, now_ns: int, shown_until_ns: int | None) -> list[str]:
     """Take back horizons that a clock moved too far ahead; return sentences about what was done.
 
-    Safe whatever the clock says: no minute that has a rollup comes behind the raw horizon. `sure`: this time is confirmed, so rollups of a time
-    that is a day and more ahead are of clocks that were wrong too, and don't count.
+    Safe whatever the clock says: no minute that has a rollup comes behind the raw horizon. When this time is `sure`, confirmed, rollups of a
+    time that is a day and more ahead are of clocks that were wrong too, and don't count.
     """
     said = []
     raw = [kept for kept in (retention.raw_ns, retention.windows_ns) if kept is not None]
     horizon = rollup.raw_horizon(connection)
-    if raw and horizon > now_ns - min(raw):
-        end = _rolled_up(connection, now_ns + FUTURE_NS if sure else ENDLESS)
-        wanted = max((now_ns - min(raw)) // rollup.MINUTE * rollup.MINUTE, end)
+    if raw and shown_until_ns is not None and horizon > now_ns - min(raw):
+        wanted = max((now_ns - min(raw)) // rollup.MINUTE * rollup.MINUTE, shown_until_ns)
         if wanted < horizon:
             _set(connection, "raw_horizon_ns", wanted)
             connection.execute(

@@ -613,13 +613,14 @@ class TableStore(said.Said):
     async def _settle(self, keep: Retention) -> today.Now:
         """Look at the clock, and take back what one that was wrong has done. Under the lock: no swap is planned meanwhile."""
         self._ready = None
+        now = await self.write(self._today.look, Priority.UPKEEP)
+        shown = await self.read(lambda db: retention.shown_until(db, keep, now.believed_ns, sure=now.sure))
 
-        def work(db: Database) -> tuple[today.Now, list[str], str]:
-            now = self._today.look(db)
-            done = retention.settle(db, keep, now.believed_ns, sure=now.sure)
-            return now, done, retention.ahead(db, now.believed_ns)
+        def work(db: Database) -> tuple[list[str], str]:
+            done = retention.settle(db, keep, now.believed_ns, shown)
+            return done, retention.ahead(db, now.believed_ns)
 
-        now, done, self.ahead = await self.write(work, Priority.UPKEEP)
+        done, self.ahead = await self.write(work, Priority.UPKEEP)
         self._settled = (lease.current.get(),)
         self.doubt = now.doubt
         if now.doubt is not None:
