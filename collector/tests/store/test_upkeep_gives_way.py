@@ -55,7 +55,7 @@ async def test_what_comes_in_while_old_data_is_deleted_is_stored_between_two_pie
     delete = retention.delete
 
     async def comes() -> None:
-        assert isinstance(await one(store, 2, line(5_000_000 * SECOND, [1.0])), Stored)
+        assert isinstance(await one(store, 2, line(5_000_000 * SECOND, [1.0]), ()), Stored)
         order.append("stored")
 
     def piece(*given: Any, **named: Any) -> int:
