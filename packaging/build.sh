@@ -65,26 +65,24 @@ needs() {
 # counted LOG COMMAND: runs what compiles and says how far it is. Cargo by itself would list 250 libraries, or say nothing for minutes;
 # what it says is in LOG, the end of which is shown when it fails. The last minutes compile nothing new: the program is optimised as a whole.
 counted() {
-    local log=$1 begun=$SECONDS compiled=0 code line from pid
+    local log=$1 begun=$SECONDS told=$SECONDS compiled=0 code line from pid
     shift
     exec {from}< <("$@" 2>&1 >/dev/null)
     pid=$!
     : >"$log"
     while :; do
         code=0
-        IFS= read -r -t 30 -u "$from" line || code=$?
-        if [ "$code" -gt 128 ]; then
-            printf '    %3d libraries, %d s, at work\n' "$compiled" "$((SECONDS - begun))" >&2
-            continue
+        IFS= read -r -t 10 -u "$from" line || code=$?
+        if [ $((SECONDS - told)) -ge 30 ]; then
+            told=$SECONDS
+            printf '    %3d libraries, %d s\n' "$compiled" "$((SECONDS - begun))" >&2
         fi
+        [ "$code" -le 128 ] || continue
         [ "$code" = 0 ] || break
         printf '%s\n' "$line" >>"$log"
         case $line in
             '==> '*) printf '%s\n' "$line" >&2 ;;
-            *' Compiling '*)
-                compiled=$((compiled + 1))
-                [ $((compiled % 50)) != 0 ] || printf '    %3d libraries, %d s\n' "$compiled" "$((SECONDS - begun))" >&2
-                ;;
+            *' Compiling '*) compiled=$((compiled + 1)) ;;
         esac
     done
     exec {from}<&-
