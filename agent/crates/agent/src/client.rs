@@ -123,7 +123,16 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
             rows => format!(", {} in no batch yet", crate::human::things(rows, "row")),
         }
     )?;
-    if let Some(trouble) =
+    let withheld = &spool["withheld"];
+    if let (Some(why), Some(tries)) = (withheld["why"].as_str(), withheld["tries"].as_u64()) {
+        let tries = crate::human::things(tries, "try");
+        let why = text(&Value::from(why));
+        writeln!(
+            out,
+            "         WITHHELD: {why}; tried again in {} s ({tries} so far)",
+            withheld["again_in_s"]
+        )?;
+    } else if let Some(trouble) =
         spool["trouble"].as_str().filter(|trouble| fold["blocked"].as_str() != Some(trouble))
     {
         writeln!(out, "         {}", text(&Value::from(trouble)))?;
@@ -162,7 +171,7 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     if let Some(missing) = fold["missing"].as_str() {
         writeln!(out, "missing  {}", text(&Value::from(missing)))?;
     }
-    if let Some(reason) = fold["blocked"].as_str() {
+    if let Some(reason) = fold["blocked"].as_str().filter(|_| spool["withheld"].is_null()) {
         writeln!(out, "         rows can't be spooled: {reason}")?;
     }
     if let Some(reason) = fold["checkpoint"].as_str() {

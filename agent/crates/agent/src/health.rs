@@ -9,10 +9,14 @@ use serde_json::Value;
 pub fn trouble(status: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let (journal, fold, spool) = (&status["journal"], &status["fold"], &status["spool"]);
+    let spool_trouble = match spool["withheld"].is_object() {
+        true => "the spool waits for a file of it",
+        false => "the spool can't be written",
+    };
     for (what, reason) in [
         ("nothing is acknowledged", &journal["poisoned"]),
         ("what was taken can't be spooled", &fold["blocked"]),
-        ("the spool can't be written", &spool["trouble"]),
+        (spool_trouble, &spool["trouble"]),
     ] {
         if let Some(reason) = reason.as_str() {
             found.push(format!("{what}: {reason}"));

@@ -117,6 +117,8 @@ pub struct SpoolStatus {
     pub counts: BTreeMap<&'static str, u64>,
     /// Why it can't write now; `None` when it can.
     pub trouble: Option<String>,
+    /// What of it can't be read just now, and when that is tried again; `None` when all can.
+    pub withheld: Option<WithheldStatus>,
     /// That its disk has less free than others are to have; `None` when it has more.
     pub floor: Option<String>,
     /// Room that is kept for when the disk has none.
@@ -127,6 +129,23 @@ pub struct SpoolStatus {
     pub lost: Vec<LostStatus>,
     /// What damage is known of, oldest first: also of what no count can tell.
     pub damage: Vec<DamageStatus>,
+}
+
+/// A file of the spool that is there and can't be read just now: what it holds is neither lost nor damaged, and not counted.
+#[derive(Serialize)]
+pub struct WithheldStatus {
+    /// Which one, why, and what to do.
+    pub why: String,
+    /// How often it was tried in vain.
+    pub tries: u32,
+    /// Seconds until it is tried again.
+    pub again_in_s: u64,
+}
+
+impl From<spool::Withheld> for WithheldStatus {
+    fn from(spool::Withheld { why, tries, again_in }: spool::Withheld) -> Self {
+        Self { why, tries, again_in_s: again_in.as_secs() + u64::from(again_in.subsec_nanos() > 0) }
+    }
 }
 
 /// Room that is kept for when the disk has none: beside `disk_bytes` and their cap.
@@ -240,6 +259,7 @@ impl From<spool::Usage> for SpoolStatus {
             quarantined: usage.quarantined,
             counts: usage.counts.iter().map(|(cause, n)| (cause.name(), n)).collect(),
             trouble: usage.trouble,
+            withheld: usage.withheld.map(WithheldStatus::from),
             floor: usage.floor,
             reserve: usage.reserve.map(RoomStatus::from),
             priorities: ["low", "normal", "high"]

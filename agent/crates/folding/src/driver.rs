@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fold::{Fold, Scorer};
-use journal::{Fullness, Holder, Journal, JournalGap, JournalReader, Usage};
-use spool::{Damage, Part, Readings, Spool, Spooled, Unacked};
+use journal::{Fullness, Holder, JournalGap, JournalReader, Usage};
+use spool::{Damage, Part, Spooled};
 use telemetry::trace::Span;
-use telemetry::{BEAT, Cause, DeviceClock, Position, Record, Rows, SeriesTable, Stamp};
+use telemetry::{BEAT, Cause, Position, Record, Rows, Stamp};
 
-use crate::checkpoint::{Checkpoint, Restored};
 use crate::damage::Found;
+use crate::missing::{lost_spool, missing};
 use crate::ticks::Ticks;
 use crate::watch::Watch;
+use crate::work::Folding;
 
 /// The longest wait for a record, and for acknowledged segments to be freed: each waking costs an idle host.
 const IDLE: Duration = BEAT;
@@ -30,45 +30,6 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 const UNREADABLE_FOR: Duration = Duration::from_secs(5);
 /// While the disk does not do what it should, the pause between two attempts.
 const RETRY: Duration = Duration::from_millis(250);
-
-/// What the driver works on.
-pub struct Folding {
-    /// Records come from here.
-    pub journal: Journal,
-    /// The pure step.
-    pub fold: Fold,
-    /// Position of the last record the fold has seen.
-    pub applied: Position,
-    /// Readings that the spool counted as received up to there, where that is known.
-    pub received: Option<u64>,
-    /// What the spool had when the checkpoint was written, and wasn't acknowledged.
-    pub unacked: Option<Unacked>,
-    /// Rows go there.
-    pub spool: Spool,
-    /// The fold's state is kept here.
-    pub checkpoint: Checkpoint,
-    /// Whoever watches is shown each record.
-    pub shown: Box<dyn Fn(&Record) + Send>,
-    /// What a tick says of the clock at a moment.
-    pub clock: Box<dyn Fn(Stamp) -> DeviceClock + Send>,
-}
-
-impl Folding {
-    /// What a start goes on with: the fold as its checkpoint has it, between a journal and a spool. `clock` is what a tick says at
-    /// a moment.
-    pub fn restore(
-        journal: Journal,
-        spool: Spool,
-        checkpoint: Checkpoint,
-        table: &Arc<SeriesTable>,
-        scorer: impl Fn() -> Box<dyn Scorer>,
-        clock: impl Fn(Stamp) -> DeviceClock + Send + 'static,
-    ) -> Self {
-        let Restored { fold, applied, received, unacked } = checkpoint.restore(table, scorer);
-        let (shown, clock) = (Box::new(|_: &Record| {}), Box::new(clock));
-        Self { journal, fold, applied, received, unacked, spool, checkpoint, shown, clock }
-    }
-}
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +172,9 @@ impl Driver {
 
     /// Takes one step: at most one record. `now` never goes back.
     pub fn step(&mut self, now: Stamp) -> Step {
+        if self.told {
+            self.work.spool.time(self.since_start(now));
+        }
         match self.advance(now) {
             Ok(step) => {
                 if std::mem::take(&mut self.told) {
@@ -562,48 +526,6 @@ impl Driver {
         self.ticks.wanted(self.work.fold.tick_due());
         self.watch.progress.lock().fold = self.work.fold.status();
     }
-}
-
-/// What was there when this was last running and isn't now, whoever took it. What journal and spool know of themselves is
-/// counted as damage; but nobody else knows what was in the fold's windows,
-/// or that there was a spool.
-fn missing(work: &Folding) -> Option<String> {
-    let first = work.journal.first();
-    if work.applied == 0 && first > 1 {
-        return Some(format!(
-            "the fold's checkpoint is gone or damaged: what open windows held of the journal's records before {first} is \
-             lost, and counted as far as the spool knows how many they held"
-        ));
-    }
-    spool_is_gone(work).then(|| match work.unacked {
-        Some(Unacked { first, last, rows, .. }) => format!(
-            "the spool is gone: its batches {first} to {last} with at most {rows} readings, which were not acknowledged, \
-             are lost, and not counted"
-        ),
-        None => "the spool is gone: as of the last checkpoint all that was in it was acknowledged".to_owned(),
-    })
-}
-
-/// What was in a spool that is gone. The collector may have some of it, whose acknowledgement came after the
-/// checkpoint: so it is told, and not counted.
-fn lost_spool(work: &Folding) -> Option<Damage> {
-    let Unacked { first, last, rows, from_ns, to_ns } = work.unacked.filter(|_| spool_is_gone(work))?;
-    Some(Damage {
-        part: Part::Spool,
-        first,
-        last,
-        from_ns,
-        to_ns,
-        readings: Readings::AtMost(rows),
-        again: 0,
-    })
-}
-
-fn spool_is_gone(work: &Folding) -> bool {
-    // Batches carry what was received: so many counted means that there was one, whose position a spool keeps even when
-    // it is empty. That the last records gave no rows, as ticks and readings of open windows do, says nothing.
-    let spooled = work.received.is_some_and(|received| received > 0);
-    spooled && work.spool.position() == 0
 }
 
 fn since(now: Stamp, mono: u64) -> Duration {

@@ -12,11 +12,14 @@
 mod checkpoint;
 mod damage;
 mod driver;
+mod missing;
 mod thread;
 mod ticks;
 mod watch;
+mod work;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Restored, Saved};
-pub use driver::{Driver, Folding, Step};
+pub use driver::{Driver, Step};
 pub use thread::{Running, start};
 pub use watch::{Progress, Watch};
+pub use work::Folding;

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use telemetry::Stamp;
 
-use crate::driver::{Driver, Folding, Step};
+use crate::driver::{Driver, Step};
 use crate::watch::Watch;
+use crate::work::Folding;
 
 /// The running thread.
 pub struct Running {

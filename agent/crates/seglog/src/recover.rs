@@ -52,6 +52,9 @@ pub struct Recovery {
     pub set_aside: Vec<PathBuf>,
     /// Why it could not be proven that what was read is durable; the log is poisoned then.
     pub unverified: Option<String>,
+    /// Why the newest segment, which is there, isn't given just now (rights, file handles): what it holds is neither lost nor
+    /// known. Then the log is poisoned too.
+    pub withheld: Option<String>,
 }
 
 pub(crate) struct Found {
@@ -144,7 +147,9 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
             content
         }
         Err(error) => {
-            recovery.unverified.get_or_insert(format!("segment {first} can't be read: {error}"));
+            let why = format!("segment {} can't be read: {error}", path.display());
+            recovery.unverified.get_or_insert(why.clone());
+            recovery.withheld = Some(why);
             Vec::new()
         }
     };

@@ -110,7 +110,7 @@ pub(crate) fn withheld(storage: &dyn Storage, path: &Path) -> Option<String> {
 
 fn withheld_for(error: &dyn std::fmt::Display) -> String {
     format!(
-        "what is done is in the spool's cursor, which can't be read ({error}): give it to the agent's user; it is tried again"
+        "what is done is in the spool's cursor, which can't be read ({error}): give it to the agent's user"
     )
 }
 

@@ -36,6 +36,9 @@ pub enum SpoolError {
     /// The log is out of order after a failed write or fsync; it is reopened and verified by a later call.
     #[error("the spool can't write: {0}")]
     Broken(String),
+    /// A file of it is there and can't be read just now: nothing is lost, and it is opened anew by a later call.
+    #[error("the spool waits for what it can't read just now: {0}")]
+    Withheld(String),
     /// A batch can't be read back.
     #[error("the spool can't read a batch: {0}")]
     Unreadable(String),

@@ -71,7 +71,7 @@ pub use group::Group;
 pub use losses::Lost;
 pub use reserve::{Parts, Reserve};
 use state::State;
-pub use usage::{ClockHeld, Room, Share, Unacked, Usage};
+pub use usage::{ClockHeld, Room, Share, Unacked, Usage, Withheld};
 use writer::Writer;
 
 /// What was merely counted (a reading that went into a window) is shipped at this age, with the next rows or alone.
@@ -92,6 +92,8 @@ pub struct Recovery {
     pub cursor_lost: bool,
     /// True when a new epoch was begun.
     pub new_epoch: bool,
+    /// A file that is there and can't be read just now: what it holds is not counted here, and nothing is done until it can be.
+    pub withheld: Option<String>,
 }
 
 /// What the agent says in its `Hello`.
@@ -178,6 +180,9 @@ impl Spool {
                 "batches in the spool are damaged and are reported as lost"
             );
         }
+        if let Some(why) = &recovery.withheld {
+            tracing::error!(agent, %why, "a file of the spool can't be read just now: nothing of it is lost, what comes waits in the journal, and it is tried again");
+        }
         let (state, readers, place) =
             (Arc::clone(&writer.state), Arc::clone(&writer.readers), Arc::clone(&writer.place));
         let writer = Mutex::new(writer);
@@ -262,6 +267,11 @@ impl Spool {
         }
     }
 
+    /// What time it is, for whoever can't go on: a spool that couldn't be opened whole is opened anew by that.
+    pub fn time(&self, now_mono: Duration) {
+        self.0.state.lock().now = now_mono;
+    }
+
     /// Takes the rows of one record, all or none. `recovering` says that they are a replay: then
     /// they are cut by size alone, so that clones of one disk cut equal batches.
     ///
@@ -281,10 +291,10 @@ impl Spool {
     /// [`SpoolError`]: nothing was lost; call again.
     pub fn cut_if_due(&self, now_mono: Duration) -> Result<Option<BatchKey>, SpoolError> {
         let mut writer = self.0.writer.lock();
+        self.time(now_mono);
         writer.prove()?;
         let due = {
-            let mut state = self.0.state.lock();
-            state.now = now_mono;
+            let state = self.0.state.lock();
             let since = *writer.pending.since.get_or_insert(now_mono);
             self.cut_at(&writer, &state, since).is_none_or(|at| at <= now_mono)
         };

@@ -13,6 +13,7 @@ use crate::clocks::ClockFile;
 use crate::cursor::{self, Found};
 use crate::cut::Pending;
 use crate::heads::Heads;
+use crate::proof::{Again, Unproven, withheld_for};
 use crate::recut::Recut;
 use crate::replay::Replay;
 use crate::writer::Writer;
@@ -38,7 +39,10 @@ pub(crate) fn open(
     let mut replay = Replay::new(cursor.as_ref(), &table);
     let mut heads = Heads::new(Arc::clone(&storage), config.dir.join("heads"), config.segment_bytes);
     replay.read(&log.readers(), &mut heads);
-    if unknown.is_none() {
+    let newest = found.withheld.as_ref().map(|why| withheld_for(why));
+    replay.withheld = unknown.or(newest).or(replay.withheld);
+    let withheld = replay.withheld.clone();
+    if withheld.is_none() {
         // What it knows of segments that are gone goes with them.
         heads.clean(|kept| replay.remember(&kept));
     }
@@ -59,8 +63,12 @@ pub(crate) fn open(
     }
     let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
     state.clocks = clocks;
-    let unproven = found.unverified.or(unknown);
-    state.frozen = unproven.is_some();
+    recovery.withheld.clone_from(&withheld);
+    let unproven = withheld.map(Unproven::Withheld).or_else(|| found.unverified.map(Unproven::Unsynced));
+    if let Some(unproven) = &unproven {
+        state.frozen = true;
+        unproven.tell(&mut state, Again::default());
+    }
     state.set_free();
     recovery.batches = state.batches();
     recovery.rows =
@@ -80,6 +88,7 @@ pub(crate) fn open(
         state: Arc::new(Mutex::new(state)),
         log: Some(log),
         unproven,
+        again: Again::default(),
         cell,
         readers,
         place: Arc::new(Mutex::new(None)),

@@ -14,6 +14,7 @@ use crate::cursor::Cursor;
 use crate::entry::{Entry, kept};
 use crate::heads::{HeadRecord, Heads, Kept};
 use crate::numbering::Numbering;
+use crate::proof::withheld_for;
 use crate::record::{BadRecord, Echo, Head, Loss, Record, Standing};
 use crate::state::{Order, State};
 use crate::writer::FRAME;
@@ -50,6 +51,8 @@ pub(crate) struct Replay<'a> {
     segment: u64,
     pub(crate) continued: BTreeSet<u64>,
     unreadable: u64,
+    /// What is there and isn't given just now, and why.
+    pub(crate) withheld: Option<String>,
     /// Earliest and latest time of batches that stood in segments that are cut off or gone.
     spans: HashMap<BatchKey, (i64, i64)>,
 }
@@ -93,6 +96,7 @@ impl<'a> Replay<'a> {
             continued: BTreeSet::new(),
             cursor_at: cursor.map_or(0, |cursor| cursor.next_record),
             unreadable: 0,
+            withheld: None,
             spans: HashMap::new(),
         }
     }
@@ -150,7 +154,11 @@ impl<'a> Replay<'a> {
                 }
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::error!(%error, "a segment of the spool can't be read; what is in it is found at the next start");
+                    // What the disk doesn't give is damage; what the system doesn't give will be there.
+                    match error.is_unreadable() {
+                        true => tracing::error!(%error, "a segment of the spool can't be read"),
+                        false => _ = self.withheld.get_or_insert_with(|| withheld_for(&error)),
+                    }
                     damaged = true;
                     break;
                 }
@@ -379,7 +387,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Fills the holes that damage left. Gives the state, the numbering and how many batches are gone.
+    /// Fills the holes that damage left. Gives the state, the numbering and how many batches are gone: none where something is
+    /// withheld, for then nobody knows.
     pub(crate) fn finish(mut self, cursor: Option<&Cursor>) -> (State, Numbering, u64) {
         for part in std::mem::take(&mut self.doubtful) {
             let key = part.head.key;
@@ -405,6 +414,9 @@ impl<'a> Replay<'a> {
             }
         }
         self.take_back();
+        if self.withheld.is_some() {
+            return (self.state, self.numbering, 0);
+        }
         let held = |state: &State| {
             let mut held = Counts::new();
             state.entries().for_each(|(_, entry)| held.merge(&kept(&entry.counts.counts())));

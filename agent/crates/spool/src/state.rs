@@ -19,6 +19,7 @@ use crate::floor::Low;
 use crate::group::Group;
 use crate::held::{Held, less};
 use crate::losses::{Losses, Lost};
+use crate::proof::Waiting;
 use crate::record::{Head, Loss, Standing};
 use crate::{Room, Share};
 
@@ -136,6 +137,8 @@ pub(crate) struct State {
     /// The cursor on disk is older than this.
     pub(crate) dirty: bool,
     pub(crate) trouble: Option<String>,
+    /// Of that: what is there and can't be read, since when it was tried and how often.
+    pub(crate) withheld: Option<Waiting>,
     /// The disk had less free than others are to have when something was cut last.
     pub(crate) floor: Option<Low>,
     /// Room that is kept for when the disk has none, as the writer left it.
@@ -191,6 +194,7 @@ impl State {
             quarantined: 0,
             dirty: false,
             trouble: None,
+            withheld: None,
             floor: None,
             reserve: None,
             news: false,

@@ -1,5 +1,7 @@
 //! A spool as those see it who only look: how full it is, what it did, what would be gone with it.
 
+use std::time::Duration;
+
 use telemetry::{Cause, Counts, Epoch, Position};
 
 use crate::{Damage, Lost, Spool, SpoolError};
@@ -56,6 +58,8 @@ pub struct Usage {
     pub quarantined: u64,
     /// Why it can't write now.
     pub trouble: Option<String>,
+    /// Of that: a file of it is there and can't be read just now. What it holds is neither lost nor damaged, and not counted here.
+    pub withheld: Option<Withheld>,
     /// The disk has less free than others are to have, and what follows from that.
     pub floor: Option<String>,
     /// Room that is kept for when the disk has none; `None` where none is.
@@ -66,6 +70,17 @@ pub struct Usage {
     pub lost: Vec<Lost>,
     /// What damage is known of, oldest first.
     pub damage: Vec<Damage>,
+}
+
+/// A file of the spool that is there and can't be read just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// Which one, why, and what to do.
+    pub why: String,
+    /// How often it was tried in vain.
+    pub tries: u32,
+    /// When it is tried next, from now.
+    pub again_in: Duration,
 }
 
 /// Room that is kept for when the disk has none.
@@ -142,6 +157,11 @@ impl Spool {
             acked: state.acked,
             quarantined: state.quarantined,
             trouble: state.trouble.clone().or_else(|| state.blocked.then(blocked)),
+            withheld: state.withheld.as_ref().map(|waiting| Withheld {
+                why: waiting.why.clone(),
+                tries: waiting.tries,
+                again_in: waiting.at.saturating_sub(state.now),
+            }),
             floor: state.floor.map(|floor| floor.to_string()),
             reserve: state.reserve,
         }

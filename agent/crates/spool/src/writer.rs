@@ -26,6 +26,7 @@ use crate::floor::Floor;
 use crate::group;
 use crate::heads::Heads;
 use crate::numbering::Numbering;
+use crate::proof::{Again, Unproven};
 use crate::record::{self, Head, Loss};
 use crate::recut::Recut;
 use crate::reserve::Reserve;
@@ -57,8 +58,9 @@ pub(crate) struct Writer {
     pub(crate) state: Arc<Mutex<State>>,
     /// `None` between a failure and the opening that repairs it.
     pub(crate) log: Option<Log>,
-    /// Why nobody knows whether what was opened is durable.
-    pub(crate) unproven: Option<String>,
+    /// Why nothing is built on what was opened, and when it is opened anew.
+    pub(crate) unproven: Option<Unproven>,
+    pub(crate) again: Again,
     pub(crate) cell: Option<Cell>,
     pub(crate) readers: Arc<Mutex<Readers>>,
     pub(crate) place: Arc<Mutex<Place>>,

@@ -209,7 +209,8 @@ fn trouble(status: &Value) -> Vec<String> {
         told("/journal/poisoned", "the journal acknowledges nothing"),
         told("/fold/blocked", "rows can't be spooled"),
         told("/fold/missing", "found at the start"),
-        told("/spool/trouble", "the spool can't write"),
+        told("/spool/withheld/why", "the spool waits for a file of it")
+            .or_else(|| told("/spool/trouble", "the spool can't write")),
         told("/spool/floor", "little space"),
         told("/fold/fold/config_error", "the new configuration was refused"),
     ]

@@ -1,0 +1,47 @@
+//! What a start finds gone that was there at the last checkpoint: a checkpoint, or a spool.
+
+use spool::{Damage, Part, Readings, Unacked};
+
+use crate::work::Folding;
+
+/// What was there when this was last running and isn't now, whoever took it. What journal and spool know of themselves is
+/// counted as damage; but nobody else knows what was in the fold's windows,
+/// or that there was a spool.
+pub(crate) fn missing(work: &Folding) -> Option<String> {
+    let first = work.journal.first();
+    if work.applied == 0 && first > 1 {
+        return Some(format!(
+            "the fold's checkpoint is gone or damaged: what open windows held of the journal's records before {first} is \
+             lost, and counted as far as the spool knows how many they held"
+        ));
+    }
+    spool_is_gone(work).then(|| match work.unacked {
+        Some(Unacked { first, last, rows, .. }) => format!(
+            "the spool is gone: its batches {first} to {last} with at most {rows} readings, which were not acknowledged, \
+             are lost, and not counted"
+        ),
+        None => "the spool is gone: as of the last checkpoint all that was in it was acknowledged".to_owned(),
+    })
+}
+
+/// What was in a spool that is gone. The collector may have some of it, whose acknowledgement came after the
+/// checkpoint: so it is told, and not counted.
+pub(crate) fn lost_spool(work: &Folding) -> Option<Damage> {
+    let Unacked { first, last, rows, from_ns, to_ns } = work.unacked.filter(|_| spool_is_gone(work))?;
+    Some(Damage {
+        part: Part::Spool,
+        first,
+        last,
+        from_ns,
+        to_ns,
+        readings: Readings::AtMost(rows),
+        again: 0,
+    })
+}
+
+fn spool_is_gone(work: &Folding) -> bool {
+    // Batches carry what was received: so many counted means that there was one, whose position a spool keeps even when
+    // it is empty. That the last records gave no rows, as ticks and readings of open windows do, says nothing.
+    let spooled = work.received.is_some_and(|received| received > 0);
+    spooled && work.spool.position() == 0
+}
