@@ -13,6 +13,8 @@ from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT
 
 SECOND = 1_000_000_000
+#: Debian's and everybody's user without any right.
+NOBODY = 65_534
 #: Small segments, so that there are several.
 SMALL = '[spool]\nsegment_bytes = "256KiB"\n[journal]\nsegment_bytes = "256KiB"\n'
 

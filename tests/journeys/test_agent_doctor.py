@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from tests.harness import Agent, Stack
-from tests.harness.agent_tools import ask, damaged, offline
+from tests.harness.agent_tools import NOBODY, ask, damaged, offline
+from tests.harness.processes import PATIENCE
 from tests.harness.small_disk import fill
+from tests.harness.stack import AGENT
 
 
 def doctor(agent: Agent) -> tuple[int, dict[str, list[dict[str, Any]]]]:
@@ -244,3 +246,34 @@ def test_every_problem_of_a_config_file_is_a_finding(stack: Stack) -> None:
     assert len(found["config"]) == 2
     assert "none is running" in found["agent"][0]["found"]
     assert f"{agent.config}:2:1" in found["config"][0]["found"]
+
+
+def test_what_another_user_may_not_see_is_neither_damaged_nor_missing(
+    stack: Stack, others_folder: Path
+) -> None:
+    """The enrolment, the spool, the journal, the link: it is said that nobody can tell, and as whom to ask."""
+    agent = stack.agent(stack.collector(), start=False)
+    data = others_folder / "data"
+    (data / "identity").mkdir(parents=True)
+    (data / "identity" / "joined.json").write_text("{}")
+    data.chmod(0o700)
+    config = others_folder / "agent.toml"
+    config.write_text(agent.config.read_text().replace(str(agent.data), str(data)))
+    config.chmod(0o644)
+    as_nobody = [
+        "setpriv",
+        f"--reuid={NOBODY}",
+        "--clear-groups",
+        str(AGENT),
+        "doctor",
+        "--json",
+        "--config",
+        str(config),
+    ]
+    said = subprocess.run(as_nobody, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    found = {finding["check"]: finding for finding in json.loads(said.stdout)["findings"]}
+    for check in ("identity", "link", "spool", "journal"):
+        assert found[check]["level"] == "warning", found[check]
+        assert "agent's user" in found[check]["remedy"], found[check]
+    assert "can't be told" in found["identity"]["found"]
+    assert not {"damaged", "enroll"} & set(said.stdout.split())

@@ -1,25 +1,30 @@
 """A look into an agent's spool, and damage in it settled: spool ls, verify and repair."""
 
+import fcntl
 import json
 import os
 import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness import Stack, until
-from tests.harness.agent_tools import SECOND, SMALL, ask, content, damaged, lines, offline, readings, send
+from tests.harness.agent_tools import (
+    NOBODY,
+    SECOND,
+    SMALL,
+    ask,
+    content,
+    damaged,
+    lines,
+    offline,
+    readings,
+    send,
+)
 from tests.harness.clock import WallClock
 from tests.harness.ledger import ledger, sums
-from tests.harness.stack import AGENT
-
-#: Debian's and everybody's user without any right.
-NOBODY = 65_534
 
 
 def test_ls_counts_what_waits_beside_a_running_agent_and_of_a_copy(stack: Stack) -> None:
@@ -190,22 +195,6 @@ def test_repair_keeps_a_copy_of_the_damage_and_the_collector_hears_of_the_loss(s
     assert sums(counts) == (0, 0)
 
 
-@pytest.fixture
-def others_folder() -> Iterator[Path]:
-    """Give a folder that other users reach, as a test's own isn't."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may act as another user")
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="telemetryx-") as folder:
-        path = Path(folder)
-        path.chmod(0o755)
-        reached = subprocess.run(
-            ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "test", "-x", str(AGENT)], check=False
-        )
-        if reached.returncode:
-            pytest.skip("another user may not run the agent's program here")
-        yield path
-
-
 def test_what_root_repairs_stays_the_agents(stack: Stack, others_folder: Path) -> None:
     """`sudo telemetryx-agent spool repair`: the agent's user can open every file afterwards, and all that is intact arrives."""
     agent, _ = damaged(stack)
@@ -224,11 +213,33 @@ def test_what_root_repairs_stays_the_agents(stack: Stack, others_folder: Path) -
 def test_repair_is_refused_while_the_agent_runs(stack: Stack) -> None:
     """It says what to do instead, and nothing happens."""
     agent = offline(stack)
-    said = ask("spool", "repair", "--config", agent.config)
-    assert said.returncode == 1
-    assert "the agent is running" in said.stderr
-    assert "--dry-run" in said.stderr
-    assert ask("spool", "repair", "--dry-run", "--config", agent.config).returncode == 0
+    linked = agent.data.with_name("linked")
+    linked.symlink_to(agent.data / "spool")
+    for where in (
+        ("--config", agent.config),
+        ("--dir", agent.data),
+        ("--dir", agent.data / "spool"),
+        ("--dir", linked),
+    ):
+        said = ask("spool", "repair", *where)
+        assert said.returncode == 1
+        assert "the agent is running" in said.stderr
+        assert "--dry-run" in said.stderr
+        assert ask("spool", "repair", "--dry-run", *where).returncode == 0
+
+
+def test_repair_of_a_spool_alone_is_refused_while_its_log_is_written(stack: Stack, tmp_path: Path) -> None:
+    """Without the folder around it there is the log's own lock: damage is left as it is, heads and quarantine too."""
+    agent, _ = damaged(stack)
+    spool = tmp_path / "alone"
+    shutil.copytree(agent.data / "spool", spool)
+    before = sorted(spool.rglob("*"))
+    with (spool / "log" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = ask("spool", "repair", "--dir", spool)
+    assert (said.returncode, sorted(spool.rglob("*"))) == (1, before)
+    assert "stop it first" in said.stderr
+    assert ask("spool", "repair", "--dir", spool).returncode == 0
 
 
 @pytest.mark.parametrize("command", ["ls", "verify", "repair", "export"])

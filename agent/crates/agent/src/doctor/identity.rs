@@ -1,6 +1,7 @@
 //! The enrolment: whose this host is, and how long its certificate is good.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use serde_json::Value;
 use telemetry::clock::SET_AFTER;
@@ -16,9 +17,7 @@ const SECOND: i64 = 1_000_000_000;
 
 /// Nothing of a host that never joined: a token may be all that it has.
 pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Option<Finding> {
-    let damaged = |Broken { found, remedy }: Broken| {
-        problem(CHECK, format!("{found}: there is no link, and readings are kept"), remedy)
-    };
+    let damaged = |broken| unusable(broken, Rights::of(&config.agent.data_dir));
     if let Some(broken) = config.uplink.broken.clone() {
         return Some(damaged(broken));
     }
@@ -58,6 +57,43 @@ fn shut_out(
     let Joined { agent, collector, .. } = joined;
     let found = format!("this host joined {collector} as {agent}, and gets no certificate: {why}");
     Some(problem(CHECK, found, remedy))
+}
+
+/// Who looks, and whose the data folder is.
+#[derive(Clone, Copy)]
+struct Rights {
+    us: u32,
+    owner: u32,
+}
+
+impl Rights {
+    fn of(data: &Path) -> Self {
+        let us = rustix::process::geteuid().as_raw();
+        // What may not even be looked at is somebody else's, whoever that is.
+        Self { us, owner: std::fs::metadata(data).map_or(0, |data| data.uid()) }
+    }
+
+    fn remedy(self) -> String {
+        let owner = self.owner;
+        format!(
+            "run this command as the agent's user, who is user {owner}: setpriv --reuid {owner} --clear-groups telemetryx-agent doctor (sudo -u telemetryx-agent telemetryx-agent doctor where a package made that user)"
+        )
+    }
+}
+
+/// What to do where this user may not read the enrolment, so that no link can be tried; `None` where it can, or is known to be bad.
+pub fn hidden(config: &Config) -> Option<String> {
+    let rights = Rights::of(&config.agent.data_dir);
+    let broken = config.uplink.broken.as_ref().filter(|broken| broken.withheld && rights.us != rights.owner);
+    broken.map(|_| rights.remedy())
+}
+
+fn unusable(Broken { found, remedy, withheld }: Broken, rights: Rights) -> Finding {
+    if withheld && rights.us != rights.owner {
+        let found = format!("{found}, user {}: whether the enrolment is sound can't be told", rights.us);
+        return warning(CHECK, found, rights.remedy());
+    }
+    problem(CHECK, format!("{found}: there is no link, and readings are kept"), remedy)
 }
 
 fn judge(joined: &Joined, validity: Option<Validity>, now: i64) -> Finding {
@@ -139,6 +175,19 @@ mod tests {
         assert_eq!(found(Some(GOOD), Some(&told), 1), None, "that was before it joined again");
         let waits = serde_json::json!({"link": {"shut_out": null}});
         assert_eq!((found(None, Some(&waits), 1), found(None, None, 1)), (None, None));
+    }
+
+    #[test]
+    fn what_only_the_agents_user_may_read_is_no_damage_to_another_and_what_that_user_may_not_is_a_problem() {
+        let found = "key.pem can't be read by this user (denied)";
+        let broken = |withheld| Broken { found: found.into(), remedy: "mend it".into(), withheld };
+        let other = unusable(broken(true), Rights { us: 1000, owner: 990 });
+        assert_eq!(other.level, Level::Warning);
+        assert!(other.found.contains("can't be told") && other.remedy.contains("--reuid 990"), "{other:?}");
+        for (withheld, us) in [(true, 990), (false, 1000), (false, 990)] {
+            let own = unusable(broken(withheld), Rights { us, owner: 990 });
+            assert_eq!((own.level, own.remedy.as_str()), (Level::Problem, "mend it"), "{own:?}");
+        }
     }
 
     #[test]

@@ -131,10 +131,12 @@ fn examine(found: &OnDisk, path: &Path) -> anyhow::Result<Vec<Finding>> {
     let status = asked.ok();
     findings.extend(pushed::examine(found, status.as_ref()));
     findings.extend(disk::examine(config));
-    let probe = link::probe(config)?;
-    findings.extend(clock::examine(probe.skew()));
+    let hidden = identity::hidden(config);
+    let probe = hidden.is_none().then(|| link::probe(config)).transpose()?;
+    findings.extend(clock::examine(probe.as_ref().and_then(link::Probe::skew)));
     findings.extend(identity::examine(config, status.as_ref(), clock::now()));
-    findings.extend(link::judge(&probe, clock::now()));
+    findings.extend(hidden.map(|remedy| warning("link", "can't be tried without the enrolment", remedy)));
+    findings.extend(probe.iter().flat_map(|probe| link::judge(probe, clock::now())));
     findings.extend(status.as_ref().and_then(client::broker_limit).map(|limit| link::messages(&limit)));
     findings.extend(inputs::examine(config, status.as_ref(), clock::now()));
     let pid = status.as_ref().and_then(|status| status["pid"].as_u64());

@@ -26,8 +26,26 @@ pub fn examine(data: &Path) -> Vec<Finding> {
     findings
 }
 
+/// That this user may not look into a folder: what is there isn't known, and nothing is said of it.
+fn hidden(check: &'static str, dir: &Path) -> Option<Finding> {
+    let error =
+        fs::read_dir(dir).err().filter(|error| error.kind() == std::io::ErrorKind::PermissionDenied)?;
+    Some(not_seen(check, dir, &error))
+}
+
+fn not_seen(check: &'static str, dir: &Path, error: &std::io::Error) -> Finding {
+    warning(
+        check,
+        format!("this user may not look into {}: {error}", dir.display()),
+        "run this command as the agent's user; if that is who runs it, give the folder to it",
+    )
+}
+
 fn spool(dir: &Path) -> Finding {
     const CHECK: &str = "spool";
+    if let Some(hidden) = hidden(CHECK, dir) {
+        return hidden;
+    }
     if !dir.join("log").is_dir() {
         if dir.join("cursor").exists() {
             return problem(
@@ -69,6 +87,9 @@ fn spool(dir: &Path) -> Finding {
 
 fn journal(dir: &Path) -> Finding {
     const CHECK: &str = "journal";
+    if let Some(hidden) = hidden(CHECK, dir) {
+        return hidden;
+    }
     if !dir.is_dir() {
         return ok(CHECK, "none yet: the agent makes it");
     }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use seglog::{Damage, Disk, Storage};
+use seglog::{Damage, Disk, Guard, Storage};
 use serde_json::json;
 use spool::inspect::LossRecord;
 use spool::{Spool, SpoolConfig};
@@ -19,9 +19,9 @@ use telemetry::SeriesTable;
 
 use super::progress::Progress;
 use super::verify::{Place, Range, ranges};
-use super::{TROUBLE, Whose, counts_json, look_at, lost, times_json};
+use super::{Folders, TROUBLE, Whose, counts_json, look_at, lost, times_json};
 use crate::human::{moment, things};
-use crate::lock::{self, LockError};
+use crate::lock::{self, DataLock, LockError};
 use crate::owner;
 
 pub const EXAMPLES: &str = "\
@@ -65,10 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     // Looked at before the lock makes a folder: a wrong name must not leave one behind.
     let inspection = look_at(&folders.spool)?;
-    let _lock = match &folders.data {
-        Some(data) if !args.dry_run => Some(lock::take(data).map_err(stop_first)?),
-        _ => None,
-    };
+    let locks = if args.dry_run { None } else { Some(Locks::take(&folders)?) };
     let spool = damaged_spool(&inspection)?;
     let journal_dir = folders.data.as_ref().map(|data| data.join("journal")).filter(|dir| dir.is_dir());
     let looked =
@@ -84,6 +81,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         drop(inspection);
         forget_heads(&folders.spool, &spool.damage)?;
+        // The spool takes its own when it is opened.
+        let _data = locks.map(|locks| locks.data);
         if !losses.is_empty() {
             write_losses(&folders.spool)?;
         }
@@ -96,6 +95,26 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         false => show(&mut out, args.dry_run, &found, &losses, &copies)?,
     }
     Ok(if damaged && args.dry_run { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
+}
+
+/// What keeps an agent, and another repair, from the folders: the lock of the data folder that they are in, and the log's own,
+/// which is all that a spool has that lies elsewhere.
+struct Locks {
+    data: Option<DataLock>,
+    _log: Box<dyn Guard>,
+}
+
+impl Locks {
+    fn take(folders: &Folders) -> anyhow::Result<Self> {
+        // A spool that was named itself: an agent whose it is has the lock of the folder around it.
+        let whole = std::fs::canonicalize(&folders.spool).unwrap_or_else(|_| folders.spool.clone());
+        let around = whole.parent().filter(|data| data.join("lock").exists());
+        let data = folders.data.as_deref().or(around).map(lock::take).transpose().map_err(stop_first)?;
+        let log = folders.spool.join("log/lock");
+        let taken = Disk.lock(&log).with_context(|| format!("locking {}", log.display()))?;
+        let taken = taken.ok_or_else(|| stop_first(LockError::Taken(folders.spool.display().to_string())))?;
+        Ok(Self { data, _log: taken })
+    }
 }
 
 fn stop_first(error: LockError) -> anyhow::Error {

@@ -121,7 +121,7 @@ impl Folder {
                     false => Ok(None),
                 };
             }
-            Err(error) => return Err(unusable(error.to_string())),
+            Err(error) => return Err(unread(&file, error)),
         };
         let joined: Joined = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
         // The configuration is made of these.
@@ -138,12 +138,11 @@ impl Folder {
     /// `authority` that is looked at too.
     ///
     /// # Errors
-    /// [`EnrolError::Folder`], naming the file.
+    /// [`EnrolError::Folder`], naming the file, and [`EnrolError::Withheld`] where this user may not read it.
     pub fn check(&self, authority: bool) -> Result<(), EnrolError> {
         let key = self.key_file();
         let unusable = |path: PathBuf, why: String| EnrolError::Folder { path, why };
-        let found = PrivateKeyDer::from_pem_file(&key)
-            .map_err(|error| unusable(key.clone(), plainly(&error, "no key")))?;
+        let found = PrivateKeyDer::from_pem_file(&key).map_err(|error| bad_pem(&key, error, "no key"))?;
         let key = fitting::key(found).map_err(|why| unusable(key, why))?;
         let ca = self.ca_file();
         let roots = match authority {
@@ -179,8 +178,7 @@ impl Folder {
     /// The key that is in force.
     pub(crate) fn key(&self) -> Result<Key, EnrolError> {
         let file = self.key_file();
-        let key = PrivateKeyDer::from_pem_file(&file)
-            .map_err(|error| EnrolError::Folder { path: file, why: error.to_string() })?;
+        let key = PrivateKeyDer::from_pem_file(&file).map_err(|error| bad_pem(&file, error, "no key"))?;
         Key::read(key.secret_der())
     }
 
@@ -188,9 +186,9 @@ impl Folder {
     pub(crate) fn signer(&self) -> Result<wire::envelope::Key, EnrolError> {
         let (path, ca) = (self.key_file(), self.ca_file());
         let unusable = |path: &PathBuf, why: String| EnrolError::Folder { path: path.clone(), why };
-        let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| unusable(&path, error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| bad_pem(&path, error, "no key"))?;
         let authority =
-            CertificateDer::from_pem_file(&ca).map_err(|error| unusable(&ca, error.to_string()))?;
+            CertificateDer::from_pem_file(&ca).map_err(|error| bad_pem(&ca, error, "no certificate"))?;
         let point = public_key(&authority).ok_or_else(|| unusable(&ca, "it has no P-256 key".into()))?;
         wire::envelope::Key::of_host(key.secret_der(), point)
             .map_err(|error| unusable(&path, error.to_string()))
@@ -274,19 +272,32 @@ impl Folder {
 
 /// The certificates of a file, one at least.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
-    let unusable = |why: String| EnrolError::Folder { path: path.to_owned(), why };
+    let nothing = "no certificate";
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unusable(plainly(&error, "no certificate")))?;
-    if found.is_empty() { Err(unusable("it holds no certificate".into())) } else { Ok(found) }
+        .map_err(|error| bad_pem(path, error, nothing))?;
+    match found.is_empty() {
+        true => Err(bad_pem(path, pem::Error::NoItemsFound, nothing)),
+        false => Ok(found),
+    }
 }
 
 /// What is wrong with a PEM file, in words.
-fn plainly(error: &pem::Error, nothing: &str) -> String {
-    match error {
+pub(super) fn bad_pem(path: &Path, error: pem::Error, nothing: &str) -> EnrolError {
+    let why = match error {
         pem::Error::NoItemsFound => format!("it holds {nothing}"),
-        pem::Error::Io(error) => error.to_string(),
+        pem::Error::Io(error) => return unread(path, error),
         error => format!("it is damaged: {error}"),
+    };
+    EnrolError::Folder { path: path.to_owned(), why }
+}
+
+/// A file that isn't given: for want of rights nobody knows what is in it.
+fn unread(path: &Path, source: std::io::Error) -> EnrolError {
+    let path = path.to_owned();
+    match source.kind() {
+        std::io::ErrorKind::PermissionDenied => EnrolError::Withheld { path, source },
+        _ => EnrolError::Folder { path, why: source.to_string() },
     }
 }
 
@@ -296,8 +307,7 @@ fn fits(certificate: &str, key: &Path) -> Result<(), EnrolError> {
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| bad(&error))?;
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| EnrolError::Folder { path: key.into(), why: error.to_string() })?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad_pem(key, error, "no key"))?;
     if chain.is_empty() {
         return Err(EnrolError::Certificate("it is empty".into()));
     }
@@ -390,6 +400,27 @@ mod tests {
         std::fs::create_dir(folder.path()).unwrap();
         std::fs::write(folder.path().join(JOINED), "{").unwrap();
         assert!(folder.load().unwrap_err().to_string().contains("enroll the host again"));
+    }
+
+    #[test]
+    fn what_this_user_may_not_read_is_not_called_damaged() {
+        let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        for error in [
+            unread(Path::new("/i/key.pem"), denied()),
+            bad_pem(Path::new("/i/key.pem"), pem::Error::Io(denied()), "no key"),
+        ] {
+            let broken = super::super::Broken::from(error);
+            assert!(
+                broken.withheld && broken.found.starts_with("/i/key.pem can't be read by this user ("),
+                "{broken:?}"
+            );
+            assert!(
+                broken.remedy.contains("run it as that user") && !broken.to_string().contains("enroll"),
+                "{broken:?}"
+            );
+        }
+        let gone = unread(Path::new("/i/key.pem"), std::io::ErrorKind::IsADirectory.into());
+        assert!(!super::super::Broken::from(gone).withheld);
     }
 
     #[test]

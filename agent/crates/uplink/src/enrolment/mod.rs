@@ -31,6 +31,10 @@ pub use token::Token;
 /// What to do about an enrolment that can't be used.
 const WAY_OUT: &str = "put the file back as it was, or enroll the host again: `telemetryx enroll token --agent AGENT --replace` on the collector prints the line for that, with the token";
 
+/// The same of what this user may not read.
+const RIGHTS: &str =
+    "give the folder to the agent's user, or, where only this command isn't that user, run it as that user";
+
 /// Why what an enrolment left can't be used, and the way out: for as long as that is so there is no link, and nothing else is
 /// missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct Broken {
     pub found: String,
     /// What to do.
     pub remedy: String,
+    /// Nothing is known to be wrong with it: this user may not read it.
+    pub withheld: bool,
 }
 
 impl std::fmt::Display for Broken {
@@ -50,8 +56,10 @@ impl std::fmt::Display for Broken {
 impl From<EnrolError> for Broken {
     fn from(error: EnrolError) -> Self {
         let text = error.to_string();
-        let found = text.strip_suffix(WAY_OUT).and_then(|found| found.strip_suffix(": ")).unwrap_or(&text);
-        Self { found: found.to_owned(), remedy: WAY_OUT.to_owned() }
+        let withheld = matches!(error, EnrolError::Withheld { .. });
+        let remedy = if withheld { RIGHTS } else { WAY_OUT };
+        let found = text.strip_suffix(remedy).and_then(|found| found.strip_suffix(": ")).unwrap_or(&text);
+        Self { found: found.to_owned(), remedy: remedy.to_owned(), withheld }
     }
 }
 
@@ -154,6 +162,14 @@ pub enum EnrolError {
         path: PathBuf,
         /// Why.
         why: String,
+    },
+    /// What is kept may not be read by this user: whether it can be used isn't known.
+    #[error("{} can't be read by this user ({source}): {RIGHTS}", path.display())]
+    Withheld {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The disk.
     #[error("{} can't be read or written: {source}", path.display())]
