@@ -48,7 +48,9 @@ def test_samples_come_out_as_they_were_to_the_bit(tmp_path: Path) -> None:
     )
     convert.run(str(source), tmp_path / "out", force=False)
     frame = pl.read_parquet(tmp_path / "out/samples.parquet")
-    assert frame.columns == ["time", "name", "site", "device", "labels", "unit", "value", "flags"]
+    columns = ["time", "name", "site", "device", "labels", "unit", "value", "flags", "boot", "since_boot"]
+    assert frame.columns == columns
+    assert (frame["boot"].null_count(), frame["since_boot"].null_count()) == (len(values), len(values))
     assert bits(frame["value"].to_list()) == bits(values)
     assert frame["time"].cast(pl.Int64).to_list() == [
         1_700_000_000_000_000_000 + at for at in range(len(values))
@@ -102,6 +104,37 @@ def test_windows_and_events_get_files_of_their_own(tmp_path: Path, monkeypatch: 
     assert (row["source"], row["severity"], row["body"]) == ("app", "warn", event["body"])
     assert json.loads(row["attributes"]) == {"n": 3, "t": "x"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.parquet", "windows.parquet"]
+
+
+def test_times_of_a_boot_that_nobody_knows_are_kept_as_counted_from_it(tmp_path: Path) -> None:
+    """Samples, events and windows, with the times of their first and last: what is needed to place them once it is known."""
+    boot = "0f0e0d0c-0b0a-0908-0706-050403020100"
+    since = {"boot": boot, "since_boot_ns": 5_000_000_001}
+    edges = [
+        {"time_ns": None, "boot": boot, "since_boot_ns": 5_000_000_000 + at, "value": 1.0} for at in (2, 3)
+    ]
+    window = {
+        "kind": "window", "start_ns": None, **since, "length_ns": 10, "name": "t", "labels": {}, "unit": "", "count": 2, "sum": 3.5,
+        "min": 1.0, "max": 2.5, "first": edges[0], "last": edges[1], "bins": {"positive": [], "negative": [], "zero": 2},
+    }  # fmt: skip
+    event = {
+        "kind": "event", "time_ns": None, **since, "source": "app", "severity": "warn", "body": "x", "attributes": {},
+    }  # fmt: skip
+    lines = [{**sample(1.0), "time_ns": None, **since}, sample(2.0), window, event]
+    convert.run(str(write(tmp_path / "x.ndjson", lines)), tmp_path, force=False)
+    for kind, time in ("samples", "time"), ("windows", "start"), ("events", "time"):
+        frame = pl.read_parquet(tmp_path / f"{kind}.parquet").with_columns(
+            pl.col("since_boot").cast(pl.Int64)
+        )
+        row = frame.row(0, named=True)
+        assert (row[time], row["boot"], row["since_boot"]) == (None, boot, 5_000_000_001)
+    known = pl.read_parquet(tmp_path / "samples.parquet").row(1, named=True)
+    assert known["time"] is not None
+    assert (known["boot"], known["since_boot"]) == (None, None)
+    frame = pl.read_parquet(tmp_path / "windows.parquet")
+    ends = [frame[f"{name}_since_boot"].cast(pl.Int64).item() for name in ("first", "last")]
+    assert ends == [5_000_000_002, 5_000_000_003]
+    assert frame["first_time"].item() is None
 
 
 def test_files_that_are_there_stay_unless_forced(tmp_path: Path) -> None:

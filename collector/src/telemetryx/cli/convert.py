@@ -2,7 +2,9 @@
 
 samples.parquet (time, name, site, device, labels, unit, value, flags) · windows.parquet (start, length, …, count, sum, min,
 max, first, first_time, last, last_time, bins) · events.parquet (time, source, severity, body, attributes). Labels, attributes
-and bins are JSON texts. The columns are those of `telemetryx sql`. It streams: memory doesn't grow with the file.
+and bins are JSON texts. The columns are those of `telemetryx sql`, and at the end of each file boot and since_boot (of windows
+first_since_boot and last_since_boot too): where nobody knew when a host's boot was, the times are null, and counted from that
+boot. It streams: memory doesn't grow with the file.
 """
 
 import shutil
@@ -90,11 +92,11 @@ def _file(source: str, folder: Path) -> Iterator[Path]:
 def _schema(pl: Any) -> dict[str, Any]:  # noqa: ANN401  Polars is untyped here
     """Every key of every kind. Floats are read as text: JSON has no NaN and no infinity, which are texts in it."""
     text, whole = pl.String, pl.Int64
-    edge = pl.Struct({"time_ns": whole, "value": text})
+    edge = pl.Struct({"time_ns": whole, "since_boot_ns": whole, "value": text})
     return {
         **dict.fromkeys(("kind", "name", "labels", "unit", "value", "sum", "min", "max", "bins"), text),
-        **dict.fromkeys(("source", "severity", "body", "attributes"), text),
-        **dict.fromkeys(("time_ns", "start_ns", "length_ns", "flags"), whole),
+        **dict.fromkeys(("source", "severity", "body", "attributes", "boot"), text),
+        **dict.fromkeys(("time_ns", "start_ns", "length_ns", "since_boot_ns", "flags"), whole),
         "count": pl.UInt64,
         "first": edge,
         "last": edge,
@@ -118,8 +120,13 @@ def _columns(pl: Any, kind: str) -> list[Any]:  # noqa: ANN401
     def time(name: str) -> Any:  # noqa: ANN401
         return pl.col(name).cast(pl.Datetime("ns", "UTC"))
 
+    def span(column: Any) -> Any:  # noqa: ANN401
+        return column.cast(pl.Duration("ns"))
+
     def floats(column: Any) -> Any:  # noqa: ANN401
         return column.cast(pl.Float64)
+
+    boot = ["boot", span(pl.col("since_boot_ns")).alias("since_boot")]
 
     label = pl.col("labels").str.json_path_match
     series = [
@@ -135,12 +142,13 @@ def _columns(pl: Any, kind: str) -> list[Any]:  # noqa: ANN401
             *series,
             floats(pl.col("value")),
             pl.col("flags").cast(pl.UInt8),
+            *boot,
         ]
     if kind == "event":
-        return [time("time_ns").alias("time"), "source", "severity", "body", "attributes"]
+        return [time("time_ns").alias("time"), "source", "severity", "body", "attributes", *boot]
     return [
         time("start_ns").alias("start"),
-        pl.col("length_ns").cast(pl.Duration("ns")).alias("length"),
+        span(pl.col("length_ns")).alias("length"),
         *series,
         "count",
         *(floats(pl.col(name)) for name in ("sum", "min", "max")),
@@ -153,4 +161,9 @@ def _columns(pl: Any, kind: str) -> list[Any]:  # noqa: ANN401
             )
         ),
         "bins",
+        *boot,
+        *(
+            span(pl.col(name).struct.field("since_boot_ns")).alias(f"{name}_since_boot")
+            for name in ("first", "last")
+        ),
     ]
