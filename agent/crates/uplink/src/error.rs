@@ -95,6 +95,14 @@ pub enum ConfigError {
         /// Why.
         source: SecretError,
     },
+    /// A name that no certificate has.
+    #[error(
+        "uplink.server_name {name:?} is no name that a certificate could have: write the one in the other side's certificate, or leave the key out"
+    )]
+    ServerName {
+        /// As configured.
+        name: String,
+    },
     /// Both ways are one.
     #[error("uplink.fallback_url is uplink.url: give another way, or leave it out")]
     SameWay,
@@ -147,6 +155,9 @@ pub enum ConfigError {
     #[error("uplink.ca_file can't be used: {0}")]
     Certificate(#[source] tonic::transport::Error),
 }
+
+/// Reasons of a SlowDown that ends the session: the collector knows nothing of it any more, or missed a part of it.
+pub const GOODBYES: [&str; 2] = ["out of step", "unknown session"];
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -250,7 +261,7 @@ impl LinkError {
     /// The session was cut short: something got lost on the way, or the connection did.
     pub(crate) fn breaks_off(&self) -> bool {
         match self {
-            Self::Later { reason, .. } => crate::session::GOODBYES.contains(&reason.as_str()),
+            Self::Later { reason, .. } => GOODBYES.contains(&reason.as_str()),
             Self::Broker(_) | Self::OutOfStep { .. } => true,
             _ => false,
         }

@@ -21,6 +21,7 @@ mod error;
 mod fit;
 mod flight;
 mod grpc;
+mod hello;
 mod hours;
 mod lanes;
 mod link;
@@ -248,7 +249,7 @@ impl Uplink {
         let answers = async {
             loop {
                 tokio::time::sleep(self.config.fallback_return.0).await;
-                let hello = link::probing_hello(&self.identity, &self.spool, &*self.host);
+                let hello = hello::probing_hello(&self.identity, &self.spool, &*self.host);
                 match url.probe(hello).await {
                     Ok(()) => return tracing::info!(url = %url.over().url, "answers again, returning to it"),
                     Err(error) => tracing::debug!(%error, url = %url.over().url, "does not answer yet"),

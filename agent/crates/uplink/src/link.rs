@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use spool::Spool;
 use wire::envelope::Key;
 use wire::v1::{self, from_agent, from_collector};
 
 use crate::address::{Address, Carrier};
 use crate::broker::Broker;
-use crate::config::{Identity, UplinkConfig};
+use crate::config::UplinkConfig;
 use crate::endpoint::{self, Gateway};
 use crate::error::{ConfigError, LinkError};
 use crate::fit::{self, Fit, Look};
@@ -18,7 +17,6 @@ use crate::mqtt::{Mqtt, SILENCE};
 use crate::pump::{self, Clock, Stop};
 use crate::session::Session;
 use crate::state::{LinkState, Over};
-use crate::{Host, WIRE};
 
 /// A way to the collector. Token and certificates are read for each connection: a file that isn't there yet keeps the
 /// agent from connecting, not from running, and one that was renewed is used from the next connection on.
@@ -83,26 +81,6 @@ fn signer(config: &UplinkConfig) -> Result<Option<Key>, ConfigError> {
     }
     let key = config.enrolled.as_ref().map(|enrolled| enrolled.folder.signer()).transpose();
     key.map_err(|error| ConfigError::Enrolment(error.to_string()))
-}
-
-/// A hello that asks for nothing but a greeting: is there a collector at the other end?
-pub(crate) fn probing_hello(identity: &Identity, spool: &Spool, host: &dyn Host) -> v1::Hello {
-    let usage = spool.usage();
-    v1::Hello {
-        wire: WIRE,
-        agent: identity.agent.clone(),
-        version: identity.version.clone(),
-        epoch: usage.epoch.map_or(Vec::new(), |epoch| epoch.0.to_vec()),
-        next_seq: usage.next_seq,
-        unacked: Vec::new(),
-        boot_id: identity.boot.to_vec(),
-        wall_ns: host.wall(),
-        mono_ns: host.mono(),
-        labels: identity.labels.iter().cloned().collect(),
-        probe: true,
-        config: None,
-        requests: false,
-    }
 }
 
 /// What the files that the section names can't do now, for each way; the section itself is checked before

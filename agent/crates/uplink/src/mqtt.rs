@@ -14,9 +14,8 @@ use wire::envelope::{EnvelopeError, Key, Opened, Sealer};
 use wire::v1::{self, from_collector};
 
 use crate::broker::{Broker, Connection, Incoming, Publishing};
-use crate::error::LinkError;
+use crate::error::{GOODBYES, LinkError};
 use crate::pump::{Inbox, OUTBOX, Wires};
-use crate::session::GOODBYES;
 use crate::state::LinkState;
 
 /// The collector answers each status, every five seconds: this long without a word, and it is gone.

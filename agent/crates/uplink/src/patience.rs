@@ -1,7 +1,15 @@
 //! How long a collector may leave us waiting before the session begins anew: what it owes us has a limit, and so has its
-//! silence on a link where a living one is never silent. Knows no clock: time is given.
+//! silence on a link where a living one is never silent, and so have its requests to wait. Knows no clock: time is given.
 
 use std::time::Duration;
+
+use crate::backoff::{self, Backoff};
+
+/// A collector may ask us to wait again and again for so long, and take nothing; whether it will ever, a new session or another
+/// way shows.
+const PUT_OFF: Duration = Duration::from_secs(60);
+/// While it does, the pauses grow up to this, unless it asks for longer ones.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Of one session.
 #[derive(Debug)]
@@ -52,9 +60,71 @@ impl Patience {
     }
 }
 
+/// Requests to wait, in one session, between which nothing of what waits was acknowledged.
+#[derive(Debug)]
+pub(crate) struct PutOff {
+    since: Option<Duration>,
+    backoff: Backoff,
+}
+
+impl Default for PutOff {
+    fn default() -> Self {
+        Self { since: None, backoff: Backoff::new(LONGEST) }
+    }
+}
+
+impl PutOff {
+    /// It asks for a pause, while something `waits`: how long ours is; `None` where it has been asking for too long.
+    pub(crate) fn asked(
+        &mut self,
+        asked: Duration,
+        waits: bool,
+        draw: u32,
+        now: Duration,
+    ) -> Option<Duration> {
+        let pause = backoff::asked(asked, draw);
+        let Some(since) = self.since.filter(|_| waits) else {
+            *self = Self { since: waits.then_some(now), ..Self::default() };
+            return Some(pause);
+        };
+        (now.saturating_sub(since) < PUT_OFF).then(|| pause.max(self.backoff.next(draw)))
+    }
+
+    /// It took something.
+    pub(crate) fn took(&mut self) {
+        *self = Self::default();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_are_those_asked_for_and_grow_while_nothing_is_taken_up_to_a_minute() {
+        let (mut put_off, mut now, mut pauses) = (PutOff::default(), SECOND, Vec::new());
+        while let Some(pause) = put_off.asked(SECOND, true, u32::MAX, now) {
+            pauses.push(pause);
+            now += pause;
+        }
+        let whole =
+            |seconds: &[f64]| seconds.iter().copied().map(Duration::from_secs_f64).collect::<Vec<_>>();
+        assert_eq!(pauses, whole(&[1.25, 1.25, 1.25, 2.0, 4.0, 8.0, 16.0, 30.0]));
+        put_off.took();
+        assert_eq!(put_off.asked(SECOND, true, 0, now), Some(SECOND));
+        // A pause that is as long as that is no reason to end: what is sent after it shows.
+        assert_eq!(put_off.asked(SECOND * 200, true, 0, now + SECOND * 59), Some(SECOND * 200));
+        assert_eq!(put_off.asked(SECOND * 200, true, 0, now + SECOND * 259), None);
+    }
+
+    #[test]
+    fn who_asks_while_nothing_waits_asks_for_nothing() {
+        let mut put_off = PutOff::default();
+        for minute in 0..10 {
+            assert_eq!(put_off.asked(SECOND, false, 0, SECOND * 60 * minute), Some(SECOND));
+        }
+        assert_eq!(put_off.asked(SECOND, true, 0, SECOND * 1000), Some(SECOND));
+    }
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -26,7 +26,7 @@ pub(crate) enum Good {
     Something,
     /// It didn't come about, or batches were not acknowledged.
     Nothing,
-    /// It was cut while batches waited for credit.
+    /// It ended while batches waited for credit, or for a pause to end.
     Unknown,
 }
 
@@ -73,11 +73,11 @@ impl Route {
     }
 }
 
-/// What a session was good for. A way on which batches leave and nothing ever comes of them is good for nothing, however it
-/// greets.
+/// What a session was good for: it was useful if something of what waited was acknowledged, or nothing waited. A way on which
+/// batches leave and nothing ever comes of them is good for nothing, however it greets.
 ///
-/// Where batches still waited for credit (`starved`) when the link was cut, it is not to be told: the collector may be slow, or
-/// its credit never comes through. So it counts for neither, and the time without a session that was good for anything goes on:
+/// Where batches still waited for credit, or for the end of a pause that the collector had asked for (`starved`), when it ended,
+/// it is not to be told: the collector may be slow, or its credit never comes through. So it counts for neither, and the time without a session that was good for anything goes on:
 /// a minute of such sessions leads to the fallback, as one in which no credit comes for a minute does.
 pub(crate) fn good(
     greeted: bool,

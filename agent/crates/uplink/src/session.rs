@@ -15,7 +15,7 @@
 //! - **Hello**: the hello is to be sent. **Greeting**: it was, and the collector is to say what it holds.
 //! - **Open**: batches and losses go up as credit, lanes, limits and hours allow; acks come down. While the collector
 //!   asked for a pause (SlowDown), only the status is sent. What it had not committed by then it has forgotten, so
-//!   it is sent again afterwards.
+//!   it is sent again afterwards. One that asks again and again, and takes nothing in between, is given up after a minute.
 //! - The caller ends a session by [`Session::closed`] whenever a call fails, [`Session::finished`] says so or the
 //!   link breaks. What was under way waits again, and is settled by the next greeting or sent once more: the
 //!   collector knows a batch again by its name, so a dead link that ate acks costs bytes and nothing else.
@@ -31,16 +31,15 @@ use spool::Spool;
 use telemetry::{BatchKey, Epoch, Lane, Stamp, clock};
 use wire::v1::{self, from_agent, from_collector};
 
-use crate::backoff;
 use crate::care::{Asked, Care};
 use crate::credit::Credit;
-use crate::error::LinkError;
+use crate::error::{GOODBYES, LinkError};
 use crate::flight::Flights;
+use crate::hello::probing_hello;
 use crate::lanes::{Choice, Lanes};
-use crate::link::probing_hello;
 use crate::pace::Pace;
 use crate::parts::Parts;
-use crate::patience::Patience;
+use crate::patience::{Patience, PutOff};
 use crate::state::{Closed, LinkState, SlowDown};
 use crate::traced::Sending;
 use crate::{Host, Identity, WIRE};
@@ -59,8 +58,6 @@ const ANSWER_PART: u64 = 16 << 10;
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a message over a broker holds beside a part's bytes or a status: envelope, signature, the frame's own numbers.
 const AROUND: u64 = 192;
-/// Reasons of a SlowDown that ends the session: the collector knows nothing of it any more, or missed a part of it.
-pub const GOODBYES: [&str; 2] = ["out of step", "unknown session"];
 
 /// How a session is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +105,8 @@ struct Open {
     /// When the last part of an answer left.
     answered: Duration,
     patience: Patience,
-    /// Nothing is under way, and only credit lacks for what waits.
+    put_off: PutOff,
+    /// Nothing is under way, and only credit, or the end of a pause, lacks for what waits.
     starved: bool,
     finish: Option<(Finish, Duration)>,
 }
@@ -166,7 +164,7 @@ impl Session {
         matches!(self.phase, Phase::Open(_))
     }
 
-    /// Whether something waits for credit, and nothing is under way that would give any back.
+    /// Whether something waits for credit, or for a pause to end, and nothing is under way that would give any back.
     pub(crate) fn starved(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.starved)
     }
@@ -354,6 +352,7 @@ impl Session {
             told,
             answered: now,
             patience: Patience::new(now),
+            put_off: PutOff::default(),
             starved: false,
             finish: None,
         }));
@@ -397,6 +396,10 @@ impl Session {
         open.limited_until = None;
         open.starved = false;
         if open.held_until.is_some_and(|until| now < until) {
+            let (wall, losses) = (self.host.wall(), self.spool.usage().losses);
+            let waiting = self.spool.waiting(wall);
+            let in_hours = waiting.young || self.lanes.open_hours(hour(wall, open.skew_ns));
+            open.starved = losses > 0 || waiting.live || (waiting.backlog && in_hours);
             return Ok(None);
         }
         open.held_until = None;
@@ -415,9 +418,7 @@ impl Session {
             return Ok(Some(from_agent::Frame::Loss(loss)));
         }
         let wall = self.host.wall();
-        // A clock that was never set doesn't tell the hour: the collector's does.
-        let hour = if wall < clock::SET_AFTER { wall - open.skew_ns } else { wall };
-        let in_hours = self.lanes.open_hours(hour);
+        let in_hours = self.lanes.open_hours(hour(wall, open.skew_ns));
         let mut waiting = self.spool.waiting(wall);
         self.state.hours(match (in_hours, waiting.backlog && !waiting.young) {
             (true, _) => Closed::Open,
@@ -509,6 +510,9 @@ impl Session {
                     }
                 }
                 let acked = spool.acked(&ack.holdings).map_err(spool_error)?;
+                if acked > 0 {
+                    open.put_off.took();
+                }
                 self.state.acked(acked as u64, bytes);
             }
             Frame::Taken(taken) => {
@@ -552,7 +556,12 @@ impl Session {
                 if GOODBYES.contains(&slow.reason.as_str()) {
                     return Err(LinkError::Later { after: asked, reason: slow.reason });
                 }
-                let pause = backoff::asked(asked, self.host.draw());
+                let usage = spool.usage();
+                let waits = usage.batches + usage.losses > 0;
+                let Some(pause) = open.put_off.asked(asked, waits, self.host.draw(), now) else {
+                    self.state.stalled();
+                    return Err(LinkError::Later { after: asked, reason: slow.reason });
+                };
                 tracing::warn!(reason = %slow.reason, pause_ms = pause.as_millis() as u64, "the collector asks to wait");
                 open.held_until = Some(now + pause);
                 // What it had not committed it has forgotten.
@@ -570,6 +579,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A clock that was never set doesn't tell the hour: the collector's does.
+fn hour(wall: i64, skew_ns: i64) -> i64 {
+    if wall < clock::SET_AFTER { wall - skew_ns } else { wall }
 }
 
 fn key(epoch: &[u8], seq: u64) -> Option<BatchKey> {

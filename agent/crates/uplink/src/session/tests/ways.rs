@@ -174,3 +174,71 @@ fn what_a_session_was_good_for_goes_by_what_came_of_it() {
     assert_eq!(good(&cut, true, moved(5, 5)), Unknown, "something waited for credit, and not for long");
     assert_eq!(route::good(false, &cut, false, moved(5, 5), moved(5, 5)), Nothing, "it never greeted");
 }
+
+/// A session with batches that wait, over a collector that asks for a pause of a second whenever something came, and every five
+/// seconds in a pause. Every `acks`-th batch it takes first. How the session ended, and how often it was asked for a pause.
+fn put_off(agent: &mut Agent, acks: Option<usize>, until: Duration) -> (Option<LinkError>, usize) {
+    agent.open(Vec::new());
+    let (mut sent, mut asked) = (0, 0);
+    while agent.now < until {
+        agent.batch(SECOND);
+        let batches = agent.batches();
+        sent += batches.len();
+        if acks.is_some_and(|every| sent >= every) {
+            sent = 0;
+            agent.take(ack(&batches)).unwrap();
+        }
+        asked += 1;
+        if let Err(error) = agent.take(slow_down(1000, "overloaded")) {
+            return (Some(error), asked);
+        }
+        let wake = agent.session.wake_at().unwrap();
+        agent.pass(wake - agent.now);
+        if let Err(error) = agent.session.tick(agent.now) {
+            return (Some(error), asked);
+        }
+    }
+    (None, asked)
+}
+
+#[test]
+fn a_collector_that_asks_to_wait_for_ever_is_given_up_after_a_minute_and_leads_to_the_fallback() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let (before, mut route) = (agent.state.moved(), Route::new(true));
+    assert_eq!(route.way(agent.now), Way::Url);
+    let (end, _) = put_off(&mut agent, None, 600 * SECOND);
+    assert!(matches!(&end, Some(LinkError::Later { reason, .. }) if reason == "overloaded"), "{end:?}");
+    assert!((60 * SECOND..90 * SECOND).contains(&agent.now), "{:?}", agent.now);
+    assert_eq!(agent.status().stalls, 1, "it is said that nothing is acknowledged");
+    let (end, starved) = (Err(end.unwrap()), agent.session.starved());
+    agent.session.closed(agent.now, "put off");
+    let good = route::good(true, &end, starved, before, agent.state.moved());
+    assert_eq!(good, Good::Nothing);
+    route.ended(good, agent.now);
+    assert_eq!(route.way(agent.now), Way::Fallback);
+}
+
+#[test]
+fn a_collector_that_asks_to_wait_and_takes_something_in_between_keeps_its_session() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let (end, asked) = put_off(&mut agent, Some(20), 600 * SECOND);
+    assert!(end.is_none() && asked > 300, "{end:?} after {asked}");
+}
+
+#[test]
+fn a_session_that_was_cut_in_a_pause_before_anything_left_is_of_no_known_use() {
+    let mut agent = Agent::new(LanesConfig::default());
+    let before = agent.state.moved();
+    for waits in [false, true] {
+        agent.open(Vec::new());
+        agent.take(slow_down(5000, "overloaded")).unwrap();
+        if waits {
+            agent.batch(SECOND);
+        }
+        assert!(agent.batches().is_empty());
+        let starved = agent.session.starved();
+        agent.session.closed(agent.now, "cut");
+        let good = route::good(true, &Err(LinkError::Closed), starved, before, agent.state.moved());
+        assert_eq!(good, if waits { Good::Unknown } else { Good::Something });
+    }
+}
