@@ -426,6 +426,9 @@ impl Config {
             }
         }
         found.extend(crate::classes::warnings(&self.spool.class));
+        found.extend(crate::exposed::warnings(self));
+        found.extend(data_dir::warning(&self.agent.data_dir).map(|said| ("agent".to_owned(), said)));
+        found.extend(self.uplink.warnings().into_iter().map(|said| ("uplink".to_owned(), said)));
         let inputs = crate::inputs_table::warnings(&self.input).into_iter();
         found.extend(inputs.map(|warning| ("input.mqtt".to_owned(), warning)));
         found

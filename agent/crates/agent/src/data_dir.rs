@@ -61,6 +61,15 @@ pub fn alone(text: &str) -> PathBuf {
         .map_or_else(|| in_use(AgentConfig::default().data_dir, Path::new(BEFORE)), PathBuf::from)
 }
 
+/// What is to be told of a folder whose place depends on where a command is run.
+pub fn warning(data_dir: &Path) -> Option<String> {
+    data_dir.is_relative().then(|| {
+        format!(
+            "agent.data_dir = {data_dir:?} is relative: what is run in another folder, as a service is, has other data; write the whole path"
+        )
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
 mod tests {
@@ -88,6 +97,13 @@ mod tests {
         if !Path::new(USUAL).join("lock").exists() {
             assert_eq!(of(USUAL), before);
         }
+    }
+
+    #[test]
+    fn a_relative_folder_is_told() {
+        let said = |text: &str| warning(&alone(text));
+        assert!(said("[agent]\ndata_dir = \"data\"\n").is_some_and(|said| said.contains("whole path")));
+        assert_eq!(said("[agent]\ndata_dir = \"/data\"\n"), None);
     }
 
     #[test]

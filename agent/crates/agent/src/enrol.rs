@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use uplink::enrolment::{Ask, Enrolled, Folder, Joined, Outcome, Token, join};
+use uplink::secret;
 
 use crate::config::Config;
 use crate::{ask, lock};
@@ -97,8 +98,14 @@ pub fn run(args: Args, path: &Path) -> anyhow::Result<()> {
 fn given(args: &Args) -> anyhow::Result<String> {
     match (&args.token, &args.token_file) {
         (Some(token), _) => Ok(token.clone()),
-        (None, Some(path)) => std::fs::read_to_string(path)
-            .with_context(|| format!("--token-file {} can't be read", path.display())),
+        (None, Some(path)) => {
+            let (text, exposed) = secret::text_once(path).context("--token-file")?;
+            if let Some(exposed) = exposed {
+                // It opens the door once: whoever else has it may have gone through.
+                _ = writeln!(std::io::stderr(), "telemetryx-agent: WARNING: --token-file: {exposed}");
+            }
+            Ok(text)
+        }
         (None, None) => anyhow::bail!("give --token or --token-file"),
     }
 }

@@ -11,6 +11,7 @@ mod courier;
 mod data_dir;
 mod doctor;
 mod enrol;
+mod exposed;
 mod health;
 mod hints;
 mod human;

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod cause;
 pub mod clock;
 mod cursor;
+pub mod der;
 pub mod event;
 pub mod glob;
 mod pulse;

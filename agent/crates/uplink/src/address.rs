@@ -57,6 +57,13 @@ impl Address {
         }
         Ok(Self { carrier, host, port: uri.port_u16().unwrap_or(port), tls, loopback })
     }
+
+    /// What stands behind host and port in the text that this was made of, and means nothing.
+    pub(crate) fn behind(url: &str) -> Option<String> {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let at = rest.find(['/', '?', '#'])?;
+        Some(rest[at..].to_owned()).filter(|behind| behind != "/")
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +82,19 @@ mod tests {
         let near = parse("mqtt://[::1]:1884").unwrap();
         assert_eq!((near.host.as_str(), near.port, near.tls, near.loopback), ("::1", 1884, false, true));
         assert_eq!(parse("https://collector:8421").unwrap().carrier, Carrier::Grpc);
+    }
+
+    #[test]
+    fn what_stands_behind_host_and_port_is_named() {
+        for (url, behind) in [
+            ("https://collector:8421", None),
+            ("https://collector:8421/", None),
+            ("https://collector/telemetryx", Some("/telemetryx")),
+            ("mqtts://broker:8883/site/a", Some("/site/a")),
+            ("https://[::1]:8421?a=b", Some("?a=b")),
+        ] {
+            assert_eq!(parse(url).map(|_| Address::behind(url)).unwrap().as_deref(), behind, "{url}");
+        }
     }
 
     #[test]

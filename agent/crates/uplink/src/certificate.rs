@@ -3,6 +3,8 @@
 //! Walks the DER of RFC 5280 section 4.1 down to `subjectPublicKeyInfo` and reads nothing else; whether a certificate is
 //! trusted is the TLS library's to say.
 
+use telemetry::der::{expect, item};
+
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
@@ -58,28 +60,6 @@ fn dated(der: &[u8]) -> Option<(&[u8], &[u8])> {
         tbs = expect(tbs, tag)?.1;
     }
     expect(tbs, SEQUENCE)
-}
-
-/// Tag, content and rest of the first item.
-fn item(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, mut rest) = rest.split_first()?;
-    let length = if first < 0x80 {
-        usize::from(first)
-    } else {
-        // Four bytes of length are more than any certificate has.
-        let (digits, behind) =
-            rest.split_at_checked(usize::from(first & 0x7f)).filter(|(digits, _)| digits.len() <= 4)?;
-        rest = behind;
-        digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit))
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
-fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = item(bytes)?;
-    (found == tag).then_some((content, rest))
 }
 
 fn time(bytes: &[u8]) -> Option<(i64, &[u8])> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +178,11 @@ impl UplinkConfig {
         if self.fallback_url.as_ref() == Some(&self.url) {
             return Err(ConfigError::SameWay);
         }
+        if let Some(name) =
+            self.server_name.as_ref().filter(|name| ServerName::try_from(name.as_str()).is_err())
+        {
+            return Err(ConfigError::ServerName { name: name.clone() });
+        }
         let level = |level: &str| {
             !level.is_empty()
                 && level.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -206,6 +212,24 @@ impl UplinkConfig {
             }
         }
         self.lanes.check()
+    }
+
+    /// What works and isn't what it seems, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let fallback = self.fallback_url.as_ref().map(|url| ("fallback_url", url));
+        let ways = [("url", &self.url)].into_iter().chain(fallback);
+        ways.filter_map(|(key, url)| {
+            let address = Address::parse(key, url).ok()?;
+            let behind = Address::behind(url)?;
+            let remedy = match address.carrier {
+                Carrier::Grpc => {
+                    "a gateway has a host and a port of its own, and none behind a path of another server"
+                }
+                Carrier::Mqtt => "the topics' prefix is uplink.mqtt_prefix",
+            };
+            Some(format!("uplink.{key}: {behind:?} is passed over: {remedy}; leave it out"))
+        })
+        .collect()
     }
 }
 
@@ -243,6 +267,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_in_an_address_is_told_with_what_was_meant() {
+        let told = |url: &str, fallback: &str| {
+            let fallback_url = Some(fallback.to_owned());
+            UplinkConfig { fallback_url, ..with_url(url) }.warnings()
+        };
+        assert_eq!(told("https://collector:8421/", "mqtts://broker"), Vec::<String>::new());
+        let said = told("https://collector/telemetryx", "mqtts://broker/site/a");
+        assert!(said[0].starts_with("uplink.url: \"/telemetryx\" is passed over"), "{said:?}");
+        assert!(
+            said[1].contains("uplink.fallback_url") && said[1].contains("uplink.mqtt_prefix"),
+            "{said:?}"
+        );
+    }
+
+    #[test]
     fn what_cannot_work_names_its_key() {
         let base = UplinkConfig::default;
         let same = UplinkConfig { fallback_url: Some(base().url), ..base() };
@@ -250,6 +289,13 @@ mod tests {
         for prefix in ["", "a//b", "/a", "a/+", "a b", "#"] {
             let config = UplinkConfig { mqtt_prefix: prefix.into(), ..base() };
             assert!(matches!(config.check(), Err(ConfigError::Prefix { .. })), "{prefix}");
+        }
+        for name in ["", "a b", "https://collector"] {
+            let config = UplinkConfig { server_name: Some(name.into()), ..base() };
+            assert!(matches!(config.check(), Err(ConfigError::ServerName { .. })), "{name}");
+        }
+        for name in ["collector.example", "10.0.0.7", "fd00::1"] {
+            UplinkConfig { server_name: Some(name.into()), ..base() }.check().unwrap();
         }
         let alone = UplinkConfig { mqtt_password_file: Some("x".into()), ..base() };
         assert!(matches!(alone.check(), Err(ConfigError::Together { one: "mqtt_password_file", .. })));

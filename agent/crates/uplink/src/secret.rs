@@ -1,6 +1,7 @@
-//! Files with secrets: a token, a password, headers. Read only where nobody else can read them too.
+//! Files with secrets: a token, a password, headers, a key. What is shown to others is read only where nobody else can read it
+//! too; of what lets others in here, or is used up at once, it is told.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,22 @@ pub fn text(path: &Path) -> Result<String, SecretError> {
     String::from_utf8(bytes).map_err(|_| SecretError::NoText { path: path.into() })
 }
 
+/// The same of a secret that is used up at once; beside it what is to be told, where others can read it.
+///
+/// # Errors
+/// [`SecretError`] where it isn't there, or holds no text.
+pub fn text_once(path: &Path) -> Result<(String, Option<SecretError>), SecretError> {
+    let (bytes, exposed) = look(path)?;
+    let text = String::from_utf8(bytes).map_err(|_| SecretError::NoText { path: path.into() })?;
+    Ok((text, exposed))
+}
+
+/// What is to be told of a file with secrets that others use: that more can read it than are meant to. `None` also where it
+/// can't be looked at.
+pub fn told(path: &Path) -> Option<SecretError> {
+    judge(path, &std::fs::metadata(path).ok()?)
+}
+
 /// The one line of visible ASCII in a file with a secret.
 ///
 /// # Errors
@@ -88,6 +105,20 @@ pub fn line(path: &Path) -> Result<String, SecretError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
+    match look(path)? {
+        (_, Some(exposed)) => Err(exposed),
+        (bytes, None) => Ok(bytes),
+    }
+}
+
+/// That others can read a file, or write it. What is no file, as a pipe, is its reader's.
+fn judge(path: &Path, meta: &Metadata) -> Option<SecretError> {
+    let mode = meta.mode() & 0o777;
+    (meta.is_file() && exposed(mode, meta.uid())).then(|| SecretError::Exposed { path: path.into(), mode })
+}
+
+/// What is in it, and whether others can read it.
+fn look(path: &Path) -> Result<(Vec<u8>, Option<SecretError>), SecretError> {
     let unreadable = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => SecretError::Missing { path: path.into() },
         _ => SecretError::Unreadable { path: path.into(), source },
@@ -98,10 +129,7 @@ fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
     if meta.is_dir() {
         return Err(SecretError::Folder { path: path.into() });
     }
-    let mode = meta.mode() & 0o777;
-    if exposed(mode, meta.uid()) {
-        return Err(SecretError::Exposed { path: path.into(), mode });
-    }
+    let exposed = judge(path, &meta);
     let mut bytes = Vec::new();
     file.take(MOST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MOST {
@@ -110,7 +138,7 @@ fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
     if bytes.trim_ascii().is_empty() {
         return Err(SecretError::Empty { path: path.into() });
     }
-    Ok(bytes)
+    Ok((bytes, exposed))
 }
 
 /// Whether others can read a file, or write it. One of root's may be readable by its group: so Kubernetes hands secrets to a
@@ -172,6 +200,12 @@ mod tests {
                 assert!(said.ends_with(&format!("run `chmod 600 {}`", path.display())), "{said}");
                 assert!(!said.contains("hidden"), "{said}");
             }
+            let (text, told_of) = text_once(&path).unwrap();
+            assert_eq!(
+                (text.as_str(), told_of.map(|it| it.to_string())),
+                ("hidden", told(&path).map(|it| it.to_string()))
+            );
+            assert!(told(&path).is_some());
         }
     }
 

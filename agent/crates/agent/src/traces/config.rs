@@ -1,19 +1,15 @@
 //! `[tracing]`: where spans go, what is shown there, and what can be wrong with it.
 
-use std::io::Read;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fold::Span;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use uplink::secret::{self, SecretError};
 
 use crate::courier::Address;
-
-/// No token is in a larger file.
-const MAX_FILE: u64 = 64 << 10;
 
 /// `[tracing]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -94,7 +90,7 @@ impl TracingConfig {
     pub fn headers(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         if let Some(path) = &self.headers_file {
-            for (number, line) in private("headers_file", path)?.lines().enumerate() {
+            for (number, line) in private("headers_file", secret::text, path)?.lines().enumerate() {
                 if line.trim().is_empty() {
                     continue;
                 }
@@ -103,22 +99,20 @@ impl TracingConfig {
                     || format!("headers_file {}: line {} is no `Name: value`", path.display(), number + 1);
                 let (name, value) = line.split_once(':').ok_or_else(bad)?;
                 let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| bad())?;
-                headers.insert(name, secret(value.trim()).ok_or_else(bad)?);
+                headers.insert(name, hidden(value.trim()).ok_or_else(bad)?);
             }
         }
         if let Some(path) = &self.token_file {
-            let token = private("token_file", path)?;
-            let token = token.trim();
-            let shown = secret(&format!("Bearer {token}")).filter(|_| !token.is_empty() && token.is_ascii());
-            let bad = || format!("token_file {} must hold one token: ASCII, on one line", path.display());
-            headers.insert(AUTHORIZATION, shown.ok_or_else(bad)?);
+            let token = private("token_file", secret::line, path)?;
+            let shown = hidden(&format!("Bearer {token}"));
+            headers.insert(AUTHORIZATION, shown.ok_or("token_file holds no token")?);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         Ok(headers)
     }
 }
 
-fn secret(value: &str) -> Option<HeaderValue> {
+fn hidden(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -128,22 +122,13 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// A file with secrets, which only its owner (or root's group) may read.
-fn private(key: &str, path: &Path) -> Result<String, String> {
-    let read = || {
-        let file = std::fs::File::open(path)?;
-        let meta = file.metadata()?;
-        let mut text = String::new();
-        file.take(MAX_FILE).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>((meta, text))
-    };
-    let (meta, text) = read().map_err(|error| format!("{key} {} can't be read: {error}", path.display()))?;
-    let others = if meta.uid() == 0 { 0o037 } else { 0o077 };
-    if meta.mode() & others != 0 {
-        let path = path.display();
-        return Err(format!("{key} {path} can be read by others: chmod 600 {path}"));
-    }
-    Ok(text)
+/// A file with secrets.
+fn private<T>(
+    key: &str,
+    read: impl FnOnce(&Path) -> Result<T, SecretError>,
+    path: &Path,
+) -> Result<T, String> {
+    read(path).map_err(|error| format!("{key} {error}"))
 }
 
 #[cfg(test)]
@@ -211,7 +196,7 @@ mod tests {
         assert!(said.contains("line 2") && !said.contains("hidden"), "{said}");
         let token = file("token", "a\nb\n");
         let config = TracingConfig { headers_file: None, ..config };
-        assert!(config.unusable_file().unwrap().contains("one token"));
+        assert!(config.unusable_file().unwrap().contains("one line"));
         std::fs::set_permissions(&token, PermissionsExt::from_mode(0o644)).unwrap();
         assert!(config.unusable_file().unwrap().contains("chmod 600"));
         std::fs::remove_file(&token).unwrap();

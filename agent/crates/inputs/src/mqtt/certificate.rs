@@ -4,6 +4,7 @@
 //! gives none: which of them were meant is not ours to guess.
 
 use rustls_pki_types::CertificateDer;
+use telemetry::der;
 
 use super::config::CertificateName;
 
@@ -58,7 +59,7 @@ fn common_name(mut subject: &[u8]) -> Result<String, NameError> {
             set = rest;
             let (oid, value) = expect(attribute, OID)?;
             if oid == COMMON_NAME {
-                let (tag, text, _) = item(value).ok_or(NameError::Unreadable)?;
+                let (tag, text, _) = der::item(value).ok_or(NameError::Unreadable)?;
                 if !matches!(tag, UTF8_STRING | PRINTABLE_STRING | IA5_STRING) {
                     return Err(NameError::Unreadable);
                 }
@@ -71,25 +72,7 @@ fn common_name(mut subject: &[u8]) -> Result<String, NameError> {
 }
 
 fn expect(bytes: &[u8], tag: u8) -> Result<(&[u8], &[u8]), NameError> {
-    let (found, content, rest) = item(bytes).ok_or(NameError::Unreadable)?;
-    if found == tag { Ok((content, rest)) } else { Err(NameError::Unreadable) }
-}
-
-/// Tag, content and rest of the first DER item.
-fn item(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, mut rest) = rest.split_first()?;
-    let length = if first < 0x80 {
-        usize::from(first)
-    } else {
-        // A name is never longer than two bytes of length can say.
-        let (digits, behind) =
-            rest.split_at_checked(usize::from(first & 0x7f)).filter(|(digits, _)| digits.len() <= 2)?;
-        rest = behind;
-        digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit))
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
+    der::expect(bytes, tag).ok_or(NameError::Unreadable)
 }
 
 #[cfg(test)]
