@@ -1,10 +1,12 @@
 //! Where an export goes: standard output, a file, numbered files, or the door of another program.
 //!
 //! Readings come record by record, and no record is cut in two: a text may hold line breaks. A file gets its name once it is
-//! whole and on disk; until then it stands beside as `.NAME.part`, and it is gone when the export fails.
+//! whole and on disk; until then it stands beside as `.NAME.part`, and it is gone when the export fails. Two exports at once
+//! never have the same: whoever writes it holds its lock.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::post::Post;
@@ -64,6 +66,8 @@ struct Name {
     path: PathBuf,
     /// Where the content is until then; `None` where what stands there is no file (a pipe, a device) and is written straight.
     part: Option<PathBuf>,
+    /// Holds the lock of `part`.
+    _lock: Option<File>,
 }
 
 impl Name {
@@ -105,21 +109,19 @@ impl Whole {
             "{} is there already: give another name, or --force to write over it",
             path.display()
         );
-        let open = || -> io::Result<(Option<PathBuf>, File)> {
-            if there.as_ref().is_some_and(|there| !there.is_file()) {
-                return Ok((None, File::options().write(true).open(&path)?));
-            }
-            let part = beside(&path)?;
-            // One that a killed export left; and of two at once each has a file of its own.
-            let _ = fs::remove_file(&part);
-            let file = File::options().write(true).create_new(true).open(&part)?;
-            if let Some(there) = &there {
-                file.set_permissions(there.permissions())?;
-            }
-            Ok((Some(part), file))
-        };
-        let (part, file) = open().map_err(|error| unwritable(&path, error))?;
-        Ok(Self { name: Name { path, part }, out: BufWriter::with_capacity(BUFFER, file), written: 0 })
+        let bad = |error| unwritable(&path, error);
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
+            let file = File::options().write(true).open(&path).map_err(bad)?;
+            let out = BufWriter::with_capacity(BUFFER, file);
+            return Ok(Self { name: Name { path, part: None, _lock: None }, out, written: 0 });
+        }
+        let (part, file) = claim(&path)?;
+        let name = |lock| Name { path: path.clone(), part: Some(part), _lock: lock };
+        let name = name(Some(file.try_clone().map_err(bad)?));
+        if let Some(there) = &there {
+            file.set_permissions(there.permissions()).map_err(bad)?;
+        }
+        Ok(Self { name, out: BufWriter::with_capacity(BUFFER, file), written: 0 })
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -149,6 +151,8 @@ impl Whole {
 pub struct Pieces {
     path: PathBuf,
     limit: u64,
+    /// Beside the name that they have in common, which none of them bears: nothing is written there.
+    _claim: Name,
     /// Written, but not named yet: they appear together.
     done: Vec<Name>,
     bytes: u64,
@@ -170,7 +174,17 @@ impl Pieces {
                 first.display()
             );
         }
-        Ok(Self { path: path.to_owned(), limit, done: Vec::new(), bytes: 0, open: None, before })
+        let (part, lock) = claim(path)?;
+        let claim = Name { path: path.to_owned(), part: Some(part), _lock: Some(lock) };
+        Ok(Self {
+            path: path.to_owned(),
+            limit,
+            _claim: claim,
+            done: Vec::new(),
+            bytes: 0,
+            open: None,
+            before,
+        })
     }
 
     fn record(&mut self, record: &[u8]) -> anyhow::Result<()> {
@@ -187,7 +201,10 @@ impl Pieces {
     fn close(&mut self) -> anyhow::Result<()> {
         let Some(file) = self.open.take() else { return Ok(()) };
         self.bytes += file.written;
-        self.done.push(file.close()?);
+        let mut name = file.close()?;
+        // Those of one export are many, and what is claimed is claimed for all of them.
+        name._lock = None;
+        self.done.push(name);
         Ok(())
     }
 
@@ -249,6 +266,32 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(format!(".{}.part", name.to_string_lossy())))
 }
 
+/// The file beside this one that will have its name, empty and locked by us.
+fn claim(path: &Path) -> anyhow::Result<(PathBuf, File)> {
+    let bad = |error| unwritable(path, error);
+    let part = beside(path).map_err(bad)?;
+    loop {
+        // In a folder that others write in too, a link may have been put there.
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = File::options();
+        let file =
+            options.write(true).create(true).truncate(false).custom_flags(flags).open(&part).map_err(bad)?;
+        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+            anyhow::bail!(
+                "{} is being written by another export: wait until it is done, or give another name",
+                path.display()
+            );
+        }
+        // Another one may have ended in between, and have given it its name.
+        let (ours, there) = (file.metadata().map_err(bad)?, fs::symlink_metadata(&part).ok());
+        if there.is_some_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            // What a killed export left.
+            file.set_len(0).map_err(bad)?;
+            return Ok((part, file));
+        }
+    }
+}
+
 fn sync_folder(path: &Path) -> anyhow::Result<()> {
     // Some file systems of other makers can't sync a folder: the files themselves are on disk.
     let _ = File::open(folder(path)).and_then(|folder| folder.sync_all());
@@ -304,6 +347,28 @@ mod tests {
     }
 
     #[test]
+    fn of_two_exports_at_once_into_one_file_the_second_is_refused_and_what_a_killed_one_left_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.lp");
+        fs::write(folder.path().join(".out.lp.part"), "of a killed one, longer than what comes").unwrap();
+        let mut first = Target::File(Whole::create(&path, false).unwrap());
+        let pieces = |path: &Path| Pieces::create(path, 10, true).map(|_| ());
+        for second in [Whole::create(&path, true).map(|_| ()), pieces(&path)] {
+            let said = second.unwrap_err().to_string();
+            assert!(said.contains("another export"), "{said}");
+        }
+        first.record(b"whole\n").unwrap();
+        first.finish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\n");
+        assert_eq!(names(folder.path()), ["out.lp"]);
+        let first = Pieces::create(&path, 10, true).unwrap();
+        assert!(pieces(&path).is_err());
+        drop(first);
+        pieces(&path).unwrap();
+        assert_eq!(names(folder.path()), ["out.lp"]);
+    }
+
+    #[test]
     fn pieces_hold_whole_records_in_order_and_take_the_place_of_a_longer_export() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.v1.lp");
@@ -333,7 +398,7 @@ mod tests {
         for _ in 0..3 {
             target.record(b"123\n").unwrap();
         }
-        assert_eq!(names(folder.path()).len(), 3);
+        assert_eq!(names(folder.path()).len(), 4, "three, and what says that they are being written");
         drop(target);
         assert!(names(folder.path()).is_empty());
     }
