@@ -14,20 +14,26 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The pauses between attempts of one input, or of one of its ports.
 #[derive(Debug)]
 pub struct Retry {
+    part: u8,
     pause: Duration,
     failed: Instant,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { pause: FIRST, failed: Instant::now() }
+        Self { part: 0, pause: FIRST, failed: Instant::now() }
     }
 }
 
 impl Retry {
+    /// Of one of several ports.
+    pub fn of(part: u8) -> Self {
+        Self { part, ..Self::default() }
+    }
+
     /// Shows why it isn't running, in the log when that is news, and waits for the next attempt. False at shutdown.
     pub async fn after(&mut self, door: &Door, why: &str, shutdown: &CancellationToken) -> bool {
-        if door.stats.stumbled(why) {
+        if door.stats.stumbled(self.part, why) {
             tracing::error!(input = %door.name, error = %why, "an input is not running and is tried again; the others go on");
         }
         // It ran for a while in between: this is another trouble.

@@ -1,6 +1,7 @@
 //! What an input tells about itself in `status`: received, refused by cause, last reading, rate.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -20,8 +21,17 @@ pub struct InputStats {
     pushed_back: AtomicU64,
     accept_failures: AtomicU64,
     buckets: [(AtomicU64, AtomicU64); BUCKETS],
-    trouble: Mutex<Option<String>>,
-    tried: AtomicBool,
+    parts: Mutex<Parts>,
+}
+
+/// What an input consists of that can stand alone: each of its ports. One that has several says how many ([`InputStats::expect`]).
+#[derive(Debug)]
+struct Parts {
+    ports: u8,
+    /// Those that ran, or could not, since the start.
+    tried: BTreeSet<u8>,
+    /// Why some don't run.
+    troubles: BTreeMap<u8, String>,
 }
 
 impl Default for InputStats {
@@ -33,8 +43,7 @@ impl Default for InputStats {
             pushed_back: AtomicU64::new(0),
             accept_failures: AtomicU64::new(0),
             buckets: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; BUCKETS],
-            trouble: Mutex::new(None),
-            tried: AtomicBool::new(false),
+            parts: Mutex::new(Parts { ports: 1, tried: BTreeSet::new(), troubles: BTreeMap::new() }),
         }
     }
 }
@@ -66,26 +75,35 @@ impl InputStats {
         Self::default()
     }
 
-    /// It isn't running, and why; true when that is news.
-    pub fn stumbled(&self, why: &str) -> bool {
-        self.tried.store(true, Relaxed);
-        let mut trouble = self.trouble.lock();
-        let news = trouble.as_deref() != Some(why);
-        if news {
-            *trouble = Some(why.to_owned());
-        }
-        news
+    /// It has so many ports: it has been tried once each of them was.
+    pub fn expect(&self, ports: u8) {
+        self.parts.lock().ports = ports;
     }
 
-    /// It is running.
-    pub fn recovered(&self) {
-        self.tried.store(true, Relaxed);
-        *self.trouble.lock() = None;
+    /// A part of it isn't running, and why; true when that is news.
+    pub fn stumbled(&self, part: u8, why: &str) -> bool {
+        let mut parts = self.parts.lock();
+        parts.tried.insert(part);
+        parts.troubles.insert(part, why.to_owned()).is_none_or(|before| before != why)
     }
 
-    /// Whether it ran, or could not, since the start.
+    /// A part of it is running.
+    pub fn recovered(&self, part: u8) {
+        let mut parts = self.parts.lock();
+        parts.tried.insert(part);
+        parts.troubles.remove(&part);
+    }
+
+    /// Whether each of its ports ran, or could not, since the start.
     pub fn tried(&self) -> bool {
-        self.tried.load(Relaxed)
+        let parts = self.parts.lock();
+        (0..parts.ports).all(|port| parts.tried.contains(&port))
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let parts = self.parts.lock();
+        let all: Vec<&str> = parts.troubles.values().map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Takes in what one intake counted.
@@ -157,7 +175,7 @@ impl InputStats {
             connections: self.connections.load(Relaxed),
             pushed_back: self.pushed_back.load(Relaxed),
             accept_failures: self.accept_failures.load(Relaxed),
-            error: self.trouble.lock().clone(),
+            error: self.trouble(),
         }
     }
 }
@@ -179,6 +197,24 @@ mod tests {
         assert_eq!(stats.snapshot(at(115)).rate, 25.0);
         assert_eq!(stats.snapshot(at(300)).rate, 0.0);
         assert_eq!(stats.snapshot(at(300)).received, 500);
+    }
+
+    #[test]
+    fn an_input_of_two_ports_was_tried_when_both_were_and_one_that_runs_says_nothing_of_the_other() {
+        let stats = InputStats::new();
+        let error = || stats.snapshot(Stamp::default()).error;
+        stats.expect(2);
+        stats.recovered(0);
+        assert!(!stats.tried() && error().is_none());
+        assert!(stats.stumbled(1, "no certificate") && !stats.stumbled(1, "no certificate"));
+        assert!(stats.tried());
+        stats.recovered(0);
+        assert_eq!(error().as_deref(), Some("no certificate"));
+        assert!(stats.stumbled(0, "taken"));
+        assert_eq!(error().as_deref(), Some("taken; no certificate"));
+        stats.recovered(0);
+        stats.recovered(1);
+        assert_eq!((stats.tried(), error()), (true, None));
     }
 
     #[test]

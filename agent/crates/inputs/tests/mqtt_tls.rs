@@ -247,3 +247,25 @@ async fn the_client_input_says_nothing_to_a_broker_whose_certificate_it_cannot_t
         input.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_without_its_certificate_is_told_while_the_other_one_is_open() {
+    let secure = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = MqttConfig {
+        cert_file: Some("/nowhere/cert.pem".into()),
+        key_file: Some("/nowhere/key.pem".into()),
+        ..MqttConfig::default()
+    };
+    let front = Front::on_both(Arc::new(SimDisk::new(9)), Path::new("/data"), config, Some(secure)).await;
+    within(async {
+        while !front.door.stats.tried() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // Both were tried: what one came to isn't what the other did.
+    let error = front.door.stats.snapshot(front.door.now()).error.unwrap();
+    assert!(error.contains("/nowhere/cert.pem"), "{error}");
+    assert!(TcpStream::connect(front.address).await.is_ok());
+    front.stop().await;
+}

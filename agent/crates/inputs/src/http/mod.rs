@@ -43,7 +43,7 @@ pub async fn run(config: HttpConfig, door: Door, shutdown: CancellationToken) ->
             return Err(error.into());
         }
     };
-    door.stats.recovered();
+    door.stats.recovered(0);
     tracing::info!(listen = %config.listen, tls = tls.is_some(), "the HTTP input is open");
     serve(listener, tls, tokens, remembered, config, door, shutdown).await
 }

@@ -187,11 +187,12 @@ async fn front(
         door,
     });
     broker.restore(state);
+    broker.door.stats.expect(u8::try_from(ports.len()).unwrap_or(u8::MAX));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(housekeeping::run(Arc::clone(&broker), shutdown.clone()));
     tasks.spawn(renewal::run(Arc::clone(&broker), live, shutdown.clone()));
-    for (port, tls) in ports {
-        tasks.spawn(open(Arc::clone(&broker), port, tls, shutdown.clone()));
+    for (number, (port, tls)) in (0..).zip(ports) {
+        tasks.spawn(open(Arc::clone(&broker), number, port, tls, shutdown.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -206,12 +207,12 @@ async fn front(
 }
 
 /// Opens a port, again and again until it can be, and accepts on it until shutdown.
-async fn open(broker: Arc<Broker>, mut port: Port, tls: bool, shutdown: CancellationToken) {
-    let mut retry = Retry::default();
+async fn open(broker: Arc<Broker>, number: u8, mut port: Port, tls: bool, shutdown: CancellationToken) {
+    let mut retry = Retry::of(number);
     loop {
         let error = match listen(&broker, port, tls).await {
             Ok(listener) => {
-                broker.door.stats.recovered();
+                broker.door.stats.recovered(number);
                 if let Ok(listen) = listener.local_addr() {
                     tracing::info!(%listen, tls, "the MQTT port is open");
                 }

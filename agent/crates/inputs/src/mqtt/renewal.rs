@@ -66,6 +66,9 @@ impl LiveConfig {
     }
 }
 
+/// What is told of here: no port, and beside both.
+const FILES: u8 = 2;
+
 /// Runs until shutdown.
 pub(super) async fn run(broker: Arc<Broker>, live: LiveConfig, shutdown: CancellationToken) {
     let mut configs = live.newest.subscribe();
@@ -104,12 +107,12 @@ pub(super) async fn run(broker: Arc<Broker>, live: LiveConfig, shutdown: Cancell
                     if now != seen {
                         tracing::info!("the certificates of the MQTT port were read again");
                     }
-                    broker.door.stats.recovered();
+                    broker.door.stats.recovered(FILES);
                     seen = now;
                 }
                 Err(error) => {
                     let why = format!("{error}; until then the certificates of before stay in force");
-                    if broker.door.stats.stumbled(&why) {
+                    if broker.door.stats.stumbled(FILES, &why) {
                         tracing::error!("{why}");
                     }
                     continue;

@@ -114,7 +114,7 @@ pub async fn run(
         config,
         door,
     };
-    input.door.stats.recovered();
+    input.door.stats.recovered(0);
     // Acks and one SUBSCRIBE: the queue is never full, so neither loop waits for the other.
     let (client, mut events) = AsyncClient::new(options, IDS + 16);
     let mut failures = 0;

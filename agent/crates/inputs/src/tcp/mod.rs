@@ -44,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub async fn run(config: TcpConfig, door: Door, shutdown: CancellationToken) -> Result<(), TcpError> {
     config.check()?;
     let (listener, tokens, tls) = config.gate().open().await?;
-    door.stats.recovered();
+    door.stats.recovered(0);
     tracing::info!(listen = %config.listen, tls = tls.is_some(), "the TCP input is open");
     serve(listener, tls, tokens, &config, door, shutdown).await;
     Ok(())
