@@ -128,6 +128,7 @@ docs: build native
     telemetryx openapi --markdown > docs/reference/http-api.md
     {{ python }} -c 'from telemetryx.rules.reference import reference; print(reference(), end="")' > docs/reference/rules.md
     {{ python }} -m tests.harness.commands > docs/reference/commands.md
+    {{ python }} -m tests.harness.agent_status > docs/reference/agent-status.md
 
 # the batches that both languages must decode alike
 vectors:

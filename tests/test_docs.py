@@ -15,7 +15,7 @@ from telemetryx.api.metrics import Metric
 from telemetryx.api.routes import ROUTES, document
 from telemetryx.cli import reference as http_api
 from telemetryx.rules import reference as rules
-from tests.harness import Stack, commands
+from tests.harness import Stack, agent_status, commands
 from tests.harness.commands import Command
 from tests.harness.processes import PATIENCE
 from tests.harness.stack import AGENT, ROOT
@@ -62,6 +62,7 @@ def agent_says(*arguments: str) -> str:
         ("http-api.md", http_api.page),
         ("rules.md", rules.reference),
         ("commands.md", commands.page),
+        ("agent-status.md", agent_status.page),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -95,6 +96,35 @@ def test_every_route_is_in_the_reference() -> None:
     paths |= {"/api/v1/live", "/metrics", "/openapi.json"}
     assert len(paths) > 10
     assert [path for path in sorted(paths) if path not in REFERENCE] == []
+
+
+def test_every_key_of_a_real_status_is_in_its_reference(stack: Stack) -> None:
+    """Of an agent that was asked: what it says has the form that its source seems to have."""
+    agent = stack.agent(stack.collector())
+    assert agent.write("m v=1") == 204
+    agent.wait_drained()
+    known = {key.path for key in agent_status.entries()}
+    maps = {key.path for key in agent_status.entries() if key.kind.startswith("object of ")}
+
+    def walk(value: Any, path: str) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, inside in value.items():
+                at = f"{path}.{key}" if path else key
+                at = f"{path}.NAME" if path in maps else at
+                yield at
+                yield from walk(inside, at)
+        elif isinstance(value, list):
+            for inside in value:
+                yield from walk(inside, f"{path}[]")
+
+    said = {path for path in walk(agent.status(), "") if not path.endswith(".NAME")}
+    assert said - known == set()
+    assert {
+        "spool.priorities.NAME.bytes",
+        "link.backlog.bytes",
+        "inputs[].rate",
+        "fold.fold.position",
+    } <= said
 
 
 def test_every_metric_is_in_the_reference(stack: Stack) -> None:
