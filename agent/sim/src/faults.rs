@@ -57,6 +57,10 @@ impl World {
                 self.refuse(host);
                 self.agenda.after(span, Event::DiskGives(host));
             }
+            Fault::Withheld(span) => {
+                self.withhold(host);
+                self.agenda.after(span, Event::DiskGives(host));
+            }
             Fault::Unwritable(part, span) => {
                 self.hosts[host].disk.fail_writes(part);
                 self.agenda.after(span, Event::DiskGives(host));

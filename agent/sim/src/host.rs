@@ -44,6 +44,8 @@ pub struct Host {
     pub(crate) series: HashMap<u32, u32>,
     /// Bytes of the spool's cursor have.
     pub(crate) cursor_rotten: bool,
+    /// The newest segment of a log is among what can't be opened.
+    pub(crate) newest_refused: bool,
     clock: Arc<HostClock>,
 }
 
@@ -112,6 +114,7 @@ impl Host {
             rotten_batches: Vec::new(),
             series: HashMap::new(),
             cursor_rotten: false,
+            newest_refused: false,
             clock: Arc::new(clock),
         }
     }

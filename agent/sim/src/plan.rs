@@ -51,6 +51,8 @@ pub enum Fault {
     RotLast,
     /// One file of the agent's can't be opened for so long.
     Unreadable(Time),
+    /// One file of its logs, or the spool's cursor, isn't opened by the system for so long: the disk has it, and nothing may be lost.
+    Withheld(Time),
     /// A part of the agent's data takes no writes and no fsyncs for so long.
     Unwritable(&'static str, Time),
 }
@@ -76,6 +78,7 @@ impl Fault {
             Self::Refuse => "batch refused",
             Self::Rot | Self::RotLast => "byte on disk changed",
             Self::Unreadable(_) => "file not given by the disk",
+            Self::Withheld(_) => "file not opened by the system",
             Self::Unwritable(..) => "disk takes nothing",
         }
     }
@@ -223,6 +226,15 @@ impl Plan {
         self.seed.is_multiple_of(3)
     }
 
+    /// Whether a log may have to be opened anew while the agent runs: after a failed write, or as it wasn't given at the start.
+    pub fn reopens(&self) -> bool {
+        let reopens = |fault: &Fault| {
+            use Fault::{FailSync, FailWrite, Unwritable, Withheld};
+            matches!(fault, FailSync(_) | FailWrite(_) | Unwritable(..) | Withheld(_))
+        };
+        self.faults.iter().any(|(_, fault)| reopens(fault))
+    }
+
     /// Whether each row that is lost is a reading, or is counted as those that it was made of.
     pub fn loses_readings(&self) -> bool {
         self.thin.is_some() && self.configs == [RAW]
@@ -363,10 +375,31 @@ impl Plan {
                     let fault = Fault::Unwritable(part, rng.scale(100 * MS, until / 3));
                     self.faults.push((rng.range(0, until), fault));
                 }
+                self.withhold(rng);
             }
             _ => {}
         }
         self.faults.sort_unstable();
+    }
+}
+
+impl Plan {
+    /// Files that aren't opened, most when the agent is started. In half of the runs the disk itself has no errors: whatever isn't
+    /// opened then, the newest segments too, nothing is lost, and nothing is called damaged.
+    fn withhold(&mut self, rng: &mut Rng) {
+        if rng.chance(1, 2) {
+            self.faults.retain(|(_, fault)| !matches!(fault, Fault::Unreadable(_) | Fault::Unwritable(..)));
+        } else if rng.chance(1, 2) {
+            return;
+        }
+        for _ in 0..rng.range(1, 5) {
+            let at = rng.range(0, self.until);
+            if rng.chance(3, 4) {
+                self.faults.push((at, rng.one(&[Fault::Kill, Fault::Power])));
+            }
+            let span = rng.scale(100 * MS, self.until / 2);
+            self.faults.push((at + MS / 2, Fault::Withheld(span)));
+        }
     }
 }
 

@@ -103,14 +103,19 @@ impl World {
 }
 
 impl World {
-    /// One file can't be opened. Not the newest of a log: if that isn't given when the log is opened, nobody knows what it held
-    /// (docs/reliability.md).
+    /// One file can't be opened. If the newest of a log isn't given when the log is opened, nobody knows what it held
+    /// (docs/reliability.md): so it is given again before a start, and it isn't chosen where a log may be opened anew.
+    /// Of the spool it isn't at all, since what comes to it later is lost with it, and counted by nobody here.
     pub(crate) fn refuse(&mut self, host: usize) {
         let disk = self.hosts[host].disk.clone();
         let spared = |path: &Path| self.plan.spares_spool() && path.starts_with(SPOOL);
         let mut paths = disk.paths();
         let newest = newest_of_all(&disk);
-        paths.retain(|path| !path.ends_with("lock") && !spared(path) && !newest.contains(path));
+        let spools = newest_of_spool(&disk);
+        let barred = |path: &PathBuf| {
+            if self.plan.reopens() { newest.contains(path) } else { spools.as_ref() == Some(path) }
+        };
+        paths.retain(|path| !path.ends_with("lock") && !spared(path) && !barred(path));
         if paths.is_empty() {
             return;
         }
@@ -128,7 +133,30 @@ impl World {
             }
         }
         disk.fail_opens(path);
+        self.hosts[host].newest_refused |= newest.contains(path);
         self.spoilt(host, path);
+        if self.trace.told() {
+            self.trace.say(&format!("{}", path.display()));
+        }
+    }
+
+    /// One file can't be opened for want of file handles: what the logs have and what the spool's cursor says must not be missed for
+    /// that, whichever it is.
+    pub(crate) fn withhold(&mut self, host: usize) {
+        let disk = &self.hosts[host].disk;
+        let is =
+            |path: &PathBuf| path.extension().is_some_and(|is| is == "seg") || path.ends_with("spool/cursor");
+        let mut paths = disk.paths();
+        paths.retain(|path| is(path) && (path.starts_with(JOURNAL) || path.starts_with(SPOOL)));
+        // The newest are the ones that a start reads: as often as all others together.
+        let mut rng = Rng::new(self.rng.next(), 0);
+        let newest = newest_of_all(disk);
+        let among = if rng.chance(1, 2) && !newest.is_empty() { &newest } else { &paths };
+        if among.is_empty() {
+            return;
+        }
+        let path = rng.one(&among.iter().collect::<Vec<_>>());
+        disk.withhold(path);
         if self.trace.told() {
             self.trace.say(&format!("{}", path.display()));
         }
@@ -284,6 +312,11 @@ fn segments(disk: &SimDisk, dir: &Path) -> Vec<PathBuf> {
 fn newest_of_all(disk: &SimDisk) -> Vec<PathBuf> {
     let newest = |dir: &Path| segments(disk, dir).into_iter().rev().take(2);
     newest(Path::new(JOURNAL)).chain(newest(&Path::new(SPOOL).join("log"))).collect()
+}
+
+/// Of the spool, the last that holds something or will.
+fn newest_of_spool(disk: &SimDisk) -> Option<PathBuf> {
+    newest(disk, &Path::new(SPOOL).join("log"))
 }
 
 fn newest(disk: &SimDisk, dir: &Path) -> Option<PathBuf> {

@@ -230,6 +230,9 @@ impl World {
             return;
         }
         let plan = self.plan.clone();
+        if std::mem::take(&mut self.hosts[host].newest_refused) {
+            self.hosts[host].disk.give_again();
+        }
         self.lost_state |= self.hosts[host].fall_silent(&mut self.readings);
         if let Err(error) = self.hosts[host].start(&plan, now) {
             // Whoever supervises it tries again.

@@ -56,6 +56,8 @@ struct State {
     unreadable: BTreeSet<(u64, usize)>,
     /// Files that can't be opened, and directories that can't be listed.
     unopenable: BTreeSet<u64>,
+    /// Files that the system doesn't open, though the disk would give them.
+    withheld: BTreeSet<u64>,
     unlistable: BTreeSet<PathBuf>,
     /// Files and directories with this in their path take nothing.
     unwritable: Option<&'static str>,
@@ -174,6 +176,7 @@ impl SimDisk {
             lied: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             unopenable: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             unlistable: BTreeSet::new(),
             unwritable: None,
             hold: false,
@@ -343,6 +346,14 @@ impl SimDisk {
         }
     }
 
+    /// From now on a file can't be opened for want of file handles.
+    pub fn withhold(&self, path: &Path) {
+        let mut state = self.0.state.lock();
+        if let Some(inode) = state.names.get(path).copied() {
+            state.withheld.insert(inode);
+        }
+    }
+
     /// From now on writes and fsyncs of what has this in its path fail with EIO.
     pub fn fail_writes(&self, part: &'static str) {
         self.0.state.lock().unwritable = Some(part);
@@ -352,6 +363,7 @@ impl SimDisk {
     pub fn give_again(&self) {
         let mut state = self.0.state.lock();
         state.unopenable.clear();
+        state.withheld.clear();
         state.unreadable.clear();
         state.unwritable = None;
     }

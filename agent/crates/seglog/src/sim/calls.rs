@@ -57,6 +57,9 @@ impl Storage for SimDisk {
         let mut state = self.0.state.lock();
         state.alive()?;
         let known = state.names.get(path).copied();
+        if known.is_some_and(|inode| state.withheld.contains(&inode)) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         if known.is_some_and(|inode| state.unopenable.contains(&inode)) {
             return Err(eio_of_system());
         }
