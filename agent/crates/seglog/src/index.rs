@@ -81,6 +81,14 @@ impl Index {
         }
     }
 
+    /// A segment that wasn't given when the log was opened has so many bytes: before the last none is written any more.
+    pub(crate) fn learn(&self, first: u64, end: u64) {
+        let mut state = self.state.lock();
+        if let Ok(at) = state.segments.binary_search_by_key(&first, |segment| segment.first) {
+            state.segments[at].end = end;
+        }
+    }
+
     /// Takes out the oldest segment if all its records are at or below `upto`. The last one stays:
     /// it is what remembers the numbers.
     pub(crate) fn take_released(&self, upto: u64) -> Option<Segment> {

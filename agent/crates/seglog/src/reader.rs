@@ -239,7 +239,7 @@ impl Reader {
     /// Goes to the beginning of a segment; `whole` says that the one before it was read to its end,
     /// so that what is missing between them is missing.
     fn enter(&mut self, first: u64, whole: bool) -> Result<Step, ReadError> {
-        let Some(view) = self.log.index.view(first) else { return Ok(Step::Again) };
+        let Some(mut view) = self.log.index.view(first) else { return Ok(Step::Again) };
         // Created, but nothing is written yet.
         if view.end == 0 && view.following.is_none() {
             return Ok(Step::Nothing);
@@ -256,6 +256,13 @@ impl Reader {
             }
             Err(source) => return Err(ReadError { path, segment: first, source }),
         };
+        // When the log was opened the system may not have given it, and not even said how large it is.
+        if view.end == 0
+            && let Some(file) = &file
+        {
+            view.end = file.size().map_err(|source| ReadError { path, segment: first, source })?;
+            self.log.index.learn(first, view.end);
+        }
         let mut head = [0; HEADER];
         if let Some(file) = &file {
             read_damaged(&**file, &mut head, 0);
