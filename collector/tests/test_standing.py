@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from telemetryx import config
-from telemetryx.app import Standing
 from telemetryx.config import Settings
 from telemetryx.service import Service
+from telemetryx.standing import Standing
 
 
 def made(name: str) -> Settings:

@@ -30,13 +30,13 @@ import aiohttp
 import structlog
 
 import telemetryx
-from telemetryx import doors
-from telemetryx.api import auth, server, session
+from telemetryx import condition, doors
+from telemetryx.api import server, session
 from telemetryx.api.auth import Gate
 from telemetryx.api.delay import Delay
 from telemetryx.api.gather import Gather
 from telemetryx.api.live.hub import Hub
-from telemetryx.api.metrics import Metric, Reading, Registry
+from telemetryx.api.metrics import Metric, Registry
 from telemetryx.api.peer import Peers
 from telemetryx.api.times import NS
 from telemetryx.api.world import Limits, ModelView, PartState, SignIn, World
@@ -44,7 +44,7 @@ from telemetryx.care.links import Links
 from telemetryx.care.service import Care
 from telemetryx.certificate import LOOK_S, Certificate
 from telemetryx.clock import Clock, SystemClock
-from telemetryx.config import Api, ConfigError, Listen, Settings
+from telemetryx.config import Api, Settings
 from telemetryx.enrolment.authority import AuthorityError
 from telemetryx.errors import GatewayRefused, StoreError
 from telemetryx.gateway.server import Gateway
@@ -58,9 +58,9 @@ from telemetryx.leases import Leases
 from telemetryx.notify import Sender, Webhook, WebhookTarget
 from telemetryx.place import ONLY, Place, PlaceError
 from telemetryx.registry.versions import ModelRegistry
-from telemetryx.rules.load import RulesError, RuleSet, load_rules
 from telemetryx.rules.service import RulesService
 from telemetryx.service import Service
+from telemetryx.standing import Standing, StartError, rules_of, tokens_of
 from telemetryx.store.accounts import digest
 from telemetryx.store.alerts import Alert
 from telemetryx.store.interface import Retention
@@ -82,10 +82,6 @@ CONSOLE: Final = Path(__file__).with_name("console")
 UPKEEP_S: Final = 1.0
 #: Samples that one piece of compaction takes on.
 COMPACT_PIECE: Final = 700_000
-
-
-class StartError(Exception):
-    """The collector can't start; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +121,7 @@ async def run(
 
 
 async def _run_once(
-    standing: "Standing",
+    standing: Standing,
     clock: Clock,
     stop: asyncio.Event,
     ready: Callable[[Addresses], None],
@@ -162,78 +158,6 @@ async def _run_once(
         log.info("collector_stopping", reload=not stop.is_set())
 
 
-class Standing:
-    """Which configuration is in force, and what came of the last SIGHUP.
-
-    A SIGHUP may come at any moment, also while the collector begins anew for the one before it: `settings` is what it shall have,
-    `_before` what it had when that was read first, where it doesn't have it yet.
-    """
-
-    def __init__(self, settings: Settings, again: Callable[[], Settings] | None, service: Service) -> None:
-        """Begin with these settings; `again` reads others."""
-        self.settings = settings
-        self.service = service
-        self.changed = asyncio.Event()
-        self._again = again
-        self._before: Settings | None = None
-        self._refused = ""
-
-    def listen(self) -> None:
-        """Read anew at SIGHUP, from here on. Without this the signal would end the process."""
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
-
-    def reload(self) -> None:
-        """Read the file, and what it names that must be right; take it, or say why not."""
-        if self._again is None:
-            log.warning("config_not_read", reason="this process takes no new configuration: restart it")
-            return
-        self.service.reloading()
-        try:
-            settings = self._again()
-            usable(settings)
-        except (ConfigError, StartError) as error:
-            self._refuse(str(error))
-            self.service.ready(self.trouble())
-        else:
-            if self._before is None:
-                self._before = self.settings
-            self.settings = settings
-            self.changed.set()
-
-    def started(self, settings: Settings) -> bool:
-        """Hear that these settings are in force. False when others came meanwhile, which are next."""
-        if self.settings is not settings:
-            self._before = settings
-            return False
-        if self._before is not None:
-            log.info("config_taken")
-            self._refused = ""
-        self._before = None
-        self.changed.clear()
-        return True
-
-    def back(self, tried: Settings, why: str) -> bool:
-        """Return to the settings of before, as those tried can't be started with. False when there are none.
-
-        Where others came meanwhile, those are next.
-        """
-        if self._before is None:
-            return False
-        if self.settings is tried:
-            self.settings, self._before = self._before, None
-        self._refuse(why)
-        return True
-
-    def trouble(self) -> str:
-        """Say what was refused, as the beginning of a line; "" when nothing was."""
-        return f"CONFIG NOT TAKEN, the one before stays in force: {self._refused}, " if self._refused else ""
-
-    def _refuse(self, why: str) -> None:
-        self._refused = why
-        log.error("config_refused", reason=why, hint="the one before stays in force")
-
-
 async def _ingesting(ingest: Ingest, stop: asyncio.Event) -> None:
     """Run it until it was closed: that is the end that was asked for, also when it comes before `stop`."""
     await ingest.run()
@@ -242,11 +166,11 @@ async def _ingesting(ingest: Ingest, stop: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
-    settings: Settings, clock: Clock, place: Place = ONLY, standing: "Standing | None" = None
+    settings: Settings, clock: Clock, place: Place = ONLY, standing: Standing | None = None
 ) -> AsyncIterator[Addresses]:
     """Start every part in the direction of the flow; at the end stop them in the same direction."""
     grace_s = settings.collector.shutdown_timeout / NS
-    tokens = _tokens(settings.api)
+    tokens = tokens_of(settings.api)
     async with contextlib.AsyncExitStack() as stack:
         try:
             member = stack.enter_context(place.held(settings.collector.data_dir, clock.now_ns()))
@@ -276,7 +200,7 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
             store,
             alerts,
             clock,
-            _rules(settings),
+            rules_of(settings),
             lateness_ns=settings.store.raw_retention,
             link_interval_ns=settings.rules.interval,
             receivers=sender.names,
@@ -304,7 +228,7 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
         stack.push_async_callback(tasks.end, "hot", grace_s)
         hub, delay = Hub(), Delay()
         metrics = Registry()
-        metrics.add(lambda: _spans(tracer))
+        metrics.add(lambda: condition.spans(tracer))
         ingest.subscribe(hot.feed)
         ingest.subscribe(delay.committed)
         rules.subscribe(sender.wake)
@@ -342,8 +266,12 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
         # People are answered first; whoever waits until all is ready sends agents then.
         opening = [PartState("gateway", ready=False, reason="the agents' door is not open yet")]
         gather = Gather(store, rules, clock, enrolment.counts, care.counts)
-        metrics.add(lambda: [(Metric.LONGEST_WRITE, _longest(store))])
-        for source in (gather.readings, delay.readings, lambda: _readings(store, ingest, hot, tasks, leases)):
+        metrics.add(lambda: [(Metric.LONGEST_WRITE, condition.longest(store))])
+        for source in (
+            gather.readings,
+            delay.readings,
+            lambda: condition.readings(store, ingest, hot, tasks, leases),
+        ):
             metrics.add(source)
         world = World(
             store=store,
@@ -355,7 +283,7 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
             metrics=metrics,
             gate=_gate(settings, tokens),
             started_ns=clock.now_ns(),
-            readiness=lambda: [*_part_states(store, tasks, ingest, hot, leases), *opening],
+            readiness=lambda: [*condition.part_states(store, tasks, ingest, hot, leases), *opening],
             newest=hot.newest,
             fleetwide=hot.fleetwide,
             announce=ingest.announce,
@@ -392,7 +320,7 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
         opening.clear()
         enrolment.gateway = doors.met(settings, grpc)
         gateway.subscribe(rules.wake)
-        metrics.add(lambda: _door_readings(gateway))
+        metrics.add(lambda: condition.door_readings(gateway))
         # Last in, first out: agents are let go before anything they send to is stopped.
         stack.push_async_callback(gateway.close, grace_s)
         if store.shared and gateway.site is not None:
@@ -403,8 +331,8 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
         if standing is not None and standing.service.listens:
 
             def line() -> str:
-                return standing.trouble() + _brief(
-                    _part_states(store, tasks, ingest, hot, leases), gateway, hot, ingest
+                return standing.trouble() + condition.brief(
+                    condition.part_states(store, tasks, ingest, hot, leases), gateway, hot, ingest
                 )
 
             tasks.spawn("service", partial(standing.service.care, lambda: store.write(_nothing), line))
@@ -415,41 +343,7 @@ def _nothing(_db: Database) -> None:
     """Be answered."""
 
 
-def _brief(parts: Sequence[PartState], gateway: Gateway, hot: Hot, ingest: Ingest) -> str:
-    """Say in one line how the collector is, what is wrong first."""
-    agents = sum(gateway.door.connected.values())
-    words = [f"{part.name.upper()} NOT READY: {part.reason}" for part in parts if not part.ready]
-    words.append(f"{agents} agent{'' if agents == 1 else 's'} connected")
-    words.append(f"{sum(hot.rates().values()):,.0f} readings/s")
-    words.append(f"{ingest.health().queued_bytes / 1024:,.0f} KiB wait for the store")
-    return ", ".join(words)
-
-
-# --- before the flow: what must be right or the collector doesn't start
-
-
-def usable(settings: Settings) -> None:
-    """Check, before anything ends for it, what a configuration names. Raises StartError."""
-    _rules(settings)
-    _tokens(settings.api)
-
-
-def _rules(settings: Settings) -> RuleSet:
-    try:
-        return load_rules(
-            [settings.within(path) for path in settings.rules.files], defaults=settings.rules.defaults
-        )
-    except RulesError as error:
-        raise StartError(f"the rules can't be used:\n{error}") from error
-
-
-def _tokens(listen: Listen) -> tuple[bytes, ...]:
-    if listen.token_file is None:
-        return ()
-    try:
-        return auth.read_tokens(listen.token_file)
-    except auth.TokenFileError as error:
-        raise StartError(f"[api] {error}") from error
+# --- before the flow
 
 
 async def _models(settings: Settings) -> Sequence[ModelView]:
@@ -638,33 +532,6 @@ def _limits(listen: Api) -> Limits:
     )
 
 
-#: Under which lease a task runs, where its name is another.
-_LEASE: Final = {"compaction": "upkeep", "retention": "upkeep"}
-
-
-def _part_states(
-    store: TableStore, tasks: Tasks, ingest: Ingest, hot: Hot, leases: Leases
-) -> list[PartState]:
-    """Say how each part is. A lost Redis is a note: nothing depends on it; so are a clock that deletion doesn't go by, and a log that was missing."""
-    health = ingest.health(leases.wrote_at)
-    trouble = health.reason or leases.trouble()
-    owners = leases.owners() if leases.shared else {}
-    doubt = store.doubt
-    notes = {"hot": hot.sharing().note, "retention": store.ahead if doubt is None else str(doubt)}
-    return [
-        PartState("store", ready=not trouble, reason=trouble or store.note),
-        *(
-            PartState(
-                state.name,
-                ready=not state.reason,
-                reason=state.reason or notes.get(state.name, ""),
-                owner=owners.get(_LEASE.get(state.name, state.name)),
-            )
-            for state in tasks.states.values()
-        ),
-    ]
-
-
 def _tracing(tasks: Tasks, settings: Settings, clock: Clock, place: Place) -> Tracer:
     """Make the tracer, and spawn what exports its spans; without an endpoint there is neither."""
     told = settings.tracing
@@ -687,70 +554,6 @@ def _tracing(tasks: Tasks, settings: Settings, clock: Clock, place: Place) -> Tr
     }
     tasks.spawn("tracing", Exporter(tracer, target, resource).run)
     return tracer
-
-
-def _spans(tracer: Tracer) -> list[tuple[Metric, list[Reading]]]:
-    """Read what became of spans."""
-    readings: list[Reading] = [
-        (("exported",), float(tracer.exported)),
-        (("dropped",), float(tracer.dropped)),
-    ]
-    return [(Metric.SPANS, readings)]
-
-
-def _longest(store: TableStore) -> list[Reading]:
-    """Read how long anybody had to wait for a transaction of the store."""
-    return [((kind,), took / NS) for kind, took in store.longest_ns().items()]
-
-
-def _readings(
-    store: TableStore, ingest: Ingest, hot: Hot, tasks: Tasks, leases: Leases
-) -> list[tuple[Metric, list[Reading]]]:
-    """Read the parts' own counters as metrics."""
-    counters = ingest.counters
-    return [
-        (Metric.BATCHES, [((name,), float(count)) for name, count in sorted(counters.outcomes.items())]),
-        (Metric.REFUSED, [((name,), float(count)) for name, count in sorted(counters.refused.items())]),
-        (Metric.QUARANTINED, [((), float(counters.quarantined))]),
-        (Metric.OVER_LIMIT, [((), float(counters.over_limit))]),
-        (Metric.SAMPLES, [((), float(counters.samples))]),
-        (Metric.WINDOWS, [((), float(counters.windows))]),
-        (Metric.EVENTS, [((), float(counters.events))]),
-        (Metric.BYTES, [((), float(counters.payload_bytes))]),
-        (Metric.COMMITS, [((), float(counters.commits))]),
-        (Metric.COMMIT_SECONDS, [((), counters.commit_seconds)]),
-        (Metric.QUEUE_BYTES, [((), float(ingest.health().queued_bytes))]),
-        (Metric.INGEST_LAG, [((), ingest.lag_s())]),
-        (
-            Metric.READY,
-            [((part.name,), float(part.ready)) for part in _part_states(store, tasks, ingest, hot, leases)],
-        ),
-        (Metric.CLOCK_AHEAD, [((), 0.0 if store.doubt is None else store.doubt.ahead_ns / NS)]),
-        (Metric.LEASE, [((task,), float(leases.holds(task))) for task in leases.owners()]),
-        (Metric.MEMBERS, [((), float(len(leases.members)))]),
-        (Metric.HOT_CONNECTED, [((), float(hot.sharing().connected))]),
-        (Metric.HOT_FAILURES, [((), float(hot.sharing().failures))]),
-        (Metric.AGENT_RATE, [((agent,), rate) for agent, rate in sorted(hot.rates().items())]),
-        (Metric.TASK_FAILURES, [((state.name,), float(state.failures)) for state in tasks.states.values()]),
-    ]
-
-
-def _door_readings(gateway: Gateway) -> list[tuple[Metric, list[Reading]]]:
-    """Read the agents' door as metrics."""
-    readings: list[tuple[Metric, list[Reading]]] = [
-        (Metric.SESSIONS, [((name,), float(count)) for name, count in gateway.door.connected.items()]),
-        (Metric.TURNED_AWAY, [((name,), float(count)) for name, count in sorted(gateway.refused.items())]),
-        (Metric.TLS_BEGUN, [((), float(gateway.handshakes.begun))]),
-        (Metric.TLS_SERVED, [((), float(gateway.handshakes.served))]),
-    ]
-    if gateway.site is not None:
-        counters = gateway.site.counters
-        readings += [
-            (Metric.MQTT_CONNECTED, [((), float(gateway.site.connected))]),
-            (Metric.MQTT_ENVELOPES, [(("in",), float(counters.received)), (("out",), float(counters.sent))]),
-            (Metric.MQTT_DROPPED, [((name,), float(count)) for name, count in counters.dropped.items()]),
-        ]
-    return readings
 
 
 # --- around the flow

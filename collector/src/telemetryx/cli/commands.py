@@ -7,6 +7,7 @@ import typer
 
 import telemetryx
 from telemetryx.cli.agents import app as agents_app
+from telemetryx.cli.apart import app as quarantine_app
 from telemetryx.cli.client import DEFAULT_URL
 from telemetryx.cli.enroll import app as enroll_app
 from telemetryx.cli.errors import CliError, Exit
@@ -48,10 +49,6 @@ app = typer.Typer(
 config_app = typer.Typer(help="Check and explain the collector's configuration.", no_args_is_help=True)
 rules_app = typer.Typer(help="Check rule files, list the loaded rules.", no_args_is_help=True)
 store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
-quarantine_app = typer.Typer(
-    help="Look into batches that are kept apart because their times are far ahead; let them in or drop them.",
-    no_args_is_help=True,
-)
 for name, group in (
     ("agents", agents_app),
     ("config", config_app),
@@ -64,8 +61,6 @@ for name, group in (
     ("token", token_app),
 ):
     app.add_typer(group, name=name)
-
-QuarantineId = Annotated[int, typer.Argument(min=1, help="Its id, as `quarantine ls` says it.")]
 
 
 def _version(value: bool) -> None:
@@ -428,75 +423,6 @@ def rules_list(
     from telemetryx.cli import listing
 
     listing.rules(client(url, token_file, ca_file), shown_as(how, as_json))
-
-
-@quarantine_app.command("ls")
-def quarantine_ls(
-    agent: Agent = None,
-    limit: Many = 50,
-    how: Show = Format.TABLE,
-    as_json: Json = False,
-    url: Url = DEFAULT_URL,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-) -> None:
-    """List batches that are kept apart, newest first."""
-    from telemetryx.cli import quarantine
-
-    quarantine.ls(client(url, token_file, ca_file), {"agent": agent, "limit": limit}, shown_as(how, as_json))
-
-
-@quarantine_app.command("show")
-def quarantine_show(
-    number: QuarantineId,
-    as_json: Json = False,
-    url: Url = DEFAULT_URL,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-) -> None:
-    """Show what is in one: its series and events."""
-    from telemetryx.cli import quarantine
-
-    quarantine.show(client(url, token_file, ca_file), number, as_json=as_json)
-
-
-@quarantine_app.command("release")
-def quarantine_release(
-    number: QuarantineId,
-    shift: Annotated[
-        str | None,
-        typer.Option(
-            "--shift", help="Move its times by a span, e.g. --shift=-2d12h for a clock that was ahead."
-        ),
-    ] = None,
-    to_arrival: Annotated[
-        bool, typer.Option("--to-arrival", help="Move its times so that the latest is when the batch came.")
-    ] = False,
-    as_json: Json = False,
-    url: Url = DEFAULT_URL,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-) -> None:
-    """Store one; what was moved is marked as uncertain."""
-    from telemetryx.cli import quarantine
-
-    quarantine.release(
-        client(url, token_file, ca_file), number, shift, to_arrival=to_arrival, as_json=as_json
-    )
-
-
-@quarantine_app.command("drop")
-def quarantine_drop(
-    number: QuarantineId,
-    as_json: Json = False,
-    url: Url = DEFAULT_URL,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-) -> None:
-    """Delete one for good; its readings stay counted as refused."""
-    from telemetryx.cli import quarantine
-
-    quarantine.drop(client(url, token_file, ca_file), number, as_json=as_json)
 
 
 @store_app.command("check")

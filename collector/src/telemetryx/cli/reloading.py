@@ -95,14 +95,14 @@ class Reloading:
         logs.configure(settings.collector.log_level, settings.collector.log_format)
 
     def _read(self) -> "tuple[Settings, bytes | None]":
-        from telemetryx import app, config
+        from telemetryx import config, standing
         from telemetryx.cli import workers
 
         try:
             settings, text = read(self._config)
             workers.check(settings, len(self.workers), self._settings)
-            app.usable(settings)
-        except (config.ConfigError, app.StartError, workers.WorkersError) as error:
+            standing.usable(settings)
+        except (config.ConfigError, standing.StartError, workers.WorkersError) as error:
             raise ReloadRefused(str(error)) from error
         if settings.collector.data_dir != self._settings.collector.data_dir:
             raise ReloadRefused(

@@ -25,8 +25,8 @@ def collector(path: Path | None, count: int = 1) -> None:
     import asyncio
 
     loaded()
-    from telemetryx import app
     from telemetryx.cli import logs, workers
+    from telemetryx.standing import StartError
 
     gc.enable()
     mine = workers.mine()
@@ -40,7 +40,7 @@ def collector(path: Path | None, count: int = 1) -> None:
     sys.setswitchinterval(SWITCH_S)
     try:
         asyncio.run(_work(settings, mine, path))
-    except app.StartError as error:
+    except StartError as error:
         raise CliError(
             str(error), "`telemetryx config check` and `telemetryx config reference` help"
         ) from error
