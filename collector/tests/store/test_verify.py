@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, samples, window
+from telemetryx.errors import StoreDamaged
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, SketchBlock, Stored
@@ -122,3 +123,39 @@ async def test_a_batch_that_is_gone_is_found_where_batches_are_numbered_without_
     await filled(store)
     await store.write(run("DELETE FROM batch WHERE id = (SELECT max(id) FROM batch)"))
     assert await store.verify() == ([] if store.shared else ["1 of the batches 3 to 4 are missing"])
+
+
+@pytest.mark.parametrize("column", ["times", "values"])
+@pytest.mark.parametrize("bytes_", [b"", b"\x01", b"\x01junk", b"\x00abc", bytes(9)])
+async def test_a_query_of_a_damaged_chunk_says_which_and_what_to_do(
+    store: TableStore, column: str, bytes_: bytes
+) -> None:
+    """Of its samples, at a time in the past, over all of it: never a fault of ours without a name, never values of something else."""
+    at = [(T0 + i * SECOND + i % 3, float(i)) for i in range(1_000)]
+    await store.commit([decoded(BatchKey("a", EPOCH, 1), Payload(samples({1: at, 2: at})), DEFS)])
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    if column == "times" and not bytes_:
+        return  # that is what evenly spaced times are
+    change = f'UPDATE chunk SET "{column}" = ? WHERE series_id = 1'  # noqa: S608 - one of two
+    await store.write(lambda db: db.execute(change, (bytes_,)))
+    span = (T0, T0 + 500 * SECOND)
+    for ask in (
+        store.samples([1, 2], *span),
+        store.newest([1, 2], *span),
+        store.points([1, 2], *span, rather_raw=True),
+        store.range([1, 2], *span, 7 * SECOND),
+    ):
+        with pytest.raises(StoreDamaged, match=r"series 1 .*`telemetryx store verify`"):
+            await ask
+    assert len(await store.samples([2], T0, T0 + 2_000 * SECOND)) == 1_000
+
+
+async def test_flags_that_cannot_be_read_are_named(store: TableStore) -> None:
+    """By `verify`, which goes on to the other chunks, and by a query."""
+    await filled(store)
+    await store.write(lambda db: db.execute("UPDATE chunk SET flags = ? WHERE series_id = 1", (b"junk",)))
+    problems = await store.verify()
+    assert any("can't be decoded" in problem for problem in problems)
+    with pytest.raises(StoreDamaged, match="series 1"):
+        await store.samples([1], T0, T0 + HOUR)

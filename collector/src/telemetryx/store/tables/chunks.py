@@ -28,6 +28,8 @@ _PCO: Final = b"\x01"
 _CONFIG: Final = ChunkConfig(compression_level=6)
 """Half the work of the library's own level, 8, for one per cent more bytes (real sensor data)."""
 
+UNREADABLE: Final = (ValueError, RuntimeError, TypeError, IndexError, zstandard.ZstdError)
+"""What bytes raise that were changed."""
 _PCO_BATCH: Final = 256
 """Values that pco decodes at once."""
 
@@ -125,9 +127,7 @@ def decode(
     before_ns: int | None = None,
 ) -> tuple[I64, F64, U8 | None]:
     """Decode a row of `chunk`; with `before_ns` only what lies before that time."""
-    size, when = count, None
-    if times:
-        when = _unpack(times, np.dtype(np.int64))
+    size, when = count, _uneven(times, count)
     if before_ns is not None and before_ns <= t1_ns:
         size = _count_before(t0_ns, t1_ns, count, when, before_ns)
     if when is None:
@@ -137,14 +137,23 @@ def decode(
     if flags is not None:
         marks = np.frombuffer(zstandard.decompress(flags, max_output_size=count), np.uint8)[:size]
     kept = _unpack(values, np.dtype(np.float64)) if size == count else _first(values, count, size)
+    if kept is None or len(kept) != size:
+        raise ValueError(f"{size} of its {count} values aren't there")
     return when[:size], kept, marks
+
+
+def damaged(series: int, t0_ns: int, error: Exception) -> StoreDamaged:
+    """Say that a chunk isn't what was stored; `store verify` names them all."""
+    return StoreDamaged(
+        f"a chunk of series {series} that begins at {t0_ns} ns can't be decoded: {error}; run `telemetryx store verify`"
+    )
 
 
 def last_before(t0_ns: int, t1_ns: int, count: int, times: bytes, before_ns: int) -> tuple[int, int]:
     """Return place and time of a chunk's last sample before a time, which it begins before."""
     if t1_ns < before_ns:
         return count - 1, t1_ns
-    when = _unpack(times, np.dtype(np.int64)) if times else None
+    when = _uneven(times, count)
     at = _count_before(t0_ns, t1_ns, count, when, before_ns) - 1
     if when is not None:
         return at, int(when[at])
@@ -154,6 +163,16 @@ def last_before(t0_ns: int, t1_ns: int, count: int, times: bytes, before_ns: int
 def value_at(values: bytes, count: int, at: int) -> Any:  # noqa: ANN401 - a float64 to the bit
     """Decode one value, and of what stands before it as much as must be."""
     return _first(values, count, at + 1)[at]
+
+
+def _uneven(times: bytes, count: int) -> I64 | None:
+    """Decode times; None where their step is constant. Raises ValueError when they aren't so many."""
+    if not times:
+        return None
+    when: I64 | None = _unpack(times, np.dtype(np.int64))
+    if when is None or len(when) != count:
+        raise ValueError(f"it has {0 if when is None else len(when)} times of {count}")
+    return when
 
 
 def _count_before(t0_ns: int, t1_ns: int, count: int, when: I64 | None, before_ns: int) -> int:

@@ -371,7 +371,10 @@ def _append(
     if tail is not None and alike and tail[3] < chunks.TARGET and tail[5] + 1 >= reach:
         made.tails.append((series, tail[0]))
         seq_first, part = tail[4], tail[6]
-        before = chunks.Piece((b"", 0, 0), *chunks.decode(*tail[1:4], *tail[7:10]))
+        try:
+            before = chunks.Piece((b"", 0, 0), *chunks.decode(*tail[1:4], *tail[7:10]))
+        except chunks.UNREADABLE as error:
+            raise chunks.damaged(series, tail[1], error) from error
         pieces.append(before.clip(kept_ns, _ALWAYS))
     times, values, flags = chunks.merge(pieces)
     count = -(-len(times) // chunks.MOST)

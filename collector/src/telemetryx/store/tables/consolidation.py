@@ -175,7 +175,7 @@ def _piece(connection: Database, one: Member) -> chunks.Piece:
     ).fetchone()
     try:
         columns = chunks.decode(one.t0_ns, one.t1_ns, one.count, times, values, flags)
-    except (ValueError, RuntimeError, TypeError) as error:
+    except chunks.UNREADABLE as error:
         raise StoreDamaged(
             f"chunk {one.id} can't be decoded: {error}; run `telemetryx store verify`"
         ) from error

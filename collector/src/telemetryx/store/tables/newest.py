@@ -106,10 +106,13 @@ def _decode(
     )
     start, end = span
     for series, t0, t1, count, *order, times, values in rows:
-        at, time = chunks.last_before(t0, t1, count, times, end)
         place = places[series]
-        if time >= start and not found.beaten(place, time, (*order,)):
-            found.put(place, time, (*order,), chunks.value_at(values, count, at))
+        try:
+            at, time = chunks.last_before(t0, t1, count, times, end)
+            if time >= start and not found.beaten(place, time, (*order,)):
+                found.put(place, time, (*order,), chunks.value_at(values, count, at))
+        except chunks.UNREADABLE as error:
+            raise chunks.damaged(series, t0, error) from error
 
 
 def _from_batches(connection: Database, numbers: Numbers, found: _Found, span: Span) -> None:

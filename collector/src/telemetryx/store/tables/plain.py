@@ -192,7 +192,7 @@ def plan_chunk(connection: Database, below: int) -> Filling | None:
     chunk, series, t0, t1, count, *packed, done = row
     try:
         times, values, flags = chunks.decode(t0, t1, count, *packed)
-    except (ValueError, RuntimeError, TypeError) as error:
+    except chunks.UNREADABLE as error:
         # The other chunks get their rows; `telemetryx store verify` names it too.
         log.warning("store.damaged_chunk_has_no_rows", chunk=chunk, reason=str(error))
         return Filling(_columns(SampleBlock.empty()), chunk, done)
@@ -245,7 +245,7 @@ def _across(connection: Database, numbers: Numbers, kept: int) -> Iterator[int]:
         'SELECT t0_ns, t1_ns, count, times, "values", flags FROM chunk WHERE t0_ns < ? AND t1_ns >= ?',
         (kept, kept),
     ):
-        with contextlib.suppress(ValueError, RuntimeError, TypeError):
+        with contextlib.suppress(*chunks.UNREADABLE):
             yield int(np.count_nonzero(chunks.decode(t0, t1, count, *packed)[0] >= kept))
     for row_id, epoch, offset, uncertain, payload in connection.stream(
         "SELECT id, epoch_id, clock_offset_ns, clock_uncertain, payload FROM batch WHERE samples > 0 AND t0_ns < ? AND t1_ns >= ?",

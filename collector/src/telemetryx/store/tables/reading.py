@@ -247,7 +247,10 @@ def _from_chunks(
             (*part, start, end),
         )
         for series, t0, t1, count, *order, times, values, flags in rows:
-            columns = chunks.decode(t0, t1, count, times, values, flags, before_ns=end)
+            try:
+                columns = chunks.decode(t0, t1, count, times, values, flags, before_ns=end)
+            except chunks.UNREADABLE as error:
+                raise chunks.damaged(series, t0, error) from error
             piece = chunks.Piece((*order,), *columns).cut(start, end)
             room.take(len(piece.times))
             pieces[series].append(piece)

@@ -181,7 +181,10 @@ def minutes(connection: Database, members: Sequence[int], start: int, end: int) 
     )
     for series, t0, t1, size, epoch, seq, part, times, values in rows:
         order = (epochs[epoch], seq, part)
-        piece = chunks.Piece(order, *chunks.decode(t0, t1, size, times, values, None))
+        try:
+            piece = chunks.Piece(order, *chunks.decode(t0, t1, size, times, values, None))
+        except chunks.UNREADABLE as error:
+            raise chunks.damaged(series, t0, error) from error
         pieces[series].append(piece.clip(start, end))
     merged = {series: chunks.merge(some)[:2] for series, some in pieces.items()}
     windows = reading.windows(connection, members, start, end, sketches=False, waiting=False)

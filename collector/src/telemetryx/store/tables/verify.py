@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetryx.errors import StoreError
+from telemetryx.errors import StoreDamaged, StoreError
 from telemetryx.store.tables import (
     blocks,
     chunks,
@@ -139,7 +139,7 @@ def _chunks(connection: Database) -> list[str]:
             when, what, marks = chunks.decode(t0, t1, count, times, values, flags)
             sound = marks is None or len(marks) == count
             sound = sound and len(when) == len(what) == count and int(when[0]) == t0 and int(when[-1]) == t1
-        except (ValueError, RuntimeError, TypeError) as error:
+        except chunks.UNREADABLE as error:
             problems.append(f"chunk {row_id} can't be decoded: {error}")
             continue
         if not sound or bool((when[1:] < when[:-1]).any()):
@@ -251,7 +251,7 @@ def _rollups(connection: Database) -> list[str]:
         chosen, _ = refresh.affordable(connection, left[: rollup.TOGETHER], [span])
         left = left[len(chosen) :]
         # What can't be decoded is named by _chunks.
-        with contextlib.suppress(ValueError, RuntimeError, TypeError, IndexError):
+        with contextlib.suppress(StoreDamaged, *chunks.UNREADABLE):
             problems += _compared(connection, chosen, span)
     return problems
 
@@ -332,7 +332,7 @@ def _plain(connection: Database, numbers: Numbers) -> list[str]:
         "WHERE plain > 0 AND t0_ns < ? AND t1_ns >= ?",
         (horizon, horizon),
     ):
-        with contextlib.suppress(ValueError, RuntimeError, TypeError):  # _chunks names it
+        with contextlib.suppress(*chunks.UNREADABLE):  # _chunks names it
             when = chunks.decode(t0, t1, count, times, values, flags)[0]
             wanted[series] += int(np.count_nonzero(when[:rows] >= horizon))
     with contextlib.suppress(StoreError):  # _batches names it
