@@ -3,9 +3,15 @@
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use telemetry::clock;
 
 /// Nobody plans further ahead: a year of nights.
 const MOST_CHANGES: usize = 2 * 366;
+
+/// The moment whose hour counts. A clock that was never set doesn't tell the hour: the collector's does.
+pub(crate) fn hour(wall: i64, skew_ns: i64) -> i64 {
+    if wall < clock::SET_AFTER { wall - skew_ns } else { wall }
+}
 
 /// A daily span of time that may pass midnight.
 #[derive(Clone, Debug)]

@@ -74,11 +74,13 @@ impl Default for PutOff {
 }
 
 impl PutOff {
-    /// It asks for a pause, while something `waits`: how long ours is; `None` where it has been asking for too long.
+    /// It asks for a pause, while something `waits`: how long ours is; `None` where it has been asking for too long. One who asks
+    /// in a pause (`in_pause`) speaks of what was under way before it, batch by batch: that is the same request once more.
     pub(crate) fn asked(
         &mut self,
         asked: Duration,
         waits: bool,
+        in_pause: bool,
         draw: u32,
         now: Duration,
     ) -> Option<Duration> {
@@ -87,7 +89,10 @@ impl PutOff {
             *self = Self { since: waits.then_some(now), ..Self::default() };
             return Some(pause);
         };
-        (now.saturating_sub(since) < PUT_OFF).then(|| pause.max(self.backoff.next(draw)))
+        (now.saturating_sub(since) < PUT_OFF).then(|| match in_pause {
+            true => pause,
+            false => pause.max(self.backoff.next(draw)),
+        })
     }
 
     /// It took something.
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn pauses_are_those_asked_for_and_grow_while_nothing_is_taken_up_to_a_minute() {
         let (mut put_off, mut now, mut pauses) = (PutOff::default(), SECOND, Vec::new());
-        while let Some(pause) = put_off.asked(SECOND, true, u32::MAX, now) {
+        while let Some(pause) = put_off.asked(SECOND, true, false, u32::MAX, now) {
             pauses.push(pause);
             now += pause;
         }
@@ -111,19 +116,19 @@ mod tests {
             |seconds: &[f64]| seconds.iter().copied().map(Duration::from_secs_f64).collect::<Vec<_>>();
         assert_eq!(pauses, whole(&[1.25, 1.25, 1.25, 2.0, 4.0, 8.0, 16.0, 30.0]));
         put_off.took();
-        assert_eq!(put_off.asked(SECOND, true, 0, now), Some(SECOND));
+        assert_eq!(put_off.asked(SECOND, true, false, 0, now), Some(SECOND));
         // A pause that is as long as that is no reason to end: what is sent after it shows.
-        assert_eq!(put_off.asked(SECOND * 200, true, 0, now + SECOND * 59), Some(SECOND * 200));
-        assert_eq!(put_off.asked(SECOND * 200, true, 0, now + SECOND * 259), None);
+        assert_eq!(put_off.asked(SECOND * 200, true, false, 0, now + SECOND * 59), Some(SECOND * 200));
+        assert_eq!(put_off.asked(SECOND * 200, true, false, 0, now + SECOND * 259), None);
     }
 
     #[test]
     fn who_asks_while_nothing_waits_asks_for_nothing() {
         let mut put_off = PutOff::default();
         for minute in 0..10 {
-            assert_eq!(put_off.asked(SECOND, false, 0, SECOND * 60 * minute), Some(SECOND));
+            assert_eq!(put_off.asked(SECOND, false, false, 0, SECOND * 60 * minute), Some(SECOND));
         }
-        assert_eq!(put_off.asked(SECOND, true, 0, SECOND * 1000), Some(SECOND));
+        assert_eq!(put_off.asked(SECOND, true, false, 0, SECOND * 1000), Some(SECOND));
     }
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use prost::Message;
 use spool::Spool;
-use telemetry::{BatchKey, Epoch, Lane, Stamp, clock};
+use telemetry::{BatchKey, Epoch, Lane, Stamp};
 use wire::v1::{self, from_agent, from_collector};
 
 use crate::care::{Asked, Care};
@@ -36,6 +36,7 @@ use crate::credit::Credit;
 use crate::error::{GOODBYES, LinkError};
 use crate::flight::Flights;
 use crate::hello::probing_hello;
+use crate::hours::hour;
 use crate::lanes::{Choice, Lanes};
 use crate::pace::Pace;
 use crate::parts::Parts;
@@ -558,12 +559,16 @@ impl Session {
                 }
                 let usage = spool.usage();
                 let waits = usage.batches + usage.losses > 0;
-                let Some(pause) = open.put_off.asked(asked, waits, self.host.draw(), now) else {
+                let held = open.held_until.filter(|until| now < *until);
+                let pause = open.put_off.asked(asked, waits, held.is_some(), self.host.draw(), now);
+                let Some(pause) = pause else {
                     self.state.stalled();
                     return Err(LinkError::Later { after: asked, reason: slow.reason });
                 };
+                let until = held.unwrap_or_default().max(now + pause);
+                let pause = until - now;
                 tracing::warn!(reason = %slow.reason, pause_ms = pause.as_millis() as u64, "the collector asks to wait");
-                open.held_until = Some(now + pause);
+                open.held_until = Some(until);
                 // What it had not committed it has forgotten.
                 open.flights = Flights::default();
                 open.sending.given_up(spool.tracer(), &slow.reason);
@@ -579,11 +584,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// A clock that was never set doesn't tell the hour: the collector's does.
-fn hour(wall: i64, skew_ns: i64) -> i64 {
-    if wall < clock::SET_AFTER { wall - skew_ns } else { wall }
 }
 
 fn key(epoch: &[u8], seq: u64) -> Option<BatchKey> {

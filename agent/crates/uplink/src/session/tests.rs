@@ -1,6 +1,6 @@
 //! A session is driven here as a link would, with a clock of our own.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use seglog::sim::SimDisk;
@@ -22,6 +22,7 @@ const START: i64 = 1_800_000_000_000_000_000;
 
 struct Bench {
     wall: AtomicI64,
+    draw: AtomicU32,
 }
 
 impl Host for Bench {
@@ -35,7 +36,7 @@ impl Host for Bench {
         "{}".into()
     }
     fn draw(&self) -> u32 {
-        0
+        self.draw.load(Ordering::Relaxed)
     }
 }
 
@@ -56,7 +57,7 @@ impl Agent {
         let table = SeriesTable::new(100);
         let config = SpoolConfig { min_free_bytes: 0, ..SpoolConfig::new("/spool") };
         let (spool, _) = Spool::open(config, disk.storage(), Arc::clone(&table), "edge").unwrap();
-        let host = Arc::new(Bench { wall: AtomicI64::new(START) });
+        let host = Arc::new(Bench { wall: AtomicI64::new(START), draw: AtomicU32::new(0) });
         let state = Arc::new(LinkState::new(&lanes));
         let identity =
             Identity { agent: "edge".into(), version: "0".into(), boot: [1; 16], labels: Vec::new() };

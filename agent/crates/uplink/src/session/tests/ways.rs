@@ -242,3 +242,26 @@ fn a_session_that_was_cut_in_a_pause_before_anything_left_is_of_no_known_use() {
         assert_eq!(good, if waits { Good::Unknown } else { Good::Something });
     }
 }
+
+/// Once each of them made the pause longer: a store that was away for a moment cost up to half a minute.
+#[test]
+fn what_is_said_of_each_batch_that_was_under_way_is_one_request_to_wait() {
+    let mut agent = Agent::new(LanesConfig::default());
+    agent.host.draw.store(u32::MAX, Ordering::Relaxed);
+    agent.open(Vec::new());
+    for round in 0..2 {
+        (0..20).for_each(|_| agent.batch(SECOND));
+        let sent = agent.batches().len();
+        assert!(sent >= 20, "{sent}");
+        for _ in 0..sent {
+            agent.take(slow_down(1000, "the store is away")).unwrap();
+            agent.pass(Duration::from_millis(1));
+        }
+        assert!(agent.batches().is_empty());
+        // A second and a quarter behind the last word.
+        agent.pass(Duration::from_millis(1250));
+        let again = agent.batches();
+        assert!(again.len() >= sent, "{} of {sent} in round {round}", again.len());
+        agent.take(ack(&again)).unwrap();
+    }
+}
