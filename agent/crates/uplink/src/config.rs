@@ -164,8 +164,10 @@ impl UplinkConfig {
     /// [`ConfigError`], naming the key and the remedy.
     pub fn check(&self) -> Result<(), ConfigError> {
         let fallback = self.fallback_url.as_ref().map(|url| ("fallback_url", url));
+        let mut tls = false;
         for (key, url) in [("url", &self.url)].into_iter().chain(fallback) {
             let address = Address::parse(key, url)?;
+            tls |= address.tls;
             let known = match address.carrier {
                 Carrier::Grpc => self.certificate(address.carrier).is_some(),
                 Carrier::Mqtt => self.enrolled.is_some(),
@@ -178,8 +180,9 @@ impl UplinkConfig {
         if self.fallback_url.as_ref() == Some(&self.url) {
             return Err(ConfigError::SameWay);
         }
+        // Without TLS no certificate is looked at, and the name says nothing.
         if let Some(name) =
-            self.server_name.as_ref().filter(|name| ServerName::try_from(name.as_str()).is_err())
+            self.server_name.as_ref().filter(|name| tls && ServerName::try_from(name.as_str()).is_err())
         {
             return Err(ConfigError::ServerName { name: name.clone() });
         }
@@ -291,11 +294,14 @@ mod tests {
             assert!(matches!(config.check(), Err(ConfigError::Prefix { .. })), "{prefix}");
         }
         for name in ["", "a b", "https://collector"] {
-            let config = UplinkConfig { server_name: Some(name.into()), ..base() };
+            let server_name = Some(name.to_owned());
+            let config = UplinkConfig { server_name, ..with_url("https://127.0.0.1:8421") };
             assert!(matches!(config.check(), Err(ConfigError::ServerName { .. })), "{name}");
+            UplinkConfig { url: base().url, ..config }.check().unwrap();
         }
         for name in ["collector.example", "10.0.0.7", "fd00::1"] {
-            UplinkConfig { server_name: Some(name.into()), ..base() }.check().unwrap();
+            let server_name = Some(name.to_owned());
+            UplinkConfig { server_name, ..with_url("https://127.0.0.1:8421") }.check().unwrap();
         }
         let alone = UplinkConfig { mqtt_password_file: Some("x".into()), ..base() };
         assert!(matches!(alone.check(), Err(ConfigError::Together { one: "mqtt_password_file", .. })));

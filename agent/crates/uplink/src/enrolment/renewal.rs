@@ -119,11 +119,11 @@ pub async fn keep_renewed(
 }
 
 /// Has the link's state say who was shut out: without a good certificate (`urgent`) no session tells it. A collector that can't
-/// be reached says nothing new.
+/// be reached, or has a fault of its own (a status from 500 on), says nothing new.
 fn tell(link: &LinkState, tried: &Result<bool, EnrolError>, urgent: bool) {
     match tried {
         Ok(_) => link.shut_out(None),
-        Err(EnrolError::Refused { message, hint, .. }) if urgent => {
+        Err(EnrolError::Refused { message, hint, status }) if urgent && *status < 500 => {
             link.shut_out(Some(ShutOut { why: message.clone(), remedy: hint.clone() }));
         }
         Err(_) => {}
@@ -200,6 +200,10 @@ mod tests {
         };
         tell(&link, &refused(), false);
         assert!(link.last_error().contains("waits"), "with a good certificate the session tells");
+        let broken =
+            EnrolError::Refused { status: 500, message: "something broke".into(), hint: String::new() };
+        tell(&link, &Err(broken), true);
+        assert!(link.last_error().contains("waits"), "that is the collector's own trouble");
         tell(&link, &refused(), true);
         assert_eq!(link.last_error(), "it was rejected; ask");
         let away = EnrolError::Connect { url: "https://c".into(), why: "away".into() };
