@@ -22,6 +22,7 @@ from tests.harness.agent_tools import (
     offline,
     readings,
     send,
+    stopped,
 )
 from tests.harness.clock import WallClock
 from tests.harness.ledger import ledger, sums
@@ -240,6 +241,24 @@ def test_repair_of_a_spool_alone_is_refused_while_its_log_is_written(stack: Stac
     assert (said.returncode, sorted(spool.rglob("*"))) == (1, before)
     assert "stop it first" in said.stderr
     assert ask("spool", "repair", "--dir", spool).returncode == 0
+
+
+def test_a_segment_that_is_not_given_is_named_and_never_taken_for_an_empty_one(stack: Stack) -> None:
+    """As with wrong rights (here: a link to itself): it is neither sound nor damaged, and an export doesn't leave it out."""
+    agent = offline(stack, "")
+    send(agent, "load", readings(100))
+    stopped(agent)
+    newest = max((agent.data / "spool/log").glob("*.seg"))
+    kept = newest.rename(agent.folder / "kept")
+    newest.symlink_to(newest)
+    for command in ("ls", "verify", "repair", "export"):
+        said = ask("spool", command, "--config", agent.config)
+        assert (said.returncode, said.stdout) == (1, ""), said
+        assert f"{newest} can't be read" in said.stderr
+    newest.unlink()
+    kept.rename(newest)
+    assert ask("spool", "verify", "--config", agent.config).returncode == 0
+    assert len(lines(ask("spool", "export", "--config", agent.config))) == 100
 
 
 @pytest.mark.parametrize("command", ["ls", "verify", "repair", "export"])

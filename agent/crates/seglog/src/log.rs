@@ -1,5 +1,6 @@
 //! The writer: buffers records, writes them, makes them durable, begins and unlinks segments.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::index::{self, Index};
 use crate::quarantine::Quarantine;
 use crate::reader::{Reader, Readers};
 use crate::recover::{self, Recovery};
-use crate::storage::{File, Guard, Mode, Storage, is_full};
+use crate::storage::{File, Guard, Mode, Storage, is_full, is_unreadable};
 
 /// Records in memory beyond this are written, though not synced, before another is taken.
 const WRITE_AT: usize = 1 << 20;
@@ -263,7 +264,7 @@ impl Log {
         }
         match self.storage.remove(&path) {
             Ok(()) => Ok(segment.end),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
             Err(source) => {
                 self.index.put_back(segment);
                 Err(ReleaseError { path, source })
@@ -381,9 +382,20 @@ impl From<SyncError> for AppendError {
 /// commands that look at a log, even one in use; they see what was there when it was opened.
 ///
 /// # Errors
-/// [`OpenError`] when the directory can't be listed.
+/// [`OpenError`] when the directory can't be listed, or the system doesn't open a segment for want of rights or file handles:
+/// such a one would pass for an empty one.
 pub fn inspect(storage: Arc<dyn Storage>, dir: &Path) -> Result<Readers, OpenError> {
     let found = recover::list(&*storage, dir)?;
+    for segment in found.iter().filter(|segment| segment.end == 0) {
+        let path = index::path(dir, segment.first, segment.salt);
+        match storage.open(&path, Mode::Read).and_then(|file| file.size()) {
+            Err(source) if source.kind() != ErrorKind::NotFound && !is_unreadable(&source) => {
+                return Err(OpenError::Io { doing: "read", path, source });
+            }
+            // Freed meanwhile, or damage, which readers tell.
+            _ => {}
+        }
+    }
     Ok(Readers::new(storage, dir, Arc::new(Index::new(0, found.into(), 0))))
 }
 

@@ -1,6 +1,8 @@
 //! What the agent keeps: spool and journal, what is in quarantine, whether the model loads.
 
+use std::error::Error;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,6 +43,30 @@ fn not_seen(check: &'static str, dir: &Path, error: &std::io::Error) -> Finding 
     )
 }
 
+/// That something in a folder isn't given, which keeps whoever it belongs to from its work, and nobody else.
+fn not_given(check: &'static str, error: &(dyn Error + 'static), ours: bool) -> Finding {
+    let denied = |error: &(dyn Error + 'static)| {
+        let error = error.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    match std::iter::successors(Some(error), |error| (*error).source()).any(denied) && !ours {
+        true => warning(check, error.to_string(), "run this command as the agent's user"),
+        false => problem(check, error.to_string(), "give the folder to the agent's user"),
+    }
+}
+
+fn is_ours(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|dir| dir.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// That the system doesn't give the cursor, for want of rights or file handles: what is done isn't known then.
+fn ungiven_cursor(dir: &Path) -> Option<seglog::OpenError> {
+    let path = dir.join("cursor");
+    let source = fs::File::open(&path).err()?;
+    let withheld = source.kind() != std::io::ErrorKind::NotFound && !seglog::is_unreadable(&source);
+    withheld.then_some(seglog::OpenError::Io { doing: "read", path, source })
+}
+
 fn spool(dir: &Path) -> Finding {
     const CHECK: &str = "spool";
     if let Some(hidden) = hidden(CHECK, dir) {
@@ -58,8 +84,11 @@ fn spool(dir: &Path) -> Finding {
     }
     let inspection = match Inspection::open(Arc::new(seglog::Disk), dir) {
         Ok(inspection) => inspection,
-        Err(error) => return problem(CHECK, error.to_string(), "give the folder to the agent's user"),
+        Err(error) => return not_given(CHECK, &error, is_ours(dir)),
     };
+    if let Some(error) = ungiven_cursor(dir) {
+        return not_given(CHECK, &error, is_ours(dir));
+    }
     let (segments, bytes) = inspection.size();
     let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
     if let CursorState::Unusable(why) = inspection.cursor() {
@@ -98,7 +127,7 @@ fn journal(dir: &Path) -> Finding {
             let (segments, bytes) = inspection.size();
             ok(CHECK, format!("{}, {}", things(segments as u64, "segment"), size(bytes)))
         }
-        Err(error) => problem(CHECK, error.to_string(), "give the folder to the agent's user"),
+        Err(error) => not_given(CHECK, &error, is_ours(dir)),
     }
 }
 
@@ -137,6 +166,41 @@ pub fn model(config: &Config) -> Finding {
 mod tests {
     use super::super::Level;
     use super::*;
+
+    #[test]
+    fn what_is_not_given_is_a_problem_of_the_agents_user_and_tells_another_who_should_look() {
+        let denied = |kind: std::io::ErrorKind| seglog::OpenError::Io {
+            doing: "read",
+            path: "/data/1.seg".into(),
+            source: kind.into(),
+        };
+        let error = spool::inspect::InspectError::List(denied(std::io::ErrorKind::PermissionDenied));
+        let others = not_given("spool", &error, false);
+        assert_eq!(others.level, Level::Warning);
+        assert!(others.found.contains("/data/1.seg") && others.remedy.contains("as the agent's user"));
+        assert_eq!(not_given("spool", &error, true).level, Level::Problem);
+        let error = journal::OpenError::Log(denied(std::io::ErrorKind::Other));
+        assert_eq!(not_given("journal", &error, false).level, Level::Problem, "that is so for everybody");
+    }
+
+    #[test]
+    fn a_cursor_or_a_segment_that_cannot_be_opened_is_named_and_never_called_sound() {
+        let data = tempfile::tempdir().unwrap();
+        let dir = data.path().join("spool");
+        fs::create_dir_all(dir.join("log")).unwrap();
+        assert_eq!(spool(&dir).level, Level::Ok);
+        // Nobody may open a link to itself, root neither.
+        for name in ["cursor", "log/00000000000000000001-00000001.seg"] {
+            let path = dir.join(name);
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+            let finding = spool(&dir);
+            assert_eq!(finding.level, Level::Problem, "{finding:?}");
+            assert!(finding.found.contains(path.to_str().unwrap()), "{finding:?}");
+            assert!(finding.remedy.contains("agent's user"), "{finding:?}");
+            fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(spool(&dir).level, Level::Ok);
+    }
 
     #[test]
     fn the_model_that_comes_with_the_agent_loads_and_a_missing_one_is_named() {
