@@ -88,21 +88,8 @@ impl Storage for Disk {
 }
 
 impl File for DiskFile {
-    fn read_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<usize> {
-        let mut total = 0;
-        while !buf.is_empty() {
-            match self.0.read_at(buf, offset) {
-                Ok(0) => break,
-                Ok(n) => {
-                    total += n;
-                    offset += n as u64;
-                    buf = &mut buf[n..];
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(total)
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        read_whole(buf, offset, |buf, offset| self.0.read_at(buf, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -133,5 +120,63 @@ impl File for DiskFile {
     fn forget_cache(&self) {
         // Advice only: where it is refused, recovery trusts the cache as everyone else does.
         _ = rustix::fs::fadvise(self.0.as_fd(), 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
+/// The system may give fewer bytes than were asked for, and be interrupted: only none at all is the end of the file.
+fn read_whole(
+    mut buf: &mut [u8],
+    mut offset: u64,
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut total = 0;
+    while !buf.is_empty() {
+        match read(buf, offset) {
+            Ok(0) => break,
+            Ok(n) => {
+                total += n;
+                offset += n as u64;
+                buf = &mut buf[n..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn short_and_interrupted_reads_give_all_there_is_and_an_error_is_no_end() {
+        let content: Vec<u8> = (0..=255).collect();
+        let calls = Cell::new(0_usize);
+        let shortly = |buf: &mut [u8], offset: u64| {
+            calls.set(calls.get() + 1);
+            if calls.get().is_multiple_of(3) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let rest = &content[(offset as usize).min(content.len())..];
+            let n = rest.len().min(buf.len()).min(calls.get() % 5 + 1);
+            buf[..n].copy_from_slice(&rest[..n]);
+            Ok(n)
+        };
+        for (from, len) in [(0, 256), (0, 300), (7, 100), (250, 100), (256, 10), (400, 10)] {
+            let mut buf = vec![0; len];
+            let n = read_whole(&mut buf, from as u64, shortly).unwrap();
+            let from = from.min(content.len());
+            let whole = &content[from..(from + len).min(content.len())];
+            assert_eq!((n, &buf[..n]), (whole.len(), whole));
+        }
+        let fails = |buf: &mut [u8], offset: u64| match offset {
+            0 => Ok(buf.len() / 2),
+            _ => Err(io::Error::from(rustix::io::Errno::IO)),
+        };
+        assert!(read_whole(&mut [0; 8], 0, fails).is_err());
     }
 }

@@ -1,6 +1,11 @@
 //! Promise P5 at the size of a real segment: 64 KiB, each byte of it changed, and its end at each byte. The tests in
 //! `damage.rs` look closer, at logs of some KiB.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may end so, and says what it tried"
+)]
 
 mod support;
 
@@ -61,7 +66,9 @@ fn gone(whole: &Whole, content: &[u8]) -> (Vec<u64>, Vec<u64>) {
 }
 
 /// Each position, shared out to as many threads as there are processors.
-fn each(check: impl Fn(&Whole, usize) + Sync) {
+fn each(tried: &str, check: impl Fn(&Whole, usize) + Sync) {
+    let Whole { content, records, .. } = whole();
+    println!("{} {tried} a segment of {records} records with the next one's first", content.len());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -76,7 +83,7 @@ fn each(check: impl Fn(&Whole, usize) + Sync) {
 
 #[test]
 fn each_flipped_byte_of_a_64_kib_segment_costs_one_record_at_most_and_the_gap_names_it() {
-    each(|whole, at| {
+    each("bytes flipped, one at a time, in", |whole, at| {
         let mut flipped = whole.content.clone();
         flipped[at] ^= 1;
         let (missing, named) = gone(whole, &flipped);
@@ -87,7 +94,7 @@ fn each_flipped_byte_of_a_64_kib_segment_costs_one_record_at_most_and_the_gap_na
 
 #[test]
 fn a_64_kib_segment_that_ends_at_any_byte_keeps_what_is_before_and_behind_it_and_the_gap_is_exact() {
-    each(|whole, at| {
+    each("ends, one at each byte, of", |whole, at| {
         let (missing, named) = gone(whole, &whole.content[..at]);
         assert!(missing.last().is_none_or(|last| *last == whole.records - 1), "cut at {at}: {missing:?}");
         assert!(missing.windows(2).all(|pair| pair[1] == pair[0] + 1), "cut at {at}: {missing:?}");
