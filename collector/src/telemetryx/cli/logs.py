@@ -1,9 +1,10 @@
 """How the collector's log looks: for people on a terminal, JSON elsewhere. Text from the field is escaped either way."""
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -28,9 +29,7 @@ def configure(level: str, how: str) -> None:
     last: structlog.typing.Processor
     if people:
         shared.append(_escape)
-        last = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)
     else:
         shared.append(structlog.processors.format_exc_info)
         last = structlog.processors.JSONRenderer()
@@ -56,9 +55,22 @@ def configure(level: str, how: str) -> None:
 def quiet() -> None:
     """Keep what the collector's own code would log from a command's output: warnings go to stderr, the rest nowhere."""
     structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
+
+
+def traceback(out: TextIO, error: structlog.typing.ExcInfo) -> None:
+    """Write a traceback, indented: what an exception quotes from the field neither acts on the terminal nor looks like a line of the log."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write("\n" + "\n".join(f"  {printable(line)}" for line in text.getvalue().strip("\n").split("\n")))
 
 
 def _escape(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
