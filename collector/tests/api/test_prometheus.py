@@ -257,6 +257,25 @@ async def test_more_series_than_are_evaluated_are_refused_not_cut(
     assert (found["errorType"], "more than 1 series" in found["error"]) == ("execution", True)
 
 
+async def test_lists_go_through_any_number_of_series(field: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grafana's pickers ask for all names of a store that has more series than one query may be about; an answer's own bound is told."""
+    monkeypatch.setattr(source, "MAX_SERIES", 1)
+    since = {"start": START - 3_600, "end": START}
+    for asked in ({}, since, {**since, "match": '{__name__!=""}'}):
+        names = await ask(field, "label/__name__/values", **asked)
+        assert (names["data"], "warnings" in names) == (["pump.temp", "strokes_total"], False)
+        assert (await ask(field, "label/device/values", **asked))["data"] == ["pump1", "pump2"]
+        assert "site" in (await ask(field, "labels", **asked))["data"]
+    assert set((await ask(field, "metadata"))["data"]) == {"pump.temp", "strokes_total"}
+    found = await ask(field, "series", match=["strokes_total", '{device="pump1"}'], **since)
+    assert (len(found["data"]), "warnings" in found) == (3, False)
+    monkeypatch.setattr(endpoints, "MAX_LISTED", 2)
+    monkeypatch.setattr(endpoints, "MAX_NAMES", 1)
+    for path, count in (("series", 2), ("label/device/values", 1), ("labels", 1), ("metadata", 1)):
+        found = await ask(field, path, match='{__name__!=""}', limit=40_000)
+        assert (len(found["data"]), found["warnings"]) == (count, ["results truncated due to limit"]), path
+
+
 async def test_more_samples_than_are_held_are_refused(
     field: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +458,45 @@ async def test_open_alerts_look_as_prometheus_shows_them(api: Running) -> None:
         3,
     )
     assert (await ask(api, "rules", type="record"))["data"]["groups"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [
+        ({"type": "alert"}, True),
+        ({"rule_name[]": ["cold", "hot"]}, True),
+        ({"rule_name[]": "cold"}, False),
+        ({"rule_group[]": "a", "file[]": "a.yaml"}, True),
+        ({"rule_group[]": "b"}, False),
+        ({"file[]": "b.yaml"}, False),
+        ({"rule_name[]": "hot", "file[]": "b.yaml"}, False),
+    ],
+)
+async def test_rules_are_filtered_as_prometheus_does(
+    api: Running, asked: dict[str, Any], *, there: bool
+) -> None:
+    """By type, name, group and file; a group of which nothing is left isn't shown."""
+    assert bool((await ask(api, "rules", **asked))["data"]["groups"]) == there
+
+
+async def test_alerts_can_be_left_out_of_rules_and_are_not_cut_in_silence(
+    api: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule's state stays; a filter that is none is refused."""
+    common = {"severity": "warning", "labels": {}, "annotations": {}, "summary": "", "started_ns": T0}
+    api.judge.found = [{"rule": "hot", "state": "firing", "value": 5.5, **common} for _ in range(2)]
+    for asked, count in (({}, 2), ({"exclude_alerts": "false"}, 2), ({"exclude_alerts": "true"}, 0)):
+        found = await ask(api, "rules", **asked)
+        (rule,) = found["data"]["groups"][0]["rules"]
+        assert (rule["state"], len(rule["alerts"]), "warnings" in found) == ("firing", count, False)
+    for asked in ({"type": "silent"}, {"exclude_alerts": "perhaps"}):
+        assert (await ask(api, "rules", 400, **asked))["errorType"] == "bad_data"
+    monkeypatch.setattr(endpoints, "MAX_ALERTS", 1)
+    for path in ("rules", "alerts"):
+        assert (await ask(api, path))["warnings"] == [
+            "there are more than 1 open alerts: the others are left out"
+        ]
+    assert len((await ask(api, "alerts"))["data"]["alerts"]) == 1
 
 
 async def test_long_queries_are_answered_from_rollups_with_the_same_newest_values(api: Running) -> None:

@@ -153,6 +153,6 @@ def _pair(time_ns: int, value: bytes) -> bytes:
     return b"[" + moment(time_ns) + b',"' + value + b'"]'
 
 
-def document(data: Any) -> bytes:  # noqa: ANN401  any JSON
+def document(data: Any, warnings: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any JSON
     """Write an answer without numbers of Prometheus' own spelling."""
-    return success(orjson.dumps(data))
+    return success(orjson.dumps(data), warnings)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -42,7 +42,13 @@ MAX_ALERTS: Final = 10_000
 #: A time beyond all that may be asked for; an hour more still fits into 64 bits.
 EVER_NS: Final = LAST_NS // 2
 
+#: Names, and values of one label, that an answer lists,
+MAX_NAMES: Final = 100_000
+#: and series with all their labels.
+MAX_LISTED: Final = 20_000
+
 Ask = Callable[[World, Workers, Params], Awaitable[bytes]]
+Listed = list[tuple[Series, Labels]]
 
 
 def add(app: web.Application, world: World) -> None:
@@ -252,54 +258,90 @@ def _seconds(world: World, asked: Params) -> float:
 # --- what there is
 
 
-async def _found(world: World, workers: Workers, asked: Params, least: int) -> list[tuple[Series, Labels]]:
-    """Find the series that meet one of the selectors and may have data in the time that is asked for."""
+async def _listed(
+    world: World, workers: Workers, asked: Params, least: int, take: Callable[[Listed], bool]
+) -> None:
+    """Give the series that meet one of the selectors and may have data in the time that is asked for, until no more are taken."""
     groups = [group for text in asked.all("match[]") for group in selector(text)]
     if len(asked.all("match[]")) < least:
         raise BadQuery("no match[] parameter provided")
     start, end = asked.time("start", -EVER_NS), asked.time("end", EVER_NS)
+    ever = not (asked.get("start") or asked.get("end"))
 
-    def work(deadline: Deadline) -> list[tuple[Series, Labels]]:
-        source = StoreSource(world.store, deadline.within)
-        found = source.series(groups or [()])
-        if not (asked.get("start") or asked.get("end")):
-            return found
-        there = deadline.within(world.store.present([row.id for row, _ in found], start, end + 1))
-        return [one for one in found if one[0].id in there]
+    def work(deadline: Deadline) -> None:
+        for page in StoreSource(world.store, deadline.within).pages(groups or [()]):
+            some = page
+            if not ever and page:
+                ids = [row.id for row, _ in page]
+                there = deadline.within(world.store.present(ids, start, end + 1))
+                some = [one for one in page if one[0].id in there]
+            if not take(some):
+                return
 
-    return await workers.run(work, _seconds(world, asked))
+    await workers.run(work, _seconds(world, asked))
+
+
+async def _names(
+    world: World, workers: Workers, asked: Params, names_of: Callable[[Labels], Iterable[str]]
+) -> bytes:
+    """List what series are called, or one of their labels is."""
+    found: set[str] = set()
+
+    def take(page: Listed) -> bool:
+        found.update(name for _, labels in page for name in names_of(labels))
+        return len(found) <= MAX_NAMES
+
+    await _listed(world, workers, asked, 0, take)
+    warnings: list[str] = []
+    limit = _least(asked.number("limit"), MAX_NAMES)
+    # So many take a while to sort.
+    listed = await asyncio.to_thread(params.cut, found, limit, warnings)
+    return answer.success(orjson.dumps(listed), warnings)
 
 
 async def _labels(world: World, workers: Workers, asked: Params) -> bytes:
-    found = await _found(world, workers, asked, 0)
-    warnings: list[str] = []
-    names = params.cut({name for _, labels in found for name, _ in labels}, asked.number("limit"), warnings)
-    return answer.success(orjson.dumps(names), warnings)
+    return await _names(world, workers, asked, lambda labels: (name for name, _ in labels))
 
 
 async def _label_values(world: World, workers: Workers, asked: Params, name: str) -> bytes:
     wanted = params.unescaped(name)
-    found = await _found(world, workers, asked, 0)
-    warnings: list[str] = []
-    values = {value for _, labels in found for key, value in labels if key == wanted}
-    return answer.success(orjson.dumps(params.cut(values, asked.number("limit"), warnings)), warnings)
+    return await _names(
+        world, workers, asked, lambda labels: (value for key, value in labels if key == wanted)
+    )
 
 
 async def _series(world: World, workers: Workers, asked: Params) -> bytes:
-    found = sorted(labels for _, labels in await _found(world, workers, asked, 1))
-    limit, warnings = asked.number("limit"), []
-    if limit and len(found) > limit:
+    there: dict[int, Labels] = {}
+
+    def take(page: Listed) -> bool:
+        there.update((row.id, labels) for row, labels in page)
+        return len(there) <= MAX_LISTED
+
+    await _listed(world, workers, asked, 1, take)
+    found, warnings = sorted(there.values()), []
+    limit = _least(asked.number("limit"), MAX_LISTED)
+    if len(found) > limit:
         found, warnings = found[:limit], [answer.TRUNCATED]
     return answer.success(orjson.dumps([dict(labels) for labels in found]), warnings)
 
 
+def _least(limit: int, most: int) -> int:
+    """Return how many are given: as many as are asked for, 0 for all, and never more than that."""
+    return min(limit or most, most)
+
+
 async def _metadata(world: World, workers: Workers, asked: Params) -> bytes:
     """Units, and what can be told of types: a name that ends in _total is a counter, in Prometheus' own convention."""
-    wanted, limit = asked.get("metric"), asked.number("limit")
+    wanted, limit = asked.get("metric"), _least(asked.number("limit"), MAX_NAMES)
     units: dict[str, Counter[str]] = {}
-    for row, _ in await _found(world, workers, Params(()), 0):
-        if not wanted or row.name == wanted:
-            units.setdefault(row.name, Counter())[row.unit] += 1
+
+    def take(page: Listed) -> bool:
+        for row, _ in page:
+            if not wanted or row.name == wanted:
+                units.setdefault(row.name, Counter())[row.unit] += 1
+        return len(units) <= MAX_NAMES
+
+    await _listed(world, workers, Params(()), 0, take)
     warnings: list[str] = []
     described = {
         name: [
@@ -335,13 +377,23 @@ async def _buildinfo(world: World, workers: Workers, asked: Params) -> bytes:
 
 async def _rules(world: World, workers: Workers, asked: Params) -> bytes:
     del workers
-    rules, found = await asyncio.gather(world.judge.rules(), world.judge.alerts("open", limit=MAX_ALERTS))
-    return answer.document({"groups": ruleset.groups(rules, found, asked.get("type"))})
+    wanted = ruleset.Wanted.read(asked)
+    rules, (found, warnings) = await asyncio.gather(world.judge.rules(), _open_alerts(world))
+    return answer.document({"groups": ruleset.groups(rules, found, wanted)}, warnings)
 
 
 async def _alerts(world: World, workers: Workers, asked: Params) -> bytes:
     del workers, asked
-    return answer.document({"alerts": ruleset.alerts(await world.judge.alerts("open", limit=MAX_ALERTS))})
+    found, warnings = await _open_alerts(world)
+    return answer.document({"alerts": ruleset.alerts(found)}, warnings)
+
+
+async def _open_alerts(world: World) -> tuple[Sequence[Mapping[str, Any]], list[str]]:
+    """Return the alerts that stand, and whether these are all."""
+    found = await world.judge.alerts("open", limit=MAX_ALERTS + 1)
+    if len(found) <= MAX_ALERTS:
+        return found, []
+    return found[:MAX_ALERTS], [f"there are more than {MAX_ALERTS} open alerts: the others are left out"]
 
 
 _BOTH: Final[dict[str, Ask]] = {

@@ -2,15 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
 
+from telemetryx.api.prometheus.params import Params
 from telemetryx.api.times import NS, TimeError, format_time, parse_duration
+from telemetryx.promql.errors import BadQuery
 from telemetryx.rules.service import RuleStatus
 
 _STATES: Final = {"firing": "firing", "unknown": "firing", "pending": "pending"}
 _NEVER: Final = "0001-01-01T00:00:00Z"
 _OWN: Final = "collector"
+_BOOLEANS: Final = {
+    "": False,
+    **dict.fromkeys(("1", "t", "true"), True),
+    **dict.fromkeys(("0", "f", "false"), False),
+}
 
 
 def alerts(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -32,22 +40,58 @@ def _alert(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rules are asked for: an empty set is all of them."""
+
+    recorded: bool
+    """Recording rules alone, of which there are none: all of ours are alerting rules."""
+    names: frozenset[str]
+    groups: frozenset[str]
+    files: frozenset[str]
+    with_alerts: bool
+
+    @classmethod
+    def read(cls, asked: Params) -> "Wanted":
+        """Read Prometheus' filters."""
+        kind = asked.get("type").lower()
+        if kind not in {"", "alert", "record"}:
+            raise BadQuery(f'invalid parameter "type": not supported value {kind!r}')
+        without = asked.get("exclude_alerts").lower()
+        if without not in _BOOLEANS:
+            raise BadQuery(f'invalid parameter "exclude_alerts": {without!r} is neither true nor false')
+        names, inside, files = (
+            frozenset(asked.all(f"{name}[]")) for name in ("rule_name", "rule_group", "file")
+        )
+        return cls(kind == "record", names, inside, files, not _BOOLEANS[without])
+
+    def has(self, rule: RuleStatus) -> bool:
+        """Whether a rule is asked for."""
+        file = rule.file or _OWN
+        pairs = ((self.names, rule.name), (self.groups, _group(file)), (self.files, file))
+        return not self.recorded and all(not some or one in some for some, one in pairs)
+
+
+def _group(file: str) -> str:
+    return PurePath(file).stem or file
+
+
 def groups(
-    rules: Sequence[RuleStatus], found: Sequence[Mapping[str, Any]], kind: str
+    rules: Sequence[RuleStatus], found: Sequence[Mapping[str, Any]], wanted: Wanted
 ) -> list[dict[str, Any]]:
-    """Shape the loaded rules; `kind` is Prometheus' filter: all of ours are alerting rules."""
-    if kind == "record":
-        return []
+    """Shape the rules that are asked for; a group none of whose rules is isn't there."""
     open_alerts: dict[str, list[dict[str, Any]]] = {}
     for one in found:
         if one["state"] in _STATES:
             open_alerts.setdefault(str(one["rule"]), []).append(_alert(one))
     by_file: dict[str, list[dict[str, Any]]] = {}
-    for rule in rules:
-        by_file.setdefault(rule.file or _OWN, []).append(_rule(rule, open_alerts.get(rule.name, [])))
+    for rule in filter(wanted.has, rules):
+        shaped = _rule(rule, open_alerts.get(rule.name, []))
+        shown = shaped if wanted.with_alerts else {**shaped, "alerts": []}
+        by_file.setdefault(rule.file or _OWN, []).append(shown)
     return [
         {
-            "name": PurePath(file).stem or file,
+            "name": _group(file),
             "file": file,
             "interval": 10,
             "limit": 0,

@@ -5,7 +5,7 @@ and last sample. An aggregate over a range may differ at the range's edges, by t
 read from rollups only where the range is long against the unit, and the answer says so.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -109,6 +109,18 @@ class StoreSource:
                     f"more than {MAX_SERIES} series match one selector; narrow it with label matchers"
                 )
         return list(found.values())
+
+    def pages(self, groups: Sequence[Sequence[Matcher]]) -> Iterator[list[tuple[Series, Labels]]]:
+        """Go through the series that meet one of the groups, however many they are; one that meets two comes twice."""
+        for group in groups:
+            there, here = naming.for_store(group)
+            rows: list[Series] = self.within(self.store.series(there, limit=MAX_SERIES))
+            while rows:
+                named = [(row, naming.labels(row)) for row in rows]
+                yield [(row, labels) for row, labels in named if not here or naming.meets(here, labels)]
+                if len(rows) < MAX_SERIES:
+                    break
+                rows = self.within(self.store.series(there, limit=MAX_SERIES, after=rows[-1].id))
 
 
 def level_of(wanted: Selection) -> Level:
