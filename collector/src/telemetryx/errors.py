@@ -6,6 +6,7 @@
     ├── StoreError           the store can't do what was asked; `retry` says whether waiting may help
     │   ├── StoreUnavailable locked, full, read-only, closed: nothing was written, nothing may be acknowledged
     │   ├── StoreDamaged     the file isn't a sound store of ours: a person must act
+    │   │   └── SchemaBroken it lacks a table, a column or a key: nothing goes on without it
     │   ├── SchemaTooNew     written by a newer collector
     │   ├── LeaseLost        another process does this work now: what this one would have written is refused
     │   ├── CursorGone       a reader asks for commits that were compacted already: read by time instead
@@ -62,6 +63,10 @@ class StoreUnavailable(StoreError):  # noqa: N818
 
 class StoreDamaged(StoreError):  # noqa: N818
     """The file isn't a sound store of ours."""
+
+
+class SchemaBroken(StoreDamaged):
+    """A table, a column or a key isn't as the schema has it: all work waits until a person has mended that."""
 
 
 class SchemaTooNew(StoreError):  # noqa: N818

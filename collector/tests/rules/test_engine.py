@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from telemetryx.errors import StoreUnavailable
+from telemetryx.errors import SchemaBroken, StoreError, StoreUnavailable
 from telemetryx.rules import judge
 from telemetryx.rules.group import Group
 from telemetryx.store.alerts import AlertState
@@ -171,10 +171,11 @@ async def test_a_rule_that_fails_is_switched_off_and_hurts_no_other(
     assert [rule.state for rule in await story.at.service.rules()] == ["ok", "ok"]
 
 
-async def test_a_store_that_is_away_skips_nothing(story: Story) -> None:
-    """The step fails as a whole and is repeated."""
-    story.at.store.broken = StoreUnavailable("away", "locked")
-    with pytest.raises(StoreUnavailable):
+@pytest.mark.parametrize("error", [StoreUnavailable("away", "locked"), SchemaBroken("it lacks a table")])
+async def test_a_store_that_is_away_skips_nothing(story: Story, error: StoreError) -> None:
+    """The step fails as a whole and is repeated; no rule is switched off for it."""
+    story.at.store.broken = error
+    with pytest.raises(type(error)):
         await story.report(0, 90.0, 90.0, 90.0)
     story.at.store.broken = None
     await story.at.settle()

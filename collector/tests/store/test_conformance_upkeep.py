@@ -9,6 +9,7 @@ from store_batches import DEFS, FOREVER, compacted, key, line, one, values
 from telemetryx.clock import ManualClock
 from telemetryx.store.interface import EventQuery, Retention, Store
 from telemetryx.types import (
+    Conflict,
     Duplicate,
     LossFrame,
 )
@@ -87,7 +88,9 @@ async def test_retention_deletes_by_event_time_and_keeps_the_ledger(store: Store
     assert (await store.range([1], T0, T0 + 60 * SECOND, 60 * SECOND)).series[0].counts.sum() == 2, (
         "the rollup stays"
     )
+    other = decoded(key(1), line(0, [5.0]), DEFS)
     assert await store.commit([old]) == [Duplicate()]
+    assert await store.commit([other]) == [Conflict(old.checksum)], "its name stays taken"
     await store.apply_retention(Retention(rollup_1m_ns=hour, rollup_1h_ns=hour), T0 + 36000 * SECOND)
     assert (await store.range([1], T0, T0 + 60 * SECOND, 60 * SECOND)).series[0].counts.sum() == 0
     assert await store.verify() == []

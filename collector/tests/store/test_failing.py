@@ -149,3 +149,24 @@ async def test_the_newest_checksums_are_kept(tmp_path: Path, monkeypatch: pytest
         Conflict((await store.checksums("a", [(bytes(16), 30)]))[bytes(16), 30]),
     ]
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("ALTER TABLE latest RENAME TO mislaid", "no such table: latest"),
+        ("ALTER TABLE agent RENAME COLUMN stored TO kept", "no such column: stored"),
+        ("ALTER TABLE latest ADD COLUMN more", "latest has 5 columns"),
+    ],
+)
+async def test_tables_that_are_not_as_the_schema_has_them_are_damage(
+    tmp_path: Path, change: str, says: str
+) -> None:
+    """Whoever asks is told what is wrong: it isn't a fault of ours with a reference into the log."""
+    store = await SqliteStore.open(tmp_path / "t.db")
+    await store.commit([batch(1)])
+    await store.write(lambda db: db.execute(change))
+    with pytest.raises(StoreDamaged, match=says):
+        await store.commit([batch(2)])
+    assert (await store.holdings("a", [bytes(16)]))[bytes(16)].upto == 1
+    await store.close()

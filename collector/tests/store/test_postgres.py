@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from postgres_server import PASSWORD, PostgresServer
 from reference_agent import SECOND, T0, decoded, defined, events, samples
 from telemetryx.clock import ManualClock
-from telemetryx.errors import SchemaTooNew, StoreError, StoreUnavailable
+from telemetryx.errors import SchemaTooNew, StoreDamaged, StoreError, StoreUnavailable
 from telemetryx.store.alerts import GroupRow, RulesCommit
 from telemetryx.store.interface import EventQuery, Retention
 from telemetryx.store.postgres import engine as opening
@@ -28,7 +28,7 @@ from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.tables import planner
 from telemetryx.store.tables.lease import Member
 from telemetryx.store.tables.rules import StoredRules
-from telemetryx.types import BatchKey, Decoded, Definition, Duplicate, Matcher, Stored
+from telemetryx.types import BatchKey, Decoded, Definition, Duplicate, Matcher, Refused, Stored
 from telemetryx.wire.payload import Payload
 
 EPOCH = bytes(16)
@@ -324,6 +324,59 @@ async def test_large_runs_are_planned_in_a_process(
     assert (await store.compact(everything=True)).samples == 5
     assert (await store.usage()).chunks == 1
     assert await store.verify() == []
+    await store.close()
+
+
+# --- tables and numbers that aren't as they should be
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("ALTER TABLE latest DROP CONSTRAINT latest_pkey", "lacks a key"),
+        ("ALTER TABLE agent ALTER COLUMN name TYPE BYTEA USING convert_to(name, 'UTF8')", "another type"),
+    ],
+)
+async def test_tables_that_are_not_as_the_schema_has_them_are_damage(
+    postgres: PostgresServer, database: PostgresEngine, change: str, says: str
+) -> None:
+    """Whoever asks is told what is wrong: it isn't a fault of ours with a reference into the log."""
+    await (await PostgresStore.open(database)).close()
+    postgres.sql(change, database.url.rpartition("/")[2])
+    store = await PostgresStore.open(database)
+    with pytest.raises(StoreDamaged, match=says):
+        await store.commit([batch(1)])
+    await store.close()
+
+
+async def test_numbers_that_are_taken_hold_batches_and_refuse_none(
+    postgres: PostgresServer, database: PostgresEngine
+) -> None:
+    """After a failover to a logical replica sequences begin anew; a refusal is for good, and the agent would let go of what it has."""
+    name = database.url.rpartition("/")[2]
+    store = await PostgresStore.open(database)
+    assert isinstance((await store.commit([batch(1)]))[0], Stored)
+    postgres.sql("SELECT setval('event_id', 1, false)", name)
+    for _ in range(2):
+        with pytest.raises(StoreDamaged, match=r"event_pkey.*sequences"):
+            await store.commit([batch(2), batch(3)])
+        # The number is used up whether or not the transaction holds.
+        postgres.sql("SELECT setval('event_id', 1, false)", name)
+    postgres.sql("SELECT setval('event_id', (SELECT max(id) FROM event))", name)
+    assert [type(one) for one in await store.commit([batch(2), batch(3)])] == [Stored, Stored]
+    assert len(await store.events(EventQuery())) == 3
+    assert await store.verify() == []
+    await store.close()
+
+
+async def test_labels_that_differ_in_nul_alone_refuse_their_batch_and_hold_up_no_other(
+    database: PostgresEngine,
+) -> None:
+    """That is of the batch's own making, not of the store's numbers."""
+    store = await PostgresStore.open(database)
+    odd = batch(1, agent="b")
+    odd.definitions = [Definition(1, "x", {"l\0": "v", "l\u2400": "v"})]
+    assert [type(one) for one in await store.commit([odd, batch(1)])] == [Refused, Stored]
     await store.close()
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 
 from telemetryx.clock import Clock
-from telemetryx.errors import CursorGone, StoreUnavailable
+from telemetryx.errors import CursorGone, SchemaBroken, StoreUnavailable
 from telemetryx.rules import judge
 from telemetryx.rules.change import changes, known_from
 from telemetryx.rules.feed import Feed
@@ -346,8 +346,8 @@ class Engine:
                 continue
             try:
                 proposals, behind = await self._forward(state, groups)
-            except StoreUnavailable:
-                raise
+            except (StoreUnavailable, SchemaBroken):
+                raise  # no rule's doing: all of it is done again
             except Exception as error:  # noqa: BLE001 - whatever a rule does wrong must not stop the others
                 await self._fail(state, error)
                 continue
@@ -363,8 +363,8 @@ class Engine:
                 pending = []
             try:
                 pending.append(await self._backward(state, key, span))
-            except StoreUnavailable:
-                raise
+            except (StoreUnavailable, SchemaBroken):
+                raise  # no rule's doing: all of it is done again
             except Exception as error:  # noqa: BLE001
                 await self._fail(state, error)
             if len(pending) >= COMMIT_GROUPS:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import numpy as np
 
-from telemetryx.errors import StoreUnavailable
+from telemetryx.errors import StoreDamaged, StoreError, StoreUnavailable
 from telemetryx.store.migrations import scripts
 from telemetryx.store.postgres import numbering, places, rowcopy, schema, words
 from telemetryx.store.postgres.statements import plain, translated
@@ -42,6 +42,8 @@ _VALUES: Final = {
     "agent": "SELECT name FROM agent",
     "series_label": "SELECT DISTINCT value FROM series_label WHERE name = ?",
 }
+_KEYS_OF_CONTENT: Final = frozenset({"series_label_pkey"})
+"""Keys of nothing but names and values of a batch's own: two that differ in NUL alone are one here."""
 _BROKEN: Final = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
 
 
@@ -368,6 +370,22 @@ class PostgresDatabase:
             self._connection.fetch("SELECT nextval('event_id') FROM generate_series(1, $1::bigint)", count)
         )
         return np.array([row[0] for row in rows], np.int64)
+
+    def broken(self, error: Exception) -> StoreError | None:
+        """Tell a number that is taken, or of a row that is gone, from what content is refused for.
+
+        Sequences aren't replicated with their tables: after a failover to such a copy they begin anew. A refusal would be for
+        good, and the agents would let go of batch after batch.
+        """
+        taken = (
+            isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name not in _KEYS_OF_CONTENT
+        )
+        if not taken and not isinstance(error, asyncpg.ForeignKeyViolationError):
+            return None
+        said = str(error).replace("\n", "; ")
+        return StoreDamaged(
+            f"the database's numbers don't fit its rows ({said}): set its sequences behind the rows, or restore a backup"
+        )
 
     def index_events(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
         """Enter events' words."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from telemetryx.errors import StoreDamaged, StoreError, StoreUnavailable
+from telemetryx.errors import SchemaBroken, StoreDamaged, StoreError, StoreUnavailable
 from telemetryx.store.postgres.database import PostgresDatabase
 from telemetryx.store.tables import reals
 from telemetryx.types import F64
@@ -65,9 +65,14 @@ _REASONS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (asyncpg.OperatorInterventionError, "io", "the server is starting, stopping or was told to end this session"),
     (asyncpg.PostgresConnectionError, "io", "the connection to the server was lost"),
 )  # fmt: skip
+_LACKS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (asyncpg.UndefinedTableError, "lacks a table"),
+    (asyncpg.UndefinedColumnError, "lacks a column"),
+    (asyncpg.InvalidColumnReferenceError, "lacks a key"),
+    (asyncpg.UndefinedFunctionError, "has a column of another type"),
+    (asyncpg.DatatypeMismatchError, "has a column of another type"),
+)
 _DAMAGED: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (asyncpg.UndefinedTableError, "lacks a table: restore a backup, or name an empty database"),
-    (asyncpg.UndefinedColumnError, "lacks a column: restore a backup, or name an empty database"),
     (asyncpg.DataCorruptedError, "is damaged: restore a backup"),
     (asyncpg.IndexCorruptedError, "has a damaged index: run REINDEX DATABASE"),
 )
@@ -190,7 +195,9 @@ class PostgresEngine:
         """Say in our words what PostgreSQL, asyncpg and the network say in theirs."""
         where, said = f"the database {self.where}", str(error) or type(error).__name__
         ours: StoreError | None = error if isinstance(error, StoreError) else None
-        if found := next((says for kind, says in _DAMAGED if isinstance(error, kind)), None):
+        if lacks := next((says for kind, says in _LACKS if isinstance(error, kind)), None):
+            ours = SchemaBroken(f"{where} {lacks}: restore a backup, or name an empty database ({said})")
+        elif found := next((says for kind, says in _DAMAGED if isinstance(error, kind)), None):
             ours = StoreDamaged(f"{where} {found} ({said})")
         elif why := next((row[1:] for row in _REASONS if isinstance(error, row[0])), None):
             ours = StoreUnavailable(f"{where} can't be used now: {said}; {why[1]}", why[0])

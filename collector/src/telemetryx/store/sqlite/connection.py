@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from telemetryx.errors import StoreDamaged, StoreError, StoreUnavailable
+from telemetryx.errors import SchemaBroken, StoreDamaged, StoreError, StoreUnavailable
 from telemetryx.store.sqlite.database import SqliteDatabase
 
 APPLICATION_ID: Final = 0x54454C58
@@ -39,6 +39,14 @@ _REASONS: Final = {
     sqlite3.SQLITE_NOMEM: ("io", "memory is short"),
 }
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CHANGED: Final = (
+    "no such table",
+    "no such column",
+    "has no column",
+    "values were supplied",
+    "ON CONFLICT clause does not match",
+)
+"""What SQLite says, under one number with much else, of tables that aren't as the schema's steps made them."""
 
 
 def translate(error: sqlite3.Error) -> StoreError:
@@ -53,6 +61,10 @@ def translate(error: sqlite3.Error) -> StoreError:
         return StoreUnavailable(f"the store can't be used now: {error}; {remedy}", reason)
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
         return StoreUnavailable("the store is closed", "closed")
+    if any(words in str(error) for words in _CHANGED):
+        return SchemaBroken(
+            f"the store's file isn't as its schema has it: {error}; `telemetryx store check` names what is missing; restore a backup"
+        )
     return StoreError(f"the store refused: {error}")
 
 

@@ -138,6 +138,8 @@ class Committer:
         except _Undo as undo:
             outcome = undo.outcome
         except connection.refusals as error:
+            if (broken := connection.broken(error)) is not None:
+                raise broken from error
             outcome = Refused("content", f"the store can't hold this batch: {error}")
         else:
             connection.release()

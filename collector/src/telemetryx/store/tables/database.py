@@ -57,6 +57,10 @@ class Database(Protocol):
     refusals: tuple[type[Exception], ...]
     """What is raised for content that can't be stored, whoever asks: the batch's fault, not the store's."""
 
+    def broken(self, error: Exception) -> StoreError | None:
+        """Return what is wrong with the store where such a thing was raised for what no content decides: its own numbers."""
+        ...
+
     @property
     def alive(self) -> bool:
         """Whether it can still be used; a dead one is thrown away and opened anew."""
