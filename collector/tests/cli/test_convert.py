@@ -3,8 +3,10 @@
 import io
 import json
 import math
+import os
 import random
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +170,96 @@ def test_a_source_that_cannot_be_read_is_named_and_no_folder_is_made(tmp_path: P
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("content", ["", "no json\n", '{"kind":"sample","time_ns":"soon"}\n'])
-def test_what_is_no_export_is_refused_and_leaves_no_file(tmp_path: Path, content: str) -> None:
-    """Empty, not JSON, or of another shape."""
+EVENT = {"kind": "event", "time_ns": 7, "source": "app", "severity": "warn", "body": "x", "attributes": {}}
+GOOD = json.dumps(sample(1.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "remedy"),
+    [
+        ("", "holds no reading", "spool ls"),
+        ("no json\n", r"line 1 is not JSON: Expecting value at column 1", "spool export"),
+        (f"{GOOD}\n\nno json\n{GOOD}\n", r"line 3 is not JSON", "mend that line"),
+        (f'{GOOD}\n{{"kind":"sam', "line 2 stops in the middle of a record: the file was cut short", "again"),
+        ("cpu,host=a usage=1 17\n", "line protocol; .* reads NDJSON", "without --format line"),
+        ('[{"kind":"sample"}]', "a JSON array", "jq"),
+        ("PAR1\0", "Parquet file already", "no conversion"),
+        ("5\n", "line 1: 5 is no object", "spool export"),
+        ('{"agent":"a"}\n', 'line 1: no "kind"; records have sample, window and event', "spool export"),
+        (f'{GOOD}\n{{"kind":"trace"}}\n', 'line 2: there is no kind of record "trace"', "mend"),
+        (
+            GOOD.replace("1700000000123456789", '"soon"'),
+            '"time_ns" is "soon": a whole number',
+            "spool export",
+        ),
+        (GOOD.replace('"value": 1.0', '"value": "abc"'), '"value" is "abc": a number', "spool export"),
+        (GOOD.replace('"value": 1.0', '"value": NaN'), 'written as a text: "NaN"', "spool export"),
+        (GOOD.replace('"flags": 1', '"flags": 300'), '"flags" is 300: .*from 0 to 255', "spool export"),
+        (GOOD.replace('"name"', '"nome"'), 'no "name": a text is needed', "spool export"),
+        (
+            f"{GOOD}\n" + json.dumps(EVENT | {"severity": "loud"}),
+            'line 2: "severity" is "loud": one of trace, .* and fatal',
+            "mend",
+        ),
+        (
+            json.dumps(EVENT | {"severity": "\x1b[31m" + 9_000 * "x"}),
+            r"u001b\[31mx+… \([\d,]+ characters\)",
+            "",
+        ),
+    ],
+)
+def test_what_is_no_export_is_refused_with_line_and_remedy_and_leaves_nothing(
+    tmp_path: Path, content: str, said: str, remedy: str
+) -> None:
+    """Empty, cut short, malformed, or of another kind: the words are about that, no reader's own, and the folder is gone again."""
     source = tmp_path / "x.ndjson"
     source.write_text(content)
-    with pytest.raises(CliError):
+    with pytest.raises(CliError, match=said) as refused:
         convert.run(str(source), tmp_path / "out", force=False)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert remedy in refused.value.hint
+    assert ("cut short" in refused.value.message) == ("cut short" in said)
+    assert "TapeError" not in refused.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_kind_is_replaced_when_another_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files get their names together."""
+    source = write(tmp_path / "x.ndjson", [sample(1.0)])
+    convert.run(str(source), tmp_path / "out", force=False)
+    columns = convert._columns
+
+    def full(polars: Any, kind: str) -> list[Any]:
+        if kind == "event":
+            raise OSError(28, "No space left on device")
+        return columns(polars, kind)
+
+    monkeypatch.setattr(convert, "_columns", full)
+    write(source, [sample(2.0)])
+    with pytest.raises(CliError, match="out can't be written: No space left"):
+        convert.run(str(source), tmp_path / "out", force=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["samples.parquet"]
+    assert pl.read_parquet(tmp_path / "out/samples.parquet")["value"].to_list() == [1.0]
+
+
+def test_a_pipe_is_read_as_standard_input_is(tmp_path: Path) -> None:
+    """`<(zcat FILE)` of a shell can be read only once."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=write, args=(pipe, [sample(1.0), EVENT]))
+    writer.start()
+    convert.run(str(pipe), tmp_path / "out", force=False)
+    writer.join()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["events.parquet", "samples.parquet"]
+
+
+def test_a_file_or_a_device_is_no_folder(tmp_path: Path) -> None:
+    """Nothing is said of room on the disk."""
+    source = write(tmp_path / "x.ndjson", [sample(1.0)])
+    for folder in (source, Path("/dev/full")):
+        with pytest.raises(CliError, match="is no folder") as refused:
+            convert.run(str(source), folder, force=False)
+        assert "name a folder" in refused.value.hint
+    with pytest.raises(CliError, match="it is a device"):
+        convert.run("/dev/zero", tmp_path / "out", force=False)

@@ -24,11 +24,16 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     from telemetryx.cli.commands import app
 
+    for_program = wants_json(sys.argv[1:])
     try:
-        if wants_json(sys.argv[1:]):
-            _as_json()
-        else:
-            app()
+        try:
+            if for_program:
+                _as_json()
+            else:
+                app()
+        finally:
+            # What can't be written shows here, and not when Python has ended.
+            sys.stdout.flush()
     except CliError as error:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")
@@ -42,6 +47,8 @@ def main() -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        _refused_by_the_system(error, as_json=for_program)
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -76,6 +83,29 @@ def _as_json() -> None:
         message = getattr(error, "format_message", error.__str__)()
         _complain(Exit.USAGE, message, "--help lists commands and options")
         sys.exit(Exit.USAGE)
+
+
+def _refused_by_the_system(error: OSError, *, as_json: bool) -> NoReturn:
+    """Name the file that a command didn't expect to fail; what names none is a fault of ours, but for standard output."""
+    import errno
+    from pathlib import Path
+
+    from telemetryx.cli.targets import remedy, shown
+
+    output = error.filename is None and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+    if not output and not isinstance(error.filename, str):
+        raise error
+    if output:
+        # Python would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    path = Path("standard output" if output else error.filename)
+    said = f"{shown(path)}: {error.strerror or error}"
+    hint = "free some space there, or write elsewhere" if output else remedy(error, path)
+    if as_json:
+        _complain(Exit.NO, said, hint)
+    else:
+        sys.stderr.write(f"telemetryx: {said}\n  {hint}\n")
+    sys.exit(Exit.NO)
 
 
 def _complain(code: int, message: str, hint: str, problems: Sequence[str] = ()) -> None:

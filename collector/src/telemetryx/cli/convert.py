@@ -8,19 +8,23 @@ boot. It streams: memory doesn't grow with the file.
 """
 
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from telemetryx.cli import exported
 from telemetryx.cli.errors import CliError, Exit
+from telemetryx.cli.exported import KINDS, SEVERITIES
 from telemetryx.cli.output import count
-from telemetryx.cli.targets import needs_folder, of_disk
-from telemetryx.cli.text import printable
+from telemetryx.cli.targets import needs_folder, needs_no_file, of_disk, shown, told
+from telemetryx.cli.text import printable, shortened
 
-KINDS: Final = ("sample", "window", "event")
+_STDIN: Final = "-"
+_NAME_IT: Final = "name what `telemetryx-agent spool export` wrote, or - for standard input"
 
 
 def run(source: str, folder: Path, *, force: bool) -> None:
@@ -33,63 +37,148 @@ def run(source: str, folder: Path, *, force: bool) -> None:
             "pip install 'telemetryx[sql]'",
             Exit.USAGE,
         ) from error
-    if source != "-":
-        _readable(source)
+    straight = source != _STDIN and _is_plain(Path(source))
+    _refuse_taken(folder, force=force)
+    name = "standard input" if source == _STDIN else shown(Path(source))
+    with _made(folder), _file(source, folder, straight=straight) as path:
+        written = _converted(pl, path, folder, name)
+        if not any(written.values()):
+            raise CliError(
+                f"{name} holds no reading", "was the spool empty? `telemetryx-agent spool ls` says"
+            )
+    rows = [f"{count(rows, kind)} in {_target(folder, kind)}" for kind, rows in written.items() if rows]
+    sys.stdout.write("\n".join(rows) + "\n")
+
+
+def _converted(pl: Any, path: Path, folder: Path, name: str) -> dict[str, int]:  # noqa: ANN401  Polars is untyped here
+    said: Exception | None = None
+    try:
+        lines = pl.scan_ndjson(path, schema=_schema(pl))
+        if lines.filter(_unsound(pl)).head(1).collect().is_empty():
+            return _write(pl, lines, folder)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        if of_disk(error) is not None:
+            with told(folder):
+                raise
+        said = error
+    raise exported.fault(path, name) or _strange(name, said) from said
+
+
+def _target(folder: Path, kind: str) -> Path:
+    return folder / f"{kind}s.parquet"
+
+
+def _refuse_taken(folder: Path, *, force: bool) -> None:
+    """Refuse a place that can't be written or has such files already, before anything is made there."""
     needs_folder(folder)
-    targets = {kind: folder / f"{kind}s.parquet" for kind in KINDS}
-    there = [str(path) for path in targets.values() if path.exists()]
+    needs_no_file(folder)
+    with told(folder):
+        there = [shown(path) for path in (_target(folder, kind) for kind in KINDS) if path.exists()]
     if there and not force:
         raise CliError(
             f"{', '.join(there)} would be overwritten", "name another folder, or give --force", Exit.USAGE
         )
-    try:
-        folder.mkdir(exist_ok=True)
-        with _file(source, folder) as path:
-            lines = pl.scan_ndjson(path, schema=_schema(pl))
-            written = {kind: _write(pl, lines, kind, target) for kind, target in targets.items()}
-    except (OSError, pl.exceptions.PolarsError) as error:
-        failed = of_disk(error)
-        if failed is not None:
-            raise CliError(
-                f"{source} can't be converted into {folder}: {failed.strerror or failed}",
-                "free some space there, or name another folder",
-            ) from error
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CliError(
-            f"{source} is not what `telemetryx-agent spool export` writes: {printable(first)}",
-            "a file that was cut short misses the end of its last line",
-        ) from error
-    rows = [f"{count(rows, kind)} in {targets[kind]}" for kind, rows in written.items() if rows]
-    if not rows:
-        raise CliError(f"{source} holds no reading")
-    sys.stdout.write("\n".join(rows) + "\n")
 
 
-def _readable(source: str) -> None:
-    """Name what isn't there or may not be read, before a folder is made for it."""
+def _is_plain(source: Path) -> bool:
+    """Tell whether it can be read more than once; refuse what isn't there or may not be read, before a folder is made for it."""
     try:
-        with Path(source).open("rb"):
-            pass
+        mode = source.stat().st_mode
+        # A pipe waits for who writes to it, and is opened only once.
+        if not stat.S_ISFIFO(mode):
+            with source.open("rb"):
+                pass
     except OSError as error:
         raise CliError(
-            f"{source} can't be read: {error.strerror or error}",
-            "name what `telemetryx-agent spool export` wrote, or - for standard input",
+            f"{shown(source)} can't be read: {error.strerror or error}", _NAME_IT, Exit.USAGE
         ) from error
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise CliError(f"{shown(source)} can't be read: it is a device", _NAME_IT, Exit.USAGE)
+    return stat.S_ISREG(mode)
+
+
+def _strange(name: str, said: Exception | None) -> CliError:
+    """Say what Polars said of lines in which nothing is found wrong."""
+    first = next(iter(str(said or "").strip().splitlines()), type(said).__name__)
+    return CliError(
+        f"{name} can't be read as what `telemetryx-agent spool export` writes: {printable(shortened(first))}",
+        "export it again, with an agent of this version",
+    )
 
 
 @contextmanager
-def _file(source: str, folder: Path) -> Iterator[Path]:
-    """Give the source as a file: standard input is copied first, since it is read once for each kind."""
-    if source != "-":
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder where it isn't there; when what is done in it fails, it is gone again."""
+    fresh = not folder.exists()
+    with told(folder):
+        folder.mkdir(exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            with suppress(OSError):  # somebody else's files may be in it by now
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _file(source: str, folder: Path, *, straight: bool) -> Iterator[Path]:
+    """Give the source as a file: standard input and pipes are copied first, since it is read once for each kind."""
+    if straight:
         yield Path(source)
         return
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".convert-", suffix=".ndjson") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-        copy.flush()
+    with told(folder):
+        copy = tempfile.NamedTemporaryFile(dir=folder, prefix=".convert-", suffix=".ndjson")  # noqa: SIM115 - closed below
+    with copy:
+        with told(folder):
+            if source == _STDIN:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+            else:
+                with Path(source).open("rb") as pipe:
+                    shutil.copyfileobj(pipe, copy)
+            copy.flush()
         yield Path(copy.name)
 
 
-def _schema(pl: Any) -> dict[str, Any]:  # noqa: ANN401  Polars is untyped here
+def _unsound(pl: Any) -> Any:  # noqa: ANN401
+    """Tell rows that lack what their kind must have: what it may not find, `exported.fault` names with its line."""
+    kind = pl.col("kind")
+
+    def lacks(*names: str) -> Any:  # noqa: ANN401
+        return pl.any_horizontal(pl.col(*names).is_null())
+
+    def no_number(column: Any) -> Any:  # noqa: ANN401
+        return column.cast(pl.Float64, strict=False).is_null()
+
+    def no_time(of: Any, name: str) -> Any:  # noqa: ANN401
+        return of(name).is_null() & of("since_boot_ns").is_null()
+
+    def edge(name: str) -> Any:  # noqa: ANN401
+        def of(key: str) -> Any:  # noqa: ANN401
+            return pl.col(name).struct.field(key)
+
+        return no_time(of, "time_ns") | no_number(of("value"))
+
+    numbers = pl.any_horizontal([no_number(pl.col(name)) for name in ("sum", "min", "max")])
+    faults = {
+        "sample": lacks("name")
+        | no_time(pl.col, "time_ns")
+        | no_number(pl.col("value"))
+        | ~pl.col("flags").fill_null(0).is_between(0, 255),
+        "window": lacks("name", "length_ns", "count")
+        | no_time(pl.col, "start_ns")
+        | numbers
+        | edge("first")
+        | edge("last"),
+        "event": lacks("source", "body")
+        | no_time(pl.col, "time_ns")
+        | ~pl.col("severity").fill_null("").is_in(list(SEVERITIES)),
+    }
+    known = [(kind == name) & fault for name, fault in faults.items()]
+    return ~kind.is_in(list(KINDS)).fill_null(value=False) | pl.any_horizontal(known).fill_null(value=False)
+
+
+def _schema(pl: Any) -> dict[str, Any]:  # noqa: ANN401
     """Every key of every kind. Floats are read as text: JSON has no NaN and no infinity, which are texts in it."""
     text, whole = pl.String, pl.Int64
     edge = pl.Struct({"time_ns": whole, "since_boot_ns": whole, "value": text})
@@ -103,17 +192,21 @@ def _schema(pl: Any) -> dict[str, Any]:  # noqa: ANN401  Polars is untyped here
     }
 
 
-def _write(pl: Any, lines: Any, kind: str, target: Path) -> int:  # noqa: ANN401
-    """Write one kind's rows beside the target, then give the file its name; return how many."""
-    fresh = target.with_name(f".{target.name}.new")
+def _write(pl: Any, lines: Any, folder: Path) -> dict[str, int]:  # noqa: ANN401
+    """Write every kind's rows beside their targets, then give the files their names, together; return how many of each."""
+    fresh = {kind: folder / f".{kind}s.parquet.new" for kind in KINDS}
+    written = {}
     try:
-        lines.filter(pl.col("kind") == kind).select(_columns(pl, kind)).sink_parquet(fresh)
-        rows = int(pl.scan_parquet(fresh).select(pl.len()).collect().item())
-        if rows:
-            fresh.replace(target)
-        return rows
+        for kind, path in fresh.items():
+            lines.filter(pl.col("kind") == kind).select(_columns(pl, kind)).sink_parquet(path)
+            written[kind] = int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        for kind, rows in written.items():
+            if rows:
+                fresh[kind].replace(_target(folder, kind))
     finally:
-        fresh.unlink(missing_ok=True)
+        for path in fresh.values():
+            path.unlink(missing_ok=True)
+    return written
 
 
 def _columns(pl: Any, kind: str) -> list[Any]:  # noqa: ANN401

@@ -14,7 +14,7 @@ from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.run import settings_of
 from telemetryx.cli.store import brought_up, file, opened, store_place
-from telemetryx.cli.targets import needs_folder
+from telemetryx.cli.targets import needs_folder, remedy, shown
 
 if TYPE_CHECKING:
     from telemetryx.store.tables.database import Database, Engine
@@ -168,7 +168,8 @@ def _whole(path: Path) -> Iterator[Path]:
             finally:
                 os.close(handle)
     except OSError as error:
-        raise CliError(f"{path} can't be written: {error.strerror or error}", "name another place") from error
+        said = f"{shown(path)} can't be written: {error.strerror or error}"
+        raise CliError(said, remedy(error, path)) from error
     except sqlite3.Error as error:
         if error.sqlite_errorcode in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise UnsoundError(

@@ -11,7 +11,7 @@ from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.span import matchers, span
 from telemetryx.cli.store import opened, store_place
-from telemetryx.cli.targets import STDOUT, needs_folder, told, whole
+from telemetryx.cli.targets import STDOUT, needs_folder, needs_no_file, told, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ def _refuse_overwriting(question: Question) -> None:
     if question.csv is not None:
         from telemetryx.report.tables import NAMES
 
+        needs_no_file(question.csv)
         files += [question.csv / f"{name}.csv" for name in NAMES]
     there = [str(path) for path in files if path.is_file() and str(path) != STDOUT]
     if there and not question.force:

@@ -6,6 +6,14 @@ from typing import Final
 #: Categories that move the cursor, colour, hide or reorder: controls, formats (bidi marks among them), surrogates, unassigned.
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+#: Of what was given no more is repeated in a message.
+_REPEATED: Final = 80
+
+
+def shortened(text: str) -> str:
+    """Cut a long text that is repeated in a message, and say how long it is."""
+    return text if len(text) <= _REPEATED else f"{text[: _REPEATED - 20]}… ({len(text):,} characters)"
+
 
 def printable(text: str) -> str:
     """Replace every character that a terminal might act on."""

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.targets import STDOUT, needs_folder
+from telemetryx.cli.targets import STDOUT, needs_folder, told
 
 BYTES = 32
 
@@ -20,13 +20,11 @@ def new(out: Path | None, note: str) -> None:
         return
     needs_folder(out)
     line = f"{token}  # {note}\n" if note else f"{token}\n"
-    try:
-        with os.fdopen(
-            os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8"
-        ) as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise CliError(f"{out} can't be written: {error.strerror}", code=Exit.USAGE) from error
+    with (
+        told(out),
+        os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file,
+    ):
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
     print(token)
