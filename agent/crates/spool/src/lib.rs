@@ -41,6 +41,7 @@ mod entry;
 mod error;
 mod floor;
 mod freeing;
+mod gone;
 mod group;
 mod heads;
 mod held;

@@ -12,6 +12,7 @@ use telemetry::{BatchKey, Cause, Counts, Epoch, SeriesTable};
 
 use crate::cursor::Cursor;
 use crate::entry::{Entry, kept};
+use crate::gone::{Remembered, difference, least, share};
 use crate::heads::{HeadRecord, Heads, Kept};
 use crate::numbering::Numbering;
 use crate::proof::withheld_for;
@@ -53,8 +54,8 @@ pub(crate) struct Replay<'a> {
     unreadable: u64,
     /// What is there and isn't given just now, and why.
     pub(crate) withheld: Option<String>,
-    /// Earliest and latest time of batches that stood in segments that are cut off or gone.
-    spans: HashMap<BatchKey, (i64, i64)>,
+    /// What heads still say of batches that stood in segments that are cut off or gone.
+    remembered: HashMap<BatchKey, Remembered>,
 }
 
 impl<'a> Replay<'a> {
@@ -97,7 +98,7 @@ impl<'a> Replay<'a> {
             cursor_at: cursor.map_or(0, |cursor| cursor.next_record),
             unreadable: 0,
             withheld: None,
-            spans: HashMap::new(),
+            remembered: HashMap::new(),
         }
     }
 
@@ -118,14 +119,12 @@ impl<'a> Replay<'a> {
         });
     }
 
-    /// Takes from the heads of a segment that is cut off or gone of which times its batches were.
+    /// Takes from the heads of a segment that is cut off or gone of which times its batches were, and what each counted.
     pub(crate) fn remember(&mut self, kept: &Kept) {
         for (_, _, bytes) in kept.records() {
-            if let Ok(Record::Batch { head, .. } | Record::Moved { head, .. }) = Record::decode(bytes)
-                && head.group.clock.is_none()
-                && head.rows > 0
-            {
-                self.spans.insert(head.key, (head.t0, head.t1));
+            if let Ok(Record::Batch { head, .. } | Record::Moved { head, .. }) = Record::decode(bytes) {
+                let times = (head.group.clock.is_none() && head.rows > 0).then_some((head.t0, head.t1));
+                self.remembered.insert(head.key, Remembered::new(times, &head.counts));
             }
         }
     }
@@ -470,9 +469,10 @@ impl<'a> Replay<'a> {
         (self.state, self.numbering, damaged + self.unreadable)
     }
 
-    /// Batches one after the other that are gone: losses with their names. The counts go with the last: where the
-    /// collector has some of them, those are the first, and then it needn't be told of them.
-    fn lose_run(&mut self, number: u32, run: RangeInclusive<u64>, mut counts: Counts) {
+    /// Batches one after the other that are gone: losses with their names. Where heads still tell what each of them held,
+    /// each says so. Else the counts go with the last: where the collector has some of them, those are the first, and then
+    /// it needn't be told of them.
+    fn lose_run(&mut self, number: u32, run: RangeInclusive<u64>, counts: Counts) {
         let Some(epoch) = self.state.epochs.get(&number) else { return };
         let (id, newest) = (epoch.id, *run.end());
         let near = |entry: Option<(&u64, &Box<Entry>)>| {
@@ -482,19 +482,24 @@ impl<'a> Replay<'a> {
         let after = near(epoch.entries.range(newest..).next()).map(|times| times.0);
         let near = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
         // What the heads still tell is exact; without them it was between its neighbours, as far as anybody can say.
-        let spans: Vec<_> =
-            run.clone().map_while(|seq| self.spans.get(&BatchKey { epoch: id, seq })).collect();
-        let known = spans.iter().copied().copied().reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)));
-        let (t0, t1) = match known {
-            Some(known) if spans.len() as u64 == newest - run.start() + 1 => known,
+        let heads: Vec<_> =
+            run.clone().map_while(|seq| self.remembered.get(&BatchKey { epoch: id, seq })).collect();
+        let all = heads.len() as u64 == newest - run.start() + 1;
+        let known = heads.iter().filter_map(|head| head.times).reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)));
+        let whole = match known {
+            Some(known) if all => known,
             Some(known) => (known.0.min(near.0), known.1.max(near.1)),
             None => near,
         };
-        // Some of it may have been lost before, and be counted as such.
-        let lost: u64 = counts.iter().filter(|(cause, _)| cause.is_lost()).map(|(_, n)| n).sum();
-        counts.add(Cause::Damaged, counts.get(Cause::Shipped).saturating_sub(lost));
-        for seq in run {
-            let counts = if seq == newest { std::mem::take(&mut counts) } else { Counts::new() };
+        let each = if all { share(&heads, &counts) } else { None };
+        let said: Vec<_> = match each {
+            Some(each) => heads.iter().map(|head| head.times.unwrap_or(whole)).zip(each).collect(),
+            None => run.clone().map(|seq| (whole, if seq == newest { counts.clone() } else { Counts::new() })).collect(),
+        };
+        for (seq, ((t0, t1), mut counts)) in run.zip(said) {
+            // Some of it may have been lost before, and be counted as such.
+            let lost: u64 = counts.iter().filter(|(cause, _)| cause.is_lost()).map(|(_, n)| n).sum();
+            counts.add(Cause::Damaged, counts.get(Cause::Shipped).saturating_sub(lost));
             let loss = Loss { key: BatchKey { epoch: id, seq }, t0, t1, counts };
             // The cursor may be written before its record is: noted with that, it is noted once.
             if loss.counts.iter().any(|(cause, _)| cause.is_lost()) {
@@ -503,24 +508,6 @@ impl<'a> Replay<'a> {
             self.state.insert((number, seq), Entry::of_loss(0, 0, &loss, None));
         }
     }
-}
-
-/// Of each cause what both have.
-pub(crate) fn least(one: &Counts, other: &Counts) -> Counts {
-    let mut counts = Counts::new();
-    for (cause, n) in one.iter() {
-        counts.add(cause, n.min(other.get(cause)));
-    }
-    counts
-}
-
-/// What `later` has more than `earlier`.
-pub(crate) fn difference(later: &Counts, earlier: &Counts) -> Counts {
-    let mut counts = Counts::new();
-    for (cause, n) in later.iter() {
-        counts.add(cause, n.saturating_sub(earlier.get(cause)));
-    }
-    counts
 }
 
 /// True when the reader passed damage. Where whole records are missing a segment was released.

@@ -12,7 +12,8 @@
 use telemetry::{Cause, Counts};
 
 use crate::record::Echo;
-use crate::replay::{Replay, difference};
+use crate::gone::difference;
+use crate::replay::Replay;
 use crate::state::Order;
 use crate::writer::exchanged;
 

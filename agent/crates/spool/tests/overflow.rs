@@ -329,6 +329,38 @@ fn a_spool_whose_segments_are_gone_says_exactly_what_it_held() {
     assert_eq!(count(Cause::Damaged), 30 * N - stored);
 }
 
+/// Before, what three batches in a row had held stood with the last of them.
+#[test]
+fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    for position in 1..=30 {
+        spool.append(position, &rows(&table, position, 20 + position), false).unwrap();
+        spool.cut().unwrap();
+    }
+    spool.cut_if_due(Duration::from_secs(60)).unwrap();
+    drop(spool);
+    let segments: Vec<_> = disk.paths().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "seg")).collect();
+    assert!(segments.len() > 2, "{segments:?}");
+    disk.storage().remove(&segments[1]).unwrap();
+    let (spool, recovery, _) = open(&disk, config());
+    assert!(recovery.damaged > 1, "{recovery:?}");
+    let losses = spool.loss_frames();
+    assert_eq!(losses.len() as u64, recovery.damaged);
+    let mut collector = Collector::default();
+    collector.drain(&spool);
+    assert_eq!(collector.counts.get(Cause::Received), (21..=50).sum::<u64>());
+    for loss in losses {
+        // One batch of each record.
+        let counts: std::collections::HashMap<_, _> = loss.counts.iter().map(|count| (count.cause, count.count)).collect();
+        let n = 20 + loss.seq;
+        assert_eq!(counts.get(&(Cause::Received as u32)), Some(&n), "{loss:?}");
+        assert_eq!(counts.get(&(Cause::Damaged as u32)), Some(&n), "{loss:?}");
+        let at = loss.seq as i64 * SECOND;
+        assert_eq!((loss.t0_ns, loss.t1_ns), (at, at));
+    }
+}
+
 /// Found end to end: windows were older than raw batches and dropped before those were thinned.
 #[test]
 fn windows_are_not_dropped_while_raw_batches_can_be_thinned() {

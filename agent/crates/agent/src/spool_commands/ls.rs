@@ -279,7 +279,7 @@ impl<W: Write> Listing<'_, W> {
             "-",
             moment(times.0),
             moment(times.1),
-            lost(&loss.counts),
+            lost_here(&loss.counts),
             if acked { " (told)" } else { "" }
         )
     }
@@ -312,7 +312,7 @@ impl<W: Write> Listing<'_, W> {
                 loss.key.seq,
                 moment(from),
                 moment(to),
-                lost(&loss.counts)
+                lost_here(&loss.counts)
             )?;
         }
         self.totals.damaged += losses.len() as u64;

@@ -133,6 +133,11 @@ fn lost(counts: &Counts) -> String {
     if parts.is_empty() { "nothing that was counted".into() } else { parts.join(", ") }
 }
 
+/// What one batch of many says: where several in a row are gone, the counts of all stand with the last of them.
+fn lost_here(counts: &Counts) -> String {
+    if counts.is_empty() { "counted with the batch after it".into() } else { lost(counts) }
+}
+
 /// Counts as JSON, by the causes' names.
 fn counts_json(counts: &Counts) -> serde_json::Value {
     counts

@@ -200,16 +200,20 @@ fn show(
     for copy in copies {
         writeln!(out, "copied   to {}", copy.display())?;
     }
-    for loss in losses {
-        let (from, to) = times_json(loss.times);
+    for run in losses.chunk_by(goes_on) {
+        let Some((first, last)) = run.first().zip(run.last()) else { continue };
+        let (from, to) = times_json(last.times);
+        let seqs = match run.len() {
+            1 => first.key.seq.to_string(),
+            _ => format!("{} to {}", first.key.seq, last.key.seq),
+        };
         writeln!(
             out,
-            "lost     seq {} of epoch {}, {} to {}: {}",
-            loss.key.seq,
-            loss.key.epoch,
+            "lost     seq {seqs} of epoch {}, {} to {}: {}",
+            last.key.epoch,
             moment(from),
             moment(to),
-            lost(&loss.counts)
+            lost(&last.counts)
         )?;
     }
     if losses.is_empty() && found.iter().all(|found| found.ranges.is_empty()) {
@@ -231,6 +235,12 @@ fn show(
             _ => "are",
         }
     )
+}
+
+/// True where two losses are of one run: batches one after the other that are gone, whose counts stand with the last.
+fn goes_on(one: &LossRecord, next: &LossRecord) -> bool {
+    let follows = one.key.epoch == next.key.epoch && one.key.seq + 1 == next.key.seq;
+    follows && one.times == next.times && one.counts.is_empty()
 }
 
 fn json(dry_run: bool, found: &[Found], losses: &[LossRecord], copies: &[PathBuf]) -> serde_json::Value {
