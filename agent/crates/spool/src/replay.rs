@@ -485,7 +485,10 @@ impl<'a> Replay<'a> {
         let heads: Vec<_> =
             run.clone().map_while(|seq| self.remembered.get(&BatchKey { epoch: id, seq })).collect();
         let all = heads.len() as u64 == newest - run.start() + 1;
-        let known = heads.iter().filter_map(|head| head.times).reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)));
+        let known = heads
+            .iter()
+            .filter_map(|head| head.times)
+            .reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)));
         let whole = match known {
             Some(known) if all => known,
             Some(known) => (known.0.min(near.0), known.1.max(near.1)),
@@ -494,7 +497,10 @@ impl<'a> Replay<'a> {
         let each = if all { share(&heads, &counts) } else { None };
         let said: Vec<_> = match each {
             Some(each) => heads.iter().map(|head| head.times.unwrap_or(whole)).zip(each).collect(),
-            None => run.clone().map(|seq| (whole, if seq == newest { counts.clone() } else { Counts::new() })).collect(),
+            None => run
+                .clone()
+                .map(|seq| (whole, if seq == newest { counts.clone() } else { Counts::new() }))
+                .collect(),
         };
         for (seq, ((t0, t1), mut counts)) in run.zip(said) {
             // Some of it may have been lost before, and be counted as such.

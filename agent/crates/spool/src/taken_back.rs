@@ -11,8 +11,8 @@
 
 use telemetry::{Cause, Counts};
 
-use crate::record::Echo;
 use crate::gone::difference;
+use crate::record::Echo;
 use crate::replay::Replay;
 use crate::state::Order;
 use crate::writer::exchanged;

@@ -340,7 +340,10 @@ fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
     }
     spool.cut_if_due(Duration::from_secs(60)).unwrap();
     drop(spool);
-    let segments: Vec<_> = disk.paths().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "seg")).collect();
+    let log = |path: &std::path::PathBuf| {
+        path.starts_with("/spool/log") && path.extension().is_some_and(|kind| kind == "seg")
+    };
+    let segments: Vec<_> = disk.paths().into_iter().filter(log).collect();
     assert!(segments.len() > 2, "{segments:?}");
     disk.storage().remove(&segments[1]).unwrap();
     let (spool, recovery, _) = open(&disk, config());
@@ -352,7 +355,8 @@ fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
     assert_eq!(collector.counts.get(Cause::Received), (21..=50).sum::<u64>());
     for loss in losses {
         // One batch of each record.
-        let counts: std::collections::HashMap<_, _> = loss.counts.iter().map(|count| (count.cause, count.count)).collect();
+        let counts: std::collections::HashMap<_, _> =
+            loss.counts.iter().map(|count| (count.cause, count.count)).collect();
         let n = 20 + loss.seq;
         assert_eq!(counts.get(&(Cause::Received as u32)), Some(&n), "{loss:?}");
         assert_eq!(counts.get(&(Cause::Damaged as u32)), Some(&n), "{loss:?}");

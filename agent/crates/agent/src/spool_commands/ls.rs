@@ -11,7 +11,7 @@ use spool::{Class, Overflow, Priority};
 use telemetry::{BatchKey, Counts, Epoch, Lane};
 use wire::RangeSet;
 
-use super::{TROUBLE, Whose, boot_text, counts_json, look_at, lost, times_json};
+use super::{TROUBLE, Whose, boot_text, counts_json, look_at, lost, lost_here, times_json};
 use crate::human::{count, moment, size, things};
 
 pub const EXAMPLES: &str = "\
