@@ -34,11 +34,18 @@ class Nobody:
         self.found = []
 
     async def alerts(
-        self, state: str = "open", *, agent: str | None = None, rule: str | None = None, limit: int = 1_000
+        self,
+        state: str = "open",
+        *,
+        agent: str | None = None,
+        rule: str | None = None,
+        before: tuple[int, int] | None = None,
+        limit: int = 1_000,
     ) -> list[dict[str, Any]]:
-        """Return what the test put here."""
+        """Return what the test put here, which it did newest first where there are pages."""
         del state, agent, rule
-        return self.found[:limit]
+        rest = [one for one in self.found if before is None or (one["started_ns"], one["id"]) < before]
+        return rest[:limit]
 
     async def rules(self) -> Sequence[RuleStatus]:
         """Return one rule."""

@@ -72,6 +72,24 @@ async def test_a_new_silence_says_how_many_open_alerts_meet_it(api: Running) -> 
     assert '{__name__="pump hot"}' in str(refused)
 
 
+async def test_of_any_number_of_open_alerts_all_are_counted(api: Running) -> None:
+    """By a new silence and in /metrics: a storm has more than any list of them shows."""
+    many = 10_100
+    api.judge.found = [
+        {
+            "id": number, "started_ns": T0 + number // 7, "rule": "hot", "severity": "warning",
+            "state": "unknown" if number < 300 else "firing", "labels": {"site": "north" if number % 2 else "south"},
+        }
+        for number in range(many, 0, -1)
+    ]  # fmt: skip
+    made = await post(api, "/silences", match='hot{site="north"}', duration="2h", author="ana")
+    assert made["alerts"] == many // 2
+    async with api.client.get("/metrics") as answer:
+        text = await answer.text()
+    assert f'telemetryx_collector_alerts{{state="firing"}} {many - 299}\n' in text
+    assert 'telemetryx_collector_alerts{state="unknown"} 299\n' in text
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -269,6 +269,7 @@ class MemoryStore:
             and query.group in {None, alert.group}
             and query.agent in {None, alert.labels.get("agent")}
             and (query.started_from_ns is None or alert.started_ns >= query.started_from_ns)
+            and (query.before is None or (alert.started_ns, alert.id) < query.before)
         ]
         return sorted(found, key=lambda alert: (-alert.started_ns, -alert.id))[: query.limit]
 

@@ -11,7 +11,7 @@ import pytest
 
 from telemetryx.clock import ManualClock
 from telemetryx.rules import RuleSet, RulesService, check_text
-from telemetryx.store.alerts import AlertQuery, AlertState
+from telemetryx.store.alerts import AlertChange, AlertQuery, AlertState, ChangeKind, RulesCommit
 from telemetryx.store.postgres.store import PostgresStore
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables.rules import StoredRules
@@ -160,6 +160,23 @@ async def test_a_new_series_is_judged_by_its_definition_without_asking_the_store
     alerts = await collector.kept.rules_alerts(AlertQuery(rule="each"))
     assert [dict(alert.labels)["device"] for alert in alerts] == ["d0"]
     assert asked == []
+
+
+async def test_pages_of_alerts_leave_none_out_and_have_none_twice(collectors: Any) -> None:
+    """Several began at one moment: the id tells which of them were on the page before."""
+    collector: Collector = await collectors()
+    changes = [
+        AlertChange(ChangeKind.STANDS, "each", f"g{n}", n // 3, n // 3, AlertState.FIRING, "warning", {})
+        for n in range(20)
+    ]
+    made = await collector.kept.rules_commit(RulesCommit("rules", changes=changes))
+    seen: list[int] = []
+    before: tuple[int, int] | None = None
+    while page := await collector.kept.rules_alerts(AlertQuery(before=before, limit=4)):
+        seen += [alert.id for alert in page]
+        before = page[-1].started_ns, page[-1].id
+    newest_first = sorted(made, key=lambda alert: (-alert.started_ns, -alert.id))
+    assert seen == [alert.id for alert in newest_first]
 
 
 def history(seed: int) -> list[Decoded]:

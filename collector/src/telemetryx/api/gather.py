@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 
+from telemetryx.api.alertpages import open_alerts
 from telemetryx.api.metrics import MAX_AGENTS, Metric, Reading
 from telemetryx.api.world import Judge
 from telemetryx.clock import Clock
@@ -19,7 +20,8 @@ from telemetryx.types import LOST, Agent, AgentState, LossRow, cause_name
 
 FRESH_NS: Final = 1_000_000_000
 PAGE: Final = 1_000
-MAX_ALERTS: Final = 10_000
+SHARE: Final = 10
+"""An answer that took long counts so many times as long: of a large fleet asking takes a tenth of the time at most."""
 _LOST_NAMES: Final = frozenset(cause_name(cause) for cause in LOST)
 
 
@@ -43,6 +45,7 @@ class Gather:
         self._ask_configured = configured
         self._configured: dict[str, int] = {}
         self._at = -FRESH_NS
+        self._fresh_ns = FRESH_NS
         self._lock = asyncio.Lock()
         self._agents: list[Agent] = []
         self._counts: dict[str, int] = {}
@@ -53,7 +56,8 @@ class Gather:
     async def refresh(self) -> None:
         """Ask again when the last answer is old."""
         async with self._lock:
-            if self._clock.mono_ns() - self._at < FRESH_NS:
+            began = self._clock.mono_ns()
+            if began - self._at < self._fresh_ns:
                 return
             agents: list[Agent] = []
             after: str | None = None
@@ -67,11 +71,14 @@ class Gather:
             self._agents = agents
             self._loss = await self._store.loss()
             self._usage = await self._store.usage()
-            standing = await self._judge.alerts("open", limit=MAX_ALERTS)
+            standing: Counter[str] = Counter()
+            async for some in open_alerts(self._judge):
+                standing.update(str(alert["state"]) for alert in some)
             self._enrolled = await self._ask_enrolled()
             self._configured = await self._ask_configured()
-            self._alerts = Counter(str(alert["state"]) for alert in standing)
+            self._alerts = standing
             self._at = self._clock.mono_ns()
+            self._fresh_ns = max(FRESH_NS, SHARE * (self._at - began))
 
     def readings(self) -> list[tuple[Metric, list[Reading]]]:
         """Show them as metrics."""

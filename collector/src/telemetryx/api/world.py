@@ -41,9 +41,15 @@ class Judge(Protocol):
     """What the API asks of the rules."""
 
     async def alerts(
-        self, state: str = "open", *, agent: str | None = None, rule: str | None = None, limit: int = 1_000
+        self,
+        state: str = "open",
+        *,
+        agent: str | None = None,
+        rule: str | None = None,
+        before: tuple[int, int] | None = None,
+        limit: int = 1_000,
     ) -> list[dict[str, Any]]:
-        """Return alerts, newest start first, in the API's shape."""
+        """Return alerts, newest start first, in the API's shape; those behind the one of this start and id."""
         ...
 
     async def rules(self) -> Sequence[RuleStatus]:

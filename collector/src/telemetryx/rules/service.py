@@ -261,9 +261,14 @@ class RulesService:
         *,
         agent: str | None = None,
         rule: str | None = None,
+        before: tuple[int, int] | None = None,
         limit: int = 1_000,
     ) -> list[dict[str, Any]]:
-        """Return alerts, newest start first. `state`: open, all, or one of the states; firing includes unknown."""
+        """Return alerts, newest start first. `state`: open, all, or one of the states; firing includes unknown.
+
+        `before`: start and id of the last of the page before this one. Of `unknown` a page may have fewer than the limit, also
+        when there are more.
+        """
         states: frozenset[AlertState]
         if state == "all":
             states = frozenset()
@@ -274,7 +279,7 @@ class RulesService:
         else:
             states = frozenset({AlertState(state)})
         found = await self._alerts.rules_alerts(
-            AlertQuery(states=states, agent=agent, rule=rule, limit=limit)
+            AlertQuery(states=states, agent=agent, rule=rule, before=before, limit=limit)
         )
         shown = await self.shown(found)
         return [one for one in shown if state != AlertState.UNKNOWN or one["state"] == AlertState.UNKNOWN]

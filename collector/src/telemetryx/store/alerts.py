@@ -135,6 +135,8 @@ class AlertQuery:
     agent: str | None = None
     started_from_ns: int | None = None
     ids: Sequence[int] = ()
+    before: tuple[int, int] | None = None
+    """Start and id of the alert behind which they begin: the last of the page before."""
     limit: int = 1_000
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from telemetryx.api import models
+from telemetryx.api.alertpages import open_alerts
 from telemetryx.api.errors import BadRequest, NotFound
 from telemetryx.api.route import Model, Route
 from telemetryx.api.world import World
@@ -10,8 +11,6 @@ from telemetryx.errors import QueryRefused, SelectorError
 from telemetryx.store.accounts import Role
 from telemetryx.store.silences import Silence, holds
 
-MAX_COUNTED: Final = 10_000
-"""Open alerts that a new silence is compared with."""
 EXAMPLE: Final = 'e.g. {"match": "hot{site=\\"north\\"}", "duration": "2h", "author": "ana"}'
 
 
@@ -51,8 +50,10 @@ async def add(world: World, params: Model, body: models.SilenceBody) -> dict[str
 async def _met(world: World, silence: Silence) -> int:
     """Count the open alerts that meet a silence: none may be a mistyped rule or label."""
     matchers = silence.matchers()
-    found = await world.judge.alerts("open", limit=MAX_COUNTED)
-    return sum(holds(matchers, row["rule"], row["severity"], row["labels"]) for row in found)
+    met = 0
+    async for page in open_alerts(world.judge):
+        met += sum(holds(matchers, row["rule"], row["severity"], row["labels"]) for row in page)
+    return met
 
 
 async def end(world: World, params: models.SilenceParams) -> dict[str, Any]:

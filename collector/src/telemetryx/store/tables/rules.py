@@ -407,6 +407,9 @@ def _alerts(connection: Database, query: AlertQuery) -> list[Alert]:
     if query.states:
         conditions.append(f"state IN ({', '.join('?' * len(query.states))})")
         values += sorted(str(state) for state in query.states)
+    if query.before is not None:
+        conditions.append("(started_ns, id) < (?, ?)")
+        values += query.before
     if query.ids:
         conditions.append(f"id IN ({', '.join('?' * len(query.ids))})")
         values += query.ids
