@@ -7,7 +7,6 @@ import typer
 
 import telemetryx
 from telemetryx.cli.agents import app as agents_app
-from telemetryx.cli.apart import app as quarantine_app
 from telemetryx.cli.client import DEFAULT_URL
 from telemetryx.cli.enroll import app as enroll_app
 from telemetryx.cli.errors import CliError, Exit
@@ -28,6 +27,7 @@ from telemetryx.cli.options import (
     shown_as,
 )
 from telemetryx.cli.output import Format
+from telemetryx.cli.quarantine_commands import app as quarantine_app
 from telemetryx.cli.silences import app as silence_app
 from telemetryx.cli.tokens import app as token_app
 from telemetryx.cli.users import app as user_app
