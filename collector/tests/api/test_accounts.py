@@ -1,6 +1,5 @@
 """People's accounts over the API: who gets in, who may do what, and what an attacker gets."""
 
-import asyncio
 import hmac
 from typing import Any
 
@@ -521,19 +520,6 @@ async def test_who_is_removed_leaves_no_token_behind_that_nobody_was_told_of(clo
             assert answer.status == (401 if revoke else 200)
     ended = await log(closed, action="token.revoke")
     assert ended == ["admin/console token.revoke more of cem", "admin/console token.revoke ci of cem"]
-
-
-async def test_a_live_stream_ends_with_its_session(closed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It isn't looked at once, when it begins."""
-    monkeypatch.setattr(server, "RECHECK_S", 0.02)
-    ana = await browser(closed, "viewer")
-    headers = {"Cookie": f"{COOKIE}={ana.cookies[COOKIE]}"}
-    async with closed.client.ws_connect("/api/v1/live", headers=headers) as socket:
-        await ana.send("POST", "/logout")
-        async with asyncio.timeout(60):
-            while (await socket.receive()).type.name not in {"CLOSE", "CLOSED"}:
-                pass
-        assert socket.close_code == 1008
 
 
 async def test_the_audit_log_is_read_with_filters_and_in_pages(closed: Running) -> None:

@@ -19,6 +19,7 @@ from aiohttp import WSCloseCode, web
 from aiohttp.typedefs import Middleware
 
 from telemetryx.api import auth, errors, export, limits, metrics, routes, static
+from telemetryx.api.live.changes import Changes
 from telemetryx.api.live.client import Client
 from telemetryx.api.live.fleet import Fleet
 from telemetryx.api.metrics import Metric, Reading
@@ -92,7 +93,7 @@ class Sockets:
 _SOCKETS: Final = web.AppKey("sockets", Sockets)
 ROLES: Final = web.AppKey("roles", auth.Roles)
 RECHECK_S: Final = 15.0
-"""How often a live client's session is looked at again."""
+"""How often a live client's session is looked at again though nobody changed anything: it may have run out."""
 
 
 def create(world: World, config: Config) -> web.Application:
@@ -128,9 +129,9 @@ def create(world: World, config: Config) -> web.Application:
     roles.declare(Role.OPERATOR, app.router.add_get(care.ANSWER, care.answer(world), allow_head=False))
     for path, page in ((pages.LOGIN, pages.login), (pages.CALLBACK, pages.callback)):
         roles.declare(Role.ANYONE, app.router.add_get(path, page(world), allow_head=False))
-    fleet = Fleet(world.store, world.hub, world.clock)
+    fleet, changes = Fleet(world.store, world.hub, world.clock), Changes(world.store)
     known = set(app.router.routes())
-    app.router.add_get("/api/v1/live", _live_endpoint(world, fleet))
+    app.router.add_get("/api/v1/live", _live_endpoint(world, fleet, changes))
     app.router.add_get(export.PATH, export.endpoint(world))
     app.router.add_get("/metrics", _metrics_endpoint(world))
     app.router.add_get("/openapi.json", _openapi_endpoint())
@@ -140,7 +141,7 @@ def create(world: World, config: Config) -> web.Application:
     known = set(app.router.routes())
     app.router.add_get(auth.STATIC[:-1] + ":.*}", static.Static(config.console).handle)
     roles.declare(Role.ANYONE, *(route for route in app.router.routes() if route not in known))
-    app.cleanup_ctx.append(_fleet_context(fleet))
+    app.cleanup_ctx.append(_live_context(fleet, changes))
     app.cleanup_ctx.append(_password_context(world))
     return app
 
@@ -218,7 +219,7 @@ def _endpoint(route: Route, world: World) -> errors.Handler:
     return handle
 
 
-def _live_endpoint(world: World, fleet: Fleet) -> errors.Handler:
+def _live_endpoint(world: World, fleet: Fleet, changes: Changes) -> errors.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         if request.query:
             raise errors.BadRequest(
@@ -235,7 +236,7 @@ def _live_endpoint(world: World, fleet: Fleet) -> errors.Handler:
             raise errors.BadRequest("this is a WebSocket", "connect with a WebSocket client")
         await socket.prepare(request)
         request.app[_SOCKETS].open.add(socket)
-        watching = asyncio.create_task(_while_admitted(request, world, socket), name="live-session")
+        watching = asyncio.create_task(_while_admitted(request, world, socket, changes), name="live-session")
         try:
             await Client(world, fleet, socket).run()
         finally:
@@ -247,14 +248,19 @@ def _live_endpoint(world: World, fleet: Fleet) -> errors.Handler:
     return handle
 
 
-async def _while_admitted(request: web.Request, world: World, socket: web.WebSocketResponse) -> None:
+async def _while_admitted(
+    request: web.Request, world: World, socket: web.WebSocketResponse, changes: Changes
+) -> None:
     """End a live stream whose session ended, or whose token was revoked: it would go on for as long as it likes."""
     caller = request[auth.CALLER]
-    while not socket.closed:
-        await asyncio.sleep(RECHECK_S)
-        with contextlib.suppress(StoreError):
-            if not await world.gate.holds(caller, request, world.store.accounts):
-                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the session has ended")
+    with changes.watched():
+        while not socket.closed:
+            # Before the look: what changes during it is looked at once more.
+            seen = changes.number
+            with contextlib.suppress(StoreError):
+                if not await world.gate.holds(caller, request, world.store.accounts):
+                    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the session has ended")
+            await changes.after(seen, RECHECK_S)
 
 
 def _metrics_endpoint(world: World) -> errors.Handler:
@@ -280,15 +286,19 @@ def _openapi_endpoint() -> errors.Handler:
     return handle
 
 
-def _fleet_context(fleet: Fleet) -> Callable[[web.Application], Any]:
-    """Own the fleet's watcher, and close live clients when the server stops, so that it needn't wait for them."""
+def _live_context(fleet: Fleet, changes: Changes) -> Callable[[web.Application], Any]:
+    """Own the watchers of fleet and sessions, and close live clients when the server stops, so that it needn't wait for them."""
 
     async def context(app: web.Application) -> Any:  # noqa: ANN401  aiohttp's cleanup contexts are untyped generators
         app[_SOCKETS] = Sockets()
-        task = asyncio.create_task(fleet.run(), name="fleet")
+        tasks = [
+            asyncio.create_task(fleet.run(), name="fleet"),
+            asyncio.create_task(changes.run(), name="live-sessions"),
+        ]
         yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     return context
 
