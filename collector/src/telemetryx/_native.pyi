@@ -24,6 +24,12 @@ FeatureTable: TypeAlias = tuple[list[tuple[str, str]], I64, I64, F32, NDArray[np
 SketchColumns: TypeAlias = tuple[U32, I32, U64, U64]
 """Bins of each window (positive, negative), keys, counts, zeros: as on the wire (proto/README.md)."""
 
+Figures: TypeAlias = tuple[I64, F64, F64, F64]
+"""Counts, sums, minima and maxima of rollup rows."""
+
+PackedSketches: TypeAlias = tuple[bytes, I64]
+"""Packed sketches of rollup rows one after the other, and their offsets: one more than there are rows."""
+
 class ReplaySamples(TypedDict):
     """Raw samples and scores; `series` is an index into the result's series."""
 
@@ -133,6 +139,24 @@ def fold_replay(
     `records` are R + 1 offsets that cut the samples into what arrived together, `arrivals` the R times of arrival. A
     tick is put in for each `tick_ns` that passes, and for `drain_ns` after the last.
     """
+
+def rollup_samples(values: F64, starts: I64, figures: Figures) -> PackedSketches:
+    """Make the sketch of each stretch of values, for the row with these figures."""
+
+def rollup_windows(sizes: U32, keys: I32, counts: U64, zeros: U64, figures: Figures) -> PackedSketches:
+    """Pack the sketch of each window; readings of one that has none, or none that can be its own, are missing."""
+
+def rollup_merge(data: bytes, offsets: I64, figures: Figures, starts: I64, into: Figures) -> PackedSketches:
+    """Merge the sketches of each stretch of rows, for the row with the figures `into`. The readings of a damaged one are missing."""
+
+def rollup_group(data: bytes, offsets: I64, figures: Figures, groups: I64) -> tuple[I64, U64, SketchColumns]:
+    """Merge the sketches of each group of rows; groups come back ascending. The second are the readings that are missing in each row's.
+
+    A damaged one is a `ValueError` with the row as its second argument.
+    """
+
+def rollup_faults(data: bytes, offsets: I64, figures: Figures) -> U8:
+    """Tell what is wrong with each row's sketch: 0 nothing, 1 its bytes were changed, 2 it doesn't fit the row's figures."""
 
 def sketch_build(values: F64) -> SketchColumns:
     """Build the sketch of values, as columns of one."""

@@ -47,6 +47,36 @@ def test_merged_sketches_equal_the_sketch_of_all_values(parts: list[NDArray[np.f
     assert plain(merged) == plain(whole)
 
 
+def test_columns_of_rollups_that_do_not_fit_each_other_are_refused() -> None:
+    """With a sentence, never a panic; a damaged sketch names its row."""
+    values, starts = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 3])
+    counts, sums = np.array([3, 1]), np.array([6.0, 4.0])
+    says = (counts, sums, np.array([1.0, 4.0]), np.array([3.0, 4.0]))
+    data, offsets = _native.rollup_samples(values, starts, says)
+    assert (len(data), offsets.tolist()) == (offsets[1], [0, len(data), len(data)])
+    one = tuple(column[:1] for column in says)
+    for work in (
+        lambda: _native.rollup_samples(values, np.array([0, 5]), says),
+        lambda: _native.rollup_samples(values, np.array([1, 3]), says),
+        lambda: _native.rollup_samples(values, starts, one),
+        lambda: _native.rollup_samples(values, starts, (counts, sums, sums, sums[:1])),
+        lambda: _native.rollup_samples(values, starts, (-counts, *says[1:])),
+        lambda: _native.rollup_merge(data, offsets[:2], says, starts[:1], one),
+        lambda: _native.rollup_merge(data, offsets[::-1].copy(), says, starts[:1], one),
+        lambda: _native.rollup_group(data, offsets, says, starts[:1]),
+        lambda: _native.rollup_faults(data[1:], offsets, says),
+        lambda: _native.rollup_windows(*_native.sketch_build(values), says),
+    ):
+        with pytest.raises(ValueError, match=r"differ|fit|stretches|counts|groups|windows"):
+            work()
+    changed = bytes([data[0] ^ 1]) + data[1:]
+    with pytest.raises(ValueError, match="row 0 is damaged") as raised:
+        _native.rollup_group(changed, offsets, says, starts)
+    assert raised.value.args[1] == 0
+    assert _native.rollup_faults(changed, offsets, says).tolist() == [1, 0]
+    assert _native.rollup_faults(data, offsets, (counts + 1, *says[1:])).tolist() == [2, 0]
+
+
 def test_an_empty_sketch_has_no_quantile_and_ragged_columns_are_refused() -> None:
     """NaN says that there is nothing; columns that don't fit are an error."""
     empty = _native.sketch_build(np.zeros(0))

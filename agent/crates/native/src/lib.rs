@@ -8,6 +8,7 @@ mod columns;
 mod features;
 mod model;
 mod replay;
+mod rollup;
 mod sketch;
 
 use pyo3::prelude::*;
@@ -27,6 +28,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(model::evaluate, module)?)?;
     module.add_function(wrap_pyfunction!(model::verify, module)?)?;
     module.add_function(wrap_pyfunction!(replay::fold_replay, module)?)?;
+    module.add_function(wrap_pyfunction!(rollup::rollup_faults, module)?)?;
+    module.add_function(wrap_pyfunction!(rollup::rollup_group, module)?)?;
+    module.add_function(wrap_pyfunction!(rollup::rollup_merge, module)?)?;
+    module.add_function(wrap_pyfunction!(rollup::rollup_samples, module)?)?;
+    module.add_function(wrap_pyfunction!(rollup::rollup_windows, module)?)?;
     module.add_function(wrap_pyfunction!(sketch::sketch_build, module)?)?;
     module.add_function(wrap_pyfunction!(sketch::sketch_merge, module)?)?;
     module.add_function(wrap_pyfunction!(sketch::sketch_quantile, module)?)?;

@@ -9,10 +9,10 @@ use telemetry::Bins;
 
 use crate::columns::{read, refused, write};
 
-type Columns<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+pub(crate) type Columns<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
 /// Columns of sketches, copied out of Python: what is done with them needs no lock of the interpreter.
-struct Packed {
+pub(crate) struct Packed {
     sizes: Vec<u32>,
     keys: Vec<i32>,
     counts: Vec<u64>,
@@ -20,7 +20,7 @@ struct Packed {
 }
 
 impl Packed {
-    fn read(
+    pub(crate) fn read(
         py: Python<'_>,
         sizes: &Bound<'_, PyAny>,
         keys: &Bound<'_, PyAny>,
@@ -41,7 +41,7 @@ impl Packed {
         Ok(packed)
     }
 
-    fn of<'a>(sketches: impl ExactSizeIterator<Item = &'a Bins>) -> Self {
+    pub(crate) fn of<'a>(sketches: impl ExactSizeIterator<Item = &'a Bins>) -> Self {
         let (mut sizes, mut keys, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         let mut zeros = Vec::with_capacity(sketches.len());
         for bins in sketches {
@@ -55,7 +55,12 @@ impl Packed {
         Self { sizes, keys, counts, zeros }
     }
 
-    fn sketches(self) -> impl Iterator<Item = Bins> {
+    /// How many sketches there are.
+    pub(crate) fn len(&self) -> usize {
+        self.zeros.len()
+    }
+
+    pub(crate) fn sketches(self) -> impl Iterator<Item = Bins> {
         let mut pairs = self.keys.into_iter().zip(self.counts);
         let mut sides = self.sizes.into_iter();
         self.zeros.into_iter().map(move |zero| {
@@ -67,7 +72,7 @@ impl Packed {
         })
     }
 
-    fn write<'py>(&self, py: Python<'py>) -> PyResult<Columns<'py>> {
+    pub(crate) fn write<'py>(&self, py: Python<'py>) -> PyResult<Columns<'py>> {
         Ok((
             write(py, &self.sizes)?,
             write(py, &self.keys)?,

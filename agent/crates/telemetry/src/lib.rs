@@ -14,6 +14,7 @@ mod cursor;
 pub mod der;
 pub mod event;
 pub mod glob;
+pub mod packed;
 mod pulse;
 pub mod record;
 pub mod rows;
