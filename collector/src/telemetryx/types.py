@@ -381,6 +381,15 @@ Aggregate = Literal["avg", "min", "max", "sum", "count", "last", "raw"]
 Level = Literal["raw", "1m", "1h"]
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From when to when a level was read."""
+
+    level: Level
+    start_ns: int
+    end_ns: int
+
+
 @dataclass(slots=True)
 class RangeSeries:
     """One series of a range query. Aggregated: one item a step, `counts` 0 where there is no data (a gap, not a zero).
@@ -411,6 +420,8 @@ class RangeResult:
     """Series that a limit left out, or whose readings it cut."""
     unshown: tuple[int, ...] = ()
     """Series with windows that aren't among their raw readings."""
+    stretches: tuple[Stretch, ...] = ()
+    """The levels that were read, ascending by time; `level` is the coarsest of them."""
 
     @property
     def truncated(self) -> bool:

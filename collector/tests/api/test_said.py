@@ -127,18 +127,26 @@ async def test_steps_are_whole_at_both_ends_for_percentiles_as_for_counts(api: R
             assert found["start_ns"] <= T0 - 100 * S < T0 + 50 * S <= found["end_ns"]
 
 
-async def test_a_percentile_that_reaches_before_the_raw_horizon_says_so(api: Running) -> None:
-    """Of one value the span is that of what is left; steps before it are gaps."""
+async def test_a_percentile_across_the_raw_horizon_is_of_rollups_before_it_and_says_so(api: Running) -> None:
+    """Each part of the time names its level; of one value as of steps, which are whole minutes then."""
     await past(api, HORIZON - HOUR, 720)
-    span = {"match": "temp", "agg": "quantile", "q": 0, "end": at(HORIZON + HOUR)}
-    found = await api.get("/aggregate", start=at(HORIZON - HOUR), **span)
-    assert (found["start_ns"], found["end_ns"]) == (HORIZON, HORIZON + HOUR)
-    assert found["groups"][0]["values"] == [360.0]
-    assert "are deleted" in found["warnings"][0]
-    steps = await api.get("/aggregate", start=at(HORIZON - HOUR), step="10m", **span)
-    assert steps["groups"][0]["values"][:6] == [None] * 6
-    assert "are deleted" in steps["warnings"][0]
-    recent = await api.get("/aggregate", start=at(HORIZON), **span)
+    span = {"match": "temp", "agg": "quantile", "end": at(HORIZON + HOUR)}
+    before = {"level": "1h", "start_ns": HORIZON - HOUR, "end_ns": HORIZON}
+    after = {"level": "raw", "start_ns": HORIZON, "end_ns": HORIZON + HOUR}
+    found = await api.get("/aggregate", start=at(HORIZON - HOUR), q=0.25, **span)
+    assert (found["start_ns"], found["end_ns"]) == (HORIZON - HOUR, HORIZON + HOUR)
+    assert found["groups"][0]["values"] == [pytest.approx(179.0, rel=0.01)]
+    assert (found["level"], found["levels"], found["method"]) == ("1h", [before, after], "sketch")
+    assert found["warnings"] == []
+    steps = await api.get("/aggregate", start=at(HORIZON - HOUR), step="90s", q=1, **span)
+    assert steps["step_ns"] == 2 * MINUTE
+    tops = [12.0 * n + 11 for n in range(60)]
+    assert steps["groups"][0]["values"] == pytest.approx(tops, rel=0.01)
+    assert [one["level"] for one in steps["levels"]] == ["1m", "raw"]
+    assert "became 2m" in steps["warnings"][0]
+    recent = await api.get("/aggregate", start=at(HORIZON), q=0, **span)
+    assert (recent["level"], recent["levels"], recent["method"]) == ("raw", [after], "exact")
+    assert recent["groups"][0]["values"] == [360.0]
     assert recent["warnings"] == []
 
 

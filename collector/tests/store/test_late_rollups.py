@@ -5,6 +5,7 @@ the other gets 30 % of them up to eight hours late, in batches that arrive in an
 retention (raw data goes after sixteen hours) in between.
 """
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 
 from reference_agent import SECOND, decoded, defined, samples
+from telemetryx import _native
 from telemetryx.clock import ManualClock
 from telemetryx.store.interface import Retention
 from telemetryx.store.sqlite.store import SqliteStore
+from telemetryx.store.tables import reals
 from telemetryx.store.tables.store import TableStore
-from telemetryx.types import Aggregate, BatchKey, Decoded, Stored, WindowBlock
+from telemetryx.types import Aggregate, BatchKey, Decoded, SketchBlock, Stored, WindowBlock
 from telemetryx.wire.payload import Payload
 
 MINUTE = 60 * SECOND
@@ -42,9 +45,12 @@ class Batch:
 
 
 def value(rng: random.Random) -> float:
-    """A value whose sum depends on the order of adding; sometimes none."""
-    if rng.random() < 0.01:
+    """A value whose sum depends on the order of adding; sometimes none, zero of either sign, or infinite."""
+    chance = rng.random()
+    if chance < 0.01:
         return float("nan")
+    if chance < 0.02:
+        return rng.choice([0.0, -0.0, 1e-13, float("inf")])
     return rng.uniform(-1, 1) * 10.0 ** rng.randint(-9, 9)
 
 
@@ -91,7 +97,8 @@ def block(windows: Sequence[tuple[int, int, list[float]]]) -> WindowBlock | None
     """Make the block of these windows, a minute long each."""
     if not windows:
         return None
-    real = [[one for one in values if one == one] or [0.0] for _, _, values in windows]  # noqa: PLR0124 - NaN
+    real = [[one for one in values if math.isfinite(one)] or [0.0] for _, _, values in windows]
+    sketches = [_native.sketch_build(np.array(values)) for values in real]
     starts = np.array([start for _, start, _ in windows], np.int64)
 
     def of(reduced: Sequence[float]) -> np.ndarray[Any, Any]:
@@ -109,6 +116,7 @@ def block(windows: Sequence[tuple[int, int, list[float]]]) -> WindowBlock | None
         of([values[0] for values in real]),
         starts + 30 * SECOND,
         of([values[-1] for values in real]),
+        SketchBlock(*(np.concatenate(columns) for columns in zip(*sketches, strict=True))),
     )
 
 
@@ -132,10 +140,11 @@ async def finish(store: TableStore) -> None:
 
 
 async def rollups(store: TableStore) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of both tables, by agent and name, floats to the last bit. SQLite's NULL is NaN, as everywhere in a store."""
+    """Every row of both tables, by agent and name, floats to the last bit. SQLite's NULL is NaN, and a BLOB -0.0, as everywhere in a store."""
     ids = {row.id: (row.agent, row.name) for row in await store.series()}
 
     def shown(one: Any) -> Any:
+        one = -0.0 if one == reals.MINUS_ZERO else one
         return "nan" if one is None else one.hex() if isinstance(one, float) else one
 
     out = {}
@@ -167,7 +176,7 @@ async def charts(store: TableStore) -> list[Any]:
 async def test_rollups_of_late_data_equal_those_of_data_in_order_bit_for_bit(
     store: TableStore, tmp_path: Path, clock: ManualClock, seed: int
 ) -> None:
-    """Every column of every row, at 1 m and 1 h, and every line of a chart."""
+    """Every column of every row, sketches among them, at 1 m and 1 h, and every line of a chart."""
     rng = random.Random(seed)
     truth = history(rng)
     ordered = await SqliteStore.open(tmp_path / "ordered.db", clock=clock)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from telemetryx.compiled import native
 from telemetryx.promql.over_time import between
 from telemetryx.sets import among
+from telemetryx.store.percentiles import RollupBlock, damaged
 from telemetryx.types import F64, I64, SampleBlock, SketchBlock, WindowBlock
 
 Columns = tuple[Any, Any, Any, Any]
@@ -25,6 +26,7 @@ _FEW: Final = 64
 """Readings of one value that aren't worth a sketch."""
 _BINS: Final = 2_000_000
 """Bins of sketches that wait for their merging, about."""
+_LAST: Final = int(np.iinfo(np.int64).max)
 _LARGEST: Final = float(np.finfo(np.float64).max)
 
 
@@ -44,6 +46,11 @@ class Percentiles:
     """Readings that are held before those of one value become a sketch."""
     blind: int = 0
     """Windows without a sketch: nothing can be told of them."""
+    missing: int = 0
+    """Readings of rollups that no sketch knows,"""
+    missing_from: int = _LAST
+    """and between when they lie."""
+    missing_until: int = -_LAST
     folded: bool = False
     """Whether readings became sketches for their number."""
     exact: bool = True
@@ -55,6 +62,11 @@ class Percentiles:
     _readings: list[F64] = field(default_factory=list)
     _bins: int = 0
     _merged: list[tuple[I64, Columns]] = field(default_factory=list)
+
+    @property
+    def end_ns(self) -> int:
+        """Where the last step ends."""
+        return self.start_ns + self.steps * self.step_ns
 
     def __post_init__(self) -> None:
         """Know nothing of any cell."""
@@ -77,6 +89,29 @@ class Percentiles:
         told = sketch.counts.reshape(-1, 2).sum(axis=1) + sketch.zero > 0
         self.blind += int((~told & (windows.count > 0)).sum())
         self._sketched(*_merge(_columns(sketch), self._cells(windows.series, windows.start)))
+
+    def add_rollups(self, block: RollupBlock, unit_ns: int) -> None:
+        """Take rollups of a level whose unit this is."""
+        if not len(block):
+            return
+        figures = (block.counts, block.sums, block.mins, block.maxs)
+        self._infinite |= bool(np.isinf(block.mins).any() or np.isinf(block.maxs).any())
+        try:
+            cells, missing, columns = native().rollup_group(
+                block.sketches,
+                block.offsets,
+                tuple(np.require(column, requirements=("C", "A")) for column in figures),
+                self._cells(block.series, block.times),
+            )
+        except ValueError as error:
+            raise damaged(error) from error
+        self._sketched(cells, columns)
+        lacking = missing > 0
+        if lacking.any():
+            self.missing += int(missing.sum())
+            times = block.times[lacking]
+            self.missing_from = min(self.missing_from, int(times.min()))
+            self.missing_until = max(self.missing_until, int(times.max()) + unit_ns)
 
     def settle(self, group: int, step: int) -> None:
         """Compute what is complete: before this step all groups, in it and after it those before this group.

@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 
 from telemetryx.store.accounts import Accounts
 from telemetryx.store.audit import Actor, Audited, AuditQuery, Entry
+from telemetryx.store.percentiles import Levels, RollupBlock
 from telemetryx.store.silences import Acknowledgement, Silence
 from telemetryx.types import (
     Agent,
@@ -371,6 +372,28 @@ class Store(Protocol):
         """Aggregate samples and windows in [start, end) to one point a series: exactly these, whatever rollups they are read from.
 
         Raises QueryOutOfTime when that takes more than `seconds`. Before the raw horizon the ends widen to whole minutes: the answer's span is the one that was read.
+        """
+        ...
+
+    async def levels_of_percentiles(
+        self, series_ids: Sequence[int], start_ns: int, end_ns: int, step_ns: int, most: int
+    ) -> Levels:
+        """Choose what a percentile by steps (0: all at once) is read from: readings, up to about so many, or rollups with their sketches."""
+        ...
+
+    async def sketched(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        level: Level,
+        *,
+        most: int | None = None,
+        seconds: float = math.inf,
+    ) -> RollupBlock:
+        """Return the rollups of a level (1m, 1h) in a span of whole units, with their sketches; what they don't show yet is computed.
+
+        Raises TooManyReadings when more than `most` are stored, QueryOutOfTime when it takes more than `seconds`, and NotCompiled.
         """
         ...
 

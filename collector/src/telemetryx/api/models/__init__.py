@@ -126,6 +126,7 @@ from telemetryx.api.models.quarantine import (
 from telemetryx.api.models.series import (
     AggregateAnswer,
     AggregateGroup,
+    AggregateLevel,
     AggregateParams,
     Latest,
     LatestAnswer,
@@ -152,6 +153,7 @@ __all__ = [
     "AgentsParams",
     "AggregateAnswer",
     "AggregateGroup",
+    "AggregateLevel",
     "AggregateParams",
     "Alert",
     "AlertParams",

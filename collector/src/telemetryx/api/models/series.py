@@ -183,18 +183,33 @@ class AggregateGroup(Model):
     """One a step; null where there is no data."""
 
 
+class AggregateLevel(Model):
+    """A part of the time, and what was read of it."""
+
+    level: Literal["raw", "1m", "1h"]
+    """Readings and windows, or rollups."""
+    start_ns: Nanoseconds
+    """Begin of the part."""
+    end_ns: Nanoseconds
+    """Its end (exclusive)."""
+
+
 class AggregateAnswer(Model):
     """Groups of series, each as one."""
 
     start_ns: Nanoseconds
-    """Begin of what is in it: `start`, or that of its step; of a percentile's one value, of what isn't deleted."""
+    """Begin of what is in it: `start`, or that of its step, or of its minute where raw readings are deleted."""
     end_ns: Nanoseconds
-    """End of what is in it: `end`, or that of its step."""
+    """End of what is in it: `end`, likewise."""
     step_ns: int
     """Width of a step, which is whole minutes where raw readings are deleted; 0 for the whole time at once."""
+    level: Literal["raw", "1m", "1h"]
+    """What it was computed from: samples, or rollups; of several levels the coarsest."""
+    levels: list[AggregateLevel]
+    """Which level each part of the time was read from, ascending by time."""
     groups: list[AggregateGroup]
     """The groups, ascending by their labels' values."""
     method: Literal["exact", "sketch"]
-    """Whether a quantile is exact, or within 1 % from merged sketches (of windows, or of more than a million readings)."""
+    """Whether a quantile is exact, or within 1 % from merged sketches (of windows, of rollups, or of more than a million readings)."""
     warnings: list[str]
     """What isn't in it, or was changed, in words."""

@@ -2,26 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.api import models
+from telemetryx.api import models, percentile
 from telemetryx.api import span as spans
 from telemetryx.api.budget import PERCENTILE, POINT, SLICE
 from telemetryx.api.errors import BadRequest
-from telemetryx.api.percentile import EXACT, Percentiles
+from telemetryx.api.percentile import Percentiles
 from telemetryx.api.rest.series import NICE_STEPS, widened
 from telemetryx.api.route import Route, shown
 from telemetryx.api.span import HOUR_NS
-from telemetryx.api.times import NS, format_time
+from telemetryx.api.times import NS, UNITS, format_time
 from telemetryx.api.world import World
 from telemetryx.errors import QueryOutOfTime, TooManyReadings
 from telemetryx.store import selector
 from telemetryx.store.accounts import Role
-from telemetryx.types import F64, RangeResult, SampleBlock, Series, WindowBlock
+from telemetryx.store.percentiles import RollupBlock
+from telemetryx.types import F64, Level, RangeResult, SampleBlock, Series, Stretch, WindowBlock
 
 MAX_SERIES: Final = 20_000
 MAX_LABELS: Final = 16
@@ -29,6 +30,8 @@ MAX_CELLS: Final = 5_000_000
 #: Readings and windows that a percentile reads at once.
 AT_ONCE: Final = 500_000
 WINDOWS_AT_ONCE: Final = 20_000
+#: Rollups likewise.
+ROLLUPS_AT_ONCE: Final = 20_000
 #: Readings of a series that are read together, about: some chunks, so that few are decoded twice.
 _IN_ROW: Final = 16_384
 _STEPS: Final = 1_000
@@ -50,6 +53,8 @@ class Found:
     step_ns: int
     """0 for the whole time at once."""
     values: F64
+    levels: Sequence[Stretch] = ()
+    """What was read of which part of the time."""
     method: str = "exact"
     warnings: list[str] = field(default_factory=list)
 
@@ -88,6 +93,10 @@ async def aggregate(world: World, params: models.AggregateParams) -> dict[str, A
         "start_ns": found.start_ns,
         "end_ns": found.end_ns,
         "step_ns": found.step_ns,
+        "level": _coarsest(found.levels),
+        "levels": [
+            {"level": one.level, "start_ns": one.start_ns, "end_ns": one.end_ns} for one in found.levels
+        ],
         "groups": [
             {
                 "labels": dict(zip(params.by, key, strict=True)),
@@ -100,6 +109,11 @@ async def aggregate(world: World, params: models.AggregateParams) -> dict[str, A
         "method": found.method,
         "warnings": found.warnings,
     }
+
+
+def _coarsest(levels: Sequence[Stretch]) -> Level:
+    read = {one.level for one in levels}
+    return "1h" if "1h" in read else "1m" if "1m" in read else "raw"
 
 
 def _check(params: models.AggregateParams) -> None:
@@ -148,8 +162,10 @@ async def _plain(
     points = len(ids) * ((span[1] - span[0]) // step if step else 1)
     found, values = await world.budget.run(SLICE + POINT * points, reduced())
     shown = found.step_ns if step else 0
-    warnings = [widened(step, found)] if params.step not in (None, "auto", shown) else []
-    return Found(found.start_ns, found.end_ns, shown, values, warnings=warnings)
+    warnings = []
+    if params.step not in (None, "auto", shown):
+        warnings.append(widened(step, found.step_ns, found.raw_from_ns))
+    return Found(found.start_ns, found.end_ns, shown, values, found.stretches, warnings=warnings)
 
 
 def _reduced(agg: str, found: RangeResult, rows: Sequence[Series], numbers: Any) -> F64:  # noqa: ANN401  a column
@@ -190,39 +206,48 @@ async def _percentiles(
 ) -> Found:
     if not rows:
         return Found(*span, asked, np.empty((0, 0)))
-    start, end = span
     warnings: list[str] = []
     # Others may hold the memory that it needs: the wait for it is part of its time.
     deadline = time.monotonic() + world.limits.reading_s
-    horizon = await world.store.raw_horizon()
-    if start < horizon:
-        warnings.append(
-            f"readings from before {format_time(horizon)} are deleted, and rollups tell no percentiles: they aren't in it"
-        )
-        # One value for the whole time is one of what is left; steps before it are gaps.
-        start = start if asked or end <= horizon else horizon
-    step = asked or end - start
+    of = dict(zip((row.id for row in rows), numbers.tolist(), strict=True))
+    levels = await world.store.levels_of_percentiles(list(of), *span, asked, percentile.EXACT)
+    start, end, shown = levels.start_ns, levels.end_ns, levels.step_ns
+    step = shown or end - start
     steps = -(-(end - start) // step)
     groups = int(numbers.max()) + 1
     q = QUANTILE if params.q is None else params.q
-    of = dict(zip((row.id for row in rows), numbers.tolist(), strict=True))
     held = Percentiles(of, start, step, steps, groups * steps, q)
     async with world.budget.hold(PERCENTILE + POINT * groups * steps):
-        await _Collected(world, held, deadline).read((start, end))
+        await _Collected(world, held, deadline).read(levels.stretches)
     values = held.values
+    if params.step not in (None, "auto", shown):
+        warnings.append(widened(asked, shown, levels.raw_from_ns))
+    if held.missing:
+        warnings.append(
+            f"{held.missing} readings between {format_time(held.missing_from)} and {format_time(held.missing_until)} stand in "
+            "rollups without a sketch, which an older collector wrote or which are of windows without one: percentiles know "
+            "nothing of them"
+        )
     if held.blind:
         warnings.append(f"{held.blind} windows hold no sketch: percentiles know nothing of them")
     if held.folded:
         warnings.append(
-            f"more than {EXACT} readings are held as sketches: the result is within 1 % of a reading at that rank"
+            f"more than {percentile.EXACT} readings are held as sketches: the result is within 1 % of a reading at that rank"
+        )
+    elif levels.for_number:
+        warnings.append(
+            "for their number readings are taken from rollups: the result is within 1 % of a reading at that rank"
         )
     method = "exact" if held.exact else "sketch"
-    return Found(start, end, asked, values.reshape(groups, steps), method, warnings)
+    return Found(start, end, shown, values.reshape(groups, steps), levels.stretches, method, warnings)
 
 
 @dataclass(slots=True)
 class _Collected:
-    """Reads all that percentiles are made of, in slices: by stretches of whole steps, in these by series in the order of groups, in these by time."""
+    """Reads all that percentiles are made of, in slices: by stretches of time, in these by series in the order of groups, in these by time.
+
+    Stretches end where steps do, but for those at a change of levels: a step that two levels lie in is complete behind both.
+    """
 
     world: World
     held: Percentiles
@@ -233,15 +258,65 @@ class _Collected:
 
     _share: float = 0.0
     """How much of what may be read at once the last stretch had."""
+    _whole: bool = True
+    """Whether it ends where a step does: else another level goes on with its last one."""
 
-    async def read(self, span: tuple[int, int]) -> None:
-        """Read all of a span of whole steps. Raises QueryOutOfTime."""
+    async def read(self, stretches: Sequence[Stretch]) -> None:
+        """Read stretches of levels that ascend. Raises QueryOutOfTime."""
         held = self.held
         ids = sorted(held.groups, key=lambda one: (held.groups[one], one))
+        for one in stretches:
+            if one.level == "raw":
+                await self._raw(ids, (one.start_ns, one.end_ns))
+            else:
+                await self._rollups(ids, one)
+        await asyncio.to_thread(held.finish)
+
+    async def _rollups(self, ids: list[int], stretch: Stretch) -> None:
+        """Read rollups, some units of all series at once; where there are few, more units each time."""
+        held, begun, many = self.held, stretch.start_ns, 1
+        unit = UNITS[stretch.level[1:]]
+        least = unit * max(1, ROLLUPS_AT_ONCE // len(ids))
+        while begun < stretch.end_ns:
+            until = min(stretch.end_ns, begun + many * least)
+            try:
+                blocks = [block async for block in self._sketched(ids, (begun, until), stretch.level, many)]
+            except TooManyReadings:
+                many = max(1, many // 8)
+                continue
+            for block in blocks:
+                await asyncio.to_thread(held.add_rollups, block, unit)
+                await asyncio.to_thread(held.settle, 0, (begun - held.start_ns) // held.step_ns)
+            await asyncio.to_thread(held.settle, 0, (until - held.start_ns) // held.step_ns)
+            begun = until
+            many = 2 * many if sum(map(len, blocks)) < _LITTLE * ROLLUPS_AT_ONCE else many
+
+    async def _sketched(
+        self, ids: list[int], span: tuple[int, int], level: Level, many: int
+    ) -> AsyncIterator[RollupBlock]:
+        """Give rollups of some series after others. Raises TooManyReadings where more units than one were too many."""
+        left = ROLLUPS_AT_ONCE
+        for at in range(0, len(ids), ROLLUPS_AT_ONCE):
+            self._in_time()
+            block = await self.world.store.sketched(
+                ids[at : at + ROLLUPS_AT_ONCE],
+                *span,
+                level,
+                most=None if many == 1 else left,
+                seconds=self.deadline - time.monotonic(),
+            )
+            left = max(0, left - len(block))
+            yield block
+
+    async def _raw(self, ids: list[int], span: tuple[int, int]) -> None:
+        """Read readings and windows."""
+        held = self.held
         least = held.step_ns * max(1, min(HOUR_NS // held.step_ns, _STEPS))
         begun, many = span[0], 1
         while begun < span[1]:
-            until = min(span[1], begun + many * least)
+            until = begun + many * least
+            until = min(span[1], until - (until - held.start_ns) % held.step_ns)
+            self._whole = until == held.end_ns or (until - held.start_ns) % held.step_ns == 0
             self._share = 0.0
             if many == 1:
                 await self._stretch(ids, (begun, until))
@@ -254,7 +329,6 @@ class _Collected:
                 many *= 2
             elif self._share > _MUCH:
                 many = max(1, many // 2)
-        await asyncio.to_thread(held.finish)
 
     async def _at_once(self, ids: list[int], span: tuple[int, int]) -> bool:
         """Read many steps of all series together, and settle them; False when that is too much."""
@@ -280,11 +354,12 @@ class _Collected:
             some = ids[at : at + many]
             at += len(some)
             after = held.groups[ids[at]] if at < len(ids) else len(held.values) // held.steps
+            first, after = (held.groups[some[0]], after) if self._whole else (0, 0)
             start = begun
             while start < until:
                 # NOTE: measured again each time: decades without a reading are passed in strides that double.
                 end = start + self._length(until - start)
-                await self._slice(some, (start, end), (held.groups[some[0]], step))
+                await self._slice(some, (start, end), (first, step))
                 start = end
             await asyncio.to_thread(held.settle, after, step)
 

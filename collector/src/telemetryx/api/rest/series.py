@@ -101,7 +101,7 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
     result = await world.budget.run(SLICE + POINT * points, reading)
     warnings += _left_out(result, start) if raw else []
     if params.step not in ("auto", result.step_ns):
-        changed.append(widened(step, result))
+        changed.append(widened(step, result.step_ns, result.raw_from_ns))
     heads = {row.id: row for row in rows}
     return {
         "start_ns": result.start_ns,
@@ -114,11 +114,11 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
     }
 
 
-def widened(asked_ns: int, found: RangeResult) -> str:
+def widened(asked_ns: int, step_ns: int, raw_from_ns: int) -> str:
     """Say that the step isn't the one that was asked for."""
     return (
-        f"from before {format_time(found.raw_from_ns)} only rollups are kept: a step of {format_duration(asked_ns)} "
-        f"became {format_duration(found.step_ns)}"
+        f"from before {format_time(raw_from_ns)} only rollups are kept: a step of {format_duration(asked_ns)} "
+        f"became {format_duration(step_ns)}"
     )
 
 

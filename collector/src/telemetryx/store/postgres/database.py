@@ -153,13 +153,30 @@ class PostgresDatabase:
         """Delete what is there, which is little as a rule, then COPY: that costs two thirds of ON CONFLICT."""
         if not rows:
             return
+        there, same = self._keyed(table, key)
+        text = f'DELETE FROM "{table}" USING {there} WHERE {same}'
+        self.run(self._connection.execute(text, *list(zip(*rows, strict=True))[: len(key)]))
+        self.insert_many(table, columns, rows)
+
+    def find_many(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[int]]
+    ) -> list[Any]:
+        """Join the table with one array a column of the keys."""
+        if not rows:
+            return []
+        there, same = self._keyed(table, key)
+        names = ", ".join(f'"{table}"."{column}"' for column in columns)
+        text = f'SELECT {names} FROM "{table}" JOIN {there} ON {same}'
+        found = self.run(self._connection.fetch(text, *zip(*rows, strict=True)))
+        return [tuple(row) for row in found]
+
+    def _keyed(self, table: str, key: Sequence[str]) -> tuple[str, str]:
+        """Return arrays of a key's columns as a table, and the condition that its rows are those of another."""
         kinds = self._kinds(table)
         names = ", ".join(f'"{column}"' for column in key)
         arrays = ", ".join(f"${at}::{kinds[column]}[]" for at, column in enumerate(key, start=1))
         same = " AND ".join(f'"{table}"."{column}" = there."{column}"' for column in key)
-        text = f'DELETE FROM "{table}" USING unnest({arrays}) AS there({names}) WHERE {same}'
-        self.run(self._connection.execute(text, *list(zip(*rows, strict=True))[: len(key)]))
-        self.insert_many(table, columns, rows)
+        return f"unnest({arrays}) AS there({names})", same
 
     def _kinds(self, table: str) -> dict[str, str]:
         """Name the types of a table's columns."""

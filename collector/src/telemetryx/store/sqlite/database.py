@@ -26,6 +26,8 @@ _PUT = "INSERT INTO sample (series_id, time_ns, n, value, flags) VALUES (?1, ?2,
 _PUT_BESIDE = _PUT.replace(
     "?3", "coalesce((SELECT max(n) + 1 FROM sample WHERE series_id = ?1 AND time_ns = ?2), 0)"
 )
+_KEYS_AT_ONCE: Final = 500
+"""Rows that one statement looks up."""
 _SERIES_AT_ONCE: Final = 200
 """Series that one piece of deletion looks at."""
 ALL: Final = 1 << 62
@@ -102,6 +104,23 @@ class SqliteDatabase(sqlite3.Connection):
         """Insert rows or update them, whichever it is."""
         changes = ", ".join(f'"{column}" = excluded."{column}"' for column in columns[len(key) :])
         self.insert_many(table, columns, rows, f"({', '.join(key)}) DO UPDATE SET {changes}")
+
+    def find_many(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[int]]
+    ) -> list[Any]:
+        """Look each key up: the join's order is the written one."""
+        found: list[Any] = []
+        names = ", ".join(f'"{table}"."{column}"' for column in columns)
+        same = " AND ".join(f'"{table}"."{column}" = there."{column}"' for column in key)
+        wanted = ", ".join(f'"{column}"' for column in key)
+        for start in range(0, len(rows), _KEYS_AT_ONCE):
+            some = rows[start : start + _KEYS_AT_ONCE]
+            marks = ", ".join([f"({', '.join('?' * len(key))})"] * len(some))
+            found += self.execute(
+                f'WITH there({wanted}) AS (VALUES {marks}) SELECT {names} FROM there CROSS JOIN "{table}" ON {same}',
+                [value for row in some for value in row],
+            ).fetchall()
+        return found
 
     def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
         """Return an IN list."""

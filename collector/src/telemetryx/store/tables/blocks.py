@@ -9,6 +9,8 @@ import numpy as np
 
 from telemetryx.types import F64, I64, U8, EventBlock, Flag, SampleBlock, SketchBlock, WindowBlock
 
+_NOTHING: Final = bytes(16)
+"""The sketch of a window that has none."""
 CERTAIN: Final = 0xFF & ~Flag.CLOCK_UNCERTAIN
 
 
@@ -146,18 +148,20 @@ def sketch_blobs(sketch: SketchBlock | None, rows: int) -> list[bytes | None]:
 
 
 def sketches(blobs: list[bytes | None]) -> SketchBlock | None:
-    """Put the blobs of windows together again; None when no window has one."""
+    """Put the blobs of windows together again; None when no window has one. Raises ValueError for one that is cut or too long."""
     if all(blob is None for blob in blobs):
         return None
-    counts, keys, weights, zeros = [], [], [], []
-    for blob in blobs:
-        data = blob or bytes(16)
-        pair = np.frombuffer(data, "<u4", 2)
-        bins = int(pair.sum(dtype=np.int64))
-        counts.append(pair)
-        zeros.append(np.frombuffer(data, "<u8", 1, 8))
-        keys.append(np.frombuffer(data, "<i4", bins, 16))
-        weights.append(np.frombuffer(data, "<u8", bins, 16 + 4 * bins))
-    return SketchBlock(
-        np.concatenate(counts), np.concatenate(keys), np.concatenate(weights), np.concatenate(zeros)
-    )
+    there = [_NOTHING if blob is None else blob for blob in blobs]
+    lengths = np.array([len(blob) for blob in there], np.int64)
+    if bool((lengths < len(_NOTHING)).any()) or bool((lengths % 4).any()):
+        raise ValueError("a sketch has a length that none can have")
+    words = np.frombuffer(b"".join(there), "<u4")
+    starts = (np.cumsum(lengths) - lengths) // 4
+    counts = words[starts[:, None] + np.arange(2)]
+    bins = counts.sum(axis=1, dtype=np.int64)
+    if bool((lengths != len(_NOTHING) + 12 * bins).any()):
+        raise ValueError("a sketch doesn't have the bins that it says")
+    zeros = words[starts[:, None] + np.arange(2, 4)].view("<u8").ravel()
+    keys = words[ranges(starts + 4, bins)].view("<i4")
+    weights = words[ranges(starts + 4 + bins, 2 * bins)].view("<u8")
+    return SketchBlock(counts.ravel(), keys, weights, zeros)

@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from telemetryx.sets import distinct
-from telemetryx.store.tables import blocks, chunks, moving, plain, reading, reals, rollup
+from telemetryx.store.tables import blocks, chunks, moving, plain, reading, reals, rollup, sketches
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.moving import ALL, Move
@@ -314,23 +314,27 @@ class _Changes:
         self._after = after
         self._parts: dict[int, list[rollup.Parts]] = {}
         self._made = made
+        self._sketched = sketches.available()
 
     def samples(self, series: int, times: I64, values: F64) -> None:
         """Take samples of one series, ascending."""
         first = int(np.searchsorted(times, self._horizon))
         if first:
-            self._parts.setdefault(series, []).append(rollup.of_samples(times[:first], values[:first]))
+            late = rollup.of_samples(times[:first], values[:first], sketched=self._sketched)
+            self._parts.setdefault(series, []).append(late)
         if first < len(times):
             self._made.dirty += [(series, *span) for span in rollup.dirty_spans(times[first:])]
 
     def windows(self, windows: WindowBlock, expiry: int) -> None:
         """Take a batch's windows, without those that are older than anything kept."""
+        every = None
         for series in distinct(windows.series[windows.series > self._after]).tolist():
             first, last = np.searchsorted(windows.series, (series, series + 1)).tolist()
             starts = windows.start[first:last]
             begin, split = (first + np.searchsorted(starts, (expiry, self._horizon))).tolist()
             if split > begin:
-                self._parts.setdefault(series, []).append(rollup.of_windows(windows, slice(begin, split)))
+                every = every or rollup.of_windows(windows, sketched=self._sketched)
+                self._parts.setdefault(series, []).append(every.take(slice(begin, split)))
             if split < last:
                 spans = rollup.dirty_spans(windows.start[split:last])
                 self._made.dirty += [(series, *span) for span in spans]

@@ -97,6 +97,12 @@ class Database(Protocol):
         """Write rows of numbers in place of those with the same key, the first of the columns; no two of them have the same."""
         ...
 
+    def find_many(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[int]]
+    ) -> list[Any]:
+        """Return these columns of the rows with these keys, of those that are there, in any order."""
+        ...
+
     def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
         """Return a condition with its parameters: a column has one of these numbers, at most some hundreds."""
         ...

@@ -10,21 +10,33 @@ came late and waits as shipped is added to them (rollup.py).
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from telemetryx.errors import QueryRefused
-from telemetryx.store.tables import reading, rollup, slices, spans
+from telemetryx.store.percentiles import Levels, RollupBlock
+from telemetryx.store.tables import reading, rollup, sketches, sketching, slices, spans
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
-from telemetryx.types import F64, I64, Aggregate, Level, RangeResult, RangeSeries
+from telemetryx.types import (
+    F64,
+    I64,
+    Aggregate,
+    Level,
+    RangeResult,
+    RangeSeries,
+    Stretch,
+)
 
 LEVELS: Final[tuple[tuple[Level, int], ...]] = (("1h", HOUR), ("1m", MINUTE))
+WINDOW: Final = 16
+"""Readings that a window costs as much as."""
 MAX_STEPS: Final = 1_000_000
 MAX_RAW: Final = 20_000_000
-"""Raw samples that lie as shipped from before the raw horizon, which one query may read."""
+"""Raw samples that lie as shipped from before the raw horizon, which one query may read; and more aren't read where rollups do."""
 
 
 def query(
@@ -62,11 +74,15 @@ def query(
     if level == "raw":
         found = _raw_parts(connection, numbers, kept, (start, end), step_ns, start, until)
     else:
-        rolled = parts(connection, numbers, kept, (start, end), level, firsts=False, until=until)
+        asked = Wanted(firsts=False, until=until)
+        rolled = parts(connection, numbers, kept, (start, end), level, asked)
         found = rollup.reduce_many(*rolled, step_ns, start)
     grid = start + step_ns * np.arange(steps, dtype=np.int64)
     lines = _lines(kept, found, grid, step_ns, agg)
-    return RangeResult(start, end, step_ns, level, lines, horizon, cut=tuple(wanted[len(kept) :]))
+    read = (Stretch(level, start, end),)
+    return RangeResult(
+        start, end, step_ns, level, lines, horizon, cut=tuple(wanted[len(kept) :]), stretches=read
+    )
 
 
 def whole(
@@ -91,33 +107,106 @@ def whole(
     if end < horizon:
         end = -(-end // MINUTE) * MINUTE
     found: list[Many] = []
-    coarsest: Level = "raw"
-    for level, part in _levels((start, end)):
-        if level == "raw":
+    read = tuple(_levels((start, end)))
+    for one in read:
+        part = (one.start_ns, one.end_ns)
+        if one.level == "raw":
             found.append(_raw_parts(connection, numbers, wanted, part, end - start, start, until))
         else:
-            found.append(parts(connection, numbers, wanted, part, level, firsts=False, until=until))
-            coarsest = level if coarsest != "1h" else coarsest
-    one = rollup.reduce_many(*rollup.ascending(found), end - start, start)
-    lines = _lines(wanted, one, np.array([start], np.int64), end - start, agg)
-    return RangeResult(start, end, end - start, coarsest, lines, horizon)
+            asked = Wanted(firsts=False, until=until)
+            found.append(parts(connection, numbers, wanted, part, one.level, asked))
+    both = rollup.reduce_many(*rollup.ascending(found), end - start, start)
+    lines = _lines(wanted, both, np.array([start], np.int64), end - start, agg)
+    seen = {one.level for one in read}
+    coarsest: Level = next((level for level, _ in LEVELS if level in seen), "raw")
+    return RangeResult(start, end, end - start, coarsest, lines, horizon, stretches=read)
 
 
-def _levels(span: spans.Span) -> Iterator[tuple[Level, spans.Span]]:
-    """Cut a range into whole hours, the whole minutes beside them and the rest at its ends."""
+def levels_of_percentiles(
+    connection: Database, ids: Sequence[int], span: spans.Span, step_ns: int, most: int
+) -> Levels:
+    """Choose what a percentile by steps (0: all at once) is read from.
+
+    Readings and windows where they are kept: of readings it is exact, up to `most` a step. Rollups before the raw horizon; and everywhere,
+    with steps of whole minutes, where there are more (they have the sketch that those would become) or too many to read all. Hours where
+    steps are whole hours, the minutes beside them at a range's ends.
+    """
+    start, end = span
+    horizon = rollup.raw_horizon(connection)
+    if start < horizon and step_ns:
+        step_ns = max(MINUTE, -(-step_ns // MINUTE) * MINUTE)
+        start, end = start // step_ns * step_ns, -(-end // step_ns) * step_ns
+    elif start < horizon:
+        start, end = start // MINUTE * MINUTE, -(-end // MINUTE) * MINUTE if end < horizon else end
+    units = [one for one in LEVELS if step_ns % one[1] == 0]
+    enough = min(MAX_RAW, most * (-(-(end - start) // step_ns) if step_ns else 1))
+    cut = min(max(start, horizon), end)
+    rolled = (
+        bool(units)
+        and cut < end
+        and sketches.available()
+        and sketching.finished(connection)
+        and _readings(connection, ids, (cut, end), enough) > enough
+    )
+    if rolled:
+        stretches = tuple(_levels((start, end), units))
+    else:
+        stretches = tuple(_levels((start, cut), units)) if start < cut else ()
+        if cut < end:
+            stretches += (Stretch("raw", cut, end),)
+    return Levels(start, end, step_ns, horizon, stretches, for_number=rolled)
+
+
+def _readings(connection: Database, ids: Sequence[int], span: spans.Span, most: int) -> int:
+    """Estimate how many readings a range holds; a window, which is a row of Python objects, counts as some of them."""
+    found = reading.about(connection, ids, *span)
+    for marks, part in reading.portions(ids):
+        if found > most:
+            break
+        (windows,) = connection.execute(
+            f'SELECT count(*) FROM (SELECT 1 FROM "window" WHERE series_id IN ({marks}) AND start_ns >= ? AND start_ns < ? '
+            "LIMIT ?) AS few",
+            (*part, *span, most // WINDOW + 1),
+        ).fetchone()
+        found += WINDOW * int(windows)
+    return found
+
+
+def sketched(
+    connection: Database,
+    numbers: Numbers,
+    ids: Sequence[int],
+    span: spans.Span,
+    level: Level,
+    most: int | None,
+    until: float = math.inf,
+) -> RollupBlock:
+    """Return the rollups of a level (not raw) in a span of whole units with their sketches. Raises TooManyReadings above `most` that are stored."""
+    asked = Wanted(firsts=False, sketched=True, most=most, until=until)
+    series, rows = parts(connection, numbers, sorted({int(one) for one in ids}), span, level, asked)
+    packed = (rows.sketches or sketches.none(0)).packed_of(len(rows))
+    return RollupBlock(series, rows.times, *rows.figures, *packed)
+
+
+def _levels(span: spans.Span, units: Sequence[tuple[Level, int]] = LEVELS) -> Iterator[Stretch]:
+    """Cut a range into whole hours, the whole minutes beside them and the rest at its ends; ascending by time."""
+    return iter(sorted(_by_level(span, units), key=lambda one: one.start_ns))
+
+
+def _by_level(span: spans.Span, units: Sequence[tuple[Level, int]]) -> Iterator[Stretch]:
     left = [span]
-    for level, unit in LEVELS:
+    for level, unit in units:
         beside: list[spans.Span] = []
         for start, end in left:
             inner = (-(-start // unit) * unit, end // unit * unit)
             if inner[0] < inner[1]:
-                yield level, inner
+                yield Stretch(level, *inner)
                 beside += spans.without((start, end), [inner])
             else:
                 beside.append((start, end))
         left = beside
     for rest in left:
-        yield "raw", rest
+        yield Stretch("raw", *rest)
 
 
 def _raw(
@@ -146,7 +235,8 @@ def _raw(
     unshown = [one for one in wanted if readings[one] and (lasts[one] or one in cut)]
     unshown = sorted(reading.windowed(connection, unshown, *span))
     horizon = rollup.raw_horizon(connection)
-    return RangeResult(*span, 0, "raw", out, horizon, tuple(cut), tuple(unshown))
+    read = (Stretch("raw", *span),)
+    return RangeResult(*span, 0, "raw", out, horizon, tuple(cut), tuple(unshown), read)
 
 
 def _keep(kept: list[tuple[I64, F64]], times: I64, values: F64, most: int) -> None:
@@ -179,19 +269,27 @@ def _lines(ids: Sequence[int], found: Many, grid: I64, step_ns: int, agg: Aggreg
     return [RangeSeries(one, grid, *columns) for one, *columns in lines]
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of rollups is asked for (`rollup.stored`), and when the query's time is over (slices.py)."""
+
+    firsts: bool = True
+    sketched: bool = False
+    most: int | None = None
+    until: float = math.inf
+
+
 def parts(
     connection: Database,
     numbers: Numbers,
     ids: Sequence[int],
     span: spans.Span,
     level: Level,
-    *,
-    firsts: bool = True,
-    until: float = math.inf,
+    wanted: Wanted = Wanted(),
 ) -> Many:
     """Return the rows of a level (not raw) in a span of whole units, with finer ones where they don't show everything yet.
 
-    `ids` ascend. `firsts`: whether first values count (rollup.stored). `until`: when the query's time is over (slices.py). Series that are fresh at the same times are read together, whichever agent they are of.
+    `ids` ascend. Series that are fresh at the same times are read together, whichever agent they are of.
     """
     alike: dict[tuple[spans.Span, ...], list[int]] = {}
     agents = reading.agents_of(connection, ids)
@@ -201,12 +299,20 @@ def parts(
     found: list[Many] = []
     for stretches, some in alike.items():
         members = sorted(some)
-        found.append(_late(connection, numbers, members, span, level))
-        found.append(_level(connection, numbers, members, span, level, stretches, firsts=firsts, until=until))
+        found.append(_late(connection, numbers, members, span, level, sketched=wanted.sketched))
+        found.append(_level(connection, numbers, members, span, level, stretches, wanted))
     return rollup.ascending(found)
 
 
-def _late(connection: Database, numbers: Numbers, ids: Sequence[int], span: spans.Span, level: Level) -> Many:
+def _late(
+    connection: Database,
+    numbers: Numbers,
+    ids: Sequence[int],
+    span: spans.Span,
+    level: Level,
+    *,
+    sketched: bool,
+) -> Many:
     """Return what was shipped from before the raw horizon and isn't compacted yet, as the rows that it will be added to.
 
     These go before the stored rows: until compaction adds them by time, `last` is the stored row's.
@@ -215,8 +321,8 @@ def _late(connection: Database, numbers: Numbers, ids: Sequence[int], span: span
     if start >= end:
         return np.empty(0, np.int64), Parts.empty()
     samples = reading.waiting_samples(connection, numbers, ids, start, end, MAX_RAW)
-    windows = reading.windows(connection, ids, start, end, sketches=False, waiting=True)
-    return rollup.reduce_raw(samples, windows, HOUR if level == "1h" else MINUTE)
+    windows = reading.windows(connection, ids, start, end, sketches=sketched, waiting=True)
+    return rollup.reduce_raw(samples, windows, HOUR if level == "1h" else MINUTE, sketched=sketched)
 
 
 def _level(
@@ -226,9 +332,7 @@ def _level(
     span: spans.Span,
     level: Level,
     fresh: Sequence[spans.Span],
-    *,
-    firsts: bool,
-    until: float,
+    wanted: Wanted,
 ) -> Many:
     """Read rollups, and the next finer level where they don't show everything yet, reduced to what the rollups will show.
 
@@ -237,14 +341,24 @@ def _level(
     unit = HOUR if level == "1h" else MINUTE
     finer = spans.aligned(fresh, unit, span)
     found = [
-        rollup.stored(connection, f"rollup_{level}", ids, *part, firsts=firsts)
+        rollup.stored(
+            connection,
+            f"rollup_{level}",
+            ids,
+            *part,
+            firsts=wanted.firsts,
+            sketched=wanted.sketched,
+            most=wanted.most,
+        )
         for part in spans.without(span, finer)
     ]
     for part in finer:
         if level == "1m":
-            found.append(_raw_parts(connection, numbers, ids, part, unit, until=until))
+            found.append(
+                _raw_parts(connection, numbers, ids, part, unit, until=wanted.until, sketched=wanted.sketched)
+            )
         else:
-            below = _level(connection, numbers, ids, part, "1m", fresh, firsts=firsts, until=until)
+            below = _level(connection, numbers, ids, part, "1m", fresh, wanted)
             found.append(rollup.reduce_many(*below, unit))
     return rollup.ascending(found)
 
@@ -280,10 +394,13 @@ def _raw_parts(
     step_ns: int,
     start_ns: int = 0,
     until: float = math.inf,
+    *,
+    sketched: bool = False,
 ) -> Many:
+    sliced = slices.Slices(connection, numbers, until, sketched=sketched)
     found = [
-        rollup.reduce_raw(samples, windows, step_ns, start_ns)
-        for samples, windows in slices.Slices(connection, numbers, until).read(ids, span, step_ns, start_ns)
+        rollup.reduce_raw(samples, windows, step_ns, start_ns, sketched=sketched)
+        for samples, windows in sliced.read(ids, span, step_ns, start_ns)
     ]
     if len(found) < 2:  # noqa: PLR2004  nothing was cut
         return rollup.ascending(found)

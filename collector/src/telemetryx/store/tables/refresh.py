@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.tables import chunks, reading, reals, rollup, spans
+from telemetryx.store.tables import chunks, reading, reals, rollup, sketches, spans
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
 from telemetryx.types import F64, I64
@@ -62,6 +62,8 @@ def _rows(found: Many, cut: slice, kept: reals.Reals) -> list[tuple[Any, ...]]:
 class _Work:
     """What is recomputed so far."""
 
+    sketched: bool
+    """Whether with sketches: not where the compiled module is missing."""
     ids: list[int] = field(default_factory=list)
     minutes: list[Many] = field(default_factory=list)
     hours: list[Many] = field(default_factory=list)
@@ -75,8 +77,7 @@ class _Work:
 def _together(found: Sequence[Many]) -> Many:
     if not found:
         return np.empty(0, np.int64), Parts.empty()
-    columns = zip(*(parts.columns() for _, parts in found), strict=True)
-    return np.concatenate([series for series, _ in found]), Parts(*(np.concatenate(some) for some in columns))
+    return np.concatenate([series for series, _ in found]), Parts.put_together([parts for _, parts in found])
 
 
 def plan(connection: Database, rows: int, least: int = 1) -> Refresh:
@@ -85,7 +86,7 @@ def plan(connection: Database, rows: int, least: int = 1) -> Refresh:
     Series with fewer than `least` entries wait: what lies on both sides of the edge between two runs is read for each of them, and
     once where they come together. Where there are more entries than are looked at, nobody waits.
     """
-    work = _Work()
+    work = _Work(sketches.available())
     horizon = rollup.raw_horizon(connection)
     entries = connection.execute(
         f"SELECT id, series_id, t0_ns, t1_ns FROM dirty ORDER BY id DESC LIMIT {ENTRIES}"
@@ -150,11 +151,14 @@ def _recompute(
 
     All stretches of a series at once: an hour that two of them touch must see the new minutes of both.
     """
-    found = [part for stretch in stretches for part in minutes(connection, members, *stretch)]
+    sketched = work.sketched
+    found = [
+        part for stretch in stretches for part in minutes(connection, members, *stretch, sketched=sketched)
+    ]
     series, fresh = rollup.ascending(found)
     hours = spans.union((start // HOUR * HOUR, -(-end // HOUR) * HOUR) for start, end in stretches)
     kept = [
-        rollup.stored(connection, "rollup_1m", members, *rest)
+        rollup.stored(connection, "rollup_1m", members, *rest, sketched=sketched)
         for hour in hours
         for rest in spans.without(hour, [part for part in stretches if hour[0] <= part[0] < hour[1]])
     ]
@@ -164,14 +168,16 @@ def _recompute(
     work.hours.append((whole, parts))
 
 
-def minutes(connection: Database, members: Sequence[int], start: int, end: int) -> list[Many]:
+def minutes(
+    connection: Database, members: Sequence[int], start: int, end: int, *, sketched: bool
+) -> list[Many]:
     """Reduce raw data to minutes. A stretch of one series with very many samples is halved, so that memory stays bounded."""
     among, ids = connection.among("series_id", members)
     alone = len(members) == 1 and end - start > MINUTE
     if alone and affordable(connection, members, [(start, end)])[1] > READ:
         middle = start + (end - start) // MINUTE // 2 * MINUTE
         halves = ((start, middle), (middle, end))
-        return [part for half in halves for part in minutes(connection, members, *half)]
+        return [part for half in halves for part in minutes(connection, members, *half, sketched=sketched)]
     pieces: dict[int, list[chunks.Piece]] = {series: [] for series in members}
     epochs = reading.Epochs(connection)
     rows = connection.stream(
@@ -187,22 +193,23 @@ def minutes(connection: Database, members: Sequence[int], start: int, end: int) 
             raise chunks.damaged(series, t0, error) from error
         pieces[series].append(piece.clip(start, end))
     merged = {series: chunks.merge(some)[:2] for series, some in pieces.items()}
-    windows = reading.windows(connection, members, start, end, sketches=False, waiting=False)
+    windows = reading.windows(connection, members, start, end, sketches=sketched, waiting=False)
     if not len(windows):
-        return [rollup.reduce_many(*_samples(merged), MINUTE)]
+        return [rollup.reduce_many(*_samples(merged, sketched=sketched), MINUTE)]
     out: list[Many] = []
+    every = rollup.of_windows(windows, sketched=sketched)
     for series, (when, what) in merged.items():
         first, last = np.searchsorted(windows.series, (series, series + 1))
-        own = rollup.of_windows(windows, slice(int(first), int(last)))
-        parts = rollup.join([rollup.of_samples(when, what), own])
+        own = every.take(slice(int(first), int(last)))
+        parts = rollup.join([rollup.of_samples(when, what, sketched=sketched), own])
         out.append(rollup.reduce_many(np.full(len(parts), series, np.int64), parts, MINUTE))
     return out
 
 
-def _samples(merged: dict[int, tuple[I64, F64]]) -> Many:
+def _samples(merged: dict[int, tuple[I64, F64]], *, sketched: bool) -> Many:
     """Make parts of all series' samples."""
     lengths = [len(times) for times, _ in merged.values()]
     series = np.repeat(np.fromiter(merged, np.int64, len(merged)), lengths)
     times = np.concatenate([times for times, _ in merged.values()])
     values = np.concatenate([values for _, values in merged.values()])
-    return rollup.many(series, times, values)
+    return rollup.many(series, times, values, sketched=sketched)

@@ -20,9 +20,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from telemetryx.errors import TooManyReadings
 from telemetryx.sets import among
-from telemetryx.store.tables import reals
+from telemetryx.store.tables import reals, sketches
 from telemetryx.store.tables.database import Database, greater, lesser
+from telemetryx.store.tables.sketches import Figures, Sketches
 from telemetryx.types import F64, I64, SampleBlock, WindowBlock
 
 MINUTE: Final = 60_000_000_000
@@ -33,9 +35,11 @@ TOGETHER: Final = 250
 """Series that are read with one query."""
 _ROWS: Final = 4_000
 """Rollup rows that are read with one query, about."""
+_ALL: Final = slice(None)
 _PLACE: Final = 1_000_000
 """What the tables' first_ms and last_ms count."""
-COLUMNS: Final = ("series_id", "t0_ns", "count", "sum", "min", "max", "first", "last", "first_ms", "last_ms")
+_FIGURES: Final = ("series_id", "t0_ns", "count", "sum", "min", "max", "first", "last", "first_ms", "last_ms")
+COLUMNS: Final = (*_FIGURES, "sketch")
 """Of both tables, in the order of `Parts.rows`."""
 _WITHOUT_FIRSTS: Final = ("series_id", "t0_ns", "count", "sum", "min", "max", "last")
 
@@ -65,7 +69,8 @@ _MERGE: Final = (
     "first = CASE WHEN excluded.first_ms < {table}.first_ms THEN excluded.first ELSE {table}.first END, "
     "last = CASE WHEN excluded.last_ms > {table}.last_ms THEN excluded.last ELSE {table}.last END, "
     f"first_ms = {lesser('{table}.first_ms', 'excluded.first_ms')}, "
-    f"last_ms = {greater('{table}.last_ms', 'excluded.last_ms')}"
+    f"last_ms = {greater('{table}.last_ms', 'excluded.last_ms')}, "
+    "sketch = excluded.sketch"
 )
 
 
@@ -83,6 +88,8 @@ class Parts:
     first_at: I64
     """When `firsts` were measured."""
     last_at: I64
+    sketches: Sketches | None = None
+    """None: nobody asked for them."""
 
     @classmethod
     def empty(cls) -> "Parts":
@@ -95,7 +102,7 @@ class Parts:
         return len(self.times)
 
     def columns(self) -> tuple[Any, ...]:
-        """Return the columns, in the order of the fields."""
+        """Return the columns but for sketches, in the order of the fields."""
         return (
             self.times,
             self.counts,
@@ -120,20 +127,44 @@ class Parts:
             *(column.tolist() for column in (series, self.times, self.counts)),
             *(kept(column) for column in values),
             *(column.tolist() for column in places),
+            [None] * len(self) if self.sketches is None else self.sketches.blobs(len(self)),
             strict=True,
         )
 
     @classmethod
     def of_columns(cls, columns: Sequence[Sequence[Any]]) -> "Parts":
-        """Take the columns of a rollup table's rows, from t0_ns on."""
+        """Take the columns of a rollup table's rows, from t0_ns on; without sketches where they weren't read."""
         times = np.array(columns[0], np.int64)
         sums, mins, maxs, firsts, lasts = (reals.read(column) for column in columns[2:7])
-        first_at, last_at = (times + _PLACE * np.array(column, np.int64) for column in columns[7:])
-        return cls(times, np.array(columns[1], np.int64), sums, mins, maxs, firsts, lasts, first_at, last_at)
+        first_at, last_at = (times + _PLACE * np.array(column, np.int64) for column in columns[7:9])
+        kept = sketches.of_blobs(columns[9]) if len(columns) > 9 else None  # noqa: PLR2004
+        counts = np.array(columns[1], np.int64)
+        return cls(times, counts, sums, mins, maxs, firsts, lasts, first_at, last_at, kept)
 
     def take(self, rows: Any) -> "Parts":  # noqa: ANN401 - a mask, a slice or indices
         """Pick rows."""
-        return Parts(*(column[rows] for column in self.columns()))
+        kept = None if self.sketches is None else self.sketches.take(rows)
+        found = Parts(*(column[rows] for column in self.columns()))
+        found.sketches = kept
+        return found
+
+    @property
+    def figures(self) -> Figures:
+        """What tells a sketch that takes no bytes."""
+        return self.counts, self.sums, self.mins, self.maxs
+
+    @staticmethod
+    def put_together(parts: Sequence["Parts"]) -> "Parts":
+        """Put parts one behind the other; with sketches where all have them."""
+        columns: Any = [
+            np.concatenate(some) for some in zip(*(part.columns() for part in parts), strict=True)
+        ]
+        there = [part for part in parts if len(part)]
+        kept = [(part.sketches, len(part)) for part in there if part.sketches is not None]
+        found = Parts(*columns)
+        if kept and len(kept) == len(there):
+            found.sketches = sketches.joined(kept)
+        return found
 
 
 Many = tuple[I64, Parts]
@@ -147,9 +178,7 @@ def join(parts: Sequence[Parts]) -> Parts:
         return Parts.empty()
     if len(some) == 1:
         return some[0]
-    joined = Parts(
-        *(np.concatenate(columns) for columns in zip(*(part.columns() for part in some), strict=True))
-    )
+    joined = Parts.put_together(some)
     if bool((joined.times[1:] < joined.times[:-1]).any()):
         joined = joined.take(np.argsort(joined.times, kind="stable"))
     return joined
@@ -166,16 +195,18 @@ def _kept(values: F64) -> Any:  # noqa: ANN401 - a mask or a slice
     return np.ascontiguousarray(values).view(np.uint64) != _ENDED
 
 
-def of_samples(times: I64, values: F64) -> Parts:
+def of_samples(times: I64, values: F64, *, sketched: bool = False) -> Parts:
     """Take samples as parts."""
     kept = _kept(values)
     times, values = times[kept], values[kept]
-    return Parts(times, np.ones(len(times), np.int64), values, values, values, values, values, times, times)
+    ones = np.ones(len(times), np.int64)
+    singles = sketches.SINGLES if sketched else None
+    return Parts(times, ones, values, values, values, values, values, times, times, singles)
 
 
-def of_windows(block: WindowBlock, rows: slice) -> Parts:
-    """Take windows as parts, each at its start."""
-    return Parts(
+def of_windows(block: WindowBlock, rows: slice = _ALL, *, sketched: bool = False) -> Parts:
+    """Take windows as parts, each at its start. With sketches all of a block's at once, for they are packed together."""
+    found = Parts(
         block.start[rows],
         block.count[rows].astype(np.int64),
         block.sum[rows],
@@ -186,6 +217,9 @@ def of_windows(block: WindowBlock, rows: slice) -> Parts:
         block.start[rows],
         block.start[rows],
     )
+    if sketched:
+        found.sketches = sketches.of_windows(block.sketch, found.figures)
+    return found
 
 
 def reduce(parts: Parts, start_ns: int, step_ns: int) -> Parts:
@@ -214,7 +248,7 @@ def _reduced(parts: Parts, edges: I64, times: I64) -> Parts:
         mins, maxs = np.fmin.reduceat(parts.mins, edges), np.fmax.reduceat(parts.maxs, edges)
         _signed(mins, parts.mins, edges, least=True)
         _signed(maxs, parts.maxs, edges, least=False)
-        return Parts(
+        found = Parts(
             times,
             np.add.reduceat(parts.counts, edges),
             np.add.reduceat(parts.sums, edges),
@@ -225,6 +259,9 @@ def _reduced(parts: Parts, edges: I64, times: I64) -> Parts:
             parts.first_at[edges],
             parts.last_at[ends],
         )
+    if parts.sketches is not None:
+        found.sketches = sketches.reduced(parts.sketches, parts.figures, edges, found.figures)
+    return found
 
 
 def _signed(found: F64, column: F64, edges: I64, *, least: bool) -> None:
@@ -236,16 +273,18 @@ def _signed(found: F64, column: F64, edges: I64, *, least: bool) -> None:
     found[(found == 0) & np.logical_or.reduceat(seen, edges)] = -0.0 if least else 0.0
 
 
-def reduce_raw(samples: SampleBlock, windows: WindowBlock, step_ns: int, start_ns: int = 0) -> Many:
+def reduce_raw(
+    samples: SampleBlock, windows: WindowBlock, step_ns: int, start_ns: int = 0, *, sketched: bool = False
+) -> Many:
     """Reduce all series' samples and windows to one part a series and bucket [start + i*step, ...).
 
     Only series that have windows are put in order anew: for the others samples are columns as they are, without a copy.
     """
-    series, parts = of_block(samples)
+    series, parts = of_block(samples, sketched=sketched)
     found: list[Many] = []
     if len(windows):
         mixed = among(series, windows.series)
-        own = (windows.series, of_windows(windows, slice(None)))
+        own = (windows.series, of_windows(windows, sketched=sketched))
         both = ascending([(series[mixed], parts.take(mixed)), own])
         found.append(reduce_many(*both, step_ns, start_ns))
         series, parts = series[~mixed], parts.take(~mixed)
@@ -253,14 +292,15 @@ def reduce_raw(samples: SampleBlock, windows: WindowBlock, step_ns: int, start_n
     return ascending(found)
 
 
-def of_block(samples: SampleBlock) -> Many:
+def of_block(samples: SampleBlock, *, sketched: bool = False) -> Many:
     """Take the samples of all series as parts."""
-    return many(np.repeat(samples.series, np.diff(samples.offsets)), samples.times, samples.values)
+    series = np.repeat(samples.series, np.diff(samples.offsets))
+    return many(series, samples.times, samples.values, sketched=sketched)
 
 
-def many(series: I64, times: I64, values: F64) -> Many:
+def many(series: I64, times: I64, values: F64, *, sketched: bool = False) -> Many:
     """Take samples of many series as parts, each with its series."""
-    return series[_kept(values)], of_samples(times, values)
+    return series[_kept(values)], of_samples(times, values, sketched=sketched)
 
 
 def ascending(found: Sequence[Many]) -> Many:
@@ -271,9 +311,7 @@ def ascending(found: Sequence[Many]) -> Many:
     if len(some) == 1:
         return some[0]
     series = np.concatenate([one[0] for one in some])
-    parts = Parts(
-        *(np.concatenate(columns) for columns in zip(*(one[1].columns() for one in some), strict=True))
-    )
+    parts = Parts.put_together([one[1] for one in some])
     before, after = series[:-1], series[1:]
     if ((before < after) | ((before == after) & (parts.times[:-1] <= parts.times[1:]))).all():
         return series, parts
@@ -282,29 +320,44 @@ def ascending(found: Sequence[Many]) -> Many:
 
 
 def stored(
-    connection: Database, table: str, ids: Sequence[int], start_ns: int, end_ns: int, *, firsts: bool = True
+    connection: Database,
+    table: str,
+    ids: Sequence[int],
+    start_ns: int,
+    end_ns: int,
+    *,
+    firsts: bool = True,
+    sketched: bool = False,
+    most: int | None = None,
 ) -> Many:
-    """Return rollup rows of these series, ascending by series and time.
+    """Return rollup rows of these series, ascending by series and time; with sketches where they are asked for.
+
+    Raises TooManyReadings when they are more than `most`.
 
     Without `firsts` the first value and where first and last lie aren't read (they come as the last value and the bucket's start): what a row costs
     is its columns' becoming Python objects.
     """
-    columns = COLUMNS if firsts else _WITHOUT_FIRSTS
+    columns = (*(_FIGURES if firsts else _WITHOUT_FIRSTS), *(("sketch",) if sketched else ()))
     found: list[Many] = []
+    seen, limit = 0, "" if most is None else f" LIMIT {most + 1}"
     unit = HOUR if table == "rollup_1h" else MINUTE
     together = min(TOGETHER, max(1, _ROWS * unit // max(unit, end_ns - start_ns)))
     for start in range(0, len(ids), together):
         among, part = connection.among("series_id", ids[start : start + together])
         rows = connection.execute(
-            f"SELECT {', '.join(columns)} FROM {table} WHERE {among} AND t0_ns >= ? AND t0_ns < ? ORDER BY series_id, t0_ns",
+            f"SELECT {', '.join(columns)} FROM {table} WHERE {among} AND t0_ns >= ? AND t0_ns < ? "
+            f"ORDER BY series_id, t0_ns{limit}",
             (*part, start_ns, end_ns),
         ).fetchall()
+        seen += len(rows)
+        if most is not None and seen > most:
+            raise TooManyReadings(f"more than {most:,} rollups: ask for fewer series or a shorter time")
         if rows:
             # Columns at once: a tuple a row is ten times their bytes, and no longer in the processor's cache.
             series, *rest = zip(*rows, strict=True)
             if not firsts:
                 nothing = (0,) * len(rows)
-                rest += [rest[-1], nothing, nothing]
+                rest[6:6] = [rest[5], nothing, nothing]
             found.append((np.array(series, np.int64), Parts.of_columns(rest)))
     return ascending(found)
 
@@ -363,5 +416,31 @@ class Late:
 
 def merge(connection: Database, late: Late) -> None:
     """Add late aggregates to the rows. Only in the transaction that takes their batches away: a second time would double them."""
+    sketched = sketches.available()
     for table, rows in (("rollup_1m", late.minutes), ("rollup_1h", late.hours)):
-        connection.insert_many(table, COLUMNS, rows, _MERGE.format(table=table))
+        if rows:
+            both = (
+                _with_those_there(connection, table, rows)
+                if sketched
+                else [(*row[:-1], None) for row in rows]
+            )
+            connection.insert_many(table, COLUMNS, both, _MERGE.format(table=table))
+
+
+def _with_those_there(
+    connection: Database, table: str, rows: Sequence[tuple[Any, ...]]
+) -> list[tuple[Any, ...]]:
+    """Put the sketches of the rows that are there into these: SQL can add everything else to them."""
+    there = connection.find_many(table, _FIGURES[:2], (*_FIGURES[:6], "sketch"), [row[:2] for row in rows])
+    if not there:
+        return list(rows)
+    known = {row[:2]: row for row in there}
+    beside = [(row, known[row[:2]]) for row in rows if row[:2] in known]
+    pairs = [one for new, old in beside for one in (old, (*new[:6], new[-1]))]
+    _, times, counts, sums, mins, maxs, kept = zip(*pairs, strict=True)
+    nothing = (0,) * len(pairs)
+    columns = (times, counts, sums, mins, maxs, sums, sums, nothing, nothing, kept)
+    both = _reduced(Parts.of_columns(columns), np.arange(0, len(pairs), 2), np.array(times[::2], np.int64))
+    assert both.sketches is not None  # noqa: S101 - the columns above have them
+    merged = dict(zip((new[:2] for new, _ in beside), both.sketches.blobs(len(both)), strict=True))
+    return [(*row[:-1], merged.get(row[:2], row[-1])) for row in rows]

@@ -39,6 +39,8 @@ class Slices:
     connection: Database
     numbers: Numbers
     until: float = math.inf
+    sketched: bool = False
+    """Whether windows come with their sketches."""
     _read: int = 0
 
     def read(
@@ -94,7 +96,7 @@ class Slices:
 
     def _slice(self, ids: Sequence[int], span: Span) -> tuple[SampleBlock, WindowBlock]:
         samples = reading.samples(self.connection, self.numbers, ids, *span, AT_ONCE)
-        windows = reading.windows(self.connection, ids, *span, sketches=False, limit=WINDOWS_AT_ONCE)
+        windows = reading.windows(self.connection, ids, *span, sketches=self.sketched, limit=WINDOWS_AT_ONCE)
         return samples, windows
 
     def _cut(

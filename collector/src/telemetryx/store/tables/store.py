@@ -32,6 +32,7 @@ from telemetryx.store.interface import (
     SeriesQuery,
     StoreUsage,
 )
+from telemetryx.store.percentiles import Levels, RollupBlock
 from telemetryx.store.tables import (
     accounts,
     audit,
@@ -50,6 +51,7 @@ from telemetryx.store.tables import (
     reading,
     rollup,
     said,
+    sketches,
     upkeep,
     verify,
 )
@@ -329,6 +331,30 @@ class TableStore(said.Said, upkeep.Upkeep):
         until = time.monotonic() + seconds
         return await self.read(
             lambda db: ranges.whole(db, self._numbers, series_ids, (start_ns, end_ns), agg, until)
+        )
+
+    async def levels_of_percentiles(
+        self, series_ids: Sequence[int], start_ns: int, end_ns: int, step_ns: int, most: int
+    ) -> Levels:
+        """Choose what a percentile is read from."""
+        span = (start_ns, end_ns)
+        return await self.read(lambda db: ranges.levels_of_percentiles(db, series_ids, span, step_ns, most))
+
+    async def sketched(
+        self,
+        series_ids: Sequence[int],
+        start_ns: int,
+        end_ns: int,
+        level: Level,
+        *,
+        most: int | None = None,
+        seconds: float = math.inf,
+    ) -> RollupBlock:
+        """Return rollups with their sketches."""
+        sketches.require()
+        span, until = (start_ns, end_ns), time.monotonic() + seconds
+        return await self.read(
+            lambda db: ranges.sketched(db, self._numbers, series_ids, span, level, most, until)
         )
 
     async def raw_horizon(self) -> int:

@@ -22,6 +22,7 @@ from telemetryx.store.tables import (
     refresh,
     retention,
     rollup,
+    sketching,
     today,
 )
 from telemetryx.store.tables.database import Database, Engine
@@ -81,6 +82,7 @@ class Upkeep(ABC):
         self._planner = Adaptive(self.engine)
         self._ready: _Ready | None = None
         self._consolidation = consolidation.Consolidation(self.read, self._write_behind)
+        self._sketching = sketching.Sketching(self.read, self._write_behind)
         self._ending = ending.Ending(self.read, self._write_behind)
         self._today = today.Today(self._clock)
         self._settled: tuple[lease.Held | None] | None = None
@@ -101,7 +103,7 @@ class Upkeep(ABC):
         """Turn at most about `limit` samples of stored batches into chunks, then refresh some rollups.
 
         Before that, where they are wanted, some samples become plain rows; and when nothing of all that is to be done, some
-        chunks that are at rest become larger ones. `everything` takes young and sparse batches too (a shutdown, a measurement).
+        rollups of before there were sketches are marked, to be computed anew, and some chunks that are at rest become larger ones. `everything` takes young and sparse batches too (a shutdown, a measurement).
         """
         async with self._compacting:
             held = lease.current.get()
@@ -136,12 +138,14 @@ class Upkeep(ABC):
                     following.cancel()
             least = 1 if after is None else LEAST
             work = await self._in_worker(lambda: self._planner.rollups(REFRESH, least))
-            joined, more_to_join = 0, False
+            joined, more_to_join, more_to_sketch = 0, False, False
             if after is None:
                 done += await self._refresh(work)
             else:
                 self._ready = _Ready(held, after, work)
             if swap is None and not work.ids and not more_rows:
+                more_to_sketch = await self._sketching.step()
+            if swap is None and not work.ids and not more_rows and not more_to_sketch:
                 joined, more_to_join = await self._consolidation.step(self._clock.now_ns())
         return CompactReport(
             batches=0 if swap is None else len(swap.batches),
@@ -152,6 +156,7 @@ class Upkeep(ABC):
             joined=joined,
             more=more_rows
             or more_to_join
+            or more_to_sketch
             or bool(work.ids)
             or after is not None
             or (swap is not None and (swap.more or everything)),

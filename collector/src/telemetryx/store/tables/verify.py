@@ -1,6 +1,6 @@
 """Does the store hold together? The engine's own check, then that ledger, batches, chunks, windows, rollups and plain rows agree, and that what remote care keeps is whole.
 
-Batches have a checksum of their own (zstd's). Chunks have none, but their rows say minimum, maximum, sum, first and last of what is in them, and
+Batches have a checksum of their own (zstd's), and so has each sketch of a rollup. Chunks have none, but their rows say minimum, maximum, sum, first and last of what is in them, and
 from the raw horizon on the rollups say it again, by minutes: so bytes that changed show, unless they change a value by less than a sum's rounding; and
 so does a chunk that is missing. Before the raw horizon rollups are all there is, and only their rows' own figures can be compared.
 """
@@ -8,6 +8,7 @@ so does a chunk that is missing. Before the raw horizon rollups are all there is
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from telemetryx.store.tables import (
     refresh,
     requests,
     rollup,
+    sketches,
     spans,
 )
 from telemetryx.store.tables.blocks import Correction
@@ -36,6 +38,8 @@ from telemetryx.types import F64
 
 Mask = NDArray[np.bool_]
 
+_AT_ONCE: Final = 10_000
+"""Rollups whose sketches are decoded at once."""
 ROUNDING: Final = 64 * float(np.finfo(np.float64).eps)
 """By so much of the sum of magnitudes two sums of the same values may differ, added in another order (by another processor)."""
 
@@ -63,6 +67,7 @@ def verify(connection: Database, numbers: Numbers) -> list[str]:
     problems += _chunks(connection)
     problems += _windows(connection)
     problems += _rollup_rows(connection)
+    problems += _rollup_sketches(connection)
     problems += _rollups(connection)
     problems += _plain(connection, numbers)
     problems += pushed.faults(connection)
@@ -224,6 +229,40 @@ def _rollup_rows(connection: Database) -> list[str]:
     return problems
 
 
+def _has_sketches(connection: Database) -> bool:
+    """Tell whether sketches can be compared: a store of an older collector, which is only read, has none."""
+    return sketches.available() and "sketch" in connection.columns("rollup_1m")
+
+
+def _rollup_sketches(connection: Database) -> list[str]:
+    """Decode the sketch of each rollup, and compare it with the row's count, minimum and maximum."""
+    problems: list[str] = []
+    if "sketch" not in connection.columns("rollup_1m"):
+        return problems
+    for table in ("rollup_1m", "rollup_1h"):
+        rows = iter(
+            connection.stream(
+                f"SELECT series_id, t0_ns, count, sum, min, max, sketch FROM {table} WHERE sketch IS NOT NULL"
+            )
+        )
+        while some := list(islice(rows, _AT_ONCE)):
+            if not sketches.available():
+                problems.append(f"the sketches of {table} can't be checked without the compiled module")
+                break
+            series, times, counts, *values, kept = zip(*some, strict=True)
+            sums, mins, maxs = map(reals.read, values)
+            figures = (np.array(counts, np.int64), sums, mins, maxs)
+            packed = sketches.of_blobs(kept).packed
+            assert packed is not None  # noqa: S101 - of blobs there are always some
+            changed, others = sketches.faults(packed, figures)
+            for found, said in ((changed, "can't be decoded"), (others, "doesn't hold what its row says")):
+                problems += [
+                    f"{table}: the sketch of series {series[at]} at {times[at]} ns {said}"
+                    for at in found.tolist()
+                ]
+    return problems
+
+
 def _rollups(connection: Database) -> list[str]:
     """From the raw horizon on, compute the rollups of minutes anew, and compare; but where they needn't show everything yet."""
     spans_of = [
@@ -257,8 +296,9 @@ def _rollups(connection: Database) -> list[str]:
 
 
 def _compared(connection: Database, members: Sequence[int], span: spans.Span) -> list[str]:
-    made = rollup.ascending(refresh.minutes(connection, members, *span))
-    kept = rollup.stored(connection, "rollup_1m", members, *span)
+    sketched = _has_sketches(connection)
+    made = rollup.ascending(refresh.minutes(connection, members, *span, sketched=sketched))
+    kept = rollup.stored(connection, "rollup_1m", members, *span, sketched=sketched)
     agents = reading.agents_of(connection, members)
     waits = ranges.unshown(connection, agents, span)
     problems = []
@@ -304,7 +344,15 @@ def _equal(one: Parts, other: Parts) -> Mask:
         (one.lasts, other.lasts),
     ):
         same &= (a == b) | (np.isnan(a) & np.isnan(b))
-    return same
+    return same & _same_sketches(one, other)
+
+
+def _same_sketches(one: Parts, other: Parts) -> Mask:
+    """Compare what was made of raw data with what rows keep: row by row, but for rows that keep nothing, as an older collector wrote them."""
+    if one.sketches is None or other.sketches is None:
+        return np.ones(len(one), np.bool_)
+    pairs = zip(one.sketches.blobs(len(one)), other.sketches.blobs(len(other)), strict=True)
+    return np.fromiter((kept is None or kept == made for made, kept in pairs), np.bool_, len(one))
 
 
 def _first_difference(one: Parts, other: Parts) -> int:

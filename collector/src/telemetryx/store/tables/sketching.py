@@ -1,0 +1,116 @@
+"""Sketches for rollups of before there were any: computed from raw data where that is still there, the oldest first, for it goes first.
+
+The migration notes up to when there are such rows (`unsketched_to_ns` in `meta`). Series by series and hour by hour, some at a time and only
+when nothing else is to be done, they are marked as dirty, so refresh.py computes them anew; when all are done the notes go. What lies before the raw horizon stays
+without: queries say which readings they know nothing of.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from telemetryx.store.tables import rollup, sketches
+from telemetryx.store.tables.database import Database, Read, Write
+from telemetryx.store.tables.rollup import HOUR
+
+FROM: Final = "unsketched_from_ns"
+"""The hour that is looked at,"""
+SERIES: Final = "unsketched_series"
+"""behind this series,"""
+TO: Final = "unsketched_to_ns"
+"""and where such rows end. Without it there are none."""
+AT_ONCE: Final = 200
+"""Series whose hour is marked at once: some 12,000 rows to compute."""
+HOURS: Final = 200
+"""Hours that one step looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some series with rows without a sketch in one hour; where to go on."""
+
+    series: Sequence[int]
+    start_ns: int
+    """From where in the hour raw data is kept."""
+    hour_ns: int
+    after: int | None
+    """Behind which series of the same hour; None: in the next hour."""
+
+
+class Sketching:
+    """Marks what has no sketch, on a store."""
+
+    def __init__(self, read: Read, write: Write) -> None:
+        """Look at the notes at the first step."""
+        self._read = read
+        self._write = write
+        self._done = False
+
+    async def step(self) -> bool:
+        """Mark some rows; return whether there may be more to do."""
+        if self._done or not sketches.available():
+            return False
+        for _ in range(HOURS):
+            portion: Portion | None = await self._read(find)
+            if portion is None:
+                self._done = True
+                return False
+            await self._write(partial(mark, portion=portion))
+            if portion.series:
+                return True
+        return True
+
+
+def finished(connection: Database) -> bool:
+    """Tell whether no row lacks a sketch that could be computed."""
+    return connection.execute("SELECT 1 FROM meta WHERE key = ?", (TO,)).fetchone() is None
+
+
+def find(connection: Database) -> Portion | None:
+    """Look for the next rows; None when all are done."""
+    notes = dict(
+        connection.execute(
+            "SELECT key, value FROM meta WHERE key IN (?, ?, ?)", (FROM, SERIES, TO)
+        ).fetchall()
+    )
+    if TO not in notes:
+        return None
+    horizon, after = rollup.raw_horizon(connection), notes.get(SERIES, 0)
+    if FROM in notes:
+        start = int(notes[FROM])
+    else:
+        (oldest,) = connection.execute(
+            "SELECT min((SELECT min(t0_ns) FROM rollup_1h WHERE series_id = series.id AND t0_ns > ?)) FROM series",
+            (horizon - HOUR,),
+        ).fetchone()
+        start = notes[TO] if oldest is None else int(oldest)
+    hour = max(start, horizon) // HOUR * HOUR
+    if hour >= notes[TO]:
+        return Portion((), hour, hour, None)
+    begun = max(hour, horizon)
+    rows = connection.execute(
+        "SELECT id FROM series WHERE id > ? AND EXISTS (SELECT 1 FROM rollup_1m WHERE series_id = series.id "
+        "AND t0_ns >= ? AND t0_ns < ? AND sketch IS NULL AND count > 2) ORDER BY id LIMIT ?",
+        (after if hour == start else 0, begun, hour + HOUR, AT_ONCE),
+    ).fetchall()
+    found = [int(row[0]) for row in rows]
+    return Portion(found, begun, hour, found[-1] if len(found) == AT_ONCE else None)
+
+
+def mark(connection: Database, portion: Portion) -> None:
+    """Mark a portion as dirty, and note where to go on; forget the notes behind the last."""
+    (end,) = connection.execute("SELECT value FROM meta WHERE key = ?", (TO,)).fetchone() or (None,)
+    if end is None:
+        return
+    if portion.hour_ns >= end:
+        connection.execute("DELETE FROM meta WHERE key IN (?, ?, ?)", (FROM, SERIES, TO))
+        return
+    rows = [(series, portion.start_ns, portion.hour_ns + HOUR) for series in portion.series]
+    connection.insert_many("dirty", ("series_id", "t0_ns", "t1_ns"), rows)
+    hour, after = (portion.hour_ns + HOUR, 0) if portion.after is None else (portion.hour_ns, portion.after)
+    for key, value in ((FROM, hour), (SERIES, after)):
+        connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
