@@ -117,6 +117,26 @@ def run(collector: Collector) -> Run:
 RANGE = ("--since", str(T0 // S), "--until", str(T0 // S + 10))
 
 
+def test_query_asks_for_percentiles_of_groups_and_says_what_they_were_read_from(run: Run) -> None:
+    """As a table, and as rows and JSON for programs; --q and --by are of nothing else."""
+    asked = ("query", 'temperature{site="plant1"}', *RANGE, "--step", "5s", "--agg", "quantile", "--q", "1")
+    printed = run(*asked, "--by", "device").stdout
+    assert "device=pump7" in printed
+    assert "quantile 1 of 5s, exact, read from raw" in " ".join(printed.split())
+    answer = json.loads(run(*asked, "--json").stdout)
+    assert [one["level"] for one in answer["levels"]] == ["raw"]
+    (group,) = answer["groups"]
+    rows = [json.loads(line) for line in run(*asked, "-f", "ndjson").stdout.splitlines()]
+    assert [(row["time_ns"], row["value"]) for row in rows] == [
+        pair for pair in zip(group["times_ns"], group["values"], strict=True) if pair[1] is not None
+    ]
+    assert len(rows) > 0
+    lines = list(csv.DictReader(io.StringIO(run(*asked, "-f", "csv").stdout)))
+    assert [float(line["value"]) for line in lines] == [row["value"] for row in rows]
+    assert "--q" in run("query", "temperature", "--q", "0.5", status=2).stderr
+    assert "no series" in run("query", "nothing", "--agg", "quantile", status=1).stderr
+
+
 def test_query_shows_a_line_with_a_small_chart_for_each_series(run: Run) -> None:
     """Newest value, extremes and shape at a glance."""
     printed = run("query", 'temperature{site="plant1"}', *RANGE, "--step", "1s").stdout

@@ -140,7 +140,19 @@ def query(
     since: Since = "1h",
     until: Until = None,
     step: Annotated[str, typer.Option("--step", help="Width of a point like 10s, or auto.")] = "auto",
-    agg: Annotated[str, typer.Option("--agg", help="avg, min, max, sum, count, last or raw.")] = "avg",
+    agg: Annotated[
+        str,
+        typer.Option(
+            "--agg", help="avg, min, max, sum, count, last, raw, or quantile of all series together."
+        ),
+    ] = "avg",
+    q: Annotated[
+        float | None, typer.Option("--q", min=0.0, max=1.0, help="Which quantile: 0.99 when left out.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="With quantile: a group for each value of this label; may be repeated."),
+    ] = None,
     points: Annotated[
         int, typer.Option("--points", min=1, max=1_000_000, help="Points a series at most.")
     ] = 300,
@@ -155,7 +167,7 @@ def query(
 
     command.run(
         client(url, token_file, ca_file),
-        command.Question(selector, since, until, step, agg, points),
+        command.Question(selector, since, until, step, agg, points, q, tuple(by or ())),
         shown_as(how, as_json),
     )
 
