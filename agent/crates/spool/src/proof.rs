@@ -45,7 +45,7 @@ impl Unproven {
     }
 }
 
-/// Since the start: how often it was opened anew, and when it is next.
+/// How often a log was opened anew, and when it is next: at once, and then with pauses that grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Again {
     tries: u32,
@@ -53,8 +53,13 @@ pub(crate) struct Again {
 }
 
 impl Again {
+    /// Not before this it is tried.
+    pub(crate) fn at(&self) -> Duration {
+        self.at
+    }
+
     /// It is tried now.
-    fn next(&mut self, now: Duration) {
+    pub(crate) fn next(&mut self, now: Duration) {
         let pause = FIRST.saturating_mul(2_u32.saturating_pow(self.tries)).min(LONGEST);
         (self.tries, self.at) = (self.tries + 1, now + pause);
     }

@@ -89,6 +89,7 @@ pub(crate) fn open(
         log: Some(log),
         unproven,
         again: Again::default(),
+        reopening: Again::default(),
         cell,
         readers,
         place: Arc::new(Mutex::new(None)),

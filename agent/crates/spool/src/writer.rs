@@ -61,6 +61,8 @@ pub(crate) struct Writer {
     /// Why nothing is built on what was opened, and when it is opened anew.
     pub(crate) unproven: Option<Unproven>,
     pub(crate) again: Again,
+    /// When a log that fell out of order is opened anew; from the beginning once what was begun is finished.
+    pub(crate) reopening: Again,
     pub(crate) cell: Option<Cell>,
     pub(crate) readers: Arc<Mutex<Readers>>,
     pub(crate) place: Arc<Mutex<Place>>,
@@ -311,7 +313,13 @@ impl Writer {
         if self.unsynced.is_empty() {
             return Ok(());
         }
-        if self.log.as_ref().is_none_or(|log| log.poisoned().is_some()) {
+        if let Some(why) = self.out_of_order() {
+            let now = self.state.lock().now;
+            // Opening reads the newest segment, and a disk that fails gains nothing from being asked again at once.
+            if now < self.reopening.at() {
+                return Err(SpoolError::Broken(why));
+            }
+            self.reopening.next(now);
             self.reopen()?;
         }
         for at in 0..self.unsynced.len() {
@@ -325,6 +333,7 @@ impl Writer {
             SyncError::Full(_) => SpoolError::Full,
             SyncError::Poisoned(reason) => SpoolError::Broken(reason),
         })?;
+        self.reopening = Again::default();
         // DURABILITY: only now may anything of it be seen by the uplink.
         let mut state = self.state.lock();
         for (mut act, placed) in self.unsynced.drain(..) {
@@ -434,6 +443,14 @@ impl Writer {
         let definitions = wire::definitions::encode(&defs).unwrap_or_default();
         put(&mut out, head, &definitions, payload);
         out
+    }
+
+    /// Why the log takes nothing until it is opened anew; `None` while it is as it should be.
+    fn out_of_order(&self) -> Option<String> {
+        match &self.log {
+            Some(log) => log.poisoned().map(ToString::to_string),
+            None => Some("its log could not be opened again after a failed write".into()),
+        }
     }
 
     /// After a failed write or fsync: the log is opened anew, which verifies what is there, and what was

@@ -156,6 +156,44 @@ fn records_without_rows_move_the_durable_position() {
 }
 
 #[test]
+fn a_log_that_fails_again_and_again_is_opened_anew_with_pauses_that_grow() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    spool.append(1, &rows(&table, 1, 3), false).unwrap();
+    disk.fail_sync_after(0);
+    assert!(matches!(spool.cut(), Err(SpoolError::Broken(_))));
+    // At once, then after 1 s, 2 s, 4 s …: between them the disk isn't asked.
+    let mut at = 0;
+    for pause in [0, 1, 2, 4, 8, 16, 30, 30] {
+        if pause > 0 {
+            spool.time(Duration::from_millis(1_000 * (at + pause) - 1));
+            let calls = disk.calls();
+            for _ in 0..3 {
+                assert!(matches!(spool.cut(), Err(SpoolError::Broken(_))), "{pause}");
+            }
+            assert_eq!(disk.calls(), calls, "{pause}");
+        }
+        at += pause;
+        spool.time(Duration::from_secs(at));
+        let calls = disk.calls();
+        disk.fail_sync_after(0);
+        assert!(matches!(spool.cut(), Err(SpoolError::Broken(_))), "{pause}");
+        assert!(disk.calls() > calls, "{pause}");
+    }
+    assert!(spool.usage().trouble.is_some());
+    at += 30;
+    spool.time(Duration::from_secs(at));
+    spool.cut().unwrap();
+    assert_eq!(spool.usage().trouble, None);
+    // The next trouble begins from the beginning: it is tried at once.
+    spool.append(2, &rows(&table, 2, 3), false).unwrap();
+    disk.fail_sync_after(0);
+    assert!(matches!(spool.cut(), Err(SpoolError::Broken(_))));
+    spool.cut().unwrap();
+    assert_eq!(spool.durable_position(), 2);
+}
+
+#[test]
 fn nothing_is_offered_before_its_fsync_and_a_failed_one_gives_the_same_batch_again() {
     let disk = SimDisk::new(3);
     let (spool, _, table) = open(&disk, config());
