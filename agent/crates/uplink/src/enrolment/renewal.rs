@@ -85,7 +85,11 @@ pub async fn keep_renewed(
     let (mut patient, mut urgent) = (Backoff::new(PATIENT), Backoff::new(URGENT));
     loop {
         let pause = match folder.load() {
-            Ok(None) => URGENT,
+            Ok(None) => {
+                // Whoever was shut out as that host is none any more.
+                link.shut_out(None);
+                URGENT
+            }
             Ok(Some(enrolled)) => {
                 let linked = link.connected();
                 // A damaged one is no certificate: the key gets the next one.
@@ -212,6 +216,34 @@ mod tests {
         assert_eq!(link.last_error(), "it was rejected; ask");
         tell(&link, &Ok(false), true);
         assert!(link.last_error().contains("waits"));
+    }
+
+    struct Nobody;
+
+    impl Host for Nobody {
+        fn wall(&self) -> i64 {
+            FROM * SECOND
+        }
+        fn mono(&self) -> u64 {
+            0
+        }
+        fn status_json(&self) -> String {
+            "{}".into()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_was_shut_out_and_whose_enrolment_was_removed_is_not_told_so_any_more() {
+        let data = tempfile::tempdir().unwrap();
+        let link = Arc::new(LinkState::default());
+        link.shut_out(Some(ShutOut { why: "it was rejected".into(), remedy: "ask".into() }));
+        let shutdown = CancellationToken::new();
+        let host: Arc<dyn Host> = Arc::new(Nobody);
+        let kept = keep_renewed(Folder::of(data.path()), host, Arc::clone(&link), shutdown.clone());
+        // It is done before it first waits.
+        shutdown.cancel();
+        kept.await;
+        assert_eq!(link.last_error(), "");
     }
 
     #[test]
