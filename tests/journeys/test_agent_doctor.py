@@ -217,12 +217,18 @@ def test_a_disk_that_is_full_or_read_only_is_named(stack: Stack, small_disk: Pat
     assert (code, problems(found)) == (1, {"disk", "fsync"}), found
 
 
-def test_a_data_folder_that_cannot_be_made_is_named(stack: Stack) -> None:
-    """A place where nobody may write."""
+def test_a_data_folder_that_can_hold_no_data_is_named(stack: Stack) -> None:
+    """In /proc by the check of the config file; a link that leads to itself once the folder is to be made, and what would lie in it too."""
     agent = stack.agent(stack.collector(), start=False)
-    agent.config.write_text(agent.config.read_text().replace(str(agent.data), "/proc/telemetryx"))
-    code, found = doctor(agent)
-    assert (code, problems(found)) == (1, {"data_dir"}), found
+    loop = agent.config.parent / "loop"
+    loop.symlink_to(loop)
+    text = agent.config.read_text()
+    for place, expected in ("/proc/telemetryx", {"config"}), (loop, {"data_dir", "identity", "link"}):
+        agent.config.write_text(text.replace(str(agent.data), str(place)))
+        code, found = doctor(agent)
+        assert (code, problems(found)) == (1, expected), found
+    agent.config.write_text(text.replace(str(agent.data), "/proc/telemetryx"))
+    assert "file system of the kernel (proc)" in str(doctor(agent)[1]["config"])
 
 
 def test_a_taken_port_and_a_damaged_spool_are_named(stack: Stack) -> None:

@@ -11,8 +11,6 @@ use telemetry::Severity;
 
 /// A window of thinned readings where nothing is said.
 const MINUTE: i64 = 60_000_000_000;
-/// The shortest and the longest window of thinned readings.
-const THIN: std::ops::RangeInclusive<i64> = 1_000_000_000..=86_400_000_000_000;
 
 /// Which readings are worth more than others. Entries are tried in order, and the first that fits decides. What none
 /// fits: anomaly scores and events of severity `error` and above are high, everything else is normal, and all of
@@ -114,14 +112,6 @@ pub fn problems(classes: &[ClassConfig]) -> Vec<(String, String)> {
             format!("{} entries of spool.class; at most {MAX_CLASS_RULES} are taken", classes.len()),
         ));
     }
-    for (at, class) in classes.iter().enumerate() {
-        if let Some(thin_to) = class.thin_to.filter(|thin_to| !THIN.contains(&thin_to.nanos())) {
-            found.push((
-                format!("spool.class.{}", at + 1),
-                format!("spool.class {}: thin_to = {thin_to} can't be used; take 1s to 1d", at + 1),
-            ));
-        }
-    }
     found
 }
 
@@ -176,7 +166,7 @@ mod tests {
     fn a_window_that_cannot_be_is_refused_with_its_entry() {
         let text = "[[spool.class]]\noverflow = \"thin\"\nthin_to = \"10ms\"\n";
         let error = Config::parse(text, Path::new("agent.toml")).unwrap_err().to_string();
-        assert!(error.contains("spool.class 1: thin_to = 10ms"), "{error}");
+        assert!(error.contains("spool.class.1.thin_to = \"10ms\" is out of range: give 1s to 1d"), "{error}");
         let error = Config::parse("[[spool.class]]\noverflow = \"drop\"\n", Path::new("agent.toml"));
         assert!(error.unwrap_err().to_string().contains("drop-oldest"));
     }

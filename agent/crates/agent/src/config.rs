@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use uplink::enrolment::Folder;
 
 use crate::classes::{ClassConfig, FreeFloor};
+use crate::told::{located, said};
 use crate::units::ByteSize;
-use crate::{data_dir, hints, place};
+use crate::{data_dir, logging, paths, place, ranges, texts};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -93,7 +94,7 @@ pub struct SpoolConfig {
     pub max_bytes: ByteSize,
     /// Size of one file.
     pub segment_bytes: ByteSize,
-    /// A batch is cut at about this size, uncompressed columns counted as they will be sent.
+    /// A batch is cut at about this size, uncompressed columns counted as they will be sent: 1KiB to 2MiB.
     pub batch_bytes: ByteSize,
     /// A batch is cut at the latest after this time, at most 1h.
     pub linger: Span,
@@ -229,12 +230,27 @@ impl Config {
     pub fn parse_shown(text: &str, (shown, name): (&str, &Path)) -> Result<Self, ConfigError> {
         let mut config = Self::typed(text, name)?;
         config.agent.data_dir = data_dir::in_use(config.agent.data_dir, Path::new(data_dir::BEFORE));
-        let mut problems = config.enrolled(text);
+        let mut problems = ranges::problems(text);
+        problems.extend(texts::problems(text));
+        let place = |(section, message): &(String, String)| place::locate(shown, section, message);
+        let told: Vec<_> = problems.iter().filter_map(place).collect();
+        let sections: Vec<_> = problems.iter().map(|(section, _)| section.clone()).collect();
+        problems.extend(config.enrolled(text));
         config.take_name(&std::env::var("TELEMETRYX_AGENT_NAME").unwrap_or_default());
-        problems.extend(config.problems());
+        // What is said of a value once isn't said again by the section's own check; that of an input says one thing, which may
+        // follow from it.
+        let follows = |section: &str| {
+            let within = |it: &String| it == section || it.starts_with(&format!("{section}."));
+            section.starts_with("input.") && sections.iter().any(within)
+        };
+        let new = |problem: &(String, String)| {
+            !follows(&problem.0) && !place(problem).is_some_and(|at| told.contains(&at))
+        };
+        problems.extend(config.problems().into_iter().filter(new));
         if problems.is_empty() {
             return Ok(config);
         }
+        problems.sort_by_key(place);
         Err(ConfigError::Values(said(problems, shown, name)))
     }
 
@@ -254,6 +270,9 @@ impl Config {
         let said = Some(config.agent.name.clone()).filter(|name| !name.is_empty());
         config.agent.data_dir = data_dir::in_use(config.agent.data_dir, Path::new(data_dir::BEFORE));
         config.take_name(&std::env::var("TELEMETRYX_AGENT_NAME").unwrap_or_default());
+        if let Some(problem) = data_dir::problem(&config.agent.data_dir) {
+            return Err(ConfigError::Values(crate::told::said(vec![("agent".into(), problem)], &text, path)));
+        }
         Ok((config, said))
     }
 
@@ -330,35 +349,20 @@ impl Config {
         {
             say("agent", format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128"));
         }
-        if self.agent.data_dir.as_os_str().is_empty() {
-            say(
-                "agent",
-                "agent.data_dir is empty: name a folder that only this agent writes to, or leave the key out"
-                    .into(),
-            );
+        if let Some(problem) = data_dir::problem(&self.agent.data_dir) {
+            say("agent", problem);
         }
-        if self.agent.max_series == 0 {
-            say("agent", "agent.max_series must be at least 1".into());
+        if let Err(error) = logging::filter(&self.agent.log) {
+            say("agent", format!("agent.log = {error}"));
         }
-        let smallest = ByteSize::kib(256);
+        // Segments out of their range are told as such.
+        let sizes = ByteSize::kib(256)..=ByteSize::gib(1);
         for (key, segment, max) in [
             ("journal", self.journal.segment_bytes, self.journal.max_bytes),
             ("spool", self.spool.segment_bytes, self.spool.max_bytes),
         ] {
-            if segment < smallest {
-                say(key, format!("{key}.segment_bytes {segment} is below the smallest, {smallest}"));
-            }
-            if max.0 < segment.0.saturating_mul(2) {
+            if sizes.contains(&segment) && max.0 < 2 * segment.0 {
                 say(key, format!("{key}.max_bytes {max} must hold two segments of {segment} at least"));
-            }
-        }
-        let (minute, hour) = (Span::from_secs(60), Span::from_secs(3_600));
-        for (key, linger, most, waits) in [
-            ("journal", self.journal.linger, minute, "every acknowledgement waits that long"),
-            ("spool", self.spool.linger, hour, "every reading stays here that long"),
-        ] {
-            if linger > most {
-                say(key, format!("{key}.linger = {linger}: {waits}; take {most} or less"));
             }
         }
         if let Err(error) = self.fold.check() {
@@ -379,6 +383,7 @@ impl Config {
             found.push(("remote".into(), problem));
         }
         found.extend(self.tracing.problems().into_iter().map(|problem| ("tracing".into(), problem)));
+        found.extend(paths::problems(self));
         found.extend(crate::classes::problems(&self.spool.class));
         found.extend(crate::inputs_table::problems(&self.input));
         found.extend(crate::inputs_table::clashes(&self.input));
@@ -428,10 +433,11 @@ impl Config {
         found.extend(crate::classes::warnings(&self.spool.class));
         found.extend(crate::exposed::warnings(self));
         found.extend(data_dir::warning(&self.agent.data_dir).map(|said| ("agent".to_owned(), said)));
+        found.extend(paths::warnings(self));
         found.extend(self.uplink.warnings().into_iter().map(|said| ("uplink".to_owned(), said)));
-        let inputs = crate::inputs_table::warnings(&self.input).into_iter();
-        found.extend(inputs.map(|warning| ("input.mqtt".to_owned(), warning)));
-        found
+        found.extend(crate::inputs_table::warnings(&self.input));
+        // What a running agent's status says has no place before it, and repeats values too.
+        found.into_iter().map(|(section, said)| (section, crate::told::shown(&said))).collect()
     }
 
     /// The same, each with its place in the file before it, and a word between.
@@ -442,25 +448,6 @@ impl Config {
             self.warnings().into_iter().map(|(section, warning)| (section, format!("{word}{warning}")));
         said(worded.collect(), &text, path)
     }
-}
-
-/// Each problem behind the place it is about.
-fn said(problems: Vec<(String, String)>, text: &str, path: &Path) -> Vec<String> {
-    let said = problems.into_iter().map(|(section, message)| {
-        let place = place::locate(text, &section, &message)
-            .map_or_else(String::new, |(line, column)| format!("{line}:{column}:"));
-        format!("{}:{place} {message}", path.display())
-    });
-    said.collect()
-}
-
-/// Turns a TOML error into a place and a remedy.
-fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
-    let (line, column) = place::of(text, error.span().map_or(0, |span| span.start));
-    let message = hints::plainly(error.message());
-    let hint_text =
-        hints::nearest(&message).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
-    ConfigError::Parse { path: path.into(), line, column, message, hint_text }
 }
 
 #[cfg(test)]
@@ -502,7 +489,7 @@ mod tests {
     #[test]
     fn a_wrong_type_is_named_with_its_line() {
         let said = error("[agent]\nmax_series = \"many\"\n");
-        assert!(said.starts_with("agent.toml:2:14: ") && said.ends_with("expected a whole number"), "{said}");
+        assert!(said.starts_with("agent.toml:2:14: ") && said.contains("expected a whole number"), "{said}");
     }
 
     #[test]
@@ -513,10 +500,10 @@ mod tests {
             assert!(said.starts_with("agent.toml:2:1: ") && said.contains("1 to 1000000"), "{said}");
         }
         assert!(error("[journal]\nsegment_bytes = \"4KiB\"\n").contains("journal.segment_bytes"));
-        assert!(error("[journal]\nlinger = \"1h\"\n").contains("journal.linger = 1h"));
-        assert!(error("[spool]\nlinger = \"1d\"\n").contains("spool.linger = 1d"));
-        let huge = "[spool]\nsegment_bytes = \"18446744073709551615\"\n";
-        assert!(error(huge).contains("spool.max_bytes"), "{}", error(huge));
+        assert!(error("[journal]\nlinger = \"1h\"\n").contains("journal.linger = \"1h\""));
+        assert!(error("[spool]\nlinger = \"1d\"\n").contains("spool.linger = \"1d\""));
+        let large = error("[spool]\nsegment_bytes = \"8MiB\"\nmax_bytes = \"8MiB\"\n");
+        assert!(large.starts_with("agent.toml:3:1: spool.max_bytes 8MiB must hold two"), "{large}");
         let hours = error("[uplink]\n[uplink.lanes]\nlive_share = 50\nbacklog_hours = \"at night\"\n");
         assert!(hours.starts_with("agent.toml:4:1: "), "{hours}");
         assert!(error("[uplink]\nurl = \"http://192.168.0.9:8421\"\n").contains("https://"));
@@ -529,9 +516,43 @@ mod tests {
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 4, "{said}");
         assert!(lines[0].starts_with("agent.toml:2:1: agent.name"), "{said}");
-        assert!(lines[1].starts_with("agent.toml:12:1: fold.route 1"), "{said}");
-        assert!(lines[2].starts_with("agent.toml:4:1: input.mqtt: max_inflight = 0"), "{said}");
-        assert!(lines[3].starts_with("agent.toml:8:1: input.mqtt_client.1: qos = 9"), "{said}");
+        assert!(lines[1].starts_with("agent.toml:4:1: input.mqtt.max_inflight = 0"), "{said}");
+        assert!(lines[2].starts_with("agent.toml:8:1: input.mqtt_client.1.qos = 9"), "{said}");
+        assert!(lines[3].starts_with("agent.toml:12:1: fold.route.1.window = \"0s\""), "{said}");
+    }
+
+    #[test]
+    fn what_would_make_the_agent_useless_is_refused_with_the_key_and_what_to_do() {
+        let long = "x".repeat(5_000);
+        for (text, told) in [
+            ("[agent]\nlog = \"loud\"\n", "agent.log = \"loud\" is no log level: take error, warn"),
+            ("[agent]\nlog = \"\"\n", "agent.log = \"\" is no log level"),
+            (
+                "[agent]\ndata_dir = \"/proc/1\"\n",
+                "agent.data_dir = \"/proc/1\" lies in a file system of the kernel",
+            ),
+            ("[input.mqtt.mapping]\ntime_zone = \"Mars\"\n", "time_zone \"Mars\" is not known here"),
+            (
+                "[[input.mqtt_client]]\n[input.mqtt_client.mapping]\ntime_zone = \"Mars\"\n",
+                "time_zone \"Mars\"",
+            ),
+            ("[[input.mqtt_client]]\n[[input.mqtt_client.mapping.rule]]\ntopic = \"a/{\"\n", "mapping: "),
+            ("[input.host]\nsite = \"LONG\"\n", "at most 1024 are taken: give a shorter one"),
+            ("[input.http]\nlisten = \"here\"\n", "input.http.listen: no address: write host and port"),
+            ("[spool.class]\n", "expected a list"),
+            ("[[fold.route]]\nto = {}\n", "fold.route.1.to: expected a text"),
+            (
+                "[uplink]\ntoken_file = \"\"\n",
+                "uplink.token_file is empty: write the whole path, or leave the key out",
+            ),
+        ] {
+            let said = error(&text.replace("LONG", &long));
+            assert!(said.contains(told), "{text}: {said}");
+        }
+        let said = error(&format!("[agent]\nname = \"{long}\"\n"));
+        assert!(said.contains("(5002 characters)") && said.len() < 250, "{said}");
+        let said = error(&format!("[input.tcp]\nformat = \"\\u001b{long}\"\n"));
+        assert!(said.len() < 250 && !said.contains('\u{1b}'), "{said}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where an agent's data lies, by a config file that may have been broken since it started: who asks a running agent must
 //! find it all the same, most of all to hear that the file was refused.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{AgentConfig, Config, ConfigError};
@@ -61,6 +61,63 @@ pub fn alone(text: &str) -> PathBuf {
         .map_or_else(|| in_use(AgentConfig::default().data_dir, Path::new(BEFORE)), PathBuf::from)
 }
 
+/// What keeps a folder from holding data, as far as it shows before there is one: a sentence.
+pub fn problem(data_dir: &Path) -> Option<String> {
+    let remedy = "name a folder that only this agent writes to, or leave the key out";
+    if data_dir.as_os_str().is_empty() {
+        return Some(format!("agent.data_dir is empty: {remedy}"));
+    }
+    if data_dir == Path::new("/") {
+        return Some(format!("agent.data_dir = \"/\" is the root of all: {remedy}"));
+    }
+    let named = format!("agent.data_dir = {data_dir:?}");
+    for place in data_dir.ancestors().filter(|place| !place.as_os_str().is_empty()) {
+        match std::fs::metadata(place) {
+            Ok(there) if there.is_dir() => {
+                let kind = pseudo(place)?;
+                return Some(format!(
+                    "{named} lies in a file system of the kernel ({kind}), which holds no data: {remedy}"
+                ));
+            }
+            Ok(_) if place == data_dir => return Some(format!("{named} is a file, not a folder: {remedy}")),
+            Ok(_) => return Some(format!("{named}: {place:?} is a file, not a folder: {remedy}")),
+            Err(error) if error.kind() == ErrorKind::InvalidFilename => {
+                return Some(format!("{named} is too long a path: {remedy}"));
+            }
+            // It may be made; what lies above says whether it can.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            // Whoever asks may not look, and the agent may.
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The name of a file system that only shows what the kernel knows.
+fn pseudo(folder: &Path) -> Option<&'static str> {
+    // Of statfs(2).
+    const KINDS: [(u64, &str); 16] = [
+        (0x9fa0, "proc"),
+        (0x6265_6572, "sysfs"),
+        (0x0027_e0eb, "cgroup"),
+        (0x6367_7270, "cgroup2"),
+        (0x6462_6720, "debugfs"),
+        (0x7472_6163, "tracefs"),
+        (0x7363_6673, "securityfs"),
+        (0xf97c_ff8c, "selinuxfs"),
+        (0x1cd1, "devpts"),
+        (0x6265_6570, "configfs"),
+        (0x6165_676c, "pstore"),
+        (0xde5e_81e4, "efivarfs"),
+        (0xcafe_4a11, "bpf"),
+        (0x6573_5543, "fusectl"),
+        (0x1980_0202, "mqueue"),
+        (0x4249_4e4d, "binfmt_misc"),
+    ];
+    let kind = rustix::fs::statfs(folder).ok()?.f_type as u64 & 0xffff_ffff;
+    KINDS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
+}
+
 /// What is to be told of a folder whose place depends on where a command is run.
 pub fn warning(data_dir: &Path) -> Option<String> {
     data_dir.is_relative().then(|| {
@@ -97,6 +154,39 @@ mod tests {
         if !Path::new(USUAL).join("lock").exists() {
             assert_eq!(of(USUAL), before);
         }
+    }
+
+    #[test]
+    fn what_can_hold_no_data_is_refused_with_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let said = |path: &Path| problem(path).unwrap_or_default();
+        for path in ["/proc", "/proc/1", "/proc/self/x/y", "/sys/kernel"] {
+            assert!(said(Path::new(path)).contains("file system of the kernel"), "{path}");
+        }
+        assert!(said(&file).contains("is a file, not a folder"), "{}", said(&file));
+        assert!(
+            said(&file.join("a/b")).contains("file\" is a file, not a folder"),
+            "{}",
+            said(&file.join("a/b"))
+        );
+        assert!(said(Path::new("/dev/null")).contains("not a folder"));
+        assert!(said(&folder.path().join("x".repeat(5_000))).contains("too long"));
+        assert!(said(Path::new("/")).contains("root of all"));
+        for fine in [folder.path().to_owned(), folder.path().join("a/b/c"), USUAL.into(), "relative".into()] {
+            assert_eq!(problem(&fine), None, "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn a_data_folder_that_is_a_file_is_no_damaged_enrolment() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let text = format!("[agent]\ndata_dir = {file:?}\n");
+        let error = Config::parse(&text, Path::new("agent.toml")).unwrap_err().to_string();
+        assert!(error.contains("is a file, not a folder") && !error.contains("joined.json"), "{error}");
     }
 
     #[test]

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use uplink::enrolment::{Ask, Enrolled, Folder, Joined, Outcome, Token, join};
-use uplink::secret;
 
 use crate::config::Config;
-use crate::{ask, lock};
+use crate::{ask, lock, token_file};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -98,14 +97,7 @@ pub fn run(args: Args, path: &Path) -> anyhow::Result<()> {
 fn given(args: &Args) -> anyhow::Result<String> {
     match (&args.token, &args.token_file) {
         (Some(token), _) => Ok(token.clone()),
-        (None, Some(path)) => {
-            let (text, exposed) = secret::text_once(path).context("--token-file")?;
-            if let Some(exposed) = exposed {
-                // It opens the door once: whoever else has it may have gone through.
-                _ = writeln!(std::io::stderr(), "telemetryx-agent: WARNING: --token-file: {exposed}");
-            }
-            Ok(text)
-        }
+        (None, Some(path)) => token_file::read(path),
         (None, None) => anyhow::bail!("give --token or --token-file"),
     }
 }

@@ -67,10 +67,12 @@ impl Reloads {
     }
 }
 
-/// What the sections allow and few want: of each its sentences.
-pub fn warnings(config: &InputsConfig) -> Vec<String> {
+/// What the sections allow and few want: the section, and a sentence.
+pub fn warnings(config: &InputsConfig) -> Vec<(String, String)> {
     let mqtt = config.mqtt.iter().flat_map(inputs::mqtt::MqttConfig::warnings);
-    mqtt.map(|warning| format!("input.mqtt: {warning}")).collect()
+    let host = config.host.iter().flat_map(inputs::host::HostConfig::warnings);
+    let all = mqtt.map(|said| ("input.mqtt", said)).chain(host.map(|said| ("input.host", said)));
+    all.map(|(section, said)| (section.to_owned(), format!("{section}: {said}"))).collect()
 }
 
 /// As far ahead of this host's clock as the fold takes readings, their senders must be able to hand them over.
@@ -148,7 +150,7 @@ pub fn unusable_files(config: &InputsConfig) -> Vec<(String, String)> {
             Kind::MqttClient(config) => config.files().map_err(|error| error.to_string()),
             Kind::Http(config) => config.files().map_err(|error| error.to_string()),
             Kind::Tcp(config) => config.files().map_err(|error| error.to_string()),
-            Kind::Host(_) => Ok(()),
+            Kind::Host(config) => config.files().map_err(|error| error.to_string()),
         };
         if let Err(error) = read {
             found.push((format!("input.{name}"), format!("input.{name}: {error}")));

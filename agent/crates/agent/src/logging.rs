@@ -115,13 +115,7 @@ impl Logging {
             self.back();
             return Ok(());
         }
-        // A word that is no level would be taken for a module, and all else be silent.
-        let good = filter.split(',').all(|part| match part.trim().rsplit_once('=') {
-            Some((_, level)) => LEVELS.contains(&level),
-            None => LEVELS.contains(&part.trim()),
-        });
-        let parsed = filter.parse::<Targets>().ok().filter(|_| good);
-        let parsed = parsed.ok_or_else(|| LevelError::Filter(filter.into()))?;
+        let parsed = self::filter(filter)?;
         let time = Duration::from_secs(seconds);
         if time.is_zero() || time > LONGEST {
             return Err(LevelError::Time(seconds));
@@ -175,10 +169,23 @@ impl Logging {
     }
 }
 
+/// Reads a filter: levels, and levels of modules.
+///
+/// # Errors
+/// [`LevelError::Filter`].
+pub fn filter(text: &str) -> Result<Targets, LevelError> {
+    // A word that is no level would be taken for a module, and all else be silent.
+    let good = text.split(',').all(|part| match part.trim().rsplit_once('=') {
+        Some((_, level)) => LEVELS.contains(&level),
+        None => LEVELS.contains(&part.trim()),
+    });
+    text.parse().ok().filter(|_| good).ok_or_else(|| LevelError::Filter(text.into()))
+}
+
 fn own(config: &AgentConfig) -> String {
     std::env::var("TELEMETRYX_LOG")
         .ok()
-        .filter(|text| text.parse::<Targets>().is_ok())
+        .filter(|text| filter(text).is_ok())
         .unwrap_or_else(|| config.log.clone())
 }
 

@@ -20,15 +20,16 @@ pub fn locate(text: &str, section: &str, message: &str) -> Option<Place> {
     let root = DeTable::parse(text).ok()?;
     let mut table = root.get_ref();
     let mut found = None;
-    for part in section.split('.') {
+    let mut parts = section.split('.').peekable();
+    while let Some(part) = parts.next() {
         let (key, value) = table.iter().find(|(key, _)| key.get_ref() == part)?;
         found = Some(key.span().start);
         table = match value.get_ref() {
             DeValue::Table(table) => table,
             // `mqtt_client.2` and `route.1` count from 1; without a number the first is meant.
             DeValue::Array(items) => {
-                let number =
-                    section.rsplit('.').next().and_then(|last| last.parse::<usize>().ok()).unwrap_or(1);
+                let number = parts.next_if(|part| part.parse::<usize>().is_ok());
+                let number = number.and_then(|number| number.parse::<usize>().ok()).unwrap_or(1);
                 let item = items.get(number.saturating_sub(1))?;
                 found = Some(item.span().start);
                 match item.get_ref() {
@@ -38,9 +39,6 @@ pub fn locate(text: &str, section: &str, message: &str) -> Option<Place> {
             }
             _ => return found.map(|at| of(text, at)),
         };
-        if matches!(value.get_ref(), DeValue::Array(_)) {
-            break;
-        }
     }
     let words = message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let named = words.filter(|word| !word.is_empty()).find_map(|word| {
@@ -64,6 +62,9 @@ mod tests {
         assert_eq!(locate(TEXT, "input.mqtt_client.1", "url is"), Some((5, 1)));
         assert_eq!(locate(TEXT, "fold.route.1", "match is"), Some((12, 1)));
         assert_eq!(locate(TEXT, "spool", "max_bytes"), None);
+        let nested = "[[a]]\nx = 1\n[[a]]\n[a.b]\ny = 2\n";
+        assert_eq!(locate(nested, "a.2.b", "a.2.b.y is"), Some((5, 1)));
+        assert_eq!(locate(nested, "a.1.b", "a.1.b.y is"), None);
     }
 
     #[test]

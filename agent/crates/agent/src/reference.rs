@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use crate::config::Config;
+use crate::ranges;
 
 /// The commented file that packages install; a test reads it with the same parser.
 pub const EXAMPLE: &str = include_str!("../../../../packaging/agent.toml");
@@ -21,7 +22,10 @@ pub fn markdown() -> String {
     let root = serde_json::to_value(schemars::schema_for!(Config)).unwrap_or_default();
     let mut out = String::from(
         "# The agent's config file\n\nMade by `telemetryx-agent config --reference`; a test fails when it is stale. \
-         `telemetryx-agent config` prints a commented file to start from, `telemetryx-agent check` names line and remedy.\n",
+         `telemetryx-agent config` prints a commented file to start from, `telemetryx-agent check` names line and remedy.\n\n\
+         Sizes are whole numbers of bytes, or with a unit: KiB, MiB, GiB, TiB (1024 each), KB, MB, GB, TB (1000 each); bandwidths the same, with \
+         or without `/s`. Lengths of time have a unit: ms, s, m, h or d. Paths are written whole: a relative one is looked for in the folder \
+         that the agent is started in, and `check` warns of it.\n",
     );
     section(&mut out, &root, &root, "");
     out
@@ -39,8 +43,9 @@ fn section(out: &mut String, root: &Value, schema: &Value, path: &str) {
         for (name, shape) in keys {
             let _ = writeln!(
                 out,
-                "| `{name}` | {} | {} | {} |",
+                "| `{name}` | {}{} | {} | {} |",
                 shape.kind,
+                ranges::taken(path, name).map(|range| format!(", {range}")).unwrap_or_default(),
                 shape.default.map(|value| format!("`{value}`")).unwrap_or_default(),
                 shape.text.replace('\n', " ").replace('|', "\\|")
             );
@@ -82,7 +87,7 @@ impl Shape {
 }
 
 /// Follows `$ref` and the `anyOf [T, null]` of an optional field.
-fn resolve(root: &Value, value: &Value) -> Value {
+pub(crate) fn resolve(root: &Value, value: &Value) -> Value {
     if let Some(name) = value["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return resolve(root, &root["$defs"][name]);
     }

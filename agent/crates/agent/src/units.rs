@@ -1,6 +1,7 @@
 //! Sizes as people write them: `64KiB`, `10GiB`, `1MB`, or plain bytes.
 
 use schemars::JsonSchema;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use telemetry::units;
 
@@ -20,10 +21,6 @@ impl ByteSize {
     /// That many GiB.
     pub const fn gib(n: u64) -> Self {
         Self(n << 30)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        units::parse_bytes(text).map(Self)
     }
 }
 
@@ -47,14 +44,13 @@ impl<'de> Deserialize<'de> for ByteSize {
             Number(u64),
             Text(String),
         }
-        let refused = || {
-            serde::de::Error::custom(
-                "a size is written \"64KiB\", \"4MiB\", \"10GiB\" or as a number of bytes",
-            )
-        };
-        match Written::deserialize(deserializer).map_err(|_| refused())? {
+        const FORM: &str =
+            "a size is written \"64KiB\", \"4MiB\", \"10GiB\", \"1TiB\" or as a number of bytes";
+        match Written::deserialize(deserializer).map_err(|_| D::Error::custom(FORM))? {
             Written::Number(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => Self::parse(&text).ok_or_else(refused),
+            Written::Text(text) => {
+                units::parse_bytes(&text).map(Self).map_err(|error| D::Error::custom(error.said(FORM)))
+            }
         }
     }
 }
@@ -67,23 +63,35 @@ impl JsonSchema for ByteSize {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "pattern": "^[0-9]+ ?(GiB|MiB|KiB|GB|MB|KB|B)?$",
-            "description": "A size: 64KiB, 4MiB, 10GiB, or a number of bytes."
+            "pattern": "^[0-9]+ ?(TiB|GiB|MiB|KiB|TB|GB|MB|KB|B)?$",
+            "description": "A size: 64KiB, 4MiB, 10GiB, 1TiB, or a number of bytes."
         })
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
 mod tests {
     use super::*;
 
+    fn read(written: &str) -> Result<ByteSize, String> {
+        #[derive(Deserialize)]
+        struct File {
+            size: ByteSize,
+        }
+        toml::from_str::<File>(&format!("size = {written}"))
+            .map(|file| file.size)
+            .map_err(|error| error.to_string())
+    }
+
     #[test]
     fn sizes_are_read_as_people_write_them_and_shown_the_same_way() {
-        for text in ["64KiB", "4MiB", "10GiB", "1MB", "7B"] {
-            assert_eq!(ByteSize::parse(text).map(|size| size.to_string()).as_deref(), Some(text));
+        for text in ["64KiB", "4MiB", "10GiB", "1TiB", "1MB", "7B"] {
+            assert_eq!(read(&format!("{text:?}")).unwrap().to_string(), text);
         }
-        assert_eq!(ByteSize::parse("2048"), Some(ByteSize::kib(2)));
-        assert_eq!(ByteSize::parse("much"), None);
-        assert_eq!(ByteSize::parse("99999999999GiB"), None);
+        assert_eq!(read("2048"), Ok(ByteSize::kib(2)));
+        assert!(read("\"much\"").unwrap_err().contains("is written \"64KiB\""));
+        let large = read("\"99999999999GiB\"").unwrap_err();
+        assert!(large.contains("more than can be counted: give a smaller one"), "{large}");
     }
 }

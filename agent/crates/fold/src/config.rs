@@ -8,8 +8,17 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use telemetry::units::{self, Unit, Unreadable};
 use telemetry::{SeriesKey, glob};
 
+/// Units of a length of time, in nanoseconds.
+const LENGTHS: [Unit; 5] = [
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+];
 const SECOND: i64 = 1_000_000_000;
 
 /// Most routes of a configuration.
@@ -190,19 +199,12 @@ impl Span {
     /// # Errors
     /// A sentence that says how it must look.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let refused = || format!("{text:?} is no length of time; write 250ms, 10s, 5m, 1h or 7d");
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, unit) = text.split_at(digits);
-        let unit = match unit {
-            "ms" => SECOND / 1_000,
-            "s" => SECOND,
-            "m" => 60 * SECOND,
-            "h" => 3_600 * SECOND,
-            "d" => 86_400 * SECOND,
-            _ => return Err(refused()),
+        let said = |error: Unreadable| {
+            let shown = error.said("write 250ms, 10s, 5m, 1h or 7d");
+            format!("{text:?} is no length of time that can be used: {shown}")
         };
-        let nanos = number.parse::<i64>().ok().and_then(|number| number.checked_mul(unit));
-        nanos.map(Self).ok_or_else(refused)
+        let nanos = units::parse(text, &LENGTHS).map_err(said)?;
+        i64::try_from(nanos).map(Self).map_err(|_| said(Unreadable::TooLarge))
     }
 }
 
@@ -287,7 +289,10 @@ mod tests {
         assert!(error.contains("write 250ms, 10s"), "{error}");
         let error = FoldConfig::from_json(br#"{"route": [{"match": "a", "to": "window", "window": "0s"}]}"#);
         assert!(error.unwrap_err().to_string().contains("fold.route 1"));
-        assert!(Span::parse("99999999999999d").is_err());
+        for large in ["99999999999999d", "100000000000000000000s", "293y0d"] {
+            let error = Span::parse(large).unwrap_err();
+            assert_eq!(error.contains("give a smaller one"), !large.contains('y'), "{error}");
+        }
     }
 
     #[test]

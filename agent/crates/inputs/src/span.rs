@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use telemetry::units::{self, Unit, Unreadable};
 
 /// A duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-const UNITS: [(&str, u64); 5] = [
+/// In nanoseconds.
+const UNITS: [Unit; 5] = [
     ("ms", 1_000_000),
     ("s", 1_000_000_000),
     ("m", 60_000_000_000),
@@ -23,13 +26,8 @@ impl Span {
         Self(Duration::from_secs(seconds))
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let (number, unit) = UNITS.iter().find_map(|(unit, ns)| Some((text.strip_suffix(unit)?, *ns)))?;
-        let number = number.trim_end();
-        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        number.parse::<u64>().ok()?.checked_mul(unit).map(|ns| Self(Duration::from_nanos(ns)))
+    fn parse(text: &str) -> Result<Self, Unreadable> {
+        units::parse(text, &UNITS).map(|ns| Self(Duration::from_nanos(ns)))
     }
 }
 
@@ -51,11 +49,9 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let refused = || {
-            serde::de::Error::custom("a duration is written \"500ms\", \"10s\", \"5m\", \"24h\" or \"7d\"")
-        };
-        let text = String::deserialize(deserializer).map_err(|_| refused())?;
-        Self::parse(&text).ok_or_else(refused)
+        const FORM: &str = "a duration is written \"500ms\", \"10s\", \"5m\", \"24h\" or \"7d\"";
+        let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(FORM))?;
+        Self::parse(&text).map_err(|error| D::Error::custom(error.said(FORM)))
     }
 }
 
@@ -80,11 +76,12 @@ mod tests {
     #[test]
     fn durations_are_read_as_people_write_them_and_shown_the_same_way() {
         for text in ["500ms", "10s", "5m", "23h", "7d"] {
-            assert_eq!(Span::parse(text).map(|span| span.to_string()).as_deref(), Some(text));
+            assert_eq!(Span::parse(text).map(|span| span.to_string()).as_deref(), Ok(text));
         }
-        assert_eq!(Span::parse("60s"), Some(Span::secs(60)));
-        for bad in ["", "s", "10", "-1s", "1.5s", "10 parsecs", "99999999999999999999d"] {
-            assert_eq!(Span::parse(bad), None, "{bad}");
+        assert_eq!(Span::parse("60s"), Ok(Span::secs(60)));
+        for bad in ["", "s", "10", "-1s", "1.5s", "10 parsecs"] {
+            assert_eq!(Span::parse(bad), Err(Unreadable::Form), "{bad}");
         }
+        assert_eq!(Span::parse("99999999999999999999d"), Err(Unreadable::TooLarge));
     }
 }

@@ -4,11 +4,32 @@
 /// One unit: how it is written, and how much it is.
 pub type Unit = (&'static str, u64);
 
-/// Of bytes, largest first.
-pub const BYTES: [Unit; 7] = [
+/// Why text is no amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Not a whole number and one of the units.
+    Form,
+    /// It is written as it should be, and more than 64 bits hold.
+    TooLarge,
+}
+
+impl Unreadable {
+    /// What is said of a value: `form` tells how it must look.
+    pub fn said(self, form: &str) -> String {
+        match self {
+            Self::Form => form.to_owned(),
+            Self::TooLarge => format!("it is more than can be counted: give a smaller one; {form}"),
+        }
+    }
+}
+
+/// Of bytes, largest first. `TB` and its like stand before the `B` that they end with.
+pub const BYTES: [Unit; 9] = [
+    ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
     ("GB", 1_000_000_000),
     ("MB", 1_000_000),
     ("KB", 1_000),
@@ -18,16 +39,25 @@ pub const BYTES: [Unit; 7] = [
 /// Of milliseconds. `ms` stands before the `s` that it ends with.
 pub const TIMES: [Unit; 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// A whole number and one of these units; `None` for other text, and for more than 64 bits hold.
-pub fn parse(text: &str, units: &[Unit]) -> Option<u64> {
-    let (number, factor) =
-        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))?;
-    whole(number.trim_end())?.checked_mul(factor)
+/// A whole number and one of these units.
+///
+/// # Errors
+/// [`Unreadable`]: other text, or more than 64 bits hold.
+pub fn parse(text: &str, units: &[Unit]) -> Result<u64, Unreadable> {
+    let split = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let (number, factor) = split.ok_or(Unreadable::Form)?;
+    whole(number.trim_end())?.checked_mul(factor).ok_or(Unreadable::TooLarge)
 }
 
 /// Bytes: with a unit, or a bare number.
-pub fn parse_bytes(text: &str) -> Option<u64> {
-    parse(text, &BYTES).or_else(|| whole(text))
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn parse_bytes(text: &str) -> Result<u64, Unreadable> {
+    match parse(text, &BYTES) {
+        Err(Unreadable::Form) => whole(text),
+        read => read,
+    }
 }
 
 /// In the largest unit that shows it whole; `None` for 0, which is written without one.
@@ -38,8 +68,11 @@ pub fn show(value: u64, units: &[Unit]) -> Option<String> {
 }
 
 /// Digits alone: no sign, which `parse` of the library would take.
-fn whole(text: &str) -> Option<u64> {
-    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+fn whole(text: &str) -> Result<u64, Unreadable> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Unreadable::Form);
+    }
+    text.parse().map_err(|_| Unreadable::TooLarge)
 }
 
 #[cfg(test)]
@@ -48,17 +81,21 @@ mod tests {
 
     #[test]
     fn amounts_are_read_as_people_write_them_and_shown_the_same_way() {
-        for text in ["64KiB", "4MiB", "10GiB", "1MB", "7B"] {
+        for text in ["64KiB", "4MiB", "10GiB", "3TiB", "1MB", "5TB", "7B"] {
             assert_eq!(show(parse_bytes(text).unwrap(), &BYTES).as_deref(), Some(text));
         }
         for text in ["500ms", "10s", "5m", "23h"] {
             assert_eq!(show(parse(text, &TIMES).unwrap(), &TIMES).as_deref(), Some(text));
         }
-        assert_eq!(parse_bytes("64 KiB"), Some(64 << 10));
-        assert_eq!((parse_bytes("2048"), parse_bytes("0"), show(0, &BYTES)), (Some(2048), Some(0), None));
-        assert_eq!(parse("5", &TIMES), None);
-        for bad in ["", "KiB", "much", "+1KiB", "-1KiB", "1.5MB", "99999999999GiB", "99999999999999999999"] {
-            assert_eq!(parse_bytes(bad), None, "{bad}");
+        assert_eq!(parse_bytes("64 KiB"), Ok(64 << 10));
+        assert_eq!((parse_bytes("2048"), parse_bytes("0"), show(0, &BYTES)), (Ok(2048), Ok(0), None));
+        assert_eq!(parse("5", &TIMES), Err(Unreadable::Form));
+        for bad in ["", "KiB", "much", "+1KiB", "-1KiB", "1.5MB", "1PiB", "1KiBB"] {
+            assert_eq!(parse_bytes(bad), Err(Unreadable::Form), "{bad}");
         }
+        for large in ["99999999999GiB", "16777216TiB", "99999999999999999999", "99999999999999999999KiB"] {
+            assert_eq!(parse_bytes(large), Err(Unreadable::TooLarge), "{large}");
+        }
+        assert_eq!(parse("99999999999999999d", &TIMES), Err(Unreadable::TooLarge));
     }
 }

@@ -190,7 +190,7 @@ impl UplinkConfig {
             !level.is_empty()
                 && level.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
-        if !self.mqtt_prefix.split('/').all(level) {
+        if self.mqtt_prefix.len() > 256 || !self.mqtt_prefix.split('/').all(level) {
             return Err(ConfigError::Prefix { prefix: self.mqtt_prefix.clone() });
         }
         let (user, password) = (self.mqtt_user.is_some(), self.mqtt_password_file.is_some());
@@ -289,7 +289,7 @@ mod tests {
         let base = UplinkConfig::default;
         let same = UplinkConfig { fallback_url: Some(base().url), ..base() };
         assert!(matches!(same.check(), Err(ConfigError::SameWay)));
-        for prefix in ["", "a//b", "/a", "a/+", "a b", "#"] {
+        for prefix in ["", "a//b", "/a", "a/+", "a b", "#", &"a".repeat(257)] {
             let config = UplinkConfig { mqtt_prefix: prefix.into(), ..base() };
             assert!(matches!(config.check(), Err(ConfigError::Prefix { .. })), "{prefix}");
         }

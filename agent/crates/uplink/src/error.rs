@@ -108,7 +108,7 @@ pub enum ConfigError {
     SameWay,
     /// No topic prefix.
     #[error(
-        "uplink.mqtt_prefix {prefix:?} is no topic: use letters, digits, - _ . and single slashes between them"
+        "uplink.mqtt_prefix {prefix:?} is no topic: use letters, digits, - _ . and single slashes between them, at most 256"
     )]
     Prefix {
         /// As configured.

@@ -28,9 +28,13 @@ pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Vec<Finding
     if let Some((why, remedy)) = status.and_then(refusing) {
         findings.push(problem("inputs", format!("READINGS ARE REFUSED: {why}"), remedy));
     }
-    let remedy = "give devices a user, or keep the network to those you trust";
-    let open = crate::inputs_table::warnings(&config.input).into_iter();
-    findings.extend(open.map(|found| warning("input", found, remedy)));
+    for (section, found) in crate::inputs_table::warnings(&config.input) {
+        let remedy = match section.as_str() {
+            "input.mqtt" => "give devices a user, or keep the network to those you trust",
+            _ => "see what the sentence says; `telemetryx-agent check` names the line",
+        };
+        findings.push(warning("input", found, remedy));
+    }
     for door in &doors {
         findings.push(match status {
             Some(status) => running(door, status),

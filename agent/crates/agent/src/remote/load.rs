@@ -165,7 +165,7 @@ mod tests {
         assert!(said.starts_with("configuration 7:2:1: unknown field `logg`"), "{said}");
         assert!(said.ends_with("did you mean `log`?"), "{said}");
         let said = refused("\n[agent]\nmax_series = 0\n");
-        assert_eq!(said, "configuration 7:3:1: agent.max_series must be at least 1");
+        assert_eq!(said, "configuration 7:3:1: agent.max_series = 0 is out of range: give 1 to 10000000");
         let said = refused("[agent]\nname = \"x\"\n[uplink]\nurl = \"http://x\"\n");
         assert_eq!(said.lines().count(), 2, "{said}");
         assert!(refused(&"# \n".repeat(100_000)).contains("bytes; at most"));

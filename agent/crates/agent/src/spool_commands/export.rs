@@ -75,8 +75,9 @@ pub struct Args {
 
 fn split_size(text: &str) -> Result<u64, String> {
     match telemetry::units::parse_bytes(text) {
-        Some(bytes @ 1..) => Ok(bytes),
-        _ => Err(format!("{text:?} is no size: write 8MiB, 64KiB or a number of bytes")),
+        Ok(bytes @ 1..) => Ok(bytes),
+        Ok(0) => Err("a size of at least 1 byte is needed".into()),
+        Err(error) => Err(error.said("write 8MiB, 64KiB or a number of bytes")),
     }
 }
 

@@ -17,10 +17,11 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVa
 use ring::digest::{SHA256, digest};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
-use uplink::{Backoff, ConfigError, secret};
+use uplink::{Backoff, ConfigError};
 
 use crate::courier::{Address, Courier, Said};
 use crate::human::{size, things};
+use crate::token_file;
 
 /// TCP and TLS.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -263,7 +264,7 @@ fn trusting(ca_file: Option<&Path>) -> anyhow::Result<TlsConnector> {
 
 /// What a file with a token, or with user:password, makes of a request.
 fn authorization(path: &Path) -> anyhow::Result<HeaderValue> {
-    let text = secret::text(path).context("--token-file")?;
+    let text = token_file::read(path)?;
     let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     let token = token.with_context(|| format!("{} holds no token", path.display()))?;
     let said = match token.contains(':') {

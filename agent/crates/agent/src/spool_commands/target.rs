@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::post::Post;
@@ -298,13 +298,22 @@ fn sync_folder(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path)
+        .is_ok_and(|there| there.file_type().is_char_device() || there.file_type().is_block_device())
+}
+
 /// What went wrong, with the file and what to do.
 fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
+    let made_nowhere = || path.file_name().is_some() && folder(path).is_dir();
     let remedy = match error.kind() {
+        io::ErrorKind::StorageFull if is_device(path) => "it is a device that takes nothing: name a file",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "what was written of it is removed; free some space there, name a file on another disk, or write less with --since, --until or --match"
         }
+        io::ErrorKind::NotFound if made_nowhere() => "no file can be made there: name one elsewhere",
         io::ErrorKind::NotFound => "is there such a folder?",
+        io::ErrorKind::InvalidFilename => "give a shorter name",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "name a file that this user may write"
         }
@@ -412,11 +421,27 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_with_the_file_and_what_to_do() {
-        let full = Path::new("/dev/full");
-        let mut target = Target::File(Whole::create(full, false).unwrap());
+    fn what_cannot_be_written_is_told_with_the_file_and_the_remedy_that_fits() {
+        let mut target = Target::File(Whole::create(Path::new("/dev/full"), false).unwrap());
         target.record(b"x\n").unwrap();
         let said = target.finish().unwrap_err().to_string();
-        assert!(said.starts_with("/dev/full can't be written: ") && said.contains("--since"), "{said}");
+        assert!(said.starts_with("/dev/full can't be written: ") && said.ends_with("name a file"), "{said}");
+        let folder = tempfile::tempdir().unwrap();
+        let full = unwritable(&folder.path().join("out"), io::ErrorKind::StorageFull.into()).to_string();
+        assert!(full.contains("free some space") && full.contains("--since"), "{full}");
+        // The second is too long only with what stands beside it.
+        let long = |length: usize| folder.path().join("x".repeat(length));
+        for (path, remedy) in [
+            (long(300), "give a shorter name"),
+            (long(252), "give a shorter name"),
+            ("/proc/x".into(), "no file can be made there"),
+            (folder.path().join("no/out"), "is there such a folder?"),
+        ] {
+            for made in [Whole::create(&path, false).map(drop), Pieces::create(&path, 9, false).map(drop)] {
+                let said = made.unwrap_err().to_string();
+                assert!(said.ends_with(remedy) || said.contains(remedy), "{said}");
+            }
+        }
+        assert_eq!(names(folder.path()), Vec::<String>::new());
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use telemetry::SeriesKey;
+
 use crate::span::Span;
 
 /// This host's own metrics, from the kernel, named as OpenTelemetry's `system.*` conventions.
@@ -144,7 +146,37 @@ impl HostConfig {
             let remedy = format!("there are {}", GROUPS.join(", "));
             return Err(HostError::Value { key: "groups", value: format!("{unknown:?}"), remedy });
         }
+        for (key, label) in [("device", &self.device), ("site", &self.site)] {
+            // Every reading would be refused for it.
+            if let Err(why) = SeriesKey::new("system", [(key, label.as_str())]) {
+                let (value, remedy) = (format!("{label:?}"), format!("{why}: give a shorter one"));
+                return Err(HostError::Value { key, value, remedy });
+            }
+        }
         Ok(())
+    }
+
+    /// Looks whether the kernel's first file is there, as each start does.
+    ///
+    /// # Errors
+    /// [`HostError::NoProc`].
+    pub fn files(&self) -> Result<(), HostError> {
+        std::fs::metadata(self.procfs_root.join("stat"))
+            .map(drop)
+            .map_err(|error| HostError::NoProc { path: self.procfs_root.clone(), error })
+    }
+
+    /// Folders without which some metrics are missing, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let roots = [
+            ("sysfs_root", &self.sysfs_root, "disks and temperatures"),
+            ("root", &self.root, "how full file systems are"),
+        ];
+        let missing = roots.into_iter().filter(|(_, path, _)| !path.is_dir());
+        let said = missing.map(|(key, path, what)| {
+            format!("{key} = {path:?} is no folder here: {what} won't be read; name where it is mounted, or leave the key out")
+        });
+        said.collect()
     }
 
     pub(crate) fn wants(&self, group: &str) -> bool {

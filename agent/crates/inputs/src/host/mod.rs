@@ -25,9 +25,7 @@ pub use sampler::Sampler;
 /// [`HostError`].
 pub async fn run(config: HostConfig, door: Door, shutdown: CancellationToken) -> Result<(), HostError> {
     config.check()?;
-    let stat = config.procfs_root.join("stat");
-    std::fs::metadata(&stat)
-        .map_err(|error| HostError::NoProc { path: config.procfs_root.clone(), error })?;
+    config.files()?;
     door.stats.recovered(0);
     let interval = i64::try_from(config.interval.0.as_nanos()).unwrap_or(i64::MAX);
     let mut worker = Some((Sampler::new(config), SeriesCache::new()));

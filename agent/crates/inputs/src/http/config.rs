@@ -147,7 +147,7 @@ pub(crate) fn zone(name: &str) -> Result<jiff::tz::TimeZone, HttpError> {
     }
     jiff::tz::TimeZone::get(name).map_err(|_| HttpError::Value {
         key: "time_zone",
-        value: name.to_owned(),
+        value: format!("{name:?}"),
         remedy: "use an IANA name such as Europe/Berlin, and install tzdata where it is missing",
     })
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::access::MAX_NAME;
 use super::acl::Patterns;
 use super::{MqttError, auth, topic};
-use crate::mapping::MappingConfig;
+use crate::mapping::{Mapper, MappingConfig};
 use crate::network::Network;
 
 /// The MQTT port of this agent: sensors publish to it, other programs subscribe.
@@ -349,6 +349,7 @@ impl MqttConfig {
                 return fail(format!("{key} = {value} is out of range: set it between {low} and {high}"));
             }
         }
+        Mapper::new(&self.mapping).map_err(|error| ConfigError(error.to_string()))?;
         Ok(())
     }
 

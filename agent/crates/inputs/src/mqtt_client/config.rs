@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MqttClientError;
-use crate::mapping::MappingConfig;
+use crate::mapping::{Mapper, MappingConfig};
 use crate::mqtt::{ConfigError, topic};
 
 /// A broker of the site (mosquitto, Home Assistant's, ChirpStack's) whose messages are taken in. Each
@@ -163,6 +163,7 @@ impl MqttClientConfig {
         if self.keep_alive_secs == 0 {
             return fail("keep_alive_secs = 0 would leave a dead connection unnoticed: set 5 or more".into());
         }
+        Mapper::new(&self.mapping).map_err(|error| ConfigError(error.to_string()))?;
         Ok(())
     }
 }
