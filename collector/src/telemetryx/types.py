@@ -236,6 +236,8 @@ class PointBlock:
     maxs: F64 | None = None
     level: "Level" = "raw"
     """What was read where both would do: rollups, or samples."""
+    missing: int = 0
+    """Of rows that were spread: the readings that no sketch knows."""
 
 
 @dataclass(slots=True)

@@ -2,20 +2,24 @@
 
 import asyncio
 import json
+import math
 import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 
 from reference_agent import decoded, defined, merged, window
 from running import T0, Running, S, key
+from telemetryx import _native
 from telemetryx.api.auth import read_tokens
 from telemetryx.api.prometheus import endpoints, source, work
 from telemetryx.api.prometheus.params import unescaped
 from telemetryx.api.world import Limits
-from telemetryx.types import BatchKey, Stored
+from telemetryx.store.interface import Retention
+from telemetryx.types import BatchKey, SketchBlock, Stored
 from telemetryx.wire.payload import Payload
 
 START = T0 // S
@@ -538,6 +542,63 @@ async def test_aggregates_of_readings_that_share_a_time_do_not_depend_on_when_th
             assert float(row["value"][1]) == pytest.approx(value), (text, at)
     (row,) = (await ask(api, "query", query="dup[8h]", time=whole))["data"]["result"]
     assert len(row["values"]) == 100, "a range as it is has one sample a time, as Prometheus' has"
+
+
+@pytest.mark.parametrize("q", [0.0, 0.1, 0.5, 0.99, 1.0])
+async def test_a_quantile_over_a_time_whose_raw_data_is_gone_is_of_all_of_its_readings(
+    api: Running, q: float
+) -> None:
+    """Within the sketch's error, across the raw horizon, of readings as of windows; and the answer says what it is of."""
+    day = 86_400
+    begun = (T0 - 31 * day * S) // (60 * S) * (60 * S)
+    chance = np.random.default_rng(2)
+    values = np.exp(chance.normal(2, 2, 3_600)) - 5
+    await api.field.send(
+        {key("delay", device="d"): [(begun + n * S, float(v)) for n, v in enumerate(values)]}
+    )
+    built = _native.sketch_build(values[:500])
+    pane = window(1, begun, values[:500].tolist())
+    pane.sketch = SketchBlock(*built)
+    batch = decoded(BatchKey("other", b"w" * 16, 1), Payload(windows=pane), defined("pane", device="d"))
+    (outcome,) = await api.world.store.commit([batch])
+    assert isinstance(outcome, Stored)
+    while (report := await api.world.store.compact(everything=True)).more or report.batches:
+        pass
+
+    async def check(text: str, at: int, some: np.ndarray) -> list[str]:
+        found = await ask(api, "query", query=f"quantile_over_time({q}, {text})", time=at // S)
+        (row,) = found["data"]["result"]
+        known = np.sort(some)
+        low, high = known[math.floor(q * (len(known) - 1))], known[math.ceil(q * (len(known) - 1))]
+        assert low - 0.0101 * abs(low) <= float(row["value"][1]) <= high + 0.0101 * abs(high)
+        return list(found.get("infos", []))
+
+    assert await check("delay[1h]", begun + 3_599 * S, values) == []
+    assert await check("pane[1h]", begun + 3_599 * S, values[:500]) == []
+    keep = Retention(
+        raw_ns=day * S, windows_ns=day * S, rollup_1m_ns=900 * day * S, rollup_1h_ns=900 * day * S
+    )
+    await api.world.store.apply_retention(keep, begun + 1_800 * S + day * S)
+    for text, end, some in (
+        ("delay[1h]", 3_599, values),
+        ("delay[10m]", 599, values[:600]),
+        ("delay[10m]", 1_799 + 300, values[1_500:2_100]),
+        ("pane[1h]", 3_599, values[:500]),
+    ):
+        (said,) = await check(text, begun + end * S, some)
+        assert "sketches of rollups of 1m" in said
+    assert await check("delay[10m]", begun + 2_999 * S, values[2_400:3_000]) == []
+
+
+async def test_a_quantile_says_of_how_many_readings_no_sketch_knows(api: Running) -> None:
+    """Windows without one."""
+    payload = Payload(windows=window(1, T0 - 60 * S, [1.0, 2.0, 6.0]))
+    batch = decoded(BatchKey("edge", b"w" * 16, 1), payload, defined("power"))
+    (outcome,) = await api.world.store.commit([batch])
+    assert isinstance(outcome, Stored)
+    found = await ask(api, "query", query="quantile_over_time(0.5, power[5m])", time=START)
+    assert found["data"]["result"] == []
+    assert "3 readings stand in windows or rollups without a sketch" in found["infos"][0]
 
 
 async def test_a_series_shipped_as_windows_is_asked_like_any_other(api: Running) -> None:

@@ -21,15 +21,15 @@ NS: Final = 1_000_000_000
 #: Evaluation times beyond these can't be subtracted in int64.
 MAX_SPAN_NS: Final = 100 * 365 * 86_400 * NS
 
-Use = Literal["last", "over_time", "readings", "samples"]
+Use = Literal["last", "over_time", "readings", "spread", "samples"]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which samples an expression needs: those of series that meet one group of matchers, in (start, end].
 
-    `use` says for what: the newest one in each window, an aggregate of each window, every reading (spread), or one sample a
-    time (differences). Where several readings of a series have one time, aggregates and spread take them all, the others the
+    `use` says for what: the newest one in each window, an aggregate of each window, every reading (deviations; "spread" for
+    quantiles: of rows that stand for many, a row a bin of their sketches, whose count says how many), or one sample a time (differences). Where several readings of a series have one time, aggregates and spread take them all, the others the
     last: a coarser row counts all, so whichever row answers, it is the same. `unit_ns` divides all ends of windows and `span_ns`
     is a window's length, so that a source may answer with coarser rows. `whole_ns` is how long all is that the query asks for, of
     which this may be a part.

@@ -47,7 +47,8 @@ _SAMPLE: Final = 24
 _SAME: Final = "vector cannot contain metrics with the same labelset"
 _USES: Final[dict[str, Use]] = {
     **dict.fromkeys(("avg", "min", "max", "sum", "count", "last", "present", "absent"), "over_time"),
-    **dict.fromkeys(("stddev", "stdvar", "quantile"), "readings"),
+    **dict.fromkeys(("stddev", "stdvar"), "readings"),
+    "quantile": "spread",
 }
 
 Scalar = np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -1,6 +1,6 @@
 """Range functions: one value from each window. Each takes windows and returns values; a window without an answer is absent.
 
-A row that stands for many samples (a window of an agent, a rollup) counts as what it holds in sums, counts and extremes, and
+A row that stands for many samples (a window of an agent, a rollup) counts as what it holds in sums, counts, extremes and quantiles, and
 as its last value elsewhere.
 """
 
@@ -89,7 +89,12 @@ def variance(found: Ranges, bounds: Bounds) -> F64:
 
 
 def quantile(found: Ranges, wanted: F64, bounds: Bounds) -> F64:
-    """Interpolate between the two nearest; `wanted` is by evaluation time. Outside 0 to 1 it is infinite."""
+    """Interpolate between the two nearest; `wanted` is by evaluation time. Outside 0 to 1 it is infinite.
+
+    A row that stands for several readings is as many rows of its value.
+    """
+    if found.block.parts is not None:
+        return _weighted(found, wanted, found.block.parts.counts, bounds)
     out = np.full(found.lo.size, np.nan)
     values = found.block.values
     plain = not np.isnan(values).any()
@@ -114,15 +119,38 @@ def quantile(found: Ranges, wanted: F64, bounds: Bounds) -> F64:
     return out.reshape(found.lo.shape)
 
 
+def _weighted(found: Ranges, wanted: F64, counts: F64, bounds: Bounds) -> F64:
+    """Interpolate where rows have weights: whole numbers, so their sums are exact."""
+    out = np.full(found.lo.size, np.nan)
+    for piece in expanded(found, 1, bounds):
+        some, weights = found.block.values[piece.index], counts[piece.index]
+        asked = wanted[piece.rows % len(wanted)]
+        keys = np.where(np.isnan(some), -np.inf, some)
+        order = np.lexsort((~np.isnan(some), keys, piece.owner))
+        upto = np.cumsum(weights[order])
+        before = np.concatenate((np.zeros(1), upto))[piece.edges]
+        size = np.diff(before)
+        inside = (asked >= 0) & (asked <= 1)
+        rank = np.where(inside, asked, 0.0) * (size - 1)
+        low = np.maximum(0.0, np.floor(rank))
+        high = np.minimum(size - 1, low + 1)
+        one, other = (some[order][np.searchsorted(upto, before[:-1] + at, "right")] for at in (low, high))
+        out[piece.rows] = _interpolated(one, other, rank - np.floor(rank), asked)
+    return out.reshape(found.lo.shape)
+
+
 def between(ordered: F64, starts: I64, size: F64, wanted: F64) -> F64:
     """Interpolate in ascending runs that begin at `starts` and have `size` items."""
     inside = (wanted >= 0) & (wanted <= 1)
     rank = np.where(inside, wanted, 0.0) * (size - 1)
     low = np.maximum(0, np.floor(rank)).astype(np.int64)
     high = np.minimum(size - 1, low + 1).astype(np.int64)
-    weight = rank - np.floor(rank)
+    return _interpolated(ordered[starts + low], ordered[starts + high], rank - np.floor(rank), wanted)
+
+
+def _interpolated(low: F64, high: F64, weight: F64, wanted: F64) -> F64:
     with np.errstate(all="ignore"):
-        out = ordered[starts + low] * (1 - weight) + ordered[starts + high] * weight
+        out = low * (1 - weight) + high * weight
     out = np.where(wanted < 0, -np.inf, np.where(wanted > 1, np.inf, out))
     return np.asarray(np.where(np.isnan(wanted), np.nan, out), np.float64)
 

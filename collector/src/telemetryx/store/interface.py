@@ -409,14 +409,15 @@ class Store(Protocol):
         *,
         level: Level = "raw",
         edges: bool = True,
-        parts: bool = True,
+        parts: bool | Literal["spread"] = True,
         rather_raw: bool = False,
         room: Room = ROOM,
     ) -> PointBlock:
         """Return samples and windows in [start, end), or rollups of a level; before the raw horizon always rollups.
 
         With `edges` a rollup's first value is a row too. Without `parts` rows don't say what they stand for. `rather_raw`
-        reads samples where rollups would do but cost more. Raises QueryRefused when there is no room for them.
+        reads samples where rollups would do but cost more. With parts "spread" every reading counts: samples, and of windows and
+        rollups, which are read before the raw horizon alone, a row a bin of their sketches. Raises QueryRefused when there is no room for them.
         """
         ...
 

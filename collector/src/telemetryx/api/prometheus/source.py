@@ -74,8 +74,8 @@ class StoreSource:
                 ids,
                 *span,
                 level=level,
-                edges=wanted.use != "over_time",
-                parts=wanted.use == "over_time",
+                edges=wanted.use not in {"over_time", "spread"},
+                parts="spread" if wanted.use == "spread" else wanted.use == "over_time",
                 rather_raw=True,
                 room=room,
             )
@@ -89,8 +89,17 @@ class StoreSource:
             self.infos.add(
                 f"PromQL info: ranges are aggregated from rollups of {points.level}: a sample exactly at an edge may count"
             )
+        if points.level != "raw" and wanted.use == "spread":
+            self.infos.add(
+                f"PromQL info: quantiles are of sketches of rollups of {points.level} where raw readings are deleted, within 1 %: a sample "
+                "exactly at an edge may count"
+            )
+        if points.missing:
+            self.infos.add(
+                f"PromQL info: {points.missing} readings stand in windows or rollups without a sketch: quantiles know nothing of them"
+            )
         names = {row.id: labels for row, labels in found}
-        block = _block(points, names, every=wanted.use in {"over_time", "readings"})
+        block = _block(points, names, every=wanted.use in {"over_time", "readings", "spread"})
         self.release(held - block.nbytes)
         return block
 

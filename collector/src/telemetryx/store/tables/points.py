@@ -14,7 +14,7 @@ windows are therefore read as follows, and no row is dated before its reading:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from telemetryx.errors import QueryRefused, TooManyReadings
 from telemetryx.sets import without
 from telemetryx.store.interface import Room
-from telemetryx.store.tables import catalog, pointrows, ranges, reading, rollup, spans
+from telemetryx.store.tables import catalog, pointrows, ranges, reading, rollup, spans, spread
 from telemetryx.store.tables import newest as newest_samples
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
@@ -51,6 +51,15 @@ class Wanted:
     parts: bool
     rather_raw: bool
     room: Room
+    spread: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How rollups are read: with their first values as rows, with their sketches."""
+
+    edges: bool
+    sketched: bool = False
 
 
 @dataclass(slots=True)
@@ -130,6 +139,8 @@ def _read(
     level = asked.level
     if asked.rather_raw and start == cut and not windowed:
         level = _cheapest(connection, wanted, span, asked)
+    if asked.spread:
+        level = "raw"
     collected = pointrows.Collected(asked.room.rows, asked.room.told, asked.parts)
     plain = [one for one in wanted if one not in windowed]
     if level == "raw" and start == cut and plain:
@@ -138,23 +149,41 @@ def _read(
             return PointBlock(samples.series, samples.offsets, samples.times, samples.values)
         collected.add_samples(samples)
         wanted = sorted(windowed)
+    missing = 0
     unit = {"raw": 0, "1m": MINUTE, "1h": HOUR}[level]
     for members in collected.portions(wanted, 2 * ((end - start) // unit + 2) if unit else 0):
         if level != "raw":
-            collected.add(_instead(connection, numbers, members, span, level, edges=asked.edges))
+            collected.add(_instead(connection, numbers, members, span, level, _How(edges=asked.edges)))
             continue
         left = collected.left
         wider = _Wider(asked.room.told)
         samples = reading.samples(connection, numbers, members, cut, end, left, wider)
         found = [
             _of_samples(samples),
-            _windows(connection, [one for one in members if one in windowed], (cut, end), left),
+            _windows(
+                connection,
+                [one for one in members if one in windowed],
+                (cut, end),
+                left,
+                sketched=asked.spread,
+            ),
         ]
         if start < cut:
-            found.insert(0, _dated(connection, numbers, members, (start, cut), "1m", edges=asked.edges))
+            before = "1m" if not asked.spread or asked.level == "raw" else asked.level
+            how = _How(edges=asked.edges and not asked.spread, sketched=asked.spread)
+            found.insert(0, _dated(connection, numbers, members, (start, cut), before, how))
+        if asked.spread:
+            spreaded = [spread.spread(some) for some in found]
+            found = [some for some, _ in spreaded]
+            missing += sum(count for _, count in spreaded)
         collected.add(rollup.ascending(found))
         asked.room.told(-wider.told_of)
-    return collected.block(level)
+    block = collected.block(level)
+    if asked.spread:
+        block.missing = missing
+        if start < cut:
+            block.level = "1m" if asked.level == "raw" else asked.level
+    return block
 
 
 def _windowed(connection: Database, ids: Sequence[int]) -> set[int]:
@@ -192,8 +221,7 @@ def _instead(
     ids: Sequence[int],
     span: spans.Span,
     level: Level,
-    *,
-    edges: bool,
+    how: _How,
 ) -> Many:
     """Read rollups, but for series whose windows don't fit into their units."""
     start, end = span
@@ -204,7 +232,7 @@ def _instead(
     alone = _without_samples(connection, numbers, steady, (cut, end))
     others = [one for one, some in lengths.items() if one not in alone or unit % max(some)]
     rest = sorted(set(ids) - set(others))
-    found = [_dated(connection, numbers, rest, span, level, edges=edges)]
+    found = [_dated(connection, numbers, rest, span, level, how)]
     if others:
         try:
             samples = reading.samples(connection, numbers, others, cut, end, _ROWS)
@@ -213,7 +241,7 @@ def _instead(
         except QueryRefused:
             pass
         if start < end:
-            found.insert(0, _dated(connection, numbers, others, (start, end), level, edges=edges))
+            found.insert(0, _dated(connection, numbers, others, (start, end), level, how))
     return rollup.ascending(found)
 
 
@@ -223,22 +251,21 @@ def _dated(
     ids: Sequence[int],
     span: spans.Span,
     level: Level,
-    *,
-    edges: bool,
+    how: _How,
 ) -> Many:
     """Read rollups; those of series with windows at the end of their last window, however long it may have been."""
     if not len(ids):
         return np.empty(0, np.int64), Parts.empty()
     lengths = _lengths(connection, ids, span, deleted=span[0] < rollup.raw_horizon(connection))
-    found = [
-        _rolled(connection, numbers, [one for one in ids if one not in lengths], span, level, edges=edges)
-    ]
+    found = [_rolled(connection, numbers, [one for one in ids if one not in lengths], span, level, how)]
     alike: dict[int, list[int]] = {}
     for series, some in lengths.items():
         alike.setdefault(max(some), []).append(series)
     for length, members in sorted(alike.items()):
         before = (span[0] - length, span[1])
-        owners, parts = _rolled(connection, numbers, sorted(members), before, level, edges=False)
+        owners, parts = _rolled(
+            connection, numbers, sorted(members), before, level, replace(how, edges=False)
+        )
         parts.times = parts.last_at = parts.last_at + (length - 1)
         found.append(_clipped((owners, parts), span))
     return rollup.ascending(found)
@@ -297,18 +324,20 @@ def _without_samples(
     return found - set(waiting.series.tolist())
 
 
-def _windows(connection: Database, ids: Sequence[int], span: spans.Span, limit: int) -> Many:
+def _windows(
+    connection: Database, ids: Sequence[int], span: spans.Span, limit: int, *, sketched: bool = False
+) -> Many:
     """Read windows whose last sample is in a span, however long they are."""
     if not len(ids):
         return np.empty(0, np.int64), Parts.empty()
     start, end = span
-    found = [_of_windows(reading.windows(connection, ids, start - _WINDOW, end, sketches=False, limit=limit))]
+    windows = reading.windows(connection, ids, start - _WINDOW, end, sketches=sketched, limit=limit)
+    found = [_of_windows(windows, sketched=sketched)]
     longer = [row for row in newest_windows(connection, ids, start - _WINDOW) if row[1] + row[2] > start]
     if longer:
         begun, members = min(row[1] for row in longer), [row[0] for row in longer]
-        found.append(
-            _of_windows(reading.windows(connection, members, begun, start - _WINDOW, sketches=False))
-        )
+        windows = reading.windows(connection, members, begun, start - _WINDOW, sketches=sketched)
+        found.append(_of_windows(windows, sketched=sketched))
     return _clipped(rollup.ascending(found), span)
 
 
@@ -319,8 +348,8 @@ def _of_samples(block: SampleBlock) -> Many:
     return series, Parts(times, ones, values, values, values, values, values, times, times)
 
 
-def _of_windows(block: WindowBlock) -> Many:
-    found = rollup.of_windows(block, slice(None))
+def _of_windows(block: WindowBlock, *, sketched: bool = False) -> Many:
+    found = rollup.of_windows(block, sketched=sketched)
     found.times = found.last_at = block.last_time
     # Partials of one window, and windows of two lengths, may end in another order than they begin in.
     order = np.lexsort((found.times, block.series))
@@ -333,18 +362,19 @@ def _rolled(
     ids: Sequence[int],
     span: spans.Span,
     level: Level,
-    *,
-    edges: bool,
+    how: _How,
 ) -> Many:
     unit = HOUR if level == "1h" else MINUTE
     whole = (span[0] // unit * unit, -(-span[1] // unit) * unit)
-    return _clipped(_rows(ranges.parts(connection, numbers, ids, whole, level), edges=edges), span)
+    asked = ranges.Wanted(sketched=how.sketched)
+    return _clipped(_rows(ranges.parts(connection, numbers, ids, whole, level, asked), edges=how.edges), span)
 
 
 def _rows(rolled: Many, *, edges: bool) -> Many:
     """Move rollups to their last sample's time, and make rows of their first ones."""
     series, found = _taken(rolled, rolled[1].counts > 0)
     last = Parts(found.last_at, *found.columns()[1:])
+    last.sketches = found.sketches
     if not edges:
         return series, last
     begun, first = _taken((series, found), found.first_at < found.last_at)

@@ -111,26 +111,26 @@ def of_windows(sketch: SketchBlock | None, figures: Figures) -> Sketches:
     """Pack the sketches of windows; of one without, the readings are missing."""
     if sketch is None:
         return none(len(figures[0]))
-    columns = _readable(sketch.counts, sketch.keys, sketch.weights, sketch.zero)
-    found: Packed = native().rollup_windows(*columns, _readable(*figures))
+    columns = readable(sketch.counts, sketch.keys, sketch.weights, sketch.zero)
+    found: Packed = native().rollup_windows(*columns, readable(*figures))
     return Sketches(found)
 
 
 def reduced(of: Sketches, figures: Figures, edges: I64, into: Figures) -> Sketches:
     """Merge those of the stretches of rows that begin at these edges, for the rows that they become. Readings of a damaged one are missing."""
     if of.packed is None:
-        found: Packed = native().rollup_samples(*_readable(figures[2]), edges, _readable(*into))
+        found: Packed = native().rollup_samples(*readable(figures[2]), edges, readable(*into))
         return Sketches(found)
-    found = native().rollup_merge(*of.packed, _readable(*figures), edges, _readable(*into))
+    found = native().rollup_merge(*of.packed, readable(*figures), edges, readable(*into))
     return Sketches(found)
 
 
 def faults(of: Packed, figures: Figures) -> tuple[I64, I64]:
     """Return the rows whose bytes were changed, and those whose sketch doesn't fit their figures."""
-    found = native().rollup_faults(*of, _readable(*figures))
+    found = native().rollup_faults(*of, readable(*figures))
     return np.flatnonzero(found == 1), np.flatnonzero(found == 2)  # noqa: PLR2004
 
 
-def _readable(*columns: Any) -> tuple[Any, ...]:  # noqa: ANN401 - arrays of several types
+def readable(*columns: Any) -> tuple[Any, ...]:  # noqa: ANN401 - arrays of several types
     """Return what compiled code can read: not a slice of a matrix, nor what begins anywhere in a payload."""
     return tuple(np.require(column, requirements=("C", "A")) for column in columns)

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import structlog
 
@@ -369,12 +369,13 @@ class TableStore(said.Said, upkeep.Upkeep):
         *,
         level: Level = "raw",
         edges: bool = True,
-        parts: bool = True,
+        parts: bool | Literal["spread"] = True,
         rather_raw: bool = False,
         room: Room = ROOM,
     ) -> PointBlock:
         """Return samples and windows, or rollups."""
-        wanted = points.Wanted(level, edges, parts, rather_raw, room)
+        spread = parts == "spread" and sketches.available()
+        wanted = points.Wanted(level, edges, bool(parts), rather_raw, room, spread)
         return await self.read(
             lambda db: points.query(db, self._numbers, series_ids, (start_ns, end_ns), wanted)
         )
