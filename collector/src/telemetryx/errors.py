@@ -132,3 +132,10 @@ class NotCompiled(TelemetryXError):  # noqa: N818
 
 class GatewayRefused(TelemetryXError):  # noqa: N818
     """The agents' door can't open."""
+
+
+def unread(error: OSError | UnicodeDecodeError) -> str:
+    """Say why a text file can't be read, in the system's words, without their number and a second time the file's name."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no UTF-8 text (at byte {error.start + 1})"
+    return error.strerror or str(error) or type(error).__name__

@@ -236,6 +236,14 @@ async def test_each_route_lets_in_whom_it_shall_and_nobody_else(closed: Running)
     assert wrong == []
 
 
+async def test_a_program_whose_token_does_not_hold_is_told_so(closed: Running) -> None:
+    """Not that it needs a login: it showed something."""
+    for who, headers in (await strangers(closed)).items():
+        async with closed.client.get("/api/v1/agents", headers=headers) as answer:
+            message = (await answer.json())["error"]["message"]
+        assert message.startswith("this token isn't known here") is ("Authorization" in headers), who
+
+
 async def test_each_change_by_a_session_needs_that_sessions_csrf_token(closed: Running) -> None:
     """None, another session's, and its own from another site's page: all are refused, on every route that isn't for reading."""
     mine, other = await session(closed, "admin"), await session(closed, "admin")

@@ -65,10 +65,18 @@ def test_before_the_first_start_there_is_nothing_that_a_token_could_name(config:
 
 
 def test_what_the_api_refuses_is_refused_here_too(config: Path, tmp_path: Path) -> None:
-    """A span that is none, and a token that may replace any agent."""
+    """A span that is none or too long, a name or site that is none, and a token that may replace any agent: in sentences."""
     Authority.open(tmp_path / "ca", SystemClock().now_ns())
-    with pytest.raises(CliError, match="--expires"):
-        run(config, "--expires", "soon")
+    for option, value, why in (
+        ("--expires", "soon", "^--expires: 'soon' is not a duration"),
+        ("--expires", "9999d", "^--expires: it must be at most 366d"),
+        ("--agent", "a b", "^--agent: it is no agent's name: letters, digits"),
+        ("--agent", "..", "^--agent: it is no agent's name: letters, digits"),
+        ("--site", "plant\n1", "^--site: it is one line of text"),
+        ("--site", " plant1", "^--site: it is one line of text"),
+    ):
+        with pytest.raises(CliError, match=why):
+            run(config, option, value)
     with pytest.raises(CliError, match="is for that agent"):
         run(config, "--replace")
 

@@ -181,7 +181,7 @@ async def test_one_key_has_one_name(site: Site) -> None:
         await site.join(Host("b", host.key))
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 129, "a\n"])
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 129, "a\n", ".", "..", "-_."])
 async def test_a_name_is_one_that_agents_can_have(site: Site, name: str) -> None:
     """Anything else is refused before anything is looked up."""
     with pytest.raises(EnrolmentRefused) as refused:

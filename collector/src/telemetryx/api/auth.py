@@ -21,7 +21,7 @@ from aiohttp.typedefs import Middleware
 from telemetryx.api.caller import Caller
 from telemetryx.api.errors import Forbidden, Handler, Unauthorized, Unavailable
 from telemetryx.api.peer import Peers
-from telemetryx.errors import StoreError
+from telemetryx.errors import StoreError, unread
 from telemetryx.secret import exposed
 from telemetryx.store.accounts import Accounts, ApiToken, Role, Session, digest, token_actor
 
@@ -53,7 +53,7 @@ def read_tokens(path: Path) -> tuple[bytes, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TokenFileError(
-            f"token file {path} can't be read: {error}; `telemetryx token new --out {path}` makes one"
+            f"token file {path} can't be read: {unread(error)}; `telemetryx token new --out {path}` makes one"
         ) from error
     if mode is not None:
         raise TokenFileError(f"token file {path} can be read by others (mode {mode:o}): chmod 600 {path}")
@@ -275,6 +275,11 @@ def middleware(gate: Gate, accounts: Accounts, roles: Roles) -> Middleware:
         except StoreError as error:
             raise Unavailable(str(error), "try again in a moment", retry_after=1) from error
         if caller.role < needed:
+            if caller.role is Role.ANYONE and "Authorization" in request.headers:
+                raise Unauthorized(
+                    "this token isn't known here: it was revoked, has expired, or is another collector's",
+                    "`telemetryx token create` makes one; it is sent as `Authorization: Bearer TOKEN`",
+                )
             if caller.role is Role.ANYONE:
                 raise Unauthorized(
                     "this needs a login",

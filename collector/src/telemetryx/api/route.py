@@ -3,7 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, get_origin
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
@@ -11,7 +11,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from telemetryx.api.errors import BadRequest, TooLarge
 from telemetryx.api.nearest import nearest
-from telemetryx.api.times import parse_duration, parse_time
+from telemetryx.api.times import format_duration, parse_duration, parse_time
 from telemetryx.api.world import World
 from telemetryx.documented import Documented
 from telemetryx.store.accounts import Role
@@ -69,6 +69,9 @@ Span = Annotated[
 Nanoseconds = Annotated[
     int, WithJsonSchema({"type": "integer", "format": "int64", "description": "ns since the epoch, UTC"})
 ]
+
+
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ async def read_body(model: type[Model], request: web.Request, limit: int, now_ns
     return body_of(model, content, now_ns)
 
 
-def body_of(model: type[Model], content: bytes, now_ns: int) -> Model:
+def body_of(model: type[M], content: bytes, now_ns: int) -> M:
     """Read JSON as the model, or say which field is wrong and why."""
     if b"\\u0000" in content:
         raise BadRequest("the body holds a NUL character")
@@ -174,9 +177,9 @@ def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
         return BadRequest(f"there is no {what} {shown(name)}{nearest(name, known)}")
     if first["type"] == "missing":
         return BadRequest(f"{what} {name!r} is missing", "give it")
-    message = _sentence(first["type"], first.get("ctx", {})) or str(first["msg"]).removeprefix(
-        "Value error, "
-    )
+    message = _sentence(first["type"], first.get("ctx", {}), first["input"]) or str(
+        first["msg"]
+    ).removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return BadRequest(f"the body is no JSON: {message.removeprefix('Invalid JSON: ')}", "send one object")
     hidden = isinstance(first["input"], dict | list) or secret(name.rpartition(".")[2])
@@ -187,12 +190,15 @@ def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
     )
 
 
-def _sentence(kind: str, context: Mapping[str, Any]) -> str:
+def _sentence(kind: str, context: Mapping[str, Any], given: object) -> str:
     """Say what a value must be, in one form for all endpoints; empty for what the checker says well itself."""
     bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
     if kind in bounds:
         key, word = bounds[kind]
         bound = context[key]
+        if isinstance(given, str) and given[-1:].isalpha():
+            # A duration, which is nanoseconds only to us.
+            return f"it must be {word} {format_duration(int(bound))}"
         return f"it must be {word} {int(bound) if bound == int(bound) else bound}"
     if kind in {"int_parsing", "int_type", "int_parsing_size", "int_from_float"}:
         return "it must be a whole number"

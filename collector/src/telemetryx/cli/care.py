@@ -16,6 +16,7 @@ from telemetryx.cli.options import CaFile, Json, Limit, Show, Straight, TokenFil
 from telemetryx.cli.output import Format
 from telemetryx.cli.targets import STDOUT, free, whole
 from telemetryx.cli.text import printable
+from telemetryx.errors import unread
 
 app = typer.Typer(
     help="Push configurations to agents, see what came of them, take them back.", no_args_is_help=True
@@ -314,7 +315,7 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{file} can't be read: {error}", code=Exit.USAGE) from error
+        raise CliError(f"{file} can't be read: {unread(error)}", code=Exit.USAGE) from error
 
 
 def _sure(question: str) -> None:

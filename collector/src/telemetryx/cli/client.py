@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.text import printable
+from telemetryx.cli.text import printable, shortened
 from telemetryx.cli.words import told
+from telemetryx.errors import unread
 
 if TYPE_CHECKING:
     # With TLS and e-mail's headers, a sixth of what a command's start takes: only those that ask a collector need it.
@@ -28,6 +29,8 @@ WARNING: Final = "Telemetryx-Warning"
 _PIECE: Final = 64 << 10
 #: Paths whose commands take --config too.
 _STRAIGHT: Final = re.compile(r"/(enroll|configs|requests)(/|$)|/agents/[^/]+/(log-level|diagnostics)$")
+
+_ITS_FORM: Final = "it holds one line, a token as `telemetryx token create` printed it"
 
 Value = str | int | float | None
 Params = Mapping[str, Value | Sequence[Value]]
@@ -104,16 +107,8 @@ class Client:
         import http.client
         import ssl
 
-        parts = urllib.parse.urlsplit(self.url)
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise CliError(f"--url {self.url!r}: {error}", f"write e.g. {DEFAULT_URL}", Exit.USAGE) from error
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise CliError(
-                f"--url {self.url!r} is not a collector's address", f"write e.g. {DEFAULT_URL}", Exit.USAGE
-            )
-        connection = self._connection(parts.scheme, parts.hostname, port)
+        place = Place.of(self.url)
+        connection = self._connection(place)
         headers = {"Accept": "application/json", "User-Agent": "telemetryx-cli"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -121,7 +116,7 @@ class Client:
         if body is not None:
             content, headers["Content-Type"] = json.dumps(body), "application/json"
         try:
-            connection.request(method, parts.path.rstrip("/") + target, content, headers)
+            connection.request(method, place.path + target, content, headers)
             yield connection.getresponse()
         except ssl.SSLCertVerificationError as error:
             raise CliError(
@@ -132,23 +127,46 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise CliError(
                 f"no collector answers at {self.url}: {getattr(error, 'strerror', None) or error}",
-                "start one with `telemetryx collector`, or name another with --url or TELEMETRYX_URL",
+                self._instead(error),
                 Exit.UNREACHABLE,
             ) from error
         finally:
             connection.close()
 
-    def _connection(self, scheme: str, host: str, port: int | None) -> "http.client.HTTPConnection":
+    def _instead(self, error: Exception) -> str:
+        """Say what to do when nothing of a collector's came back."""
         import http.client
         import ssl
 
-        if scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        if isinstance(error, ssl.SSLError):
+            return "what answers there speaks no TLS: is it an address with http://, or another port?"
+        if isinstance(error, http.client.RemoteDisconnected | http.client.BadStatusLine):
+            # The agents' port, or a console that speaks TLS.
+            tls = "" if self.url.lower().startswith("https") else "does it speak TLS (write https://)? "
+            return f"{tls}Is it the console's port, `listen` in [api], and not the agents'?"
+        return "start one with `telemetryx collector`, or name another with --url or TELEMETRYX_URL"
+
+    def _connection(self, place: "Place") -> "http.client.HTTPConnection":
+        import http.client
+        import ssl
+
+        if place.scheme == "http":
+            return http.client.HTTPConnection(place.host, place.port, timeout=TIMEOUT_S)
         try:
             context = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise CliError(f"--ca-file {self.ca_file}: {error}", code=Exit.USAGE) from error
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+        except ssl.SSLError as error:
+            raise CliError(
+                f"--ca-file {self.ca_file} holds no certificate",
+                "it is the authority's, in PEM: data_dir/ca/ca.pem on the collector's machine",
+                Exit.USAGE,
+            ) from error
+        except OSError as error:
+            raise CliError(
+                f"--ca-file {self.ca_file} can't be read: {error.strerror or error}",
+                "it is data_dir/ca/ca.pem on the collector's machine: copy that file",
+                Exit.USAGE,
+            ) from error
+        return http.client.HTTPSConnection(place.host, place.port, timeout=TIMEOUT_S, context=context)
 
     def _answer(self, path: str, status: int, body: bytes) -> dict[str, Any]:
         try:
@@ -164,10 +182,43 @@ class Client:
         said = answer.get("error", {}) if isinstance(answer, dict) else {}
         message, hint = str(said.get("message", f"the collector answers {status}")), str(said.get("hint", ""))
         if status == HTTPStatus.UNAUTHORIZED:
-            hint = "give a token with --token-file or TELEMETRYX_TOKEN_FILE"
+            hint = f"give {'another' if self.token else 'a'} token with --token-file or TELEMETRYX_TOKEN_FILE"
             if _STRAIGHT.match(path):
                 hint += ", or on the collector's machine its configuration with --config"
         raise refused(path, status, message, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a collector is asked, as an address says it."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+
+    @classmethod
+    def of(cls, url: str) -> "Place":
+        """Take an address apart. Raises CliError for what is none; a password in it isn't repeated."""
+        why = "is not a collector's address"
+        try:
+            parts = urllib.parse.urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+            if "@" in parts.netloc:
+                raise CliError(
+                    "--url holds a user or a password",
+                    "write the address alone, and give a token with --token-file",
+                    Exit.USAGE,
+                )
+            host.encode("idna")
+        except ValueError as error:
+            said = str(error)
+            port, host, parts = None, "", urllib.parse.SplitResult("", "", "", "", "")
+            why += "" if "codec" in said else f": {said}"
+        known = parts.scheme in {"http", "https"} and not parts.query and not parts.fragment
+        if not known or not host or not f"{host}{parts.path}".isprintable() or " " in f"{host}{parts.path}":
+            raise CliError(f"--url {shortened(url)!r} {why}", f"write e.g. {DEFAULT_URL}", Exit.USAGE)
+        return cls(parts.scheme, host, port, urllib.parse.quote(parts.path.rstrip("/"), safe="/%"))
 
 
 def refused(path: str, status: int, message: str, hint: str) -> CliError:
@@ -188,14 +239,23 @@ def _target(path: str, params: Params | None) -> str:
 
 
 def read_token(path: Path | None) -> str | None:
-    """Read the first token of a token file."""
+    """Read the first token of a token file, past the name that may stand before it (api/auth.py reads the same files)."""
     if path is None:
-        return os.environ.get("TELEMETRYX_TOKEN") or None
+        return _sendable(os.environ.get("TELEMETRYX_TOKEN", "").strip(), "TELEMETRYX_TOKEN") or None
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"--token-file {path} can't be read: {error}", code=Exit.USAGE) from error
+        raise CliError(
+            f"--token-file {path} can't be read: {unread(error)}", _ITS_FORM, Exit.USAGE
+        ) from error
     for line in lines:
-        if token := line.partition("#")[0].strip():
-            return token
+        if words := line.partition("#")[0].split():
+            return _sendable(words[-1], f"--token-file {path}")
     raise CliError(f"--token-file {path} holds no token", "`telemetryx token new` makes one", Exit.USAGE)
+
+
+def _sendable(token: str, source: str) -> str:
+    """Refuse what can't stand in a request's header; it isn't repeated."""
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise CliError(f"{source} holds something that is no token", _ITS_FORM, Exit.USAGE)
+    return token

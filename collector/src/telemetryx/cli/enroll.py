@@ -1,6 +1,7 @@
 """`telemetryx enroll`: tokens with which hosts join."""
 
 import getpass
+import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from telemetryx.cli import output
-from telemetryx.cli.client import DEFAULT_URL
+from telemetryx.cli.client import DEFAULT_URL, refused
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.options import CaFile, Json, Limit, Show, Straight, TokenFile, Url, client, shown_as
 from telemetryx.cli.output import Format
@@ -56,18 +57,16 @@ def token(
 
 def _straight(config: Path, body: dict[str, Any]) -> dict[str, Any]:
     """Make a token in the store, as the API does."""
-    import pydantic
-
+    from telemetryx.api.errors import BadRequest
     from telemetryx.api.models import NewEnrollTokenBody
+    from telemetryx.api.route import body_of
     from telemetryx.cli import direct
     from telemetryx.store.enrolment import EnrolmentRefused
 
     try:
-        asked = NewEnrollTokenBody.model_validate(body)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CliError(f"--{where}: {first['msg']}", code=Exit.USAGE) from error
+        asked = body_of(NewEnrollTokenBody, json.dumps(body).encode(), time.time_ns())
+    except BadRequest as error:
+        raise refused("/enroll/tokens", error.status, error.message, error.hint) from error
     with direct.enrolment(config) as door:
         try:
             text, row = direct.done(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from telemetryx.cli import logs
+from telemetryx.errors import unread
 
 if TYPE_CHECKING:
     from telemetryx.cli.workers import Worker
@@ -121,4 +122,4 @@ def read(path: Path | None) -> "tuple[Settings, bytes | None]":
         text = path.read_bytes()
         return config.parse(text.decode(), str(path)), text
     except (OSError, UnicodeDecodeError) as error:
-        raise config.ConfigError([f"{path}: can't be read: {error}"]) from error
+        raise config.ConfigError([f"{path}: can't be read: {unread(error)}"]) from error

@@ -12,6 +12,7 @@ from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.options import ConfigFile, Json, Show, shown_as
 from telemetryx.cli.output import Format
+from telemetryx.errors import unread
 
 app = typer.Typer(
     help="People's accounts, straight in the store: run it on the collector's machine, as its user.",
@@ -188,7 +189,9 @@ def _password(name: str, file: Path | None) -> str:
         try:
             text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise CliError(f"--password-file {file} can't be read: {error}", code=Exit.USAGE) from error
+            raise CliError(
+                f"--password-file {file} can't be read: {unread(error)}", code=Exit.USAGE
+            ) from error
         password = text.splitlines()[0] if text else ""
     elif sys.stdin.isatty():
         password = getpass.getpass(f"Password for {name}: ")

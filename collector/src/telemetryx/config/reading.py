@@ -26,6 +26,7 @@ from telemetryx.config.tables import (
     Tracing,
     table_of,
 )
+from telemetryx.errors import unread
 from telemetryx.store.audit import secret
 
 ENV_PREFIX: Final = "TELEMETRYX_"
@@ -88,7 +89,9 @@ def load(path: Path | None = None) -> Settings:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                [f"{path}: can't be read: {error}; `telemetryx config reference` prints a commented example"]
+                [
+                    f"{path}: can't be read: {unread(error)}; `telemetryx config reference` prints a commented example"
+                ]
             ) from error
     return parse(text, origin)
 

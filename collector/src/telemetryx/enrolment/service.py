@@ -7,7 +7,6 @@ within `WATCH_S` for what another process on the store did.
 import asyncio
 import contextlib
 import hashlib
-import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +16,7 @@ import structlog
 from telemetryx.clock import Clock
 from telemetryx.enrolment import request, token
 from telemetryx.enrolment.authority import SERVER_NAME, Authority
+from telemetryx.enrolment.name import NAME_RULE, is_name
 from telemetryx.errors import StoreError
 from telemetryx.network import network
 from telemetryx.store.audit import Actor, Entry, Seldom
@@ -29,7 +29,6 @@ from telemetryx.store.tables.rules import Lender
 log = structlog.get_logger(__name__)
 
 WATCH_S: Final = 1.0
-NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 OVERLAP_NS: Final = 60_000_000_000
 """Collectors' clocks differ, and a transaction takes its time: so far back is looked each time."""
 QUIET_NS: Final = 60_000_000_000
@@ -335,9 +334,9 @@ def _token_shown(one: Token) -> dict[str, object]:
 
 
 def _name(agent: str) -> None:
-    if not NAME.fullmatch(agent):
+    if not is_name(agent):
         raise EnrolmentRefused(
             "name",
-            f"{agent[:80]!r} is no agent's name: letters, digits and - _ . only, at most 128",
+            f"{agent[:80]!r} is no agent's name: {NAME_RULE}",
             "give the agent another name with --name",
         )

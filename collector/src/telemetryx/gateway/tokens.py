@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from telemetryx.errors import GatewayRefused
+from telemetryx.errors import GatewayRefused, unread
 from telemetryx.secret import exposed
 
 MIN_LENGTH: Final = 16
@@ -76,7 +76,7 @@ def read(path: Path) -> Tokens:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise GatewayRefused(
-            f"token file {path} can't be read: {error}; `telemetryx token new --out {path}` makes one"
+            f"token file {path} can't be read: {unread(error)}; `telemetryx token new --out {path}` makes one"
         ) from error
     if mode is not None:
         raise GatewayRefused(f"token file {path} can be read by others (mode {mode:o}): chmod 600 {path}")

@@ -19,6 +19,7 @@ import aiohttp
 import orjson
 
 from telemetryx import __version__
+from telemetryx.errors import unread
 from telemetryx.store.alerts import OPEN, Alert, Delivery
 from telemetryx.traces.context import trace_id
 
@@ -118,7 +119,9 @@ class Webhook:
             with path.open("rb") as file:
                 text = file.read(_TOKEN_BYTES).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise SendError(f"webhook {self.name}: token_file {path} can't be read: {error}") from error
+            raise SendError(
+                f"webhook {self.name}: token_file {path} can't be read: {unread(error)}"
+            ) from error
         if not text or not text.isprintable() or not text.isascii():
             raise SendError(f"webhook {self.name}: token_file {path} must hold one token: ASCII, on one line")
         return text

@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from telemetryx.errors import TelemetryXError
+from telemetryx.errors import TelemetryXError, unread
 from telemetryx.rules.model import LinkRule, MetricRule
 
 MAX_BYTES: Final = 1 << 20
@@ -56,7 +56,7 @@ def load_rules(paths: Iterable[Path], *, defaults: bool = True) -> RuleSet:
                 texts.append((str(path), file.read(MAX_BYTES + 1).decode("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
             problems.append(
-                f"{path}: can't be read: {error}; name a UTF-8 YAML file that the collector may read"
+                f"{path}: can't be read: {unread(error)}; name a UTF-8 YAML file that the collector may read"
             )
     rules: dict[str, AnyRule] = {}
     origins: dict[str, str] = {}

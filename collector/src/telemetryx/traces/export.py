@@ -16,6 +16,7 @@ from typing import Final
 import aiohttp
 import structlog
 
+from telemetryx.errors import unread
 from telemetryx.traces.tracer import Span, Tracer
 
 log = structlog.get_logger(__name__)
@@ -93,7 +94,7 @@ def _private(path: Path | None) -> str:
             mode, owner = path.stat().st_mode, path.stat().st_uid
             text = file.read(MAX_FILE).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(f"{path} can't be read: {error}") from error
+        raise TargetError(f"{path} can't be read: {unread(error)}") from error
     if mode & (0o037 if owner == 0 else 0o077):
         raise TargetError(f"{path} can be read by others: chmod 600 {path}")
     return text

@@ -2,14 +2,32 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from telemetryx.api.models.fields import Limit, Name, Text
 from telemetryx.api.route import Model, Nanoseconds, Span
+from telemetryx.enrolment.name import NAME_RULE, PATTERN, is_name
 
 MAX_USES = 10_000
-AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Short = Annotated[str, Field(max_length=200)]
+
+
+def _agent(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(f"it is no agent's name: {NAME_RULE}")
+    return name
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("it is one line of text that can be seen, without spaces at its ends")
+    return text
+
+
+AgentName = Annotated[
+    str, AfterValidator(_agent), Field(max_length=200, json_schema_extra={"pattern": PATTERN})
+]
+Site = Annotated[str, AfterValidator(_line), Field(max_length=200)]
 
 
 class EnrollBody(Model):
@@ -78,7 +96,7 @@ class ChallengeAnswer(Model):
 class NewEnrollTokenBody(Model):
     """A token to make."""
 
-    site: Short = ""
+    site: Site = ""
     """The site of those who join with it: a label of the agent."""
     agent: AgentName | None = None
     """The only agent that may use it."""
