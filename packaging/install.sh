@@ -4,7 +4,8 @@ set -eu
 
 usage() {
     cat <<'TEXT'
-usage: install.sh [agent|collector] [--from FOLDER|URL] [--collector URL --token TOKEN] [--name NAME] [--replace] [--open]
+usage: install.sh [agent] [--from FOLDER|URL] [--collector URL --token TOKEN [--name NAME] [--replace]] [--dry-run]
+       install.sh collector [--from FOLDER|URL] [--open] [--dry-run]
 
   agent               install the agent (the default): .deb on Debian and Ubuntu (amd64, arm64, armhf), .rpm on Fedora, RHEL, SUSE and their kin
   collector           install the collector: .deb, for Debian 12 on amd64
@@ -26,12 +27,26 @@ fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 wrong() { printf 'install: %s\n\n' "$*" >&2; usage >&2; exit 2; }
 
-what=agent from='' collector='' token=${TELEMETRYX_ENROLL_TOKEN:-} name='' replace='' open='' dry=''
+what='' from='' collector='' token=${TELEMETRYX_ENROLL_TOKEN:-} name='' replace='' open='' dry='' joining=''
 while [ $# -gt 0 ]; do
     case $1 in
-        agent | collector) what=$1 ;;
+        agent | collector)
+            [ -z "$what" ] || wrong "$what and $1 are two installations: one at a time"
+            what=$1
+            ;;
+        --from=* | --collector=* | --token=* | --name=*)
+            # As two words, which the next round reads.
+            option=${1%%=*} value=${1#*=}
+            shift
+            set -- "$option" "$value" "$@"
+            continue
+            ;;
         --from | --collector | --token | --name)
-            [ $# -ge 2 ] || wrong "$1 needs a value"
+            # One that is empty is a shell's variable that wasn't set.
+            [ -n "${2:-}" ] || wrong "$1 needs a value"
+            case $1 in
+                --token | --name) joining=$1 ;;
+            esac
             case $1 in
                 --from) from=$2 ;;
                 --collector) collector=$2 ;;
@@ -40,7 +55,7 @@ while [ $# -gt 0 ]; do
             esac
             shift
             ;;
-        --replace) replace=yes ;;
+        --replace) replace=yes joining=$1 ;;
         --open) open=yes ;;
         --dry-run) dry=yes ;;
         -h | --help) usage; exit 0 ;;
@@ -48,10 +63,22 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+what=${what:-agent}
 if [ -n "$open" ]; then [ "$what" = collector ] || wrong "--open is for the collector: agents take no connections from other machines unless their config says so"; fi
 if [ -n "$collector" ]; then
     [ "$what" = agent ] || wrong "--collector is for an agent: the collector has nothing to enrol with"
     [ -n "$token" ] || wrong "--collector needs --token: make one on the collector with \`telemetryx enroll token\`"
+    # Before anything is installed: who reads this at a prompt mends the line and is done.
+    case $collector in
+        https://?* | http://localhost | http://localhost:* | http://127.* | http://\[::1\]*) ;;
+        *) wrong "--collector $collector is no collector's address: write https://HOST:8420, as \`telemetryx enroll token\` printed it" ;;
+    esac
+    case $token in
+        txe1.*.*) ;;
+        *) wrong "this is no enrolment token (it doesn't begin with txe1.): paste it whole, as \`telemetryx enroll token\` printed it" ;;
+    esac
+elif [ -n "$joining" ]; then
+    wrong "$joining is for joining a collector, which --collector https://HOST:8420 names"
 fi
 
 as_root() {
@@ -158,7 +185,8 @@ if [ -n "$collector" ]; then
     export TELEMETRYX_ENROLL_TOKEN="$token"
     set -- telemetryx-agent enroll "$collector"
     [ -z "$name" ] || set -- "$@" --name "$name"
-    [ -z "$replace" ] || set -- "$@" --replace
+    # The same line again is an upgrade: a host that has joined stays as it is, and its agent is restarted.
+    if [ -n "$replace" ]; then set -- "$@" --replace; else set -- "$@" --if-needed; fi
     as_root "$@" || fail "the agent is installed, but not enrolled: the reason is above. Then run: telemetryx-agent enroll $collector --token TOKEN"
 fi
 if [ -n "$open" ]; then

@@ -26,6 +26,7 @@ SYSTEMS = {
     "suse": 'ID="opensuse-leap"\nID_LIKE="suse opensuse"\nPRETTY_NAME="openSUSE Leap 15.6"\n',
     "alpine": 'ID=alpine\nVERSION_ID=3.21\nPRETTY_NAME="Alpine Linux v3.21"\n',
 }
+TOKEN = "txe1.secret.fingerprint"
 PACKAGES = (
     "telemetryx-agent_0.9.0-1_amd64.deb",
     "telemetryx-agent_0.10.0-1_amd64.deb",
@@ -116,11 +117,15 @@ def test_it_fetches_from_an_address_what_the_sums_vouch_for(tmp_path: Path, shop
 def test_it_enrols_when_a_collector_is_given(tmp_path: Path, shop: Path) -> None:
     """With the token of the collector's command, before the service starts with what that brought."""
     code, said = install(
-        tmp_path, "--from", shop, "--collector", "https://c.example:8420", "--token", "T-1", "--name", "gw7"
+        tmp_path, "--from", shop, "--collector", "https://c.example:8420", "--token", "txe1.T-1.F", "--name", "gw7"
     )
     assert code == 0, said
-    assert "would run: telemetryx-agent enroll https://c.example:8420 --name gw7\n" in said
+    assert "would run: telemetryx-agent enroll https://c.example:8420 --name gw7 --if-needed\n" in said, "run again, it upgrades"
     assert "T-1" not in said
+    again = install(
+        tmp_path, f"--from={shop}", "--collector=https://c.example:8420", "--token=txe1.T-1.F", "--name=gw7"
+    )
+    assert again == (code, said), "an option may have its value behind a ="
     assert said.index("apt-get install") < said.index("enroll https")
 
 
@@ -161,6 +166,17 @@ def test_an_upgrade_keeps_a_config_file_that_was_changed_and_asks_nobody(tmp_pat
         (("--from", "http://127.0.0.1:9"), "debian", "x86_64", 1, "can't be fetched"),
         (("--open",), "debian", "x86_64", 2, "--open is for the collector"),
         (("--fast",), "debian", "x86_64", 2, "'--fast' is not known"),
+        (("--fast=1",), "debian", "x86_64", 2, "'--fast=1' is not known"),
+        (("agent", "collector"), "debian", "x86_64", 2, "agent and collector are two installations"),
+        (("--collector", ""), "debian", "x86_64", 2, "--collector needs a value"),
+        (("--token=",), "debian", "x86_64", 2, "--token needs a value"),
+        (("--token", TOKEN), "debian", "x86_64", 2, "--token is for joining a collector"),
+        (("--name", "gw7"), "debian", "x86_64", 2, "--name is for joining a collector"),
+        (("--replace",), "debian", "x86_64", 2, "--replace is for joining a collector"),
+        (("collector", "--token", TOKEN), "debian", "x86_64", 2, "--token is for joining a collector"),
+        (("--collector", "c.example:8420", "--token", TOKEN), "debian", "x86_64", 2, "write https://HOST:8420"),
+        (("--collector", "http://c:8420", "--token", TOKEN), "debian", "x86_64", 2, "write https://HOST:8420"),
+        (("--collector", "https://c:8420", "--token", "tx_0"), "debian", "x86_64", 2, "no enrolment token"),
     ],
 )
 def test_what_can_not_be_done_is_said_with_the_way_out(
