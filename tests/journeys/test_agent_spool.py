@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -244,13 +245,13 @@ def test_repair_of_a_spool_alone_is_refused_while_its_log_is_written(stack: Stac
 
 
 def test_a_segment_that_is_not_given_is_named_and_never_taken_for_an_empty_one(stack: Stack) -> None:
-    """As with wrong rights (here: a link to itself): it is neither sound nor damaged, and an export doesn't leave it out."""
+    """As with wrong rights (here: a name too long for the system): neither sound nor damaged, and no export leaves it out."""
     agent = offline(stack, "")
     send(agent, "load", readings(100))
     stopped(agent)
     newest = max((agent.data / "spool/log").glob("*.seg"))
     kept = newest.rename(agent.folder / "kept")
-    newest.symlink_to(newest)
+    newest.symlink_to("x" * 300)
     for command in ("ls", "verify", "repair", "export"):
         said = ask("spool", command, "--config", agent.config)
         assert (said.returncode, said.stdout) == (1, ""), said
@@ -259,6 +260,114 @@ def test_a_segment_that_is_not_given_is_named_and_never_taken_for_an_empty_one(s
     kept.rename(newest)
     assert ask("spool", "verify", "--config", agent.config).returncode == 0
     assert len(lines(ask("spool", "export", "--config", agent.config))) == 100
+
+
+@pytest.fixture(scope="module", name="kept")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Make a data folder once, whose spool has two segments."""
+    stack = Stack(tmp_path_factory.mktemp("kept"))
+    try:
+        agent, _ = damaged(stack)
+        yield agent.data
+    finally:
+        stack.close()
+
+
+@pytest.mark.parametrize(
+    "put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)], ids=["fifo", "folder", "link"]
+)
+def test_what_stands_in_a_segments_place_is_named_and_settled_and_the_rest_is_there(
+    kept: Path, tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    """Every command ends, names it and reads the others; repair moves it to quarantine and writes down the loss."""
+    data = shutil.copytree(kept, tmp_path / "data")
+    segment = max((data / "spool/log").glob("*.seg"))
+    journal = min((data / "journal").glob("*.seg"))
+    for path in (segment, journal):
+        path.unlink()
+        put(path)
+    where = ("--dir", data)
+    listed = ask("spool", "ls", "--json", *where)
+    assert listed.returncode == 1
+    rows = lines(listed)[-1]["rows"]
+    assert 0 < rows < 64_000
+    assert any(str(segment) in row.get("what", "") for row in lines(listed))
+    said = ask("spool", "verify", "--journal", "--json", *where)
+    report = json.loads(said.stdout)
+    (named,), (other,) = (report[log]["unreadable"] for log in ("spool", "journal"))
+    assert (said.returncode, named["file"], other["file"]) == (1, str(segment), str(journal)), said
+    assert named["why"].endswith("and not a file")
+    export = ask("spool", "export", *where)
+    assert (export.returncode, len(lines(export))) == (1, rows), export.stderr
+    assert str(segment) in export.stderr
+    done = ask("spool", "repair", "--json", *where)
+    assert done.returncode == 0, done.stderr
+    assert (
+        sum(loss["counts"].get("damaged", 0) for loss in json.loads(done.stdout)["losses"]) == 64_000 - rows
+    )
+    moved = [Path(path) for path in json.loads(done.stdout)["moved"]]
+    assert len(moved) == 2
+    assert all("quarantine" in path.parts and (path.is_symlink() or path.exists()) for path in moved)
+    assert ask("spool", "verify", "--journal", *where).returncode == 0
+    assert len(lines(ask("spool", "export", *where))) == rows
+
+
+def test_bytes_behind_the_end_of_an_older_segment_are_named_and_are_no_damage(
+    kept: Path, tmp_path: Path
+) -> None:
+    """As a crash leaves them, or somebody else: no record is missing, and the exit code is 0."""
+    data = shutil.copytree(kept, tmp_path / "data")
+    segment = min((data / "spool/log").glob("*.seg"))
+    end = segment.stat().st_size
+    with segment.open("ab") as out:
+        out.write(b"garbage" * 10)
+    assert ask("spool", "repair", "--dir", data).returncode == 0
+    said = ask("spool", "verify", "--json", "--dir", data)
+    assert said.returncode == 0, said.stdout
+    assert json.loads(said.stdout)["spool"]["tails"] == [{"file": str(segment), "offset": end, "bytes": 70}]
+    said = ask("spool", "verify", "--dir", data)
+    assert f"at {segment} offset {end}, 70 bytes behind the last record" in said.stdout
+
+
+def test_a_cursor_that_cannot_be_used_is_settled_by_repair(stack: Stack) -> None:
+    """Verify is clean afterwards, and nothing that waits is lost."""
+    agent = offline(stack, "")
+    send(agent, "load", readings(100))
+    stopped(agent)
+    cursor = agent.data / "spool/cursor"
+    cursor.write_bytes(bytes(byte ^ 0x55 for byte in cursor.read_bytes()))
+    assert ask("spool", "verify", "--dir", agent.data).returncode == 1
+    assert ask("spool", "repair", "--dry-run", "--dir", agent.data).returncode == 1
+    done = ask("spool", "repair", "--dir", agent.data)
+    assert (done.returncode, "DAMAGE   the cursor" in done.stdout) == (0, True), done
+    assert ask("spool", "verify", "--dir", agent.data).returncode == 0
+    assert len(lines(ask("spool", "export", "--dir", agent.data))) == 100
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify", "--journal"),
+        ("export", "--since", "2025-01-02T00:00:00Z", "--until", "2025-01-01T00:00:00Z"),
+        ("export", "--split", "1MiB"),
+        ("export", "--to", "http://127.0.0.1:1/write", "--format", "ndjson"),
+        ("export", "--to", "nowhere"),
+        ("export", "--to", "http://me:secret@127.0.0.1:1/write"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_do_not_go_together_are_wrong_usage(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Exit code 2, as of an unknown option: 1 would say that damage was found."""
+    (tmp_path / "spool/log").mkdir(parents=True)
+    said = ask("spool", *words, "--dir", tmp_path / "spool")
+    assert (said.returncode, said.stdout) == (2, ""), said
+    assert said.stderr.startswith("telemetryx-agent: ")
+
+
+@pytest.mark.parametrize("command", ["ls", "verify", "repair", "export"])
+def test_a_configuration_that_cannot_be_read_is_3(tmp_path: Path, command: str) -> None:
+    """As of every other command."""
+    assert ask("spool", command, "--config", tmp_path / "nowhere.toml").returncode == 3
 
 
 @pytest.mark.parametrize("command", ["ls", "verify", "repair", "export"])

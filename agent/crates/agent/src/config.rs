@@ -201,8 +201,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], naming the place and the remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text = text(path)?;
         Self::parse(&text, path)
     }
 
@@ -261,10 +260,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn before_enrolment(path: &Path) -> Result<(Self, Option<String>), ConfigError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(ConfigError::Read { path: path.into(), source }),
+        let text = match text(path) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                String::new()
+            }
+            read => read?,
         };
         let mut config: Self = toml::from_str(&text).map_err(|error| located(&error, &text, path))?;
         let said = Some(config.agent.name.clone()).filter(|name| !name.is_empty());
@@ -318,8 +318,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]; [`ConfigError::Files`] is none that keeps the agent from starting.
     pub fn load_with_files(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text = text(path)?;
         let config = Self::parse(&text, path)?;
         let found = config.unusable_files();
         if found.is_empty() { Ok(config) } else { Err(ConfigError::Files(said(found, &text, path))) }
@@ -443,11 +442,20 @@ impl Config {
     /// The same, each with its place in the file before it, and a word between.
     pub fn warnings_in(&self, path: &Path, word: &str) -> Vec<String> {
         // Without the text, which was there a moment ago, the places are missing.
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = text(path).unwrap_or_default();
         let worded =
             self.warnings().into_iter().map(|(section, warning)| (section, format!("{word}{warning}")));
         said(worded.collect(), &text, path)
     }
+}
+
+/// The text of a config file; also of a pipe, as of a shell, whose end comes within a few seconds.
+///
+/// # Errors
+/// [`ConfigError::Read`].
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    seglog::regular::read_given_text(path, seglog::regular::LONGEST)
+        .map_err(|source| ConfigError::Read { path: path.into(), source })
 }
 
 #[cfg(test)]

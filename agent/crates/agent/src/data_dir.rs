@@ -34,7 +34,7 @@ pub fn of(path: &Path) -> Result<PathBuf, ConfigError> {
         Err(error) => error,
     };
     // Somebody else may have removed it meanwhile; then what was found first is the error.
-    let Ok(text) = std::fs::read_to_string(path) else { return Err(error) };
+    let Ok(text) = crate::config::text(path) else { return Err(error) };
     let dir = alone(&text);
     // Nothing can be said when standard error is closed.
     _ = writeln!(

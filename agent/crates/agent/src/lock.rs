@@ -79,12 +79,7 @@ pub fn dangling(data_dir: &Path) -> Option<String> {
 pub fn take(data_dir: &Path) -> Result<DataLock, LockError> {
     let unusable = |source| LockError::Unusable { path: data_dir.display().to_string(), source };
     make(data_dir)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data_dir.join("lock"))
-        .map_err(unusable)?;
+    let file = seglog::regular::lock_file(&data_dir.join("lock")).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(DataLock { _file: file }),
         Err(std::fs::TryLockError::WouldBlock) => Err(LockError::Taken(data_dir.display().to_string())),

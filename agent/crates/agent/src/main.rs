@@ -194,6 +194,12 @@ struct At {
     config: PathBuf,
 }
 
+/// Options that don't go together, or not with what they name: said by us, since clap can't know.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+const MISUSED: u8 = 2;
 const CONFIG_REFUSED: u8 = 3;
 const NOT_RUNNING: u8 = 4;
 
@@ -208,6 +214,8 @@ fn main() -> ExitCode {
             say_error(&causes(&error), json);
             if error.is::<config::ConfigError>() {
                 ExitCode::from(CONFIG_REFUSED)
+            } else if error.is::<Misuse>() {
+                ExitCode::from(MISUSED)
             } else if matches!(error.downcast_ref(), Some(ask::AskError::NotRunning { .. })) {
                 ExitCode::from(NOT_RUNNING)
             } else {

@@ -6,6 +6,8 @@ use telemetry::{Record, Stamp};
 
 use crate::config::ModelsConfig;
 
+/// Of the files of a model.
+const LONGEST: u64 = 64 << 20;
 const HOST_ONNX: &[u8] = include_bytes!("../../../../models/default/host.onnx");
 const HOST_MANIFEST: &[u8] = include_bytes!("../../../../models/default/host.json");
 
@@ -33,7 +35,7 @@ pub fn host_files(config: &ModelsConfig) -> anyhow::Result<Option<(Vec<u8>, Vec<
         (true, Some(folder)) => {
             let read = |name: &str| {
                 let path = folder.join(name);
-                std::fs::read(&path)
+                seglog::regular::read(&path, LONGEST)
                     .with_context(|| format!("model.host_dir: {} can't be read", path.display()))
             };
             Some((read("manifest.json")?, read("model.onnx")?))

@@ -149,13 +149,7 @@ impl Tokens {
     /// begin with `#` are passed over.
     pub(crate) fn load(path: &Path) -> Result<Self, AdmissionError> {
         let fail = |error| AdmissionError::TokenFile { path: path.to_owned(), error };
-        let size = std::fs::metadata(path).map_err(fail)?.len();
-        if size > MAX_TOKEN_FILE {
-            return Err(fail(std::io::Error::other(format!(
-                "it has {size} bytes; at most {MAX_TOKEN_FILE} are read"
-            ))));
-        }
-        let text = std::fs::read_to_string(path).map_err(fail)?;
+        let text = seglog::regular::read_given_text(path, MAX_TOKEN_FILE).map_err(fail)?;
         let tokens = Self::parse(&text);
         if tokens.0.is_empty() { Err(AdmissionError::EmptyTokenFile(path.to_owned())) } else { Ok(tokens) }
     }

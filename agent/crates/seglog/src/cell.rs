@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::error::{CellError, OpenError};
 use crate::recover::read_damaged;
+use crate::regular::{longer, set_aside};
 use crate::storage::{File, Mode, Storage, is_unreadable};
 
 const MAGIC: [u8; 8] = *b"TXCELL\0\x01";
@@ -51,7 +52,7 @@ impl Cell {
             }
             // What the disk doesn't give is damage too: it is kept beside, for someone who can repair it.
             Err(error) if is_unreadable(&error) => {
-                storage.rename(path, &beside(path, ".unreadable")).map_err(failed("set aside"))?;
+                set_aside(&*storage, path).map_err(failed("set aside"))?;
                 return Self::create(&*storage, path, slot, None, true).map_err(failed("created"));
             }
             Err(error) => return Err(failed("opened")(error)),
@@ -80,7 +81,7 @@ impl Cell {
         value: Option<Vec<u8>>,
         damaged: bool,
     ) -> std::io::Result<Self> {
-        let fresh = beside(path, ".new");
+        let fresh = longer(path, ".new");
         let created = Self::create_as(storage, &fresh, path, slot, value, damaged);
         if created.is_err() {
             // Half a file holds room on a disk that has none, which others need.
@@ -175,13 +176,6 @@ impl Cell {
     pub fn damaged(&self) -> bool {
         self.damaged
     }
-}
-
-/// Another name in the same directory.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 /// Whether a file without a value had one: it is made whole, of zeros, before it takes its name.

@@ -6,6 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
+use crate::regular;
 use crate::storage::{File, Guard, Mode, Storage, write_room};
 
 /// The operating system's file system.
@@ -21,17 +24,28 @@ struct Held {
 
 impl Guard for Held {}
 
+fn make_dirs(dir: &Path) -> io::Result<()> {
+    // DURABILITY: each new directory's entry lives in the one above it.
+    let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    missing.retain(|dir| !dir.as_os_str().is_empty());
+    fs::create_dir_all(dir)?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
 impl Storage for Disk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        // DURABILITY: each new directory's entry lives in the one above it.
-        let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
-        missing.retain(|dir| !dir.as_os_str().is_empty());
-        fs::create_dir_all(dir)?;
-        for made in missing {
-            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
-            fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+        let made = make_dirs(dir);
+        match regular::obstacle(dir).filter(|_| made.is_err()) {
+            None => made.map_err(|error| regular::unmounted(dir).unwrap_or(error)),
+            Some(stands) => {
+                regular::set_aside(self, stands)?;
+                make_dirs(dir)
+            }
         }
-        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -47,13 +61,12 @@ impl Storage for Disk {
 
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn File>> {
         let mut options = fs::OpenOptions::new();
-        options.read(true);
-        match mode {
-            Mode::Read => {}
-            Mode::Write => _ = options.write(true),
-            Mode::Create => _ = options.write(true).create(true).truncate(true),
-        }
-        Ok(Box::new(DiskFile(options.open(path)?)))
+        let file = match mode {
+            Mode::Read => regular::open(path)?,
+            Mode::Write => regular::open_with(path, options.read(true).write(true), OFlags::empty())?,
+            Mode::Create => regular::create(path, 0o666)?,
+        };
+        Ok(Box::new(DiskFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -69,7 +82,7 @@ impl Storage for Disk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let file = regular::lock_file(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(Held { _file: file }))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::regular::is_not_regular;
 use crate::storage::is_unreadable;
 
 /// Why a log or a cell could not be opened. Damaged content is never the reason.
@@ -29,6 +30,7 @@ pub fn remedy(error: &io::Error) -> &'static str {
         Some(code) if code == rustix::io::Errno::ROFS.raw_os_error() => {
             "its file system is read-only, as after an error of the disk: look into the kernel's log (dmesg), check the disk (smartctl, fsck), and mount it writable again"
         }
+        _ if is_not_regular(error) => "move away what stands in its place",
         _ if is_unreadable(error) => {
             "its disk fails: look into the kernel's log (dmesg), check the disk (smartctl, fsck), and mount it again, or set agent.data_dir to a folder on a sound one. What is there stays as it is"
         }

@@ -46,6 +46,8 @@ struct State {
     segments: VecDeque<Segment>,
     tail: u64,
     damage: BTreeSet<Place>,
+    /// Bytes behind the last record of a segment, where none is missing.
+    tails: BTreeSet<Place>,
     /// Segments that the disk doesn't give, and that nobody waits for any more.
     passed_over: BTreeSet<u64>,
 }
@@ -163,6 +165,19 @@ impl Index {
         }
     }
 
+    /// Bytes behind a segment's last record that are none, while no record is missing.
+    pub(crate) fn note_tail(&self, place: Place) {
+        let mut state = self.state.lock();
+        if state.tails.len() < MAX_PLACES && place.bytes > 0 {
+            state.tails.insert(place);
+        }
+    }
+
+    /// Those that readers have met so far.
+    pub(crate) fn tails(&self) -> Vec<Place> {
+        self.state.lock().tails.iter().copied().collect()
+    }
+
     /// The damaged places that readers have met so far.
     pub(crate) fn damage(&self) -> Vec<Place> {
         self.state.lock().damage.iter().copied().collect()
@@ -182,6 +197,7 @@ impl Index {
         let mut state = self.state.lock();
         let (taken, kept) = std::mem::take(&mut state.damage).into_iter().partition(|p| p.segment == segment);
         state.damage = kept;
+        state.tails.retain(|place| place.segment != segment);
         let taken: BTreeSet<Place> = taken;
         taken.into_iter().collect()
     }

@@ -76,8 +76,9 @@
 //! matter: the spool cuts the rows again, by what the bytes still say ([`Recovery::torn_at`]), and has in its
 //! cursor what the journal has let go of; of the journal, readings are gone that were acknowledged and not yet folded.
 //!
-//! A segment that the disk doesn't give at all (EIO when it is opened) is moved to quarantine, and is a gap. Of the newest
-//! nobody knows then which numbers were used: so many are skipped that none is given twice.
+//! A segment that the disk doesn't give at all (EIO when it is opened, or something else stands in its place: a folder, a
+//! pipe, a link that leads nowhere) is moved to quarantine, and is a gap. Of the newest nobody knows then which numbers were
+//! used: so many are skipped that none is given twice, and an empty segment remembers that before the other goes.
 //!
 //! One that the disk stops giving while the log is in use is an error to its reader, who tries again. What doesn't pass, the
 //! owner passes over ([`Reader::pass_over`]): then it is a gap, and goes to quarantine instead of being unlinked.
@@ -106,6 +107,7 @@ mod log;
 mod quarantine;
 mod reader;
 mod recover;
+pub mod regular;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod storage;
@@ -115,7 +117,8 @@ pub use cell::Cell;
 pub use disk::Disk;
 pub use error::{AppendError, CellError, OpenError, ReadError, ReleaseError, SyncError, remedy};
 pub use log::{Log, Options, inspect};
-pub use reader::{Damage, Entry, Reader, Readers};
+pub use reader::{Damage, Entry, Reader, Readers, Unreadable};
 pub use recover::{Gap, Recovery};
+pub use regular::NotRegular;
 pub use storage::{File, Guard, Mode, Storage, is_full, is_unreadable};
 pub use walk::Met;

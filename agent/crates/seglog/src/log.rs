@@ -8,7 +8,7 @@ use crate::error::{AppendError, OpenError, ReleaseError, SyncError};
 use crate::format::{FRAME, HEADER, Header, put_record};
 use crate::index::{self, Index};
 use crate::quarantine::Quarantine;
-use crate::reader::{Reader, Readers};
+use crate::reader::{Reader, Readers, Unreadable};
 use crate::recover::{self, Recovery};
 use crate::storage::{File, Guard, Mode, Storage, is_full, is_unreadable};
 
@@ -379,24 +379,29 @@ impl From<SyncError> for AppendError {
 }
 
 /// Readers of a log without becoming its writer: nothing is written, locked or repaired. For
-/// commands that look at a log, even one in use; they see what was there when it was opened.
+/// commands that look at a log, even one in use; they see what was there when it was opened. What the disk doesn't give
+/// keeps nobody from the rest: see [`Readers::unreadable`].
 ///
 /// # Errors
 /// [`OpenError`] when the directory can't be listed, or the system doesn't open a segment for want of rights or file handles:
 /// such a one would pass for an empty one.
 pub fn inspect(storage: Arc<dyn Storage>, dir: &Path) -> Result<Readers, OpenError> {
     let found = recover::list(&*storage, dir)?;
+    let mut unreadable = Vec::new();
     for segment in found.iter().filter(|segment| segment.end == 0) {
         let path = index::path(dir, segment.first, segment.salt);
         match storage.open(&path, Mode::Read).and_then(|file| file.size()) {
-            Err(source) if source.kind() != ErrorKind::NotFound && !is_unreadable(&source) => {
+            Err(source) if is_unreadable(&source) => {
+                unreadable.push(Unreadable { file: path, first: segment.first, why: source.to_string() });
+            }
+            Err(source) if source.kind() != ErrorKind::NotFound => {
                 return Err(OpenError::Io { doing: "read", path, source });
             }
-            // Freed meanwhile, or damage, which readers tell.
+            // Freed meanwhile, or empty.
             _ => {}
         }
     }
-    Ok(Readers::new(storage, dir, Arc::new(Index::new(0, found.into(), 0))))
+    Ok(Readers::new(storage, dir, Arc::new(Index::new(0, found.into(), 0))).without(unreadable))
 }
 
 // Segments begin with a header, so a limit below it would begin one for each record: harmless.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::index::Place;
 use crate::recover::read_damaged;
+use crate::regular::unused;
 use crate::storage::{Mode, Storage};
 
 /// What all copies of one log may take together.
@@ -27,8 +28,8 @@ impl Quarantine {
     /// # Errors
     /// What the disk says; the segment is where it was.
     pub(crate) fn take(&self, storage: &dyn Storage, segment: &Path) -> io::Result<PathBuf> {
-        let target = self.dir.join(segment.file_name().unwrap_or_default());
         storage.create_dir_all(&self.dir)?;
+        let target = unused(storage, &self.dir.join(segment.file_name().unwrap_or_default()));
         storage.rename(segment, &target)?;
         storage.sync_dir(&self.dir)?;
         if let Some(log) = self.dir.parent() {

@@ -42,23 +42,57 @@ pub struct Damage {
     pub bytes: u64,
 }
 
+/// A segment that the disk doesn't give, or in whose place something else stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its file.
+    pub file: PathBuf,
+    /// The number that it begins with.
+    pub first: u64,
+    /// What the disk says, or what stands there.
+    pub why: String,
+}
+
 /// Makes readers of one log; cheap to clone, independent of the writer.
 #[derive(Clone)]
 pub struct Readers {
     storage: Arc<dyn Storage>,
     dir: Arc<Path>,
     index: Arc<Index>,
+    unreadable: Arc<[Unreadable]>,
 }
 
 impl Readers {
     pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path, index: Arc<Index>) -> Self {
-        Self { storage, dir: dir.into(), index }
+        Self { storage, dir: dir.into(), index, unreadable: Arc::default() }
+    }
+
+    /// The same for who only looks: nobody waits for these segments, and readers go on behind them.
+    pub(crate) fn without(self, unreadable: Vec<Unreadable>) -> Self {
+        unreadable.iter().for_each(|segment| self.pass_over(segment.first));
+        Self { unreadable: unreadable.into(), ..self }
+    }
+
+    /// The segments that could not be read when a log was listed by [`crate::inspect`]: what was in them is missing to readers.
+    /// Opening the log moves them to quarantine.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
     }
 
     /// The damaged places that readers of this handle have met so far, in order.
     pub fn damage(&self) -> Vec<Damage> {
-        let places = self.index.damage().into_iter();
+        self.files(self.index.damage())
+    }
+
+    /// Bytes that readers of this handle have met behind the last record of a segment that isn't the last, while no record is
+    /// missing: torn off by a crash before they were confirmed, or put there by somebody else.
+    pub fn tails(&self) -> Vec<Damage> {
+        self.files(self.index.tails())
+    }
+
+    fn files(&self, places: Vec<Place>) -> Vec<Damage> {
         places
+            .into_iter()
             .filter_map(|place| {
                 let salt = self.index.view(place.segment)?.salt;
                 let file = index::path(&self.dir, place.segment, salt);
@@ -278,6 +312,8 @@ impl Reader {
                 if let Some((segment, offset, _)) = bad {
                     self.log.index.note_damage(Place { segment, offset, bytes });
                 }
+            } else if let Some((segment, offset, _)) = bad {
+                self.log.index.note_tail(Place { segment, offset, bytes });
             }
         }
         self.expected = first;

@@ -92,40 +92,53 @@ pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Segment>, Op
     Ok(found.into_iter().map(segment).collect())
 }
 
-/// Moves what the disk doesn't give to quarantine: then it is a gap like any other, and its neighbours are kept. Gives the
-/// first number of the newest one, where that was the newest of all: nobody knows then which numbers were used.
-fn set_aside(
-    storage: &dyn Storage,
-    dir: &Path,
-    segments: &mut Vec<Segment>,
-    recovery: &mut Recovery,
-) -> Option<u64> {
-    let newest = segments.last().map(|segment| segment.first);
-    let mut lost = None;
+/// Moves what the disk doesn't give to quarantine: then it is a gap like any other, and its neighbours are kept. Where it was
+/// the newest of all, nobody knows which numbers were used: an empty segment with a number beyond them takes its place.
+fn set_aside(storage: &dyn Storage, dir: &Path, segments: &mut Vec<Segment>, recovery: &mut Recovery) {
+    let newest = segments.last().copied();
+    let mut beyond = None;
     segments.retain(|segment| {
         let path = index::path(dir, segment.first, segment.salt);
         let looked = || storage.open(&path, Mode::Read).and_then(|file| file.size());
         if segment.end > 0 || !looked().is_err_and(|error| is_unreadable(&error)) {
             return true;
         }
+        let is_newest = newest.is_some_and(|newest| newest.first == segment.first);
+        if is_newest {
+            match begin_beyond(storage, dir, *segment) {
+                Ok(begun) => beyond = Some(begun),
+                // As where it can't be moved: it stays, and who needs it is told why it can't be had.
+                Err(_) => return true,
+            }
+        }
         // Where it can't be moved it stays in the list: whoever needs it is told why it can't be had.
         let Ok(moved) = Quarantine::new(dir).take(storage, &path) else { return true };
         recovery.set_aside.push(moved);
-        if newest == Some(segment.first) {
+        if is_newest {
             recovery.damaged.push(Gap { first: segment.first, last: segment.first, bytes: 0 });
-            lost = newest;
         }
         false
     });
-    lost
+    segments.extend(beyond);
+}
+
+/// A segment without records whose name is beyond all numbers that another one may have used.
+///
+/// DURABILITY: it is there to stay before that one goes, for the newest name is what remembers the numbers.
+fn begin_beyond(storage: &dyn Storage, dir: &Path, lost: Segment) -> io::Result<Segment> {
+    // At least its first record was there.
+    let header = Header { first: lost.first + UNKNOWN, follows: lost.first + 1 };
+    let file = storage.open(&index::path(dir, header.first, lost.salt), Mode::Create)?;
+    file.write_at(&header.encode(), 0)?;
+    file.sync()?;
+    storage.sync_dir(dir)?;
+    Ok(Segment { first: header.first, salt: lost.salt, end: HEADER as u64 })
 }
 
 pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenError> {
     let mut segments = list(storage, dir)?;
     let mut recovery = Recovery::default();
-    let lost = set_aside(storage, dir, &mut segments, &mut recovery);
-    // At least its first record was there.
-    let beyond = |next, follows| lost.map_or((next, follows), |first| (first + UNKNOWN, first + 1));
+    set_aside(storage, dir, &mut segments, &mut recovery);
     // DURABILITY: the names that were listed must stay.
     if let Err(error) = storage.sync_dir(dir) {
         recovery.unverified = Some(format!("fsync of {} failed: {error}", dir.display()));
@@ -134,8 +147,8 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
         // Where the system has no randomness the salt is 0: the checksums work the same.
         let mut salt = [0; 4];
         let salt = storage.random(&mut salt).map_or(0, |()| u32::from_le_bytes(salt));
-        let (next, follows) = beyond(1, 1);
-        return Ok(Found { segments: VecDeque::new(), next, follows, durable: follows - 1, salt, recovery });
+        let segments = VecDeque::new();
+        return Ok(Found { segments, next: 1, follows: 1, durable: 0, salt, recovery });
     };
     let Segment { first, salt, .. } = *last;
     let path = index::path(dir, first, salt);
@@ -164,8 +177,6 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     for place in places {
         recovery.quarantined.extend(quarantine.copy(storage, &path, place));
     }
-    let damaged: u64 = scan.gaps.iter().map(Gap::records).sum();
-    recovery.records = scan.next - segments[0].first - damaged;
     recovery.torn_bytes = scan.torn;
     recovery.torn_at = (scan.torn > 0).then(|| (path.clone(), scan.end.max(HEADER as u64)));
     recovery.damaged.extend(scan.gaps);
@@ -174,12 +185,14 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
         Some(header) => header.follows.min(first),
         None => end_before(storage, dir, &segments),
     };
+    let damaged: u64 = recovery.damaged.iter().map(Gap::records).sum();
+    recovery.records = follows.saturating_sub(segments[0].first).saturating_sub(damaged);
     // What is torn may have been a record whose bytes rotted, and then its number was used.
     let next =
         scan.next + scan.torn.saturating_sub(if scan.end == 0 { HEADER as u64 } else { 0 }) / FRAME as u64;
-    let (next, follows) = beyond(next, follows);
     // The segments before were durable before this one was created.
-    let durable = if recovery.unverified.is_some() { first - 1 } else { follows - 1 };
+    let before = header.map_or(first, |header| header.follows.min(first));
+    let durable = if recovery.unverified.is_some() { before - 1 } else { follows - 1 };
     Ok(Found { segments: segments.into(), next, follows, durable, salt, recovery })
 }
 

@@ -19,7 +19,8 @@ pub enum Mode {
 
 /// A file system, as far as the log uses it. Calls block.
 pub trait Storage: Send + Sync + 'static {
-    /// Creates a directory and those above it; fine when it is there already.
+    /// Creates a directory and those above it; fine when it is there already. What stands in the place of one and is none
+    /// gets another name.
     ///
     /// # Errors
     /// What the disk says.
@@ -31,10 +32,11 @@ pub trait Storage: Send + Sync + 'static {
     /// What the disk says.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Opens a file.
+    /// Opens a file, and never waits for it: what stands in its place and is no file is not opened, or gets another name
+    /// where a new one is created.
     ///
     /// # Errors
-    /// What the disk says; `NotFound` where [`Mode::Read`] or [`Mode::Write`] finds none.
+    /// What the disk says; [`NotRegular`](crate::NotRegular) for what is no file; `NotFound` where [`Mode::Read`] or [`Mode::Write`] finds none.
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn File>>;
 
     /// Gives a file another name, replacing what had it.
@@ -55,7 +57,8 @@ pub trait Storage: Send + Sync + 'static {
     /// What the disk says.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Takes the lock file at `path` for as long as the guard lives; `None` when another has it.
+    /// Takes the lock file at `path` for as long as the guard lives; `None` when another has it. What stands there and is no
+    /// file gets another name.
     ///
     /// # Errors
     /// What the disk says.
@@ -165,12 +168,13 @@ impl Noise {
     }
 }
 
-/// True for the errors by which a disk says that it doesn't give a file: as it is, or as the file system understands it. They
-/// are about that file, and another try is of no use.
+/// True for the errors by which a disk says that it doesn't give a file: as it is, or as the file system understands it, or
+/// because what stands there is none. They are about that file, and another try is of no use.
 pub fn is_unreadable(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let known = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
-    error.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
+    let said = |code| known.iter().any(|errno| errno.raw_os_error() == code);
+    crate::regular::is_not_regular(error) || error.raw_os_error().is_some_and(said)
 }
 
 /// True for the errors that mean "no space": they pass when space is freed.

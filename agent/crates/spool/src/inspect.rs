@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seglog::{Cell, Damage, Gap, Met, Readers, Storage};
+use seglog::{Cell, Damage, Gap, Met, Readers, Storage, Unreadable};
 use telemetry::{BatchKey, Counts, Epoch, Lane, Position, SeriesDef, SeriesTable};
 use wire::{Checksum, RangeSet};
 
@@ -291,6 +291,18 @@ impl Inspection {
     /// The damaged places that [`Inspection::walk`] has met.
     pub fn damage(&self) -> Vec<Damage> {
         self.readers.damage()
+    }
+
+    /// The segments that the disk doesn't give, or in whose place something else stands. What they held shows in
+    /// [`Inspection::losses`]; opening the spool moves them to quarantine.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        self.readers.unreadable()
+    }
+
+    /// Bytes behind the last record of a segment that isn't the last, of those that [`Inspection::walk`] has read: no record is
+    /// missing there.
+    pub fn tails(&self) -> Vec<Damage> {
+        self.readers.tails()
     }
 
     /// Copies a damaged place to quarantine; `None` where a copy is there already, or can't be made.

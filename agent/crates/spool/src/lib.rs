@@ -89,6 +89,8 @@ pub struct Recovery {
     pub damaged: u64,
     /// Bytes of a write that a crash cut short; nothing that was offered.
     pub torn_bytes: u64,
+    /// Segments that the disk didn't give, where they were moved to.
+    pub set_aside: Vec<std::path::PathBuf>,
     /// The cursor was damaged: what was acknowledged lately is asked for again.
     pub cursor_lost: bool,
     /// True when a new epoch was begun.

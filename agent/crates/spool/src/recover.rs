@@ -29,7 +29,8 @@ pub(crate) fn open(
     let dir = config.dir.join("log");
     let (mut log, found) = Log::open(Arc::clone(&storage), &dir, Writer::options(&config))
         .map_err(|error| failed(error.into()))?;
-    let mut recovery = Recovery { torn_bytes: found.torn_bytes, ..Recovery::default() };
+    let mut recovery =
+        Recovery { torn_bytes: found.torn_bytes, set_aside: found.set_aside.clone(), ..Recovery::default() };
     if !found.set_aside.is_empty() {
         tracing::error!(moved_to = ?found.set_aside, "the disk does not give segments of the spool: what waited in them is reported as lost; check the disk (dmesg, smartctl)");
     }

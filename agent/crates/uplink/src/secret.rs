@@ -1,10 +1,12 @@
 //! Files with secrets: a token, a password, headers, a key. What is shown to others is read only where nobody else can read it
 //! too; of what lets others in here, or is used up at once, it is told.
 
-use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read};
+use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use seglog::regular;
 
 /// No secret is longer.
 const MOST: u64 = 64 << 10;
@@ -123,15 +125,15 @@ fn look(path: &Path) -> Result<(Vec<u8>, Option<SecretError>), SecretError> {
         ErrorKind::NotFound => SecretError::Missing { path: path.into() },
         _ => SecretError::Unreadable { path: path.into(), source },
     };
-    let file = File::open(path).map_err(unreadable)?;
+    // A pipe too, as of a shell: what it gives within a few seconds.
+    let file = regular::given(path).map_err(unreadable)?;
     // Of the file that is read, whatever the name stands for by now.
     let meta = file.metadata().map_err(unreadable)?;
     if meta.is_dir() {
         return Err(SecretError::Folder { path: path.into() });
     }
     let exposed = judge(path, &meta);
-    let mut bytes = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = regular::read_within(&file, MOST, regular::PATIENCE).map_err(unreadable)?;
     if bytes.len() as u64 > MOST {
         return Err(SecretError::TooLong { path: path.into() });
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
+use seglog::regular::{self, LONGEST};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
@@ -23,8 +24,7 @@ pub(crate) fn client(config: &UplinkConfig) -> Result<ClientConfig, ConfigError>
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates("client_cert_file", cert)?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("client_key_file", key, &error))?;
+    let key = private_key(key).map_err(|error| unreadable("client_key_file", key, &error))?;
     builder.with_client_auth_cert(chain, key).map_err(refused)
 }
 
@@ -44,7 +44,11 @@ type Shown = (Vec<u8>, Vec<u8>);
 pub(crate) fn own(config: &UplinkConfig, carrier: Carrier) -> Result<Option<Shown>, ConfigError> {
     let Some((cert, key)) = config.certificate(carrier) else { return Ok(None) };
     let read = |name, path: &Path| {
-        std::fs::read(path).map_err(|source| ConfigError::File { key: name, path: path.into(), source })
+        regular::read_given(path, LONGEST).map_err(|source| ConfigError::File {
+            key: name,
+            path: path.into(),
+            source,
+        })
     };
     match (config.enrolled(carrier), read("client_cert_file", &cert)) {
         (Some(enrolled), Err(ConfigError::File { source, .. }))
@@ -84,9 +88,18 @@ pub(crate) fn roots(config: &UplinkConfig, carrier: Carrier) -> Result<RootCertS
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(key, path, &error))
+    all(path).map_err(|error| unreadable(key, path, &error))
+}
+
+/// The certificates in a PEM file that a person names.
+pub(crate) fn all(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    let text = regular::read_given(path, LONGEST).map_err(pem::Error::Io)?;
+    CertificateDer::pem_slice_iter(&text).collect()
+}
+
+/// The key in a PEM file that a person names.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, pem::Error> {
+    PrivateKeyDer::from_pem_slice(&regular::read_given(path, LONGEST).map_err(pem::Error::Io)?)
 }
 
 fn unreadable(key: &'static str, path: &Path, error: &pem::Error) -> ConfigError {

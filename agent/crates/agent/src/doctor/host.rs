@@ -1,6 +1,5 @@
 //! What the host gives: is an agent running, and may it open as many files as it is told to serve connections.
 
-use std::fs::File;
 use std::path::Path;
 
 use serde_json::Value;
@@ -67,7 +66,7 @@ pub fn running(data: &Path, asked: &Result<Value, AskError>) -> Finding {
 
 /// Whether somebody has the data folder's lock. Looks, and makes nothing.
 fn held(data: &Path) -> bool {
-    let Ok(file) = File::open(data.join("lock")) else { return false };
+    let Ok(file) = seglog::regular::open(&data.join("lock")) else { return false };
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 

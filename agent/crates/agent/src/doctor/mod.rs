@@ -100,7 +100,7 @@ pub fn findings(path: &Path) -> anyhow::Result<Vec<Finding>> {
     };
     let mut findings = unusable(&error);
     if !matches!(error, ConfigError::Read { .. })
-        && let Ok(text) = std::fs::read_to_string(path)
+        && let Ok(text) = crate::config::text(path)
     {
         let data = data_dir::alone(&text);
         findings.push(host::running(&data, &ask::ask_once(&data, "status")));

@@ -62,7 +62,7 @@ fn is_ours(dir: &Path) -> bool {
 /// That the system doesn't give the cursor, for want of rights or file handles: what is done isn't known then.
 fn ungiven_cursor(dir: &Path) -> Option<seglog::OpenError> {
     let path = dir.join("cursor");
-    let source = fs::File::open(&path).err()?;
+    let source = seglog::regular::open(&path).err()?;
     let withheld = source.kind() != std::io::ErrorKind::NotFound && !seglog::is_unreadable(&source);
     withheld.then_some(seglog::OpenError::Io { doing: "read", path, source })
 }
@@ -98,6 +98,9 @@ fn spool(dir: &Path) -> Finding {
             "nothing: what was acknowledged is asked for again. Check the disk, though",
         );
     }
+    if let Some(finding) = unreadable(CHECK, inspection.unreadable()) {
+        return finding;
+    }
     let losses = inspection.losses(false);
     let rows: u64 = losses.iter().map(|loss| loss.counts.get(Cause::Damaged)).sum();
     if !losses.is_empty() {
@@ -124,11 +127,28 @@ fn journal(dir: &Path) -> Finding {
     }
     match journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir) {
         Ok(inspection) => {
+            if let Some(finding) = unreadable(CHECK, inspection.unreadable()) {
+                return finding;
+            }
             let (segments, bytes) = inspection.size();
             ok(CHECK, format!("{}, {}", things(segments as u64, "segment"), size(bytes)))
         }
         Err(error) => not_given(CHECK, &error, is_ours(dir)),
     }
+}
+
+/// That segments can't be read, whoever asks.
+fn unreadable(check: &'static str, segments: &[seglog::Unreadable]) -> Option<Finding> {
+    let first = segments.first()?;
+    let others = match segments.len() - 1 {
+        0 => String::new(),
+        n => format!("; {} more", things(n as u64, "segment")),
+    };
+    Some(problem(
+        check,
+        format!("{} can't be read: {}{others}", first.file.display(), first.why),
+        "put the segment back while the agent is stopped, if there is a copy; else its next start, or `telemetryx-agent spool repair`, moves to quarantine what stands there. Check the disk (dmesg, smartctl)",
+    ))
 }
 
 /// Files in any folder named `quarantine`.
@@ -189,15 +209,25 @@ mod tests {
         let dir = data.path().join("spool");
         fs::create_dir_all(dir.join("log")).unwrap();
         assert_eq!(spool(&dir).level, Level::Ok);
-        // Nobody may open a link to itself, root neither.
+        // Nobody may open a link whose name the system refuses, root neither.
+        let refused = "x".repeat(300);
         for name in ["cursor", "log/00000000000000000001-00000001.seg"] {
             let path = dir.join(name);
-            std::os::unix::fs::symlink(&path, &path).unwrap();
+            std::os::unix::fs::symlink(&refused, &path).unwrap();
             let finding = spool(&dir);
             assert_eq!(finding.level, Level::Problem, "{finding:?}");
             assert!(finding.found.contains(path.to_str().unwrap()), "{finding:?}");
             assert!(finding.remedy.contains("agent's user"), "{finding:?}");
             fs::remove_file(&path).unwrap();
+        }
+        for log in ["spool/log", "journal"] {
+            let path = data.path().join(log).join("00000000000000000001-00000001.seg");
+            fs::create_dir_all(&path).unwrap();
+            let findings = examine(data.path());
+            let finding = findings.iter().find(|finding| finding.level == Level::Problem).unwrap();
+            assert!(finding.found.contains("it is a folder"), "{finding:?}");
+            assert!(finding.remedy.contains("spool repair"), "{finding:?}");
+            fs::remove_dir(&path).unwrap();
         }
         assert_eq!(spool(&dir).level, Level::Ok);
     }

@@ -43,8 +43,7 @@ impl HostFile {
     /// # Errors
     /// [`ConfigError::Read`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text = crate::config::text(path)?;
         let table = text.parse().unwrap_or_default();
         Ok(Self { path: path.into(), text, table })
     }

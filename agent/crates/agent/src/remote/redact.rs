@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use seglog::regular;
 use toml::{Table, Value};
 
 /// What stands in a secret's place.
@@ -22,7 +23,7 @@ impl Secrets {
     pub fn of(config: &Table, file: &Path, data_dir: &Path) -> Self {
         let mut found = Self::default();
         found.table(config);
-        if let Ok(text) = std::fs::read_to_string(file) {
+        if let Ok(text) = regular::read_text(file, LARGEST_FILE) {
             match text.parse::<Table>() {
                 Ok(table) => found.table(&table),
                 Err(_) => found.lines(&text),
@@ -78,10 +79,7 @@ impl Secrets {
 
     /// Each line is one: tokens, passwords, the lines of a key. `user:password` is two, `Header: Scheme token` three.
     fn file(&mut self, path: &Path) {
-        if std::fs::metadata(path).map_or(true, |meta| !meta.is_file() || meta.len() > LARGEST_FILE) {
-            return;
-        }
-        let Ok(text) = std::fs::read_to_string(path) else { return };
+        let Ok(text) = regular::read_text(path, LARGEST_FILE) else { return };
         for line in text.lines().filter(|line| !line.starts_with("-----")) {
             self.add(line);
             if let Some((_, password)) = line.split_once(':') {

@@ -28,7 +28,7 @@ Examples:
   telemetryx-agent spool export | telemetryx convert - readings/        # Parquet, on a machine with the collector
 
 What is exported stays in the spool, and goes to the collector as before.
-Exit codes: 0 done; 1 done but for what is damaged or was refused, or it failed; 2 wrong usage.";
+Exit codes: 0 done; 1 done but for what is damaged or was refused, or it failed; 2 wrong usage; 3 the configuration can't be used.";
 
 /// Bodies of `--to`, and what `[input.http]` takes by far: at most 16 MiB and 500,000 readings.
 const BODY: u64 = 4 << 20;
@@ -118,19 +118,20 @@ struct Export<'a> {
 /// # Errors
 /// What `main` prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let folders = args.whose.folders()?;
-    let inspection = look_at(&folders.spool)?;
-    let summary = inspection.summary()?;
     if let (Some(since), Some(until)) = (args.since, args.until)
         && since >= until
     {
-        anyhow::bail!(
+        misused!(
             "--since {} is not before --until {}: nothing lies between",
             moment(Some(since)),
             moment(Some(until))
         );
     }
     let format = args.format()?;
+    args.has_names()?;
+    let folders = args.whose.folders()?;
+    let inspection = look_at(&folders.spool)?;
+    let summary = inspection.summary()?;
     let mut export = Export {
         target: args.target()?,
         line: Vec::new(),
@@ -141,6 +142,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         met: HashMap::new(),
         done: Done::default(),
     };
+    for segment in inspection.unreadable() {
+        export.done.bad += 1;
+        writeln!(std::io::stderr(), "telemetryx-agent: {}; the others are read", super::unread(segment))?;
+    }
     let mut progress = Progress::new("export:", inspection.size().1);
     let mut failed = None;
     inspection.walk(&mut |found| {
@@ -254,10 +259,22 @@ impl Export<'_> {
 impl Args {
     fn format(&self) -> anyhow::Result<Format> {
         match (&self.to, self.format) {
-            (Some(_), Some(Format::Ndjson)) => anyhow::bail!("--to posts line protocol: leave --format out"),
+            (Some(_), Some(Format::Ndjson)) => misused!("--to posts line protocol: leave --format out"),
             (Some(_), _) => Ok(Format::Line),
             (None, format) => Ok(format.unwrap_or(Format::Ndjson)),
         }
+    }
+
+    /// The file, where it isn't standard output.
+    fn file(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    fn has_names(&self) -> anyhow::Result<()> {
+        if self.split.is_some() && self.to.is_none() && self.file().is_none() {
+            misused!("--split needs names: give the files' with -o FILE, or --to URL");
+        }
+        Ok(())
     }
 
     fn target(&self) -> anyhow::Result<Target> {
@@ -270,11 +287,8 @@ impl Args {
             let limit = usize::try_from(self.split.unwrap_or(BODY)).unwrap_or(usize::MAX);
             return Ok(Target::Post(Box::new(Post::new(&place, limit)?)));
         }
-        match (self.output.as_deref().filter(|path| *path != Path::new("-")), self.split) {
-            (None, None) => Ok(Target::stdout()),
-            (None, Some(_)) => {
-                anyhow::bail!("--split needs names: give the files' with -o FILE, or --to URL")
-            }
+        match (self.file(), self.split) {
+            (None, _) => Ok(Target::stdout()),
             (Some(path), None) => Ok(Target::File(Whole::create(path, self.force)?)),
             (Some(path), Some(limit)) => Ok(Target::Pieces(Pieces::create(path, limit, self.force)?)),
         }

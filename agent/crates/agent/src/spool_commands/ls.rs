@@ -25,7 +25,7 @@ lane: live for what happened just now, which goes beside the backlog. offered: w
 held for clock: taken before the host's clock was set, and sent once it is known when that was; its times count from the boot.
 What the collector acknowledged in the last five seconds may still be listed as waiting.
 With --json each line is an object: kind batch, loss, damage or, last, total.
-Exit codes: 0 fine, 1 damage was met on the way, 2 wrong usage.";
+Exit codes: 0 fine, 1 damage was met on the way, or it can't be looked at, 2 wrong usage, 3 the configuration can't be used.";
 
 /// Its options.
 #[derive(clap::Args)]
@@ -137,6 +137,9 @@ pub fn list(args: &Args, out: impl Write) -> anyhow::Result<ExitCode> {
             things(segments as u64, "segment"),
             size(bytes)
         )?;
+    }
+    for segment in inspection.unreadable() {
+        listing.damage(&super::unread(segment))?;
     }
     let mut failed = None;
     inspection.list(&mut |found| match listing.take(&found) {

@@ -1,7 +1,15 @@
 //! `telemetryx-agent spool …`: what is in a spool, whether it is sound, its damage settled, its readings taken out.
 //!
 //! All but `repair` only look: they take no lock and write nothing, so that they may be asked beside a running agent, or of
-//! a folder that was copied off a dead host. Exit codes: 0 fine, 1 damage or trouble found, 2 wrong usage.
+//! a folder that was copied off a dead host. Exit codes: 0 fine, 1 damage or trouble found, 2 wrong usage, 3 the configuration
+//! can't be used.
+
+/// Ends a function with [`Misuse`](crate::Misuse).
+macro_rules! misused {
+    ($($said:tt)*) => {
+        return Err(crate::Misuse(format!($($said)*)).into())
+    };
+}
 
 mod export;
 mod format;
@@ -115,6 +123,11 @@ pub fn run(command: SpoolCommand) -> anyhow::Result<ExitCode> {
 /// When it can't be read.
 pub fn list_json(data_dir: &Path, limit: u64, out: impl std::io::Write) -> anyhow::Result<()> {
     ls::list(&ls::Args::json_of(data_dir, limit), out).map(drop)
+}
+
+/// What is said of a segment that can't be read.
+fn unread(segment: &seglog::Unreadable) -> String {
+    format!("{} can't be read: {}", segment.file.display(), segment.why)
 }
 
 fn look_at(spool: &Path) -> Result<Inspection, spool::inspect::InspectError> {

@@ -223,17 +223,18 @@ fn tell(text: &str) {
 impl Door {
     fn new(place: &Place) -> anyhow::Result<Self> {
         let bad = || format!("{:?} is no URL like http://127.0.0.1:8186/write", place.url);
-        let Address { mut uri, host, port, tls, named } = Address::parse(&place.url).with_context(bad)?;
-        anyhow::ensure!(
-            !named,
-            "a password in a URL is in every list of processes: give it with --token-file"
-        );
+        let Some(Address { mut uri, host, port, tls, named }) = Address::parse(&place.url) else {
+            misused!("{}", bad());
+        };
+        if named {
+            misused!("a password in a URL is in every list of processes: give it with --token-file");
+        }
         if uri.path() == "/" {
             uri = format!("{}/write", place.url.trim_end_matches('/')).parse().with_context(bad)?;
         }
         let tls = match (tls, &place.ca_file) {
             (true, ca_file) => Some(trusting(ca_file.as_deref())?),
-            (false, Some(_)) => anyhow::bail!("--ca-file goes with an https URL"),
+            (false, Some(_)) => misused!("--ca-file goes with an https URL"),
             (false, None) => None,
         };
         let authorization = place.token_file.as_deref().map(authorization).transpose()?;

@@ -1,7 +1,8 @@
 //! `spool repair`: does by hand, and says, what the agent does by itself when it opens and sends: what is damaged is copied
 //! to quarantine, and what it held is written down as losses, which the collector is told of at the next session.
 //!
-//! Nothing intact is rewritten or removed: damaged segments stay as they are, and are freed like any other.
+//! Nothing intact is rewritten or removed: damaged segments stay as they are, and are freed like any other. What stands in the
+//! place of a segment and can't be read is moved to quarantine.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,14 +12,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use seglog::{Damage, Disk, Guard, Storage};
+use seglog::{Damage, Disk, Guard, Log, Options, Storage, Unreadable};
 use serde_json::json;
-use spool::inspect::LossRecord;
+use spool::inspect::{CursorState, LossRecord};
 use spool::{Spool, SpoolConfig};
 use telemetry::SeriesTable;
 
 use super::progress::Progress;
-use super::verify::{Place, Range, ranges};
+use super::verify::{Place, Range, Unread, ranges, unreadable};
 use super::{Folders, TROUBLE, Whose, counts_json, look_at, lost, times_json};
 use crate::human::{moment, things};
 use crate::lock::{self, DataLock, LockError};
@@ -30,7 +31,8 @@ Examples:
   systemctl stop telemetryx-agent && telemetryx-agent spool repair && systemctl start telemetryx-agent
 
 The agent does the same by itself while it runs; this settles it at once, and says what is lost.
-Exit codes: 0 nothing is damaged, or all of it is settled; 1 it can't be settled, or (--dry-run) there is damage; 2 wrong usage.";
+Exit codes: 0 nothing is damaged, or all of it is settled; 1 it can't be settled, or (--dry-run) there is damage; 2 wrong usage;
+3 the configuration can't be used.";
 
 /// Its options.
 #[derive(clap::Args)]
@@ -50,6 +52,13 @@ struct Found {
     what: &'static str,
     ranges: Vec<Range>,
     damage: Vec<Damage>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl Found {
+    fn is_fine(&self) -> bool {
+        self.ranges.is_empty() && self.unreadable.is_empty()
+    }
 }
 
 /// Runs it.
@@ -74,6 +83,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let losses = inspection.losses(!spool.ranges.is_empty());
 
     let mut copies: Vec<PathBuf> = Vec::new();
+    let mut moved: Vec<PathBuf> = Vec::new();
+    let cursor = match inspection.cursor() {
+        CursorState::Unusable(why) => Some(why.clone()),
+        CursorState::Fine | CursorState::Missing => None,
+    };
     if !args.dry_run {
         copies.extend(spool.damage.iter().filter_map(|place| inspection.quarantine(place)));
         for (looked, journal) in looked.iter().zip(&journal) {
@@ -83,17 +97,29 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         forget_heads(&folders.spool, &spool.damage)?;
         // The spool takes its own when it is opened.
         let _data = locks.map(|locks| locks.data);
-        if !losses.is_empty() {
-            write_losses(&folders.spool)?;
+        if !losses.is_empty() || !spool.unreadable.is_empty() || cursor.is_some() {
+            moved.extend(settle_spool(&folders.spool)?);
+        }
+        if let (Some(data), Some(_)) =
+            (&folders.data, journal.as_ref().filter(|found| !found.unreadable.is_empty()))
+        {
+            moved.extend(settle_journal(&data.join("journal"))?);
         }
     }
     let found: Vec<Found> = std::iter::once(spool).chain(journal).collect();
-    let damaged = !losses.is_empty() || found.iter().any(|found| !found.ranges.is_empty());
+    let damaged = !losses.is_empty() || cursor.is_some() || !found.iter().all(Found::is_fine);
+    let left = found.iter().map(|found| found.unreadable.len()).sum::<usize>().saturating_sub(moved.len());
+    let done = Done { dry_run: args.dry_run, found, losses, cursor, copies, moved };
     let mut out = std::io::stdout().lock();
     match args.json {
-        true => writeln!(out, "{}", json(args.dry_run, &found, &losses, &copies))?,
-        false => show(&mut out, args.dry_run, &found, &losses, &copies)?,
+        true => writeln!(out, "{}", done.json())?,
+        false => done.show(&mut out)?,
     }
+    anyhow::ensure!(
+        left == 0 || args.dry_run,
+        "{} can't be moved to quarantine: look after the folder's rights and its disk, or move away by hand what stands there",
+        things(left as u64, "segment")
+    );
     Ok(if damaged && args.dry_run { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
 }
 
@@ -139,7 +165,8 @@ fn damaged_spool(inspection: &spool::inspect::Inspection) -> anyhow::Result<Foun
         }
         ControlFlow::Continue(())
     })?;
-    Ok(Found { what: "record", ranges, damage: inspection.damage() })
+    let unreadable = inspection.unreadable().to_vec();
+    Ok(Found { what: "record", ranges, damage: inspection.damage(), unreadable })
 }
 
 fn damaged_journal(inspection: &journal::inspect::Inspection) -> anyhow::Result<Found> {
@@ -158,7 +185,8 @@ fn damaged_journal(inspection: &journal::inspect::Inspection) -> anyhow::Result<
         }
         ControlFlow::Continue(())
     })?;
-    Ok(Found { what: "position", ranges, damage: inspection.damage() })
+    let unreadable = inspection.unreadable().to_vec();
+    Ok(Found { what: "position", ranges, damage: inspection.damage(), unreadable })
 }
 
 /// The heads of a damaged segment still name its batches: without them opening reads the segment, and finds what is lost.
@@ -177,89 +205,127 @@ fn forget_heads(spool: &Path, damage: &[Damage]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the spool as the agent does, with caps that drop nothing.
-fn write_losses(dir: &Path) -> anyhow::Result<()> {
+/// Opens the spool as the agent does, with caps that drop nothing: what can't be read is moved to quarantine, what is lost is
+/// written down, and there is a cursor. Gives what was moved.
+fn settle_spool(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let config = SpoolConfig { max_bytes: u64::MAX, min_free_bytes: 0, ..SpoolConfig::new(dir) };
     let storage: Arc<dyn Storage> = Arc::new(Disk);
-    let (spool, _) = Spool::open(config, storage, SeriesTable::new(usize::MAX), "repair")
+    let (spool, recovery) = Spool::open(config, storage, SeriesTable::new(usize::MAX), "repair")
         .context("is an agent running on it?")?;
-    spool.write_losses().context("the losses can't be written down yet; what is in the spool is as it was")
+    spool
+        .write_losses()
+        .context("the losses can't be written down yet; what is in the spool is as it was")?;
+    Ok(recovery.set_aside)
 }
 
-fn show(
-    out: &mut impl Write,
+/// The same of a journal: what was lost in it the agent counts when it comes there.
+fn settle_journal(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let (_, recovery) =
+        Log::open(Arc::new(Disk), dir, Options::default()).context("is an agent running on it?")?;
+    Ok(recovery.set_aside)
+}
+
+/// What was found, and done about it.
+struct Done {
     dry_run: bool,
-    found: &[Found],
-    losses: &[LossRecord],
-    copies: &[PathBuf],
-) -> std::io::Result<()> {
-    for found in found {
-        let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
-        ranges(out, found.what, &found.ranges, &places)?;
-    }
-    for copy in copies {
-        writeln!(out, "copied   to {}", copy.display())?;
-    }
-    for run in losses.chunk_by(goes_on) {
-        let Some((first, last)) = run.first().zip(run.last()) else { continue };
-        let (from, to) = times_json(last.times);
-        let seqs = match run.len() {
-            1 => first.key.seq.to_string(),
-            _ => format!("{} to {}", first.key.seq, last.key.seq),
-        };
+    found: Vec<Found>,
+    losses: Vec<LossRecord>,
+    /// Why the cursor couldn't be used.
+    cursor: Option<String>,
+    copies: Vec<PathBuf>,
+    moved: Vec<PathBuf>,
+}
+
+impl Done {
+    fn show(&self, out: &mut impl Write) -> std::io::Result<()> {
+        if let Some(why) = &self.cursor {
+            let done = if self.dry_run { "would be made" } else { "is made" };
+            writeln!(
+                out,
+                "DAMAGE   the cursor: {why}; what was acknowledged lately is asked for again. A new one {done}"
+            )?;
+        }
+        for found in &self.found {
+            let segments: Vec<Unread> = found.unreadable.iter().map(Unread::from).collect();
+            unreadable(out, &segments)?;
+            let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
+            ranges(out, found.what, &found.ranges, &places)?;
+        }
+        for copy in &self.copies {
+            writeln!(out, "copied   to {}", copy.display())?;
+        }
+        for moved in &self.moved {
+            writeln!(out, "moved    to {}", moved.display())?;
+        }
+        for run in self.losses.chunk_by(goes_on) {
+            let Some((first, last)) = run.first().zip(run.last()) else { continue };
+            let (from, to) = times_json(last.times);
+            let seqs = match run.len() {
+                1 => first.key.seq.to_string(),
+                _ => format!("{} to {}", first.key.seq, last.key.seq),
+            };
+            writeln!(
+                out,
+                "lost     seq {seqs} of epoch {}, {} to {}: {}",
+                last.key.epoch,
+                moment(from),
+                moment(to),
+                lost(&last.counts)
+            )?;
+        }
+        let n = self.losses.len();
+        if n == 0 && self.cursor.is_none() && self.found.iter().all(Found::is_fine) {
+            return writeln!(out, "nothing is damaged");
+        }
+        if n == 0 {
+            return writeln!(
+                out,
+                "no loss is to be written down: nothing that waits in the spool is damaged, or it is settled already, and of the journal the agent counts what is gone when it comes there"
+            );
+        }
         writeln!(
             out,
-            "lost     seq {seqs} of epoch {}, {} to {}: {}",
-            last.key.epoch,
-            moment(from),
-            moment(to),
-            lost(&last.counts)
-        )?;
+            "{} {} written down; the collector hears of it at the next session",
+            things(n as u64, "loss"),
+            match n {
+                _ if self.dry_run => "would be",
+                1 => "is",
+                _ => "are",
+            }
+        )
     }
-    if losses.is_empty() && found.iter().all(|found| found.ranges.is_empty()) {
-        return writeln!(out, "nothing is damaged");
+
+    fn json(&self) -> serde_json::Value {
+        let damage: Vec<_> = self
+            .found
+            .iter()
+            .map(|found| {
+                let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
+                let segments: Vec<Unread> = found.unreadable.iter().map(Unread::from).collect();
+                let log = if found.what == "record" { "spool" } else { "journal" };
+                json!({"log": log, "damage": found.ranges, "places": places, "unreadable": segments})
+            })
+            .collect();
+        let losses: Vec<_> = self
+            .losses
+            .iter()
+            .map(|loss| {
+                let (from, to) = times_json(loss.times);
+                json!({
+                    "epoch": loss.key.epoch.to_string(), "seq": loss.key.seq, "from_ns": from, "to_ns": to,
+                    "counts": counts_json(&loss.counts),
+                })
+            })
+            .collect();
+        json!({
+            "dry_run": self.dry_run, "found": damage, "losses": losses, "cursor": self.cursor, "copies": self.copies,
+            "moved": self.moved,
+        })
     }
-    if losses.is_empty() {
-        return writeln!(
-            out,
-            "no loss is to be written down: nothing that waits in the spool is damaged, or it is settled already, and of the journal the agent counts what is gone when it comes there"
-        );
-    }
-    writeln!(
-        out,
-        "{} {} written down; the collector hears of it at the next session",
-        things(losses.len() as u64, "loss"),
-        match losses.len() {
-            _ if dry_run => "would be",
-            1 => "is",
-            _ => "are",
-        }
-    )
 }
 
 /// True where two losses are of one run: batches one after the other that are gone, whose counts stand with the last.
 fn goes_on(one: &LossRecord, next: &LossRecord) -> bool {
     let follows = one.key.epoch == next.key.epoch && one.key.seq + 1 == next.key.seq;
     follows && one.times == next.times && one.counts.is_empty()
-}
-
-fn json(dry_run: bool, found: &[Found], losses: &[LossRecord], copies: &[PathBuf]) -> serde_json::Value {
-    let damage: Vec<_> = found
-        .iter()
-        .map(|found| {
-            let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
-            json!({"log": if found.what == "record" { "spool" } else { "journal" }, "damage": found.ranges, "places": places})
-        })
-        .collect();
-    let losses: Vec<_> = losses
-        .iter()
-        .map(|loss| {
-            let (from, to) = times_json(loss.times);
-            json!({
-                "epoch": loss.key.epoch.to_string(), "seq": loss.key.seq, "from_ns": from, "to_ns": to,
-                "counts": counts_json(&loss.counts),
-            })
-        })
-        .collect();
-    json!({"dry_run": dry_run, "found": damage, "losses": losses, "copies": copies})
 }

@@ -23,7 +23,8 @@ Examples:
 
 Checks each record's checksum and number, each batch's checksum, that it decodes, and that its series are defined.
 Safe beside a running agent: what is being written at that moment is no damage.
-Exit codes: 0 all is intact, or what is damaged is settled already, 1 damage was found, 2 wrong usage.";
+Exit codes: 0 all is intact, or what is damaged is settled already; 1 damage was found, or it can't be looked at;
+2 wrong usage; 3 the configuration can't be used.";
 
 /// Single findings that are listed; all are counted.
 const LISTED: usize = 1_000;
@@ -80,6 +81,19 @@ impl From<&seglog::Damage> for Place {
     }
 }
 
+/// A segment that the disk doesn't give, or in whose place something else stands.
+#[derive(Clone, Serialize)]
+pub struct Unread {
+    file: String,
+    why: String,
+}
+
+impl From<&seglog::Unreadable> for Unread {
+    fn from(segment: &seglog::Unreadable) -> Self {
+        Self { file: segment.file.display().to_string(), why: segment.why.clone() }
+    }
+}
+
 /// An intact record whose content can't be used.
 #[derive(Serialize)]
 struct Bad {
@@ -102,6 +116,10 @@ struct SpoolReport {
     cursor: String,
     /// Bytes at the end that are no whole record: being written, or torn off by a crash and never confirmed.
     unfinished_bytes: u64,
+    /// Bytes behind the last record of segments before the last, where no record is missing.
+    tails: Vec<Place>,
+    /// Segments that can't be read at all.
+    unreadable: Vec<Unread>,
     damage: Vec<Range>,
     places: Vec<Place>,
     /// Of those, the ones that nothing was kept of yet.
@@ -132,6 +150,10 @@ struct JournalReport {
     #[serde(skip)]
     by_cause: Counts,
     unfinished_bytes: u64,
+    /// Bytes behind the last record of segments before the last, where no record is missing.
+    tails: Vec<Place>,
+    /// Segments that can't be read at all.
+    unreadable: Vec<Unread>,
     damage: Vec<Range>,
     places: Vec<Place>,
     /// Of those, the ones that nothing was kept of yet.
@@ -144,18 +166,20 @@ struct JournalReport {
 /// What `main` prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folders = args.whose.folders()?;
-    let spool = verify_spool(&folders.spool)?;
+    // Known before anything is read, which may take long.
     let journal = match (args.journal, &folders.data) {
         (false, _) => None,
-        (true, Some(data)) => Some(verify_journal(&data.join("journal"))?),
-        (true, None) => anyhow::bail!(
+        (true, Some(data)) => Some(data.join("journal")),
+        (true, None) => misused!(
             "{} is a spool's folder: to read the journal too name the data folder above it with --dir",
             folders.spool.display()
         ),
     };
+    let spool = verify_spool(&folders.spool)?;
+    let journal = journal.map(|dir| verify_journal(&dir)).transpose()?;
     let damaged =
         !spool.damage.is_empty() || journal.as_ref().is_some_and(|journal| !journal.damage.is_empty());
-    let ok = spool.ok() && journal.as_ref().is_none_or(|journal| journal.to_be_copied == 0);
+    let ok = spool.ok() && journal.as_ref().is_none_or(JournalReport::ok);
     let report = Report { ok, settled: ok && damaged, spool, journal };
     let mut out = std::io::stdout().lock();
     match args.json {
@@ -210,6 +234,8 @@ fn verify_spool(dir: &Path) -> anyhow::Result<SpoolReport> {
         ControlFlow::Continue(())
     })?;
     report.places = inspection.damage().iter().map(Place::from).collect();
+    report.tails = inspection.tails().iter().map(Place::from).collect();
+    report.unreadable = inspection.unreadable().iter().map(Unread::from).collect();
     report.to_be_copied =
         inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
     report.told(&inspection);
@@ -288,6 +314,8 @@ fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
         ControlFlow::Continue(())
     })?;
     report.places = inspection.damage().iter().map(Place::from).collect();
+    report.tails = inspection.tails().iter().map(Place::from).collect();
+    report.unreadable = inspection.unreadable().iter().map(Unread::from).collect();
     report.to_be_copied =
         inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
     report.counts = counts_json(&report.by_cause);
@@ -328,7 +356,18 @@ impl SpoolReport {
     /// Nothing is damaged, or what is damaged was kept and is counted.
     fn ok(&self) -> bool {
         let cursor = matches!(self.cursor.as_str(), "fine" | "missing");
-        self.to_be_copied == 0 && self.bad_records == 0 && self.lost_batches == 0 && cursor
+        self.to_be_copied == 0
+            && self.unreadable.is_empty()
+            && self.bad_records == 0
+            && self.lost_batches == 0
+            && cursor
+    }
+}
+
+impl JournalReport {
+    /// As of a spool; what was in it is counted when the agent comes there.
+    fn ok(&self) -> bool {
+        self.to_be_copied == 0 && self.unreadable.is_empty()
     }
 }
 
@@ -352,6 +391,7 @@ impl Report {
                 spool.cursor
             )?;
         }
+        unreadable(out, &spool.unreadable)?;
         ranges(out, "record", &spool.damage, &spool.places)?;
         for bad in &spool.bad {
             let name = bad.seq.map_or(String::new(), |seq| format!(" (seq {seq})"));
@@ -373,6 +413,7 @@ impl Report {
                 lost(&spool.lost_counts)
             )?;
         }
+        tails(out, &spool.tails)?;
         unfinished(out, spool.unfinished_bytes)?;
         if spool.quarantined > 0 {
             writeln!(out, "         quarantine holds {}", things(spool.quarantined as u64, "copy"))?;
@@ -396,12 +437,15 @@ impl Report {
             if !causes.is_empty() {
                 writeln!(out, "         {}", causes.join(", "))?;
             }
+            unreadable(out, &journal.unreadable)?;
             ranges(out, "position", &journal.damage, &journal.places)?;
+            tails(out, &journal.tails)?;
             unfinished(out, journal.unfinished_bytes)?;
         }
         let repairable = spool.lost_batches > 0
             || spool.to_be_copied > 0
-            || self.journal.as_ref().is_some_and(|journal| journal.to_be_copied > 0);
+            || !spool.unreadable.is_empty()
+            || self.journal.as_ref().is_some_and(|journal| !journal.ok());
         writeln!(
             out,
             "{}",
@@ -430,6 +474,27 @@ fn unfinished(out: &mut impl Write, bytes: u64) -> std::io::Result<()> {
             things(bytes, "byte")
         ),
     }
+}
+
+fn tails(out: &mut impl Write, tails: &[Place]) -> std::io::Result<()> {
+    for tail in tails {
+        writeln!(
+            out,
+            "         at {} offset {}, {} behind the last record are no record: torn off by a crash before they were confirmed, or written there by something else. No record is missing",
+            tail.file,
+            tail.offset,
+            things(tail.bytes, "byte")
+        )?;
+    }
+    Ok(())
+}
+
+/// Segments that can't be read at all.
+pub fn unreadable(out: &mut impl Write, segments: &[Unread]) -> std::io::Result<()> {
+    for segment in segments {
+        writeln!(out, "DAMAGE   {} can't be read: {}", segment.file, segment.why)?;
+    }
+    Ok(())
 }
 
 /// Damaged ranges, and where they are.

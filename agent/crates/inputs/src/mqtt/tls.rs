@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use seglog::regular::{self, LONGEST};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
@@ -57,12 +58,15 @@ pub enum TlsError {
     Pair(#[from] tokio_rustls::rustls::Error),
 }
 
+/// The bytes of a PEM file.
+pub(crate) fn pem_text(path: &Path) -> Result<Vec<u8>, pem::Error> {
+    regular::read_given(path, LONGEST).map_err(pem::Error::Io)
+}
+
 fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| TlsError::File {
-        path: path.to_owned(),
-        key,
-        error,
-    })
+    pem_text(path)
+        .and_then(|text| CertificateDer::pem_slice_iter(&text).collect())
+        .map_err(|error| TlsError::File { path: path.to_owned(), key, error })
 }
 
 /// An acceptor from two PEM files, which asks clients for nothing.
@@ -82,11 +86,9 @@ fn server(
     if chain.is_empty() {
         return Err(TlsError::Empty(cert_file.to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| TlsError::File {
-        path: key_file.to_owned(),
-        key: "key_file",
-        error,
-    })?;
+    let key = pem_text(key_file)
+        .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
+        .map_err(|error| TlsError::File { path: key_file.to_owned(), key: "key_file", error })?;
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?;
     let Some(clients) = clients else {
@@ -175,8 +177,8 @@ fn clients(config: &MqttConfig, path: &Path) -> Result<Arc<dyn ClientCertVerifie
 }
 
 fn lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let lists: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+    let lists: Vec<_> = pem_text(path)
+        .and_then(|text| CertificateRevocationListDer::pem_slice_iter(&text).collect())
         .map_err(|error| TlsError::File { path: path.to_owned(), key: "crl_file", error })?;
     if lists.is_empty() {
         return Err(TlsError::Nothing { path: path.to_owned(), key: "crl_file", what: "revocation list" });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
+use seglog::regular::{self, LONGEST};
 use serde::{Deserialize, Serialize};
 
 use super::MqttClientError;
@@ -126,7 +127,7 @@ impl MqttClientConfig {
     /// The password: the first line of its file, where there is one.
     pub(super) fn password(&self) -> Result<Option<String>, MqttClientError> {
         let read = |path: &PathBuf| {
-            std::fs::read_to_string(path)
+            regular::read_given_text(path, LONGEST)
                 .map(|text| text.lines().next().unwrap_or_default().to_owned())
                 .map_err(|error| MqttClientError::Password { path: path.clone(), error })
         };

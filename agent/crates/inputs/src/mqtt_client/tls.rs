@@ -9,6 +9,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::config::MqttClientConfig;
+use crate::mqtt::tls::pem_text;
 
 /// Why TLS can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +33,9 @@ pub enum TlsError {
 }
 
 fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| TlsError::File {
-        path: path.to_owned(),
-        key,
-        error,
-    })
+    pem_text(path)
+        .and_then(|text| CertificateDer::pem_slice_iter(&text).collect())
+        .map_err(|error| TlsError::File { path: path.to_owned(), key, error })
 }
 
 /// The client's side of TLS, as the section says.
@@ -65,11 +64,9 @@ pub fn client(config: &MqttClientConfig) -> Result<ClientConfig, TlsError> {
     let client = match (&config.cert_file, &config.key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert, "cert_file")?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
-                path: key.clone(),
-                key: "key_file",
-                error,
-            })?;
+            let key = pem_text(key)
+                .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
+                .map_err(|error| TlsError::File { path: key.clone(), key: "key_file", error })?;
             builder.with_client_auth_cert(chain, key)?
         }
         _ => builder.with_no_client_auth(),

@@ -13,14 +13,15 @@
 //! DURABILITY: a new enrolment is written whole into `identity.new` and takes the place of the old one by renames; a start
 //! that finds only the new one finishes that. A renewed certificate replaces cert.pem alone, since the key stays.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use seglog::regular::{self, LONGEST};
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::crypto::ring as crypto;
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -111,7 +112,7 @@ impl Folder {
             rename(&self.new, &self.path)?;
         }
         let unusable = |why: String| EnrolError::Folder { path: file.clone(), why };
-        let text = match std::fs::read_to_string(&file) {
+        let text = match regular::read_text(&file, LONGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // Put beside its key and authority: without it the host has joined all the same.
@@ -142,7 +143,7 @@ impl Folder {
     pub fn check(&self, authority: bool) -> Result<(), EnrolError> {
         let key = self.key_file();
         let unusable = |path: PathBuf, why: String| EnrolError::Folder { path, why };
-        let found = PrivateKeyDer::from_pem_file(&key).map_err(|error| bad_pem(&key, error, "no key"))?;
+        let found = private_key(&key).map_err(|error| bad_pem(&key, error, "no key"))?;
         let key = fitting::key(found).map_err(|why| unusable(key, why))?;
         let ca = self.ca_file();
         let roots = match authority {
@@ -162,7 +163,7 @@ impl Folder {
     /// to the collector; or a new one.
     pub(crate) fn new_key(&self) -> Result<Key, EnrolError> {
         let file = self.new.join(KEY);
-        if let Ok(key) = PrivateKeyDer::from_pem_file(&file) {
+        if let Ok(key) = private_key(&file) {
             return Key::read(key.secret_der());
         }
         if !self.new.exists() {
@@ -178,7 +179,7 @@ impl Folder {
     /// The key that is in force.
     pub(crate) fn key(&self) -> Result<Key, EnrolError> {
         let file = self.key_file();
-        let key = PrivateKeyDer::from_pem_file(&file).map_err(|error| bad_pem(&file, error, "no key"))?;
+        let key = private_key(&file).map_err(|error| bad_pem(&file, error, "no key"))?;
         Key::read(key.secret_der())
     }
 
@@ -186,9 +187,8 @@ impl Folder {
     pub(crate) fn signer(&self) -> Result<wire::envelope::Key, EnrolError> {
         let (path, ca) = (self.key_file(), self.ca_file());
         let unusable = |path: &PathBuf, why: String| EnrolError::Folder { path: path.clone(), why };
-        let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| bad_pem(&path, error, "no key"))?;
-        let authority =
-            CertificateDer::from_pem_file(&ca).map_err(|error| bad_pem(&ca, error, "no certificate"))?;
+        let key = private_key(&path).map_err(|error| bad_pem(&path, error, "no key"))?;
+        let authority = certificate(&ca).map_err(|error| bad_pem(&ca, error, "no certificate"))?;
         let point = public_key(&authority).ok_or_else(|| unusable(&ca, "it has no P-256 key".into()))?;
         wire::envelope::Key::of_host(key.secret_der(), point)
             .map_err(|error| unusable(&path, error.to_string()))
@@ -236,7 +236,7 @@ impl Folder {
 
     /// From when until when the certificate is valid; `None` while there is none.
     pub fn validity(&self) -> Option<Validity> {
-        let certificate = CertificateDer::from_pem_file(self.cert_file()).ok()?;
+        let certificate = certificate(&self.cert_file()).ok()?;
         validity(&certificate)
     }
 
@@ -244,13 +244,7 @@ impl Folder {
     fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), EnrolError> {
         let beside = path.with_extension("tmp");
         let io = |source| EnrolError::Io { path: path.to_owned(), source };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&beside)
-            .map_err(io)?;
+        let mut file = regular::create(&beside, mode).map_err(io)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
         self.give(&beside)?;
         rename(&beside, path)
@@ -270,11 +264,26 @@ impl Folder {
     }
 }
 
+/// The bytes of a PEM file of ours: what stands in its place and is none is not waited for.
+fn pem_text(path: &Path) -> Result<Vec<u8>, pem::Error> {
+    regular::read(path, LONGEST).map_err(pem::Error::Io)
+}
+
+/// The key in one.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, pem::Error> {
+    PrivateKeyDer::from_pem_slice(&pem_text(path)?)
+}
+
+/// The first certificate in one.
+pub(super) fn certificate(path: &Path) -> Result<CertificateDer<'static>, pem::Error> {
+    CertificateDer::from_pem_slice(&pem_text(path)?)
+}
+
 /// The certificates of a file, one at least.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
     let nothing = "no certificate";
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let found = pem_text(path)
+        .and_then(|text| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
         .map_err(|error| bad_pem(path, error, nothing))?;
     match found.is_empty() {
         true => Err(bad_pem(path, pem::Error::NoItemsFound, nothing)),
@@ -307,7 +316,7 @@ fn fits(certificate: &str, key: &Path) -> Result<(), EnrolError> {
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| bad(&error))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad_pem(key, error, "no key"))?;
+    let key = private_key(key).map_err(|error| bad_pem(key, error, "no key"))?;
     if chain.is_empty() {
         return Err(EnrolError::Certificate("it is empty".into()));
     }

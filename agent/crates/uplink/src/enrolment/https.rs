@@ -18,7 +18,6 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper_util::rt::TokioIo;
 use ring::digest::{SHA256, digest};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -198,7 +197,7 @@ fn client(url: &str, pin: Pin, ca_file: Option<&Path>) -> Result<ClientConfig, E
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let found = crate::tls::all(path);
             let found =
                 found.map_err(|error| unusable(format!("{} can't be read: {error}", path.display())))?;
             roots.add_parsable_certificates(found);

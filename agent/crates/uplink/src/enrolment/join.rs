@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
-use super::folder::{Folder, Joined, bad_pem, fingerprint};
+use super::folder::{Folder, Joined, bad_pem, certificate, fingerprint};
 use super::https::{Door, Pin};
 use super::{EnrolError, Enrolled, Token};
 
@@ -81,8 +79,7 @@ pub async fn join(folder: &Folder, ask: &Ask) -> Result<Outcome, EnrolError> {
 /// The people's door of an enrolment, believing its authority.
 pub(crate) fn door(enrolled: &Enrolled) -> Result<Door, EnrolError> {
     let path = enrolled.folder.ca_file();
-    let authority =
-        CertificateDer::from_pem_file(&path).map_err(|error| bad_pem(&path, error, "no certificate"))?;
+    let authority = certificate(&path).map_err(|error| bad_pem(&path, error, "no certificate"))?;
     let joined = &enrolled.joined;
     Door::new(&joined.collector, Pin::Authority(authority), joined.ca_file.as_deref())
 }
