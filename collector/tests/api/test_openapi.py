@@ -20,6 +20,7 @@ from telemetryx.api.delay import Delay
 from telemetryx.api.gather import Gather
 from telemetryx.api.live.hub import Hub
 from telemetryx.api.metrics import Registry
+from telemetryx.api.patterns import WORDS
 from telemetryx.api.route import Route
 from telemetryx.api.routes import ROUTES, document
 from telemetryx.api.world import Limits, PartState, World
@@ -141,6 +142,24 @@ def test_every_route_is_described_with_its_parameters_and_refusals() -> None:
             assert {"200", "400", "401", "503"} <= set(operation["responses"])
             for parameter in operation["parameters"]:
                 assert parameter["description"], (operation["operationId"], parameter["name"])
+
+
+def test_every_pattern_has_words_for_who_gets_it_wrong() -> None:
+    """A person at the console reads no regular expressions."""
+
+    def patterns(part: object) -> Iterator[str]:
+        if isinstance(part, dict):
+            if isinstance(found := part.get("pattern"), str):
+                yield found
+            for one in part.values():
+                yield from patterns(one)
+        elif isinstance(part, list):
+            for one in part:
+                yield from patterns(one)
+
+    written = set(patterns(document()))
+    assert written == set(WORDS)
+    assert all(words.startswith("it is ") for words in WORDS.values())
 
 
 def test_the_reference_page_is_fresh() -> None:

@@ -72,6 +72,7 @@ def test_what_the_api_refuses_is_refused_here_too(config: Path, tmp_path: Path) 
         ("--expires", "9999d", "^--expires: it must be at most 366d"),
         ("--agent", "a b", "^--agent: it is no agent's name: letters, digits"),
         ("--agent", "..", "^--agent: it is no agent's name: letters, digits"),
+        ("--agent", "a" * 129, "^--agent: it is longer than 128 characters"),
         ("--site", "plant\n1", "^--site: it is one line of text"),
         ("--site", " plant1", "^--site: it is one line of text"),
     ):

@@ -11,6 +11,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from telemetryx.api.errors import BadRequest, TooLarge
 from telemetryx.api.nearest import nearest
+from telemetryx.api.patterns import WORDS
 from telemetryx.api.times import format_duration, parse_duration, parse_time
 from telemetryx.api.world import World
 from telemetryx.documented import Documented
@@ -190,6 +191,15 @@ def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
     )
 
 
+_SAID: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("int_parsing", "int_type", "int_parsing_size", "int_from_float"), "it must be a whole number"
+    ),
+    **dict.fromkeys(("float_parsing", "float_type"), "it must be a number"),
+    "finite_number": "it must be a number other than NaN and infinities",
+}
+
+
 def _sentence(kind: str, context: Mapping[str, Any], given: object) -> str:
     """Say what a value must be, in one form for all endpoints; empty for what the checker says well itself."""
     bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
@@ -200,17 +210,13 @@ def _sentence(kind: str, context: Mapping[str, Any], given: object) -> str:
             # A duration, which is nanoseconds only to us.
             return f"it must be {word} {format_duration(int(bound))}"
         return f"it must be {word} {int(bound) if bound == int(bound) else bound}"
-    if kind in {"int_parsing", "int_type", "int_parsing_size", "int_from_float"}:
-        return "it must be a whole number"
-    if kind in {"float_parsing", "float_type"}:
-        return "it must be a number"
-    if kind == "finite_number":
-        return "it must be a number other than NaN and infinities"
     if kind == "literal_error":
         return f"it must be {context['expected']}"
+    if kind == "string_pattern_mismatch":
+        return WORDS[context["pattern"]]
     if kind == "string_too_long":
         return f"it is longer than {context['max_length']} characters"
-    return ""
+    return _SAID.get(kind, "")
 
 
 def _text(given: object) -> str:

@@ -6,7 +6,8 @@ from typing import Final
 PATTERN: Final = r"^[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*$"
 """A name of marks alone is none: clients of HTTP take `.` and `..` in a path for a way to another."""
 LONGEST: Final = 128
-NAME_RULE: Final = f"letters, digits and - _ . only, a letter or digit among them, at most {LONGEST}"
+MARKS: Final = "letters, digits and - _ . only, a letter or digit among them"
+NAME_RULE: Final = f"{MARKS}, at most {LONGEST}"
 _NAME: Final = re.compile(PATTERN)
 
 

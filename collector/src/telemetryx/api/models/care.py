@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from telemetryx.api.models.fields import Limit, Name, Text
+from telemetryx.api.patterns import CANARY, LEVEL
 from telemetryx.api.route import Model, Nanoseconds, Span
 
 DAY_NS = 86_400 * 10**9
 Version = Annotated[int, Field(ge=1, le=2**53)]
 Phase = Literal["unsupported", "none", "waiting", "trial", "applied", "failed", "declined"]
-Canary = Annotated[str, Field(pattern=r"^(|[1-9][0-9]{0,4}%?)$")]
+Canary = Annotated[str, Field(pattern=CANARY)]
 
 
 class ConfigBody(Model):
@@ -183,7 +184,7 @@ class ConfigStatesAnswer(Model):
 class LogLevelBody(Model):
     """Another log level for a while."""
 
-    level: Annotated[str, Field(max_length=1_000, pattern=r"^[A-Za-z0-9_,=:\-. ]*$")]
+    level: Annotated[str, Field(max_length=1_000, pattern=LEVEL)]
     """As `[agent] log` takes it: `debug`, or `info,uplink=trace`; empty: back to the configuration's own."""
     duration: Annotated[Span, Field(ge=10**9, le=DAY_NS)] = 900 * 10**9
     """For how long, at most a day."""

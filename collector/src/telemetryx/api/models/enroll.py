@@ -6,16 +6,10 @@ from pydantic import AfterValidator, Field
 
 from telemetryx.api.models.fields import Limit, Name, Text
 from telemetryx.api.route import Model, Nanoseconds, Span
-from telemetryx.enrolment.name import NAME_RULE, PATTERN, is_name
+from telemetryx.enrolment.name import LONGEST, PATTERN
 
 MAX_USES = 10_000
 Short = Annotated[str, Field(max_length=200)]
-
-
-def _agent(name: str) -> str:
-    if not is_name(name):
-        raise ValueError(f"it is no agent's name: {NAME_RULE}")
-    return name
 
 
 def _line(text: str) -> str:
@@ -24,9 +18,7 @@ def _line(text: str) -> str:
     return text
 
 
-AgentName = Annotated[
-    str, AfterValidator(_agent), Field(max_length=200, json_schema_extra={"pattern": PATTERN})
-]
+AgentName = Annotated[str, Field(pattern=PATTERN, max_length=LONGEST)]
 Site = Annotated[str, AfterValidator(_line), Field(max_length=200)]
 
 
