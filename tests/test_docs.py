@@ -296,3 +296,17 @@ def test_every_rust_test_that_the_mqtt_page_names_is_there() -> None:
     assert claimed
     tests = "".join(path.read_text("utf-8") for path in ROOT.glob("agent/crates/inputs/tests/*.rs"))
     assert {name for name in claimed if f"fn {name}(" not in tests} == set()
+
+
+def test_the_page_on_monitoring_lists_each_alert_rule_and_counts_them() -> None:
+    """Who is woken by one looks it up there; with the severity that the rule has."""
+    rules_file = (ROOT / "packaging/prometheus/telemetryx.rules.yml").read_text()
+    shipped = dict(re.findall(r"alert: (\w+)\n(?:.*\n)*?\s+labels: \{severity: (\w+)\}", rules_file))
+    page = (DOCS / "how-to/monitoring.md").read_text()
+    listed = {
+        name: severity
+        for names, severity in re.findall(r"^\| (`Telemetryx.*?`) \| (\w+) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert listed == shipped
+    assert f"| {len(shipped)} alert rules |" in page

@@ -111,7 +111,10 @@ def test_a_good_configuration_is_applied_and_survives_a_restart_without_a_collec
             '[uplink]\nurl = "http://elsewhere:1"\n',
             "uplink.url: a pushed configuration doesn't say where the collector is",
         ),
-        ("[agent]\nmax_series = 0\n", "configuration 3:2:1: agent.max_series = 0 is out of range: give 1 to 10000000"),
+        (
+            "[agent]\nmax_series = 0\n",
+            "configuration 3:2:1: agent.max_series = 0 is out of range: give 1 to 10000000",
+        ),
     ],
 )
 def test_one_that_cannot_be_used_is_refused_with_the_reason_and_changes_nothing(

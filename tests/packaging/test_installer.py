@@ -26,7 +26,7 @@ SYSTEMS = {
     "suse": 'ID="opensuse-leap"\nID_LIKE="suse opensuse"\nPRETTY_NAME="openSUSE Leap 15.6"\n',
     "alpine": 'ID=alpine\nVERSION_ID=3.21\nPRETTY_NAME="Alpine Linux v3.21"\n',
 }
-TOKEN = "txe1.secret.fingerprint"
+JOINS = "txe1.secret.fingerprint"
 PACKAGES = (
     "telemetryx-agent_0.9.0-1_amd64.deb",
     "telemetryx-agent_0.10.0-1_amd64.deb",
@@ -117,10 +117,20 @@ def test_it_fetches_from_an_address_what_the_sums_vouch_for(tmp_path: Path, shop
 def test_it_enrols_when_a_collector_is_given(tmp_path: Path, shop: Path) -> None:
     """With the token of the collector's command, before the service starts with what that brought."""
     code, said = install(
-        tmp_path, "--from", shop, "--collector", "https://c.example:8420", "--token", "txe1.T-1.F", "--name", "gw7"
+        tmp_path,
+        "--from",
+        shop,
+        "--collector",
+        "https://c.example:8420",
+        "--token",
+        "txe1.T-1.F",
+        "--name",
+        "gw7",
     )
     assert code == 0, said
-    assert "would run: telemetryx-agent enroll https://c.example:8420 --name gw7 --if-needed\n" in said, "run again, it upgrades"
+    assert "would run: telemetryx-agent enroll https://c.example:8420 --name gw7 --if-needed\n" in said, (
+        "run again, it upgrades"
+    )
     assert "T-1" not in said
     again = install(
         tmp_path, f"--from={shop}", "--collector=https://c.example:8420", "--token=txe1.T-1.F", "--name=gw7"
@@ -170,12 +180,24 @@ def test_an_upgrade_keeps_a_config_file_that_was_changed_and_asks_nobody(tmp_pat
         (("agent", "collector"), "debian", "x86_64", 2, "agent and collector are two installations"),
         (("--collector", ""), "debian", "x86_64", 2, "--collector needs a value"),
         (("--token=",), "debian", "x86_64", 2, "--token needs a value"),
-        (("--token", TOKEN), "debian", "x86_64", 2, "--token is for joining a collector"),
+        (("--token", JOINS), "debian", "x86_64", 2, "--token is for joining a collector"),
         (("--name", "gw7"), "debian", "x86_64", 2, "--name is for joining a collector"),
         (("--replace",), "debian", "x86_64", 2, "--replace is for joining a collector"),
-        (("collector", "--token", TOKEN), "debian", "x86_64", 2, "--token is for joining a collector"),
-        (("--collector", "c.example:8420", "--token", TOKEN), "debian", "x86_64", 2, "write https://HOST:8420"),
-        (("--collector", "http://c:8420", "--token", TOKEN), "debian", "x86_64", 2, "write https://HOST:8420"),
+        (("collector", "--token", JOINS), "debian", "x86_64", 2, "--token is for joining a collector"),
+        (
+            ("--collector", "c.example:8420", "--token", JOINS),
+            "debian",
+            "x86_64",
+            2,
+            "write https://HOST:8420",
+        ),
+        (
+            ("--collector", "http://c:8420", "--token", JOINS),
+            "debian",
+            "x86_64",
+            2,
+            "write https://HOST:8420",
+        ),
         (("--collector", "https://c:8420", "--token", "tx_0"), "debian", "x86_64", 2, "no enrolment token"),
     ],
 )
