@@ -423,9 +423,9 @@ def test_what_keeps_it_from_starting_is_said_with_the_remedy(tmp_path: Path) -> 
     assert "token new" in refused(
         tmp_path, f'[api]\nlisten = "127.0.0.1:0"\ntoken_file = "{tmp_path}/none"\n'
     )
-    assert "data_dir /proc/nothing can't be used" in refused(
-        tmp_path, '[collector]\ndata_dir = "/proc/nothing"\n'
-    )
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert f"data_dir {loop} can't be used" in refused(tmp_path, f'[collector]\ndata_dir = "{loop}"\n')
     (tmp_path / "rules.yaml").write_text("rules:\n  - nome: x\n")
     assert "rules.yaml:2" in refused(tmp_path, f'[rules]\nfiles = ["{tmp_path}/rules.yaml"]\n')
     (tmp_path / "data").mkdir(exist_ok=True)

@@ -1,13 +1,16 @@
 """The configuration: what is wrong is said with its line and the nearest key; the reference can't go stale."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ByteSize
 
 from telemetryx import config
-from telemetryx.config import tables
+from telemetryx.api.times import format_duration
+from telemetryx.config import ranges, tables
 from telemetryx.documented import attributes
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/collector-config.md"
@@ -286,3 +289,102 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
 def test_a_password_in_an_address_is_not_repeated(lines: str) -> None:
     """What is wrong goes to the log, where more people read than in the file."""
     assert "hunter2" not in "\n".join(problems(lines))
+
+
+def set_to(key: str, value: str) -> str:
+    """Write a file that sets one key, and what it needs beside it."""
+    table, _, name = key.rpartition(".")
+    head = f'[[{table}]]\nurl = "https://a.example"' if table == "notify.webhook" else f"[{table}]"
+    needs = {
+        "api.oidc.session_lifetime": 'issuer = "https://a.example"\nviewers = ["*"]\n',
+        "store.raw_retention": 'rollup_retention = "36500d"\n',
+        "store.rollup_retention": 'raw_retention = "1m"\n',
+    }
+    return f"{head}\n{needs.get(key, '')}{name} = {value}\n"
+
+
+def written(key: str, amount: float) -> str:
+    """Write an amount as the file does."""
+    if isinstance(ranges.RANGES[key][0], str):
+        return f'"{format_duration(int(amount))}"'
+    return str(amount)
+
+
+@pytest.mark.parametrize("key", ranges.RANGES)
+def test_each_amount_is_taken_at_both_ends_of_its_range_and_refused_beyond(key: str) -> None:
+    """With the key, its line and the range in the file's own units."""
+    least, most = ranges.bounds(key)
+    for amount in (least, most):
+        config.parse(set_to(key, written(key, amount)), "c.toml")
+    step = 1 if isinstance(least, int) else least / 2
+    line = set_to(key, "").count("\n")
+    # Of the two retentions one bounds the other: what lies beyond both is refused as the other's.
+    beyond = {"store.raw_retention": [least - step], "store.rollup_retention": [most + step]}
+    amounts = beyond.get(key, [least - step, most + step])
+    for value in (*(written(key, amount) for amount in amounts), "-1", "1e300", "inf", str(2**64)):
+        said = "\n".join(problems(set_to(key, value)))
+        assert said.startswith(f"c.toml:{line}: `{key}`: "), (value, said)
+        assert "to" in said, (value, said)
+
+
+def test_every_amount_of_the_file_has_its_range() -> None:
+    """None that is added later is forgotten."""
+
+    def walk(section: type[tables.Section], path: str) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            inner = tables.table_of(field.annotation) or field.annotation
+            key = f"{path}{name}"
+            if isinstance(inner, type) and issubclass(inner, tables.Section):
+                yield from walk(inner, f"{key}.")
+            elif field.annotation in (int, float, ByteSize):
+                yield key
+
+    amounts = [
+        key
+        for name, field in config.Settings.model_fields.items()
+        if isinstance(field.annotation, type)
+        for key in walk(field.annotation, f"{name}.")
+    ]
+    assert sorted(amounts) == sorted(ranges.RANGES)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            "[store]\nraw_retention = 30",
+            "c.toml:2: `store.raw_retention`: 30 has no unit: write a number and a unit",
+        ),
+        ('[[notify.webhook]]\nurl = "https://a"\ntimeout = 5', "`notify.webhook.timeout`: 5 has no unit"),
+        ("[gateway]\ncredit = 0", "c.toml:2: `gateway.credit`: 0 is out of range: give 64KiB to 1GiB"),
+        ('[api]\nmax_body = "much"', 'this is no size: write "64KiB"'),
+        ('[api]\nmax_live_clients = "many"', "this is no whole number; give 1 to 1,000,000"),
+        ('[rules]\nfiles = "a"', 'this is no list: write ["a", "b"]'),
+        ('[collector]\ndata_dir = "/proc/1"', "belongs to the kernel and holds no data"),
+        ('[collector]\ndata_dir = "/dev/null/x"', "/dev/null is a file, not a folder"),
+        (f'[collector]\ndata_dir = "/{"x" * 5000}"', "too long a path"),
+        ('[api]\ntoken_file = ""', "it is empty: name a file or a folder, or leave the key out"),
+        ('[notify]\nexternal_url = "here"', "`notify.external_url`"),
+        ('[gateway.mqtt]\nuser = "a\\u001b[31m"', "it holds a control character"),
+        ('[enroll]\nnames = ["a", "b\\n"]', "`enroll.names`: it holds a control character"),
+    ],
+)
+def test_what_would_make_the_collector_useless_is_refused_with_what_to_do(lines: str, said: str) -> None:
+    """Each names its key; a duration without a unit would be nanoseconds."""
+    assert any(said in problem for problem in problems(lines)), problems(lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '[api]\nlisten = "LONG"',
+        '[collector]\nlog_level = "LONG"',
+        '[api]\n"LONG" = 1',
+        '[api]\nhsts = "\\u001bLONG"',
+    ],
+)
+def test_of_a_long_value_only_the_beginning_is_repeated_and_nothing_steers_a_terminal(lines: str) -> None:
+    """Whatever the file holds."""
+    said = "\n".join(problems(lines.replace("LONG", "x" * 5_000)))
+    assert len(said) < 900
+    assert "\x1b" not in said

@@ -1,9 +1,12 @@
 """Reads the file and the environment into settings, or says everything that is wrong: where, with which value, and what to do."""
 
 import difflib
+import errno
 import os
 import re
+import stat
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from telemetryx.config import ranges
 from telemetryx.config.tables import (
     Api,
     Collector,
@@ -32,6 +36,26 @@ from telemetryx.store.audit import secret
 ENV_PREFIX: Final = "TELEMETRYX_"
 #: What stands before the host of a URL: it may be a password, and messages go to logs. A webhook's whole URL may be one.
 _USER: Final = re.compile(r"""://[^\s'"]*@""")
+
+#: So long a piece of a message is a value: a path or an address of usual length is repeated whole.
+_LONG: Final = re.compile(r"""'[^']{200,}'|"[^"]{200,}"|\S{200,}""")
+#: Keys that name a place, beside those of files.
+_PLACES: Final = frozenset({"data_dir", "path", "dir"})
+#: What is said in place of the types' own words.
+_WORDS: Final = {
+    "byte_size": 'this is no size: write "64KiB", "4MiB", "1GiB" or a number of bytes',
+    "byte_size_unit": 'this is no size: write "64KiB", "4MiB", "1GiB" or a number of bytes',
+    "tuple_type": 'this is no list: write ["a", "b"]',
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+    "int_parsing": "this is no whole number",
+    "int_type": "this is no whole number",
+    "int_from_float": "this is no whole number",
+    "float_parsing": "this is no number",
+    "float_type": "this is no number",
+    "path_type": 'this is no path: write it as a text, like "/etc/telemetryx/x.pem"',
+    "string_type": 'this is no text: write "…"',
+}
 
 
 class ConfigError(Exception):
@@ -102,21 +126,75 @@ def parse(text: str, origin: str) -> Settings:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{origin}: not valid TOML: {error}"]) from error
+    lines = _lines(text)
     problems = list(_unknown_environment(os.environ))
+    problems += [_said(parts, said, lines, origin, tree) for parts, said in _strange(tree)]
     settings: Settings | None = None
     try:
         settings = Settings(**tree)
     except ValidationError as error:
-        lines = _lines(text)
         # An unknown key that the file doesn't hold came from the environment and was named above.
         problems += [
             _problem(dict(item), lines, origin, tree)
             for item in error.errors(include_url=False)
             if item["type"] != "extra_forbidden" or _holds(tree, tuple(map(str, item["loc"])))
         ]
+    else:
+        problems += [_said(parts, said, lines, origin, tree) for parts, said in ranges.outside(settings)]
+        if (unfit := _no_place(settings.collector.data_dir)) is not None:
+            problems.append(_said(("collector", "data_dir"), unfit, lines, origin, tree))
     if problems or settings is None:
-        raise ConfigError(problems)
+        # What is said of a value before its type was looked at isn't said again by it.
+        raise ConfigError(list(dict.fromkeys(problems)))
     return settings
+
+
+def _said(
+    parts: tuple[str, ...],
+    said: str,
+    lines: Mapping[tuple[str, ...], int],
+    origin: str,
+    tree: Mapping[str, Any],
+) -> str:
+    """Give a problem of ours its place, as `_problem` does for one of the types."""
+    return _problem({"loc": parts, "type": "ours", "msg": said, "input": {}}, lines, origin, tree)
+
+
+def _strange(tree: Mapping[str, Any], parts: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Find what the types would take and nobody means: a duration without a unit, which is nanoseconds, and control characters."""
+    for key, value in tree.items():
+        here = (*parts, key)
+        items = value if isinstance(value, list) else [value]
+        for number, item in enumerate(items):
+            if isinstance(item, dict):
+                yield from _strange(item, (*here, str(number)) if isinstance(value, list) else here)
+            elif item == "" and (key.endswith("_file") or key in _PLACES):
+                yield here, "it is empty: name a file or a folder, or leave the key out"
+            elif isinstance(item, str) and any(unicodedata.category(one) == "Cc" for one in item):
+                yield here, "it holds a control character: write it without, it was pasted by mistake"
+            elif isinstance(item, int | float) and not isinstance(item, bool) and _is_duration(here):
+                yield here, f"{item} has no unit: write a number and a unit, like 250ms, 10s, 1h30m or 7d"
+
+
+def _is_duration(parts: tuple[str, ...]) -> bool:
+    bound = ranges.RANGES.get(".".join(part for part in parts if not part.isdigit()), (0, 0))[0]
+    return isinstance(bound, str)
+
+
+def _no_place(folder: Path) -> str | None:
+    """Say what keeps a folder from holding data, as far as it shows before there is one."""
+    remedy = "name a folder that only this collector writes to"
+    if folder.is_absolute() and folder.parts[1:2] in (("proc",), ("sys",)):
+        return f"/{folder.parts[1]} belongs to the kernel and holds no data: {remedy}"
+    for place in (folder, *folder.parents):
+        try:
+            mode = place.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it may be made; what lies above says whether it can
+        except OSError as error:
+            return f"too long a path: {remedy}" if error.errno == errno.ENAMETOOLONG else None
+        return None if stat.S_ISDIR(mode) else f"{place} is a file, not a folder: {remedy}"
+    return None
 
 
 def _problem(
@@ -134,14 +212,22 @@ def _problem(
         where = _environment_name(keys)
     if item["type"] == "extra_forbidden":
         known = _known(keys[:-1])
-        return f"{where}: unknown key `{dotted}`{_nearest(keys[-1], known)}"
+        return f"{where}: unknown key `{_shown(dotted)}`{_nearest(keys[-1], known)}"
     if item["type"] == "missing":
         return f"{where}: `{dotted}` is missing"
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = _WORDS.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
+    if item["type"] != "ours" and (taken := ranges.taken(dotted)) and "[" not in message:
+        message = f"{message}; {taken}"
     given = item.get("input")
     hidden = isinstance(given, dict | BaseModel) or dotted == "notify.webhook.url" or secret(keys[-1])
     text = f"{message}{'' if hidden else f' (got {given!r})'}"
-    return f"{where}: `{dotted}`: {_USER.sub('://…@', text)}"
+    return f"{where}: `{_shown(dotted)}`: {_shown(_USER.sub('://…@', text))}"
+
+
+def _shown(text: str) -> str:
+    """Repeat of a long value only its beginning, and nothing that could steer a terminal."""
+    cut = _LONG.sub(lambda found: f"{found[0][:60]}… ({len(found[0]):,} characters)", text)
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in cut)
 
 
 def _environment_name(keys: tuple[str, ...]) -> str:

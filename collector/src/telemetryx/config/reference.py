@@ -7,6 +7,7 @@ from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 
 from telemetryx.api.times import format_duration
+from telemetryx.config import ranges
 from telemetryx.config.reading import ENV_PREFIX, Settings
 from telemetryx.config.tables import Section, table_of
 from telemetryx.documented import attributes
@@ -19,7 +20,7 @@ def example() -> str:
     out = [
         "# The collector's configuration. Every key is shown with its default; remove the `#` before a key to change it.",
         f"# Each key can also be set in the environment: {ENV_PREFIX}API__LISTEN=127.0.0.1:8420 is `listen` in [api].",
-        '# Durations are written like "250ms", "10s", "1h30m", "7d"; sizes like "64MiB".',
+        '# Durations are written like "250ms", "10s", "1h30m", "7d"; sizes like "64MiB" or "1TiB".',
     ]
     for name, field in Settings.model_fields.items():
         section = field.annotation
@@ -31,14 +32,17 @@ def example() -> str:
         for key, value in section.model_fields.items():
             if isinstance(value.annotation, type) and issubclass(value.annotation, Section):
                 tables += ["", f"# {_first_line(value.annotation)}", f"[{name}.{key}]"]
-                tables += _keys(value.annotation, "#")
+                tables += _keys(value.annotation, "#", f"{name}.{key}")
                 continue
             inner = table_of(value.annotation)
             if inner is None:
-                out += [_comment(told.get(key, ""), value, "#"), f"# {key} = {_shown(key, value)}"]
+                out += [
+                    _comment(told.get(key, ""), value, "#", f"{name}.{key}"),
+                    f"# {key} = {_shown(key, value)}",
+                ]
             else:
                 tables += ["", f"# {_first_line(inner)} {told.get(key, '')}", f"# [[{name}.{key}]]"]
-                tables += _keys(inner, "# #")
+                tables += _keys(inner, "# #", f"{name}.{key}")
         out += tables
     return "\n".join(out) + "\n"
 
@@ -55,10 +59,10 @@ def reference() -> str:
     )
 
 
-def _keys(section: type[Section], mark: str) -> Iterator[str]:
+def _keys(section: type[Section], mark: str, table: str) -> Iterator[str]:
     told = attributes(section)
     for key, field in section.model_fields.items():
-        yield _comment(told.get(key, ""), field, mark)
+        yield _comment(told.get(key, ""), field, mark, f"{table}.{key}")
         yield f"# {key} = {_shown(key, field)}"
 
 
@@ -66,9 +70,10 @@ def _first_line(section: type[BaseModel]) -> str:
     return (section.__doc__ or "").strip().splitlines()[0]
 
 
-def _comment(told: str, field: FieldInfo, mark: str) -> str:
+def _comment(told: str, field: FieldInfo, mark: str, key: str) -> str:
     unset = " Not set by default." if field.default is None else ""
-    return f"{mark} {told}{unset}"
+    range_of = f" Takes {between}." if (between := ranges.between(key)) else ""
+    return f"{mark} {told}{range_of}{unset}"
 
 
 def _shown(key: str, field: FieldInfo) -> str:

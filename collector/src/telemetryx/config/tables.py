@@ -477,7 +477,7 @@ class Webhook(Section):
 class Notify(Section):
     """Who is told about alerts."""
 
-    external_url: str = ""
+    external_url: str = Field(default="", pattern=r"^(https?://[^\s/]\S*)?$")
     """Where people reach the console, for links in messages."""
     webhook: tuple[Webhook, ...] = ()
     """Write one `[[notify.webhook]]` table for each address."""
