@@ -15,6 +15,7 @@ from telemetryx import _native
 from telemetryx.api import percentile
 from telemetryx.api.percentile import Percentiles
 from telemetryx.api.rest import aggregate
+from telemetryx.store.interface import Retention
 from telemetryx.types import F64, I64, BatchKey, SampleBlock, SketchBlock, Stored, WindowBlock
 from telemetryx.wire.payload import Payload
 
@@ -157,3 +158,51 @@ async def test_a_fleets_percentile_does_not_depend_on_how_it_is_read(
     check(estimates, [numbers[cells == at].tolist() for at in range(len(estimates))], 0.9)
     assert found["method"] == "sketch"
     assert bool(found["warnings"]) == (slices == "small")
+
+
+@pytest.mark.parametrize("step", [None, "7m", "1h"])
+async def test_a_percentile_of_rollups_does_not_depend_on_how_many_are_read_at_once(
+    api: Running, monkeypatch: pytest.MonkeyPatch, step: str | None
+) -> None:
+    """Few of 12 series over days with next to nothing, then a dense hour that is too much at once; across the raw horizon, in the middle of a step."""
+    chance = np.random.default_rng(9)
+    begun = (T0 - 9 * 86_400 * S) // (3_600 * S) * 3_600 * S
+    content: dict[int, list[tuple[int, float]]] = {}
+    for one in range(1, 13):
+        sparse = begun + np.array([one * 5, 86_400 + one, 4 * 86_400]) * S
+        dense = begun + 5 * 86_400 * S + np.sort(chance.choice(5_000, 300, replace=False)) * S
+        at = np.concatenate((sparse, dense))
+        values = np.exp(chance.normal(1, 2, len(at)))
+        content[one] = list(zip(at.tolist(), values.tolist(), strict=True))
+    defs = defined(*(f"delay{one}" for one in range(1, 13)))
+    batch = decoded(BatchKey("edge", b"w" * 16, 1), Payload(samples(content)), defs)
+    (outcome,) = await api.world.store.commit([batch])
+    assert isinstance(outcome, Stored)
+    while (report := await api.world.store.compact(everything=True)).more or report.batches:
+        pass
+    horizon = begun + 5 * 86_400 * S + 600 * S
+    keep = Retention(raw_ns=86_400 * S, windows_ns=86_400 * S)
+    await api.world.store.apply_retention(keep, horizon + 86_400 * S)
+    found = []
+    for most in (20_000, 100, 13, 5):
+        monkeypatch.setattr(aggregate, "ROLLUPS_AT_ONCE", most)
+        monkeypatch.setattr(percentile, "_BINS", 20_000 if most > 1_000 else 50)
+        monkeypatch.setattr(aggregate, "AT_ONCE", 500_000 if most > 1_000 else 40)
+        monkeypatch.setattr(percentile, "EXACT", 1_000_000 if most > 1_000 else 20)
+        monkeypatch.setattr(percentile, "_FEW", 1)
+        asked = {} if step is None else {"step": step}
+        answer = await api.get(
+            "/aggregate", match='{__name__=~"delay.*"}', by="__name__", agg="quantile", q=0.9,
+            start=begun // S, end=begun // S + 6 * 86_400, **asked,
+        )  # fmt: skip
+        assert {one["level"] for one in answer["levels"]} >= {"1h" if step != "7m" else "1m"}
+        found.append(answer)
+    width = found[0]["step_ns"] or found[0]["end_ns"] - found[0]["start_ns"]
+    for answer in found:
+        for group in answer["groups"]:
+            number = int(group["labels"]["__name__"].removeprefix("delay"))
+            moments = np.array([row[0] for row in content[number]])
+            numbers = np.array([row[1] for row in content[number]])
+            cells = (moments - answer["start_ns"]) // width
+            estimates = np.array([math.nan if one is None else one for one in group["values"]])
+            check(estimates, [numbers[cells == at].tolist() for at in range(len(estimates))], 0.9)
