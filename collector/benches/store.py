@@ -130,9 +130,10 @@ async def measure(folder: Path, samples: int, each: int) -> list[dict]:
         await store.close()
         size = (Path(place) / "plain.db").stat().st_size
         row("bytes a sample in the file, compacted, not vacuumed", size / total, "B")
-        size, rollups = vacuumed(Path(place) / "plain.db")
+        size, rollups, sketches = vacuumed(Path(place) / "plain.db")
         row("bytes a sample in the file, vacuumed", size / total, "B")
         row("  of it rollups", rollups / total, "B")
+        row("    of these their sketches", sketches / total, "B")
         store = await SqliteStore.open(Path(place) / "busy.db")
         row(
             "ingest, durable, compaction beside it",
@@ -160,16 +161,19 @@ async def read_back(store: SqliteStore, row: object) -> None:
         row(name, (time.perf_counter() - started) / 50 * 1e3, "ms", 1)
 
 
-def vacuumed(path: Path) -> tuple[int, int]:
-    """Vacuum a closed store; return its size and what the rollups take of it."""
+def vacuumed(path: Path) -> tuple[int, int, int]:
+    """Vacuum a closed store; return its size, what the rollups take of it, and how many bytes of these are sketches."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("VACUUM")
     try:
         (rollups,) = db.execute("SELECT sum(pgsize) FROM dbstat WHERE name LIKE 'rollup%'").fetchone()
     except sqlite3.OperationalError:
         rollups = float("nan")
+    (sketches,) = db.execute(
+        "SELECT sum(length(sketch)) FROM (SELECT sketch FROM rollup_1m UNION ALL SELECT sketch FROM rollup_1h)"
+    ).fetchone()
     db.close()
-    return path.stat().st_size, rollups
+    return path.stat().st_size, rollups, sketches or 0
 
 
 def main() -> None:
