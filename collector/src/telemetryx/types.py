@@ -223,7 +223,7 @@ class PointBlock:
 
     Ascending by series, then time. A row is a sample, or the last value of a window or rollup at the time of its last sample;
     the other columns say what it stands for, and are left out where every row is one sample. A rollup's first value may be a
-    row of its own, that stands for none.
+    row of its own, that stands for none. `missing` readings of rows that were spread over the bins of their sketches are in none.
     """
 
     series: I64
@@ -237,7 +237,6 @@ class PointBlock:
     level: "Level" = "raw"
     """What was read where both would do: rollups, or samples."""
     missing: int = 0
-    """Of rows that were spread: the readings that no sketch knows."""
 
 
 @dataclass(slots=True)
@@ -385,7 +384,7 @@ Level = Literal["raw", "1m", "1h"]
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """From when to when a level was read."""
+    """From when to when a level was read; several ascend by time."""
 
     level: Level
     start_ns: int
@@ -423,7 +422,6 @@ class RangeResult:
     unshown: tuple[int, ...] = ()
     """Series with windows that aren't among their raw readings."""
     stretches: tuple[Stretch, ...] = ()
-    """The levels that were read, ascending by time; `level` is the coarsest of them."""
 
     @property
     def truncated(self) -> bool:
