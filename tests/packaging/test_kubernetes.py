@@ -180,7 +180,7 @@ def test_the_configurations_are_ones_that_the_programs_take(overlay: str, tmp_pa
         )
         (tmp_path / file).write_text(text)
         if file == "collector.toml":
-            command = [sys.executable, "-m", "telemetryx", "config", "check", str(tmp_path / file)]
+            command = [sys.executable, "-m", "telemetryx", "config", "check", "--alone", str(tmp_path / file)]
         else:
             # The files that it names are only in the cluster; that they are missing is all that it may find.
             command = [str(AGENT), "check", "--config", str(tmp_path / file)]

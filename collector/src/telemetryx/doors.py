@@ -113,7 +113,7 @@ async def sign_in(stack: contextlib.AsyncExitStack, settings: Settings) -> SignI
 
     try:
         trusted = ssl.create_default_context(cafile=oidc.ca_file)
-        secret = None if oidc.client_secret_file is None else _secret(oidc.client_secret_file)
+        secret = None if oidc.client_secret_file is None else provider_secret(oidc.client_secret_file)
     except (OSError, ValueError) as error:
         raise DoorError(f"[api.oidc] can't be used: {error}") from error
     session = await stack.enter_async_context(
@@ -127,7 +127,7 @@ async def sign_in(stack: contextlib.AsyncExitStack, settings: Settings) -> SignI
     return Provider(config, session)
 
 
-def _secret(path: Path) -> str:
+def provider_secret(path: Path) -> str:
     """Read a secret; who else can read its file could sign in as this collector."""
     mode = exposed(path.stat())
     if mode is not None:

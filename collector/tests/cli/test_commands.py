@@ -313,6 +313,21 @@ def test_config_check_names_lines_and_reference_prints_all_keys(run: Run, tmp_pa
     good = tmp_path / "good.toml"
     good.write_text(run("config", "reference").stdout)
     assert "good" in run("config", "check", str(good)).stdout
+    assert json.loads(run("config", "check", str(good), "--json").stdout)["http"] == "127.0.0.1:8420"
+
+
+def test_config_check_looks_into_the_files_that_are_named_unless_told_not_to(
+    run: Run, tmp_path: Path
+) -> None:
+    """A reload by systemd is refused for them, with the key, while the collector goes on."""
+    file = tmp_path / "collector.toml"
+    file.write_text(f'[tracing]\nendpoint = "https://otel.example"\ntoken_file = "{tmp_path}/none"\n')
+    line = f"{file}: [tracing] token_file: {tmp_path}/none can't be read: No such file or directory"
+    assert line in run("config", "check", str(file), status=2).stderr
+    assert json.loads(run("config", "check", str(file), "--json", status=2).stderr)["error"]["problems"] == [
+        line
+    ]
+    run("config", "check", str(file), "--alone")
 
 
 def test_rules_check_says_rules_in_sentences_and_problems_with_lines(run: Run, tmp_path: Path) -> None:

@@ -408,11 +408,18 @@ def config_reference(
 
 
 @config_app.command("check")
-def config_check(path: Annotated[Path, typer.Argument(help="The TOML file.")]) -> None:
-    """Say what is wrong in a configuration, with lines, without starting anything."""
+def config_check(
+    path: Annotated[Path, typer.Argument(help="The TOML file.")],
+    alone: Annotated[
+        bool,
+        typer.Option("--alone", help="Not the files that it names, as on a machine that doesn't have them."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong in a configuration, with lines, and in the files that it names, without starting anything."""
     from telemetryx.cli import run
 
-    run.check(path)
+    run.check(path, alone=alone, as_json=as_json)
 
 
 @rules_app.command("check")

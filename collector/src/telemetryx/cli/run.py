@@ -112,12 +112,20 @@ def _parent(path: Path | None, count: int) -> None:
         ) from error
 
 
-def check(path: Path) -> None:
-    """Read a configuration and say that it can be used."""
+def check(path: Path, *, alone: bool, as_json: bool) -> None:
+    """Read a configuration, and unless it is looked at `alone` the files that it names, and say that it can be used."""
+    from telemetryx.cli import output
+
     settings = settings_of(path)
-    print(
-        f"{path}: good; HTTP on {settings.api.listen}, agents on {settings.gateway.listen}, data in {settings.collector.data_dir}"
-    )
+    if not alone:
+        from telemetryx import config, named
+
+        with _problems_said():
+            if wrong := named.problems(settings):
+                raise config.ConfigError([f"{path}: {one}" for one in wrong])
+    http, agents, data = settings.api.listen, settings.gateway.listen, settings.collector.data_dir
+    said = {"config": str(path), "http": http, "agents": agents, "data_dir": str(data)}
+    output.said(said, f"{path}: good; HTTP on {http}, agents on {agents}, data in {data}", as_json=as_json)
 
 
 def demo(span: str | None, folder: Path | None, agent: Path | None, *, fresh: bool, as_json: bool) -> int:
