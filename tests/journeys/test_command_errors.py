@@ -1,12 +1,16 @@
 """What the agent's commands say when they can't: one clear sentence, or JSON for a program, and the documented exit code."""
 
 import json
+import os
+import pty
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.harness.stack import AGENT
+
+JOINS = f"txe1.{'A' * 43}.{'A' * 43}"
 
 
 def _ask(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -34,3 +38,50 @@ def test_a_file_that_is_not_there_is_named_once(command: str) -> None:
     assert said.returncode == 3
     assert said.stderr.count("/nope/agent.toml") == 1
     assert said.stderr.count("No such file") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("collector:8420", "--token", JOINS), "write https://HOST:PORT"),
+        (("https://collector:8420/console", "--token", JOINS), "write https://HOST:PORT"),
+        (("http://collector:8420", "--token", JOINS), "write https://"),
+        (("https://collector:8420", "--token", "tx_0123456789abcdef"), "paste it whole"),
+        (("https://collector:8420", "--token", JOINS, "--name", "other"), "give one of them"),
+    ],
+)
+def test_what_can_not_be_meant_is_wrong_usage_and_nothing_is_tried(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    """Exit code 2, as for an option that there isn't: another try is of no use."""
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[agent]\nname = "pump"\ndata_dir = "{tmp_path}"\n')
+    done = _ask("enroll", *words, "--config", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_a_password_that_is_typed_is_asked_for_and_not_shown() -> None:
+    """At a terminal; the hash is what is printed."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [AGENT, "hash-password"], stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True
+    ) as asking:
+        os.close(theirs)
+        seen = b""
+        # Not before it asks: what is typed ahead is dropped.
+        while b"Password: " not in seen:
+            seen += os.read(ours, 1_024)
+        os.write(ours, b"a long password\n")
+        said, _ = asking.communicate(timeout=120)
+    assert said.startswith("$pbkdf2-sha256$")
+    while True:
+        try:
+            more = os.read(ours, 1_024)
+        except OSError:
+            break
+        if not more:
+            break
+        seen += more
+    os.close(ours)
+    assert b"a long password" not in seen

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use uplink::enrolment::{Ask, Enrolled, Folder, Joined, Outcome, Token, join};
+use uplink::enrolment::{Ask, EnrolError, Enrolled, Folder, Joined, Outcome, Token, join};
 
 use crate::config::Config;
 use crate::{ask, lock, token_file};
@@ -54,6 +54,11 @@ pub struct Args {
     pub json: bool,
 }
 
+/// Whether a failed enrolment is one of what was given, which another try won't mend.
+pub fn is_wrong_use(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<EnrolError>().is_some_and(EnrolError::is_wrong_use)
+}
+
 /// Joins.
 ///
 /// # Errors
@@ -74,10 +79,10 @@ pub fn run(args: Args, path: &Path) -> anyhow::Result<()> {
     }
     let token = Token::parse(&given(&args)?)?;
     let agent = match (&args.name, said) {
-        (Some(name), Some(said)) if *name != said => anyhow::bail!(
-            "{} says agent.name = {said:?}, and --name {name:?}: give one of them",
-            path.display()
-        ),
+        (Some(name), Some(said)) if *name != said => {
+            let both = format!("{} says agent.name = {said:?}, and --name {name:?}", path.display());
+            return Err(crate::Misuse(format!("{both}: give one of them")).into());
+        }
         (Some(name), _) => name.clone(),
         (None, _) => config.agent.name.clone(),
     };

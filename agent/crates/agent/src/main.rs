@@ -23,6 +23,7 @@ mod logging;
 mod models;
 mod owner;
 mod pages;
+mod password;
 mod paths;
 mod pipeline;
 mod place;
@@ -214,7 +215,7 @@ fn main() -> ExitCode {
             say_error(&causes(&error), json);
             if error.is::<config::ConfigError>() {
                 ExitCode::from(CONFIG_REFUSED)
-            } else if error.is::<Misuse>() {
+            } else if error.is::<Misuse>() || enrol::is_wrong_use(&error) {
                 ExitCode::from(MISUSED)
             } else if matches!(error.downcast_ref(), Some(ask::AskError::NotRunning { .. })) {
                 ExitCode::from(NOT_RUNNING)
@@ -266,9 +267,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             std::io::stdout().write_all(text.as_bytes())?;
         }
         Command::HashPassword => {
-            let mut password = String::new();
-            std::io::stdin().read_line(&mut password)?;
-            let hash = inputs::mqtt::hash_password(password.trim_end_matches(['\r', '\n']))?;
+            let hash = inputs::mqtt::hash_password(&password::read()?)?;
             writeln!(std::io::stdout(), "{hash}")?;
         }
         Command::Pages { to } => pages::write(<Cli as clap::CommandFactory>::command(), &to)?,

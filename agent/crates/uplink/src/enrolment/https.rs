@@ -7,6 +7,7 @@
 //! In the first two cases the name that counts is the one that every collector's certificate has, so the collector may be met by
 //! any address.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// More is no answer of a collector's.
 const MAX_ANSWER: usize = 64 << 10;
 const MISSING: &str = "it doesn't show the authority that is expected";
+
+const OTHER_PORT: &str = "is this the port of its console, [api] listen there, and not the agents'?";
+const NO_TLS: &str =
+    "write https:// where its console speaks TLS, or name the console's port, [api] listen there";
+const ON_THE_WAY: &str = "can this host reach it? A firewall between may drop what is sent to this port";
+
+/// What to do when a connection doesn't come about.
+fn way_on(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            "does the collector run, and listen for other machines at this port ([api] listen there)?"
+        }
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::ConnectionAborted => OTHER_PORT,
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ON_THE_WAY,
+        // The system's name service has no kind of its own.
+        _ if error.raw_os_error().is_none() => {
+            "is the name right? This host's name service doesn't know it: an address works as well"
+        }
+        _ => ON_THE_WAY,
+    }
+}
 
 /// Which authority is believed.
 #[derive(Clone, Debug)]
@@ -97,14 +119,14 @@ impl Door {
 
     /// Posts JSON, or asks where there is none to post; the answer's JSON.
     pub(crate) async fn ask(&self, path: &str, body: Option<&Value>) -> Result<Value, EnrolError> {
-        let late = || self.unreached(format!("no answer within {} s", PATIENCE.as_secs()));
+        let late = || self.unreached(format!("no answer within {} s", PATIENCE.as_secs()), ON_THE_WAY);
         timeout(PATIENCE, self.answer(path, body)).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn answer(&self, path: &str, body: Option<&Value>) -> Result<Value, EnrolError> {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
-            .map_err(|error| self.unreached(error.to_string()))?;
+            .map_err(|error| self.unreached(error.to_string(), way_on(&error)))?;
         match &self.tls {
             None => self.over(stream, path, body).await,
             Some(tls) => {
@@ -125,7 +147,9 @@ impl Door {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, EnrolError> {
-        let broken = |error: &dyn std::fmt::Display| self.unreached(error.to_string());
+        // It was reached, and spoke no HTTP.
+        let remedy = if self.tls.is_some() { OTHER_PORT } else { NO_TLS };
+        let broken = |error: &dyn std::fmt::Display| self.unreached(error.to_string(), remedy);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| broken(&error))?;
@@ -169,20 +193,20 @@ impl Door {
         })
     }
 
-    fn unreached(&self, why: String) -> EnrolError {
-        EnrolError::Connect { url: self.url.clone(), why }
+    fn unreached(&self, why: String, remedy: &'static str) -> EnrolError {
+        EnrolError::Connect { url: self.url.clone(), why, remedy }
     }
 
     /// What a failed handshake tells, and what to do.
     fn no_tls(&self, error: &std::io::Error) -> EnrolError {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-        let Some(tls) = inner else { return self.unreached(error.to_string()) };
+        let Some(tls) = inner else { return self.unreached(error.to_string(), way_on(error)) };
         let why = match tls {
             TlsError::General(why) if why == MISSING => {
                 "it doesn't show the authority that the token names: is this the collector that made the token? Something between may pose as it; if its console has a certificate of another authority, give that one with --ca-file".into()
             }
             TlsError::InvalidMessage(_) => {
-                return self.unreached("what answers there speaks no TLS: is it the port of the console?".into());
+                return self.unreached("what answers there speaks no TLS".into(), OTHER_PORT);
             }
             TlsError::InvalidCertificate(why) => crate::endpoint::certificate(why),
             other => other.to_string(),
@@ -322,6 +346,42 @@ mod tests {
         assert!(matches!(door("http://collector.example:8420"), Err(EnrolError::PlainText(_))));
         for url in ["collector", "ftp://a", "https://user@a", "https://a/console", ""] {
             assert!(matches!(door(url), Err(EnrolError::Url(_))), "{url}");
+        }
+    }
+
+    /// A port that says this to whoever connects, and closes.
+    async fn answering(answer: &'static [u8]) -> u16 {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut link, _) = listener.accept().await.unwrap();
+            // What was asked is read first: else the end is a reset.
+            tokio::io::AsyncReadExt::read(&mut link, &mut [0; 4_096]).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut link, answer).await.unwrap();
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_door_that_is_none_is_told_with_what_to_look_at() {
+        let closed = {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        for (url, remedy) in [
+            (format!("http://127.0.0.1:{}", answering(b"").await), "write https://"),
+            (format!("http://127.0.0.1:{}", answering(b"\0\0\x12\x04\0").await), "write https://"),
+            (format!("https://127.0.0.1:{}", answering(b"").await), "not the agents'?"),
+            (
+                format!("https://127.0.0.1:{}", answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await),
+                "not the agents'?",
+            ),
+            (format!("https://127.0.0.1:{closed}"), "does the collector run"),
+            ("https://no.such.host.invalid".to_owned(), "is the name right?"),
+        ] {
+            let said = door(&url).unwrap().ask("/", None).await.unwrap_err();
+            assert!(matches!(&said, EnrolError::Connect { .. }), "{said:?}");
+            assert!(said.to_string().contains(remedy), "{said}");
         }
     }
 

@@ -106,12 +106,14 @@ pub enum EnrolError {
         folder: PathBuf,
     },
     /// The collector can't be reached.
-    #[error("can't reach the collector at {url}: {why}")]
+    #[error("can't reach the collector at {url}: {why}{}", what_to_do(remedy))]
     Connect {
         /// Its address.
         url: String,
         /// Why.
         why: String,
+        /// What to look at.
+        remedy: &'static str,
     },
     /// What answers there isn't to be trusted.
     #[error("can't trust what answers at {url}: {why}")]
@@ -192,5 +194,10 @@ impl EnrolError {
     /// Whether the collector said that this host may not, so that asking again soon is of no use.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
+    }
+
+    /// Whether what was given can't be meant, whatever is at the other end.
+    pub fn is_wrong_use(&self) -> bool {
+        matches!(self, Self::Token(_) | Self::Url(_) | Self::PlainText(_))
     }
 }

@@ -106,7 +106,9 @@ pub async fn keep_renewed(
                         };
                         tell(&link, &tried, now);
                         let backoff = if now { &mut urgent } else { &mut patient };
-                        after(&enrolled, tried, backoff, host.draw())
+                        let linked = link.connected();
+                        let next = Schedule::at(folder.usable(), host.wall(), linked);
+                        after(&enrolled, tried, next, linked, backoff, host.draw())
                     }
                 }
             }
@@ -134,8 +136,15 @@ fn tell(link: &LinkState, tried: &Result<bool, EnrolError>, urgent: bool) {
     }
 }
 
-/// Says what came of it, and how long to wait now.
-fn after(enrolled: &Enrolled, tried: Result<bool, EnrolError>, backoff: &mut Backoff, draw: u32) -> Duration {
+/// Says what came of it, and how long to wait now; `next` is what the schedule says of the certificate that is there.
+fn after(
+    enrolled: &Enrolled,
+    tried: Result<bool, EnrolError>,
+    next: Schedule,
+    linked: bool,
+    backoff: &mut Backoff,
+    draw: u32,
+) -> Duration {
     match tried {
         Ok(true) => {
             let until = enrolled.folder.validity().map(|validity| validity.to);
@@ -145,8 +154,12 @@ fn after(enrolled: &Enrolled, tried: Result<bool, EnrolError>, backoff: &mut Bac
                 tracing::error!(%error, "the next certificate can't be used either");
                 return SHORTEST + backoff.next(draw);
             }
-            backoff.reset();
-            SHORTEST
+            if matches!(next, Schedule::Due { .. }) {
+                tracing::warn!(
+                    "by this host's clock the certificate that was made just now is old already: the clock is ahead, set it"
+                );
+            }
+            after_success(next, linked, backoff, draw)
         }
         Ok(false) => {
             let pause = SHORTEST + backoff.next(draw);
@@ -163,6 +176,19 @@ fn after(enrolled: &Enrolled, tried: Result<bool, EnrolError>, backoff: &mut Bac
             tracing::warn!(reason = %error, pause_ms = pause.as_millis() as u64, "the certificate can't be renewed now");
             pause
         }
+    }
+}
+
+/// How long to wait with a new certificate. One that is due at once is so by this host's clock alone, which is ahead by most of a
+/// life: the next would be no better, and where the link works it needs none.
+fn after_success(next: Schedule, linked: bool, backoff: &mut Backoff, draw: u32) -> Duration {
+    match (next, linked) {
+        (Schedule::Wait(_), _) => {
+            backoff.reset();
+            SHORTEST
+        }
+        (Schedule::Due { .. }, true) => LOOK,
+        (Schedule::Due { .. }, false) => SHORTEST + backoff.next(draw),
     }
 }
 
@@ -196,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_ahead_by_a_certificates_life_does_not_ask_for_one_again_and_again() {
+        let mut backoff = Backoff::new(URGENT);
+        let ahead = at(100);
+        assert_eq!(after_success(ahead, true, &mut backoff, 0), LOOK);
+        let pauses: Vec<_> = (0..12).map(|_| after_success(ahead, false, &mut backoff, u32::MAX)).collect();
+        assert!(pauses.is_sorted() && *pauses.last().unwrap() > URGENT / 2, "{pauses:?}");
+        assert_eq!(after_success(at(0), true, &mut backoff, 0), SHORTEST, "the clock was set");
+    }
+
+    #[test]
     fn who_is_shut_out_is_told_until_the_collector_says_otherwise() {
         let link = LinkState::default();
         link.down(0, "this host waits until somebody approves it");
@@ -210,7 +246,7 @@ mod tests {
         assert!(link.last_error().contains("waits"), "that is the collector's own trouble");
         tell(&link, &refused(), true);
         assert_eq!(link.last_error(), "it was rejected; ask");
-        let away = EnrolError::Connect { url: "https://c".into(), why: "away".into() };
+        let away = EnrolError::Connect { url: "https://c".into(), why: "away".into(), remedy: "" };
         tell(&link, &Err(away), true);
         link.down(0, "this host waits until somebody approves it");
         assert_eq!(link.last_error(), "it was rejected; ask");
