@@ -155,9 +155,24 @@ async def test_a_token_is_printed_once_and_kept_as_its_digest(config: Path) -> N
         assert "no token's name" in await refused(config, "token", "create", "a\nb")
         await ran(config, "token", "revoke", "ci")
         assert await store.accounts.token(digest(token)) is None
+        again = await refused(config, "token", "create", "ci")
+        assert "there was a token 'ci' before, which doesn't hold any more: take another name" in again
         assert "no token 'nobody'" in await refused(config, "token", "revoke", "nobody")
     finally:
         await store.close()
+
+
+async def test_a_name_that_is_another_tokens_number_revokes_neither(config: Path) -> None:
+    """The wrong one would be gone; each is revoked by what it alone is called."""
+    numbers = [
+        json.loads((await ran(config, "token", "create", name, "--json")).stdout)["id"] for name in "21"
+    ]
+    assert numbers == [1, 2]
+    assert "1 is the name of token 2, and the number of token '2'" in await refused(
+        config, "token", "revoke", "1"
+    )
+    held = json.loads((await ran(config, "token", "ls", "--json")).stdout)["tokens"]
+    assert [one["revoked_ns"] for one in held] == [None, None]
 
 
 async def test_who_removes_an_account_hears_of_its_tokens_and_may_revoke_them(config: Path) -> None:

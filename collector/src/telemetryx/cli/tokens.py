@@ -110,9 +110,17 @@ def revoke(
 
     with direct.accounts(config) as accounts, direct.refusals():
         found = direct.done(accounts.tokens())
-        number = next((one.id for one in found if which in {one.name, str(one.id)}), None)
-        if number is None:
+        named = next((one for one in found if one.name == which), None)
+        numbered = next((one for one in found if str(one.id) == which), None)
+        meant = named or numbered
+        if meant is None:
             raise CliError(f"there is no token {which!r}", "`telemetryx token ls` lists them")
-        ended = direct.done(accounts.revoke_token(number, direct.actor()))
+        if named is not None and numbered is not None and named.id != numbered.id:
+            raise CliError(
+                f"{which} is the name of token {named.id}, and the number of token {numbered.name!r}",
+                f"say {named.id} for the first, {numbered.name!r} for the second",
+                Exit.USAGE,
+            )
+        ended = direct.done(accounts.revoke_token(meant.id, direct.actor()))
     fields = {"id": ended.id, "name": ended.name}
     output.said(fields, f"token {ended.id} ({ended.name}) is revoked", as_json=as_json)

@@ -222,8 +222,17 @@ class AccountTables:
                 (count,) = db.execute("SELECT count(*) FROM api_token").fetchone()
             if count >= MAX_TOKENS:
                 raise AccountRefused(f"{count} tokens are valid; revoke some that nobody uses")
-            if db.execute("SELECT 1 FROM api_token WHERE name = ?", (name,)).fetchone() is not None:
+            same = db.execute(
+                "SELECT revoked_ns IS NULL AND expires_ns > ? FROM api_token WHERE name = ?", (now, name)
+            ).fetchone()
+            if same is not None and same[0]:
                 raise AccountRefused(f"there is a token {name!r} already: take another name")
+            if same is not None:
+                # The audit log names programs by it.
+                raise AccountRefused(
+                    f"there was a token {name!r} before, which doesn't hold any more: take another name, "
+                    f"such as '{name} 2', so that the audit log tells them apart"
+                )
             row = db.execute(
                 "INSERT INTO api_token (name, digest, role, created_ns, created_by, expires_ns) "
                 f"VALUES (?, ?, ?, ?, ?, ?) RETURNING {_TOKENS}",
