@@ -132,9 +132,19 @@ impl Checkpoint {
     /// Opens the file, or creates it.
     ///
     /// # Errors
-    /// [`OpenError`]; never for damage, and not for a full disk: the journal keeps its records until there is room.
+    /// [`OpenError`]; never for damage, and not for a full disk: the journal keeps its records until there is room. A file that
+    /// this user may not open is set aside, where that can be: waiting for its rights would be not to start.
     pub fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, OpenError> {
-        let cell = match Cell::open(Arc::clone(&storage), path, FIRST) {
+        let open = || Cell::open(Arc::clone(&storage), path, FIRST);
+        let opened = match open() {
+            Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                let aside = set_aside(&*storage, path);
+                tracing::error!(path = %path.display(), ?aside, error = %source, "the fold's checkpoint can't be opened by this user: it is set aside, and what the journal still has is folded anew");
+                open()
+            }
+            opened => opened,
+        };
+        let cell = match opened {
             Ok(cell) => Some(cell),
             Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
                 tracing::warn!(path = %path.display(), "the disk is full: the fold's checkpoint waits for room");
@@ -237,6 +247,16 @@ impl Checkpoint {
     fn free(&self) -> u64 {
         self.storage.free_bytes(self.path.parent().unwrap_or(&self.path)).unwrap_or(u64::MAX)
     }
+}
+
+/// Gives the file a name that nothing has yet.
+fn set_aside(storage: &dyn Storage, path: &Path) -> std::io::Result<PathBuf> {
+    let named = |number: u32| path.with_extension(format!("unreadable.{number}"));
+    let free = |path: &PathBuf| {
+        storage.open(path, Mode::Read).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    let aside = (1..100).map(named).find(free).unwrap_or_else(|| named(100));
+    storage.rename(path, &aside).map(|()| aside)
 }
 
 /// Room for a state that grows to twice the size.

@@ -15,6 +15,8 @@ use crate::human::{size, things};
 const BUFFER: usize = 256 << 10;
 /// Digits of a piece's number: so many that `*` lists them in order.
 const DIGITS: usize = 6;
+/// Names beside a file that are tried: what stands at the others can't be written.
+const NAMES: usize = 100;
 
 /// What takes the records.
 pub enum Target {
@@ -261,33 +263,62 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn beside(path: &Path) -> io::Result<PathBuf> {
+/// Names that a file may have until it is whole: the first is the usual one.
+fn beside(path: &Path) -> io::Result<impl Iterator<Item = PathBuf>> {
     let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
-    Ok(path.with_file_name(format!(".{}.part", name.to_string_lossy())))
+    let (path, name) = (path.to_owned(), name.to_string_lossy().into_owned());
+    let numbers = std::iter::once(String::new()).chain((2..=NAMES).map(|number| format!(".{number}")));
+    Ok(numbers.map(move |number| path.with_file_name(format!(".{name}{number}.part"))))
 }
 
 /// The file beside this one that will have its name, empty and locked by us.
 fn claim(path: &Path) -> anyhow::Result<(PathBuf, File)> {
     let bad = |error| unwritable(path, error);
-    let part = beside(path).map_err(bad)?;
-    loop {
-        // In a folder that others write in too, a link may have been put there.
-        let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let mut options = File::options();
-        let file =
-            options.write(true).create(true).truncate(false).custom_flags(flags).open(&part).map_err(bad)?;
-        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
-            anyhow::bail!(
+    let mut refused = None;
+    for part in beside(path).map_err(bad)? {
+        match claim_as(&part).map_err(bad)? {
+            Claim::Ours(file) => return Ok((part, file)),
+            Claim::Busy => anyhow::bail!(
                 "{} is being written by another export: wait until it is done, or give another name",
                 path.display()
-            );
+            ),
+            // What somebody else left there, or a folder, keeps nobody from the name beside.
+            Claim::Taken(error) => _ = refused.get_or_insert(error),
+        }
+    }
+    Err(bad(refused.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into())))
+}
+
+/// Whose a name beside a file is.
+enum Claim {
+    Ours(File),
+    /// Another export writes it.
+    Busy,
+    /// Something stands there that can't be written.
+    Taken(io::Error),
+}
+
+fn claim_as(part: &Path) -> io::Result<Claim> {
+    loop {
+        // In a folder that others write in too, a link may have been put there, or a pipe, which would be waited for.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).custom_flags(flags.bits().cast_signed());
+        let file = match options.open(part) {
+            Ok(file) if file.metadata()?.is_file() => file,
+            Ok(_) => return Ok(Claim::Taken(io::ErrorKind::AlreadyExists.into())),
+            Err(error) if fs::symlink_metadata(part).is_ok() => return Ok(Claim::Taken(error)),
+            Err(error) => return Err(error),
+        };
+        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+            return Ok(Claim::Busy);
         }
         // Another one may have ended in between, and have given it its name.
-        let (ours, there) = (file.metadata().map_err(bad)?, fs::symlink_metadata(&part).ok());
+        let (ours, there) = (file.metadata()?, fs::symlink_metadata(part).ok());
         if there.is_some_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
             // What a killed export left.
-            file.set_len(0).map_err(bad)?;
-            return Ok((part, file));
+            file.set_len(0)?;
+            return Ok(Claim::Ours(file));
         }
     }
 }
@@ -375,6 +406,37 @@ mod tests {
         drop(first);
         pieces(&path).unwrap();
         assert_eq!(names(folder.path()), ["out.lp"]);
+    }
+
+    /// Once a pipe was waited for, and what a killed export of another user left refused the name for good.
+    #[test]
+    fn what_stands_at_the_name_beside_and_is_not_ours_keeps_nobody_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let beside = folder.path().join(".out.lp.part");
+        let pipe = |path: &Path| {
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        };
+        let kinds: [&dyn Fn(&Path); 3] = [&pipe, &|path| fs::create_dir(path).unwrap(), &|path| {
+            std::os::unix::fs::symlink(path, path).unwrap()
+        }];
+        for put in kinds {
+            put(&beside);
+            let path = folder.path().join("out.lp");
+            let (done, over) = std::sync::mpsc::sync_channel(1);
+            std::thread::spawn(move || {
+                let mut target = Target::File(Whole::create(&path, true).unwrap());
+                let second = Whole::create(&path, true).map(|_| ()).unwrap_err().to_string();
+                target.record(b"whole\n").unwrap();
+                target.finish().unwrap();
+                done.send((second, fs::read_to_string(&path).unwrap())).unwrap();
+            });
+            let (second, written) = over.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+            assert!(second.contains("another export"), "{second}");
+            assert_eq!(written, "whole\n");
+            assert_eq!(names(folder.path()), [".out.lp.part", "out.lp"], "and it is left as it is");
+            fs::remove_dir(&beside).or_else(|_| fs::remove_file(&beside)).unwrap();
+        }
     }
 
     #[test]
