@@ -329,7 +329,7 @@ fn side(rest: &mut &[u8], bins: u64, left: &mut u64, into: &mut Vec<(i32, u64)>)
     }
     let first = varint(rest)?;
     let first = (first >> 1) as i64 ^ -((first & 1) as i64);
-    let mut key = first - 1;
+    let mut key = first.checked_sub(1).ok_or(Damaged)?;
     into.reserve(bins as usize);
     for at in 0..bins {
         let (both, after) = rest.split_first().ok_or(Damaged)?;
@@ -542,6 +542,15 @@ mod tests {
             prop_assert_eq!(&known(&values).bins, &bins);
             prop_assert_eq!(unpacked(&packed(&known(&values), &says), &says), Ok(Known { bins, missing: 0 }));
         }
+    }
+
+    #[test]
+    fn a_key_below_all_numbers_is_refused() {
+        let mut bytes = vec![0, 1 << 3];
+        put_varint(&mut bytes, u64::MAX);
+        bytes.push(0);
+        bytes[0] = crc8(&bytes[1..]);
+        assert_eq!(unpacked(&bytes, &figures(&[1.0, 2.0, 3.0])), Err(Damaged));
     }
 
     #[test]
