@@ -289,7 +289,8 @@ async fn violations_before_and_after_connect_are_counted_by_cause_and_kept_with_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_to_a_topic_of_the_server_is_refused_and_counted() {
     let (front, mut witness) = scene(13, MqttConfig::default()).await;
-    witness.subscribe("$share/g/#", 1).await;
+    let mut subscriber = front.connect("subscriber").await;
+    subscriber.subscribe("$share/g/#", 1).await;
     let (mut five, _) = Client::open(front.address, &Connect::v5("five")).await;
     let mut three = front.connect("three").await;
     let topics = ["$share/g/t", "$share", "$SYS/broker/uptime", "$other/x"];
@@ -314,7 +315,7 @@ async fn a_publish_to_a_topic_of_the_server_is_refused_and_counted() {
     five.nothing().await;
     front.door.durable(front.door.journal.last()).await.unwrap();
     assert!(front.values().is_empty());
-    witness.nothing().await;
+    subscriber.nothing().await;
     unharmed(&front, &mut witness).await;
     front.stop().await;
 }
