@@ -1,7 +1,11 @@
 """What a collector refuses is told in the words of the command line, and times are read alike by every command."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import telemetryx
 from telemetryx.cli import span
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.words import told
@@ -29,12 +33,25 @@ from telemetryx.cli.words import told
         ("/events", "parameter 'q': too long", "the text: too long"),
         ("/agents", "parameter 'sort': it must be 'name'", "--sort: it must be 'name'"),
         ("/series", "parameter 'match': 'x' at column 3", "the selector: 'x' at column 3"),
+        ("/configs", "field 'toml': it is longer", "the configuration: it is longer"),
         ("/series", "`telemetryx store verify` finds it", "`telemetryx store verify` finds it"),
     ],
 )
 def test_parameters_are_options_and_endpoints_are_commands(path: str, theirs: str, ours: str) -> None:
     """Whoever typed a command knows nothing of fields and paths; what is neither stays as it is."""
     assert told(path, theirs) == ours
+
+
+def test_every_list_that_a_refusal_points_to_has_a_command() -> None:
+    """A new hint with a path gets its command in words.py, or this fails."""
+    source = Path(telemetryx.__file__).parent
+    hints = {
+        hint
+        for path in source.rglob("*.py")
+        for hint in re.findall(r'"(GET /api/v1/[^"]* lists? [^"]*)"', path.read_text())
+    }
+    assert len(hints) > 7
+    assert [hint for hint in hints if "/api/" in told("/x", hint)] == []
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ _OF_PATH: Final[Mapping[str, Mapping[str, str]]] = {
     "/export": {"match": "--match"},
     "/events": {"q": "the text"},
     "/silences": {"match": "MATCH"},
+    "/configs": {"toml": "the configuration", "match": "--match"},
 }
 _KNOWN: Final = frozenset(
     {*_OPTIONS, "agg", "agent", "author", "comment", "filter", "level", "limit", "severity", "site", "sort"}
@@ -34,6 +35,8 @@ _LISTS: Final[Mapping[str, str]] = {
     "GET /api/v1/alerts": "`telemetryx alerts`",
     "GET /api/v1/configs lists": "`telemetryx agents config list` lists",
     "GET /api/v1/agents": "`telemetryx agents`",
+    "GET /api/v1/enroll/agents": "`telemetryx agents ls`",
+    "GET /api/v1/enroll/tokens": "`telemetryx enroll ls`",
     "GET /api/v1/quarantine": "`telemetryx quarantine ls`",
     "GET /api/v1/users and /api/v1/tokens list": "`telemetryx user ls` and `telemetryx token ls` list",
     "GET /api/v1/users": "`telemetryx user ls`",
