@@ -265,7 +265,7 @@ async def started(  # noqa: PLR0915 - one page, from top to bottom the flow
         stack.push_async_callback(tasks.end, "links", grace_s)
         # People are answered first; whoever waits until all is ready sends agents then.
         opening = [PartState("gateway", ready=False, reason="the agents' door is not open yet")]
-        gather = Gather(store, rules, clock, enrolment.counts, care.counts)
+        gather = Gather(store, rules, clock, enrolment, care.counts)
         metrics.add(lambda: [(Metric.LONGEST_WRITE, condition.longest(store))])
         for source in (
             gather.readings,

@@ -54,7 +54,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         authority = Authority.open(tmp_path / "ca", T0)
         enrolment = Enrolment(store, authority, clock, Policy(90 * 86_400 * S, url="https://c.example:8420"))
         care = Care(store, clock)
-        gather = Gather(store, judge, clock, enrolment.counts, care.counts)
+        gather = Gather(store, judge, clock, enrolment, care.counts)
         metrics.add(gather.readings)
         broken: list[PartState] = []
         announced: list[Committed] = []

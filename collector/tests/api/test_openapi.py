@@ -49,7 +49,7 @@ async def _serve(folder: Path, started: "threading.Event", address: list[str], s
     authority = Authority.open(folder / "ca", T0)
     enrolment = Enrolment(store, authority, clock, Policy(90 * 86_400 * S, url="https://c.example:8420"))
     care = Care(store, clock)
-    gather = Gather(store, judge, clock, enrolment.counts, care.counts)
+    gather = Gather(store, judge, clock, enrolment, care.counts)
     metrics.add(gather.readings)
     agents = Field(store, hub, delay)
     await agents.send(

@@ -163,3 +163,21 @@ async def test_series_are_paged_without_gap_or_repetition_while_others_come(api:
             # By name it would stand before all.
             await api.field.send({key("a", device=f"a{len(seen)}"): [(T0 - S, 1.0)]})
     assert len(seen) == len(set(seen)) == page["total"]
+
+
+async def test_an_agent_that_was_revoked_is_silent_without_an_alarm(api: Running) -> None:
+    """The shipped rule goes by when an agent was last seen; its other numbers stay."""
+    async with api.client.post("/api/v1/enroll/tokens", json={"uses": 2}) as answer:
+        token = (await answer.json())["token"]
+    for name in ("pump", "valve"):
+        body = {"token": token, "agent": name, "csr": Host(name).csr()}
+        async with api.client.post("/api/v1/enroll", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+        await api.field.send({key("m"): [(T0, 1.0)]}, agent=name)
+    async with api.client.post("/api/v1/enroll/agents/pump/revoke", json={}) as answer:
+        assert answer.status == 200, await answer.text()
+    async with api.client.get("/metrics") as answer:
+        text = await answer.text()
+    assert 'telemetryx_collector_agent_last_seen_seconds{agent="valve"}' in text
+    assert 'telemetryx_collector_agent_last_seen_seconds{agent="pump"}' not in text
+    assert 'telemetryx_collector_agent_backlog_bytes{agent="pump"}' in text

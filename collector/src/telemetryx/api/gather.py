@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
@@ -25,6 +25,18 @@ SHARE: Final = 10
 _LOST_NAMES: Final = frozenset(cause_name(cause) for cause in LOST)
 
 
+class Joined(Protocol):
+    """Who joined with a token (enrolment/service.py)."""
+
+    async def counts(self) -> dict[str, int]:
+        """Count them by state."""
+        ...
+
+    async def shut_out(self) -> frozenset[str]:
+        """Name those that never come in again."""
+        ...
+
+
 class Gather:
     """Holds the last answers."""
 
@@ -33,14 +45,15 @@ class Gather:
         store: Store,
         judge: Judge,
         clock: Clock,
-        enrolled: Callable[[], Awaitable[dict[str, int]]],
+        joined: Joined,
         configured: Callable[[], Awaitable[dict[str, int]]],
     ) -> None:
-        """Know nothing yet. `enrolled` counts the agents that joined with a token by state, `configured` all by the phase of their configuration."""
+        """Know nothing yet. `configured` counts all agents by the phase of their configuration."""
         self._store = store
         self._judge = judge
         self._clock = clock
-        self._ask_enrolled = enrolled
+        self._joined = joined
+        self._shut_out: frozenset[str] = frozenset()
         self._enrolled: dict[str, int] = {}
         self._ask_configured = configured
         self._configured: dict[str, int] = {}
@@ -74,7 +87,8 @@ class Gather:
             standing: Counter[str] = Counter()
             async for some in open_alerts(self._judge):
                 standing.update(str(alert["state"]) for alert in some)
-            self._enrolled = await self._ask_enrolled()
+            self._enrolled = await self._joined.counts()
+            self._shut_out = await self._joined.shut_out()
             self._configured = await self._ask_configured()
             self._alerts = standing
             self._at = self._clock.mono_ns()
@@ -90,7 +104,15 @@ class Gather:
             ),
             (Metric.ENROLLED, [((state,), float(count)) for state, count in self._enrolled.items()]),
             (Metric.CONFIGURED, [((phase,), float(count)) for phase, count in self._configured.items()]),
-            (Metric.AGENT_LAST_SEEN, [((row.name,), row.last_seen_ns / 1e9) for row in self._agents]),
+            # One that was shut out is silent for good, which nobody needs to be told of.
+            (
+                Metric.AGENT_LAST_SEEN,
+                [
+                    ((row.name,), row.last_seen_ns / 1e9)
+                    for row in self._agents
+                    if row.name not in self._shut_out
+                ],
+            ),
             (Metric.AGENT_BACKLOG, [((row.name,), float(row.backlog_bytes)) for row in self._agents]),
             (Metric.AGENT_SKEW, [((row.name,), row.skew_ms / 1e3) for row in self._agents]),
             (Metric.AGENT_SPANS, [reading for row in self._agents for reading in spans_of(row)]),

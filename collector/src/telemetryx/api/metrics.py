@@ -87,7 +87,10 @@ class Metric(Enum):
     CURSOR = Declared("commit_cursor", "gauge", "Number of the newest commit.")
     AGENTS = Declared("agents", "gauge", "Agents by state.", ("state",))
     AGENT_LAST_SEEN = Declared(
-        "agent_last_seen_seconds", "gauge", "When anything last came from the agent.", ("agent",)
+        "agent_last_seen_seconds",
+        "gauge",
+        "When anything last came from the agent, unless it was revoked.",
+        ("agent",),
     )
     AGENT_BACKLOG = Declared("agent_backlog_bytes", "gauge", "Bytes in the agent's spool.", ("agent",))
     AGENT_SKEW = Declared("agent_clock_skew_seconds", "gauge", "The agent's clock less ours.", ("agent",))

@@ -223,6 +223,10 @@ class Enrolment:
         """Count enrolled agents by state."""
         return await self._store.read(table.counts)
 
+    async def shut_out(self) -> frozenset[str]:
+        """Name the agents that were revoked or rejected."""
+        return await self._store.read(table.shut_out)
+
     async def approve(self, agent: str, actor: Actor) -> Enrolled | None:
         """Let in one that waits; it fetches its certificate by itself."""
         return await self._decide("approve", agent, actor, table.approve)

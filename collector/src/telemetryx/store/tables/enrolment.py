@@ -126,6 +126,12 @@ def counts(connection: Database) -> dict[str, int]:
     return {state.value: 0 for state in State} | {str(state): int(count) for state, count in rows}
 
 
+def shut_out(connection: Database) -> frozenset[str]:
+    """Name those that never come in again."""
+    rows = connection.execute("SELECT agent FROM enrolled WHERE state = ?", (State.REVOKED.value,))
+    return frozenset(str(agent) for (agent,) in rows)
+
+
 def join(
     connection: Database, asked: Joining, now_ns: int, issue: Issue, *, approved: bool
 ) -> tuple[Enrolled, Issued | None]:
