@@ -6,104 +6,25 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlite_utils
-from sqlite_utils.migrations import Migrations
 
-from reference_agent import SECOND, T0, decoded, defined, events, samples, window
-from telemetryx.cli import audit, export, moving, report, sql, store
+from moved_stores import DEFS, EPOCH, FOREVER, configuration, content, filled, goes_on, sqlite_at
+from reference_agent import T0, decoded, samples
+from telemetryx.cli import moving, store
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.output import Format
-from telemetryx.errors import SchemaTooNew
 from telemetryx.place import held
-from telemetryx.store.alerts import AlertChange, AlertState, ChangeKind, RulesCommit
-from telemetryx.store.interface import EventQuery, Retention
-from telemetryx.store.migrations import SET, _step, scripts, statements
+from telemetryx.store.interface import Retention
+from telemetryx.store.migrations import scripts
 from telemetryx.store.postgres.engine import PostgresEngine
 from telemetryx.store.postgres.store import PostgresStore
-from telemetryx.store.sqlite import connection
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.store.tables import today
 from telemetryx.store.tables.identity import identity
-from telemetryx.store.tables.rules import StoredRules
 from telemetryx.store.tables.store import TableStore
-from telemetryx.types import BatchKey, Decoded, Duplicate, Stored
+from telemetryx.types import BatchKey, Duplicate
 from telemetryx.wire.payload import Payload
-
-EPOCH = bytes(range(16))
-FOREVER = 1 << 62
-DEFS = defined("temp", "power", site="north", device="p7")
-
-
-def content(seq: int) -> Decoded:
-    """A batch with samples (one is no number), a window and an event."""
-    start = T0 + seq * SECOND
-    payload = Payload(
-        samples({1: [(start, float(seq)), (start + 1, float("nan"))]}),
-        window(2, start, [1.0, 2.0]),
-        events((start, 17, "pump", f"bearing {seq} hot", {"zone": "NUL \x00 and ü"})),
-    )
-    return decoded(BatchKey("agent-7", EPOCH, seq), payload, DEFS)
-
-
-async def seen(opened: TableStore) -> dict[str, object]:
-    """What people and rules read of a store."""
-    raw = await opened.samples([1], -FOREVER, FOREVER)
-    found = await opened.events(EventQuery(q="bearing"))
-    return {
-        "series": [(one.id, one.name, dict(one.labels)) for one in await opened.series()],
-        "samples": [(int(t), repr(float(v))) for t, v in zip(raw.times, raw.values, strict=True)],
-        "events": [(event.time_ns, event.body) for event in found],
-        "held": (await opened.holdings("agent-7", [EPOCH]))[EPOCH],
-        "sound": await opened.verify(),
-        "silences": await opened.silences(),
-        "acknowledged": await opened.acknowledged([1]),
-    }
-
-
-async def filled(opened: TableStore) -> dict[str, object]:
-    """Fill a store: batches as shipped, and chunks."""
-    for seq in range(1, 9):
-        assert isinstance((await opened.commit([content(seq)]))[0], Stored)
-        if seq == 5:
-            await opened.compact(everything=True)
-    change = AlertChange(ChangeKind.STANDS, "hot", "g", T0, T0, AlertState.FIRING, fired_ns=T0)
-    (alert,) = await StoredRules(opened).rules_commit(RulesCommit("rules", changes=[change]))
-    await opened.acknowledge(alert.id, "ana", "on my way")
-    await opened.add_silence("hot", T0, 1 << 62, "ana", "works")
-    before = await seen(opened)
-    await opened.close()
-    return before
-
-
-async def goes_on(opened: TableStore, before: dict[str, object]) -> None:
-    """A copy reads as its original, knows its duplicates, and stores what is new behind them."""
-    assert await seen(opened) == before
-    assert await opened.commit([content(3)]) == [Duplicate()]
-    cursor = (await opened.usage()).cursor
-    (outcome,) = await opened.commit([content(9)])
-    assert isinstance(outcome, Stored)
-    assert outcome.cursor > cursor
-    assert await opened.verify() == []
-    await opened.close()
-
-
-def configuration(folder: Path, url: str = "", password: Path | None = None) -> Path:
-    """A collector's configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    where = f'url = "{url}"\npassword_file = "{password}"\n' if url else ""
-    path = folder / "collector.toml"
-    path.write_text(f'[collector]\ndata_dir = "{folder / "data"}"\n[store]\n{where}')
-    (folder / "data").mkdir(exist_ok=True)
-    return path
-
-
-def sqlite_at(config: Path) -> Path:
-    """Where the default store of a configuration is."""
-    return config.parent / "data/telemetry.db"
 
 
 def test_a_backup_of_a_running_collectors_file_is_restored_elsewhere(
@@ -373,61 +294,6 @@ def test_a_file_on_a_full_disk_cant_be_used(tmp_path: Path, monkeypatch: pytest.
         store.check(config, as_json=False)
 
 
-@pytest.mark.parametrize("kind", ["file", "database"])
-def test_a_store_of_a_newer_collector_is_refused_by_every_command(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """With one sentence, the collector's own: what a newer schema means nobody here knows, so nothing read from it is told or copied."""
-    if kind == "database":
-        engine: PostgresEngine = request.getfixturevalue("database")
-        config = configuration(tmp_path / "here", engine.url, engine.password_file)
-        step = "INSERT INTO schema_step (name) VALUES ('0099_future')"
-    else:
-        config = configuration(tmp_path / "here")
-        step = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('telemetryx', '0099_future', '')"
-
-    async def open_it() -> TableStore:
-        return await (
-            PostgresStore.open(engine) if kind == "database" else SqliteStore.open(sqlite_at(config))
-        )
-
-    async def age() -> None:
-        opened = await open_it()
-        await opened.write(lambda db: db.execute(step))
-        await opened.close()
-
-    asyncio.run(age())
-    with pytest.raises(SchemaTooNew) as of_collector:
-        asyncio.run(open_it())
-    question = sql.Question("SELECT * FROM samples", None, "1h", None, "1m", 2_048, 10)
-    exported = export.Question(
-        "samples", str(tmp_path / "out.csv"), None, None, None, "1h", None, None, False
-    )
-    reported = report.Question(None, "7d", None, None, tmp_path / "tables", 50, False)
-    for command in (
-        lambda: store.check(config, as_json=False),
-        lambda: store.verify(config, as_json=False),
-        lambda: store.stats(config, as_json=False),
-        lambda: moving.backup(config, tmp_path / "backup.db", as_json=False),
-        lambda: moving.copy(config, str(tmp_path / "copy.db"), None, as_json=False),
-        lambda: sql.run(config, question, Format.TABLE),
-        lambda: export.run(config, exported),
-        lambda: report.run(config, reported, as_json=False),
-        lambda: audit.show(
-            config,
-            filters=dict.fromkeys(("actor", "action", "target")),
-            since="7d",
-            until=None,
-            limit=9,
-            how=Format.TABLE,
-        ),
-    ):
-        with pytest.raises(CliError) as refused:
-            command()
-        assert refused.value.message.endswith(str(of_collector.value))
-    assert [path.name for path in tmp_path.iterdir()] == ["here"]
-
-
 @pytest.mark.parametrize(
     ("to", "said"),
     [
@@ -526,104 +392,6 @@ async def test_a_clock_that_once_was_ahead_is_told_of(
     told = capsys.readouterr().out
     assert "readings are kept as rollups only" in told
     assert "counted as expired, because a clock was ahead" in told
-
-
-def of_older(source: Path, target: Path, steps: int) -> None:
-    """Write a file as a collector of before would have, with the first schema steps and what they have of another file."""
-    with closing(connection.open_writer(target)) as old:
-        known = list(scripts().items())[:steps]
-        database = sqlite_utils.Database(old)
-        made = Migrations(SET)
-        for name, text in known:
-            made(name=name)(_step(statements(text)))
-        made.apply(database)
-    with closing(sqlite3.connect(target)) as old:
-        old.execute("PRAGMA foreign_keys = OFF")
-        old.execute("ATTACH ? AS new", (str(source),))
-        tables = [
-            row[0]
-            for row in old.execute(
-                "SELECT name FROM main.sqlite_master WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%'"
-            )
-            if not row[0].startswith(("sqlite_", "event_text", "_sqlite"))
-        ]
-        for table in tables:
-            there, new = (
-                [row[1] for row in old.execute(f'PRAGMA {schema}.table_info("{table}")')]
-                for schema in ("main", "new")
-            )
-            names = ", ".join(f'"{name}"' for name in there if name in new)
-            if names:
-                rows = f'SELECT {names} FROM new."{table}"'  # noqa: S608 - as the schema has them
-                old.execute(f'INSERT OR REPLACE INTO main."{table}" ({names}) {rows}')
-        old.execute("DELETE FROM sqlite_sequence WHERE name = 'batch'")
-        old.execute(
-            "INSERT INTO sqlite_sequence SELECT name, seq FROM new.sqlite_sequence WHERE name = 'batch'"
-        )
-        old.commit()
-        old.execute("PRAGMA journal_mode = DELETE")
-
-
-@pytest.mark.parametrize("steps", [3, 6, 8])
-def test_what_an_older_collector_wrote_is_verified_and_moves_into_a_database(
-    steps: int, tmp_path: Path, new_database: Callable[[], PostgresEngine], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As a backup that is restored, and as a store that is copied: a copy is brought up to date for it, the file stays as it was."""
-    here, older = configuration(tmp_path / "a"), configuration(tmp_path / "old")
-
-    async def fill() -> dict[str, object]:
-        return await filled(await SqliteStore.open(sqlite_at(here)))
-
-    before = asyncio.run(fill())
-    of_older(sqlite_at(here), sqlite_at(older), steps)
-    file = tmp_path / "old.db"
-    file.write_bytes(sqlite_at(older).read_bytes())
-    store.verify(older, as_json=False)
-    assert "is sound" in capsys.readouterr().out
-    restored, copied = new_database(), new_database()
-    moving.restore(configuration(tmp_path / "r", restored.url, restored.password_file), file, as_json=False)
-    moving.copy(older, copied.url, copied.password_file, as_json=False)
-    moving.copy(older, str(tmp_path / "copy.db"), None, as_json=False)
-
-    async def samples_of(engine: PostgresEngine) -> None:
-        opened = await PostgresStore.open(engine)
-        found = await seen(opened)
-        assert [found[what] for what in ("series", "samples", "events", "sound")] == [
-            before[what] for what in ("series", "samples", "events", "sound")
-        ]
-        assert await opened.commit([content(3)]) == [Duplicate()]
-        await opened.close()
-
-    for engine in (restored, copied):
-        asyncio.run(samples_of(engine))
-    with closing(sqlite3.connect(file)) as kept:
-        assert len(kept.execute("SELECT name FROM _sqlite_migrations").fetchall()) == steps
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "copy.db", "old", "old.db", "r"]
-
-
-def test_a_database_of_an_older_collector_is_refused_with_what_to_do(
-    tmp_path: Path, database: PostgresEngine
-) -> None:
-    """No copy of it can be brought up to date here; a start does it."""
-    config = configuration(tmp_path / "here", database.url, database.password_file)
-
-    async def age() -> None:
-        opened = await PostgresStore.open(database)
-        await opened.write(
-            lambda db: db.execute("DELETE FROM schema_step WHERE name = (SELECT max(name) FROM schema_step)")
-        )
-        await opened.close()
-
-    asyncio.run(age())
-    for command in (
-        lambda: store.verify(config, as_json=False),
-        lambda: moving.backup(config, tmp_path / "backup.db", as_json=False),
-        lambda: moving.copy(config, str(tmp_path / "copy.db"), None, as_json=False),
-    ):
-        with pytest.raises(CliError, match="the tables of an older collector") as refused:
-            command()
-        assert "start this collector on it once" in refused.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
 def test_no_copy_of_a_store_has_the_number_of_its_original(
