@@ -4,8 +4,10 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from tests.harness.agent_tools import (
 )
 from tests.harness.clock import WallClock
 from tests.harness.ledger import ledger, sums
+from tests.harness.stack import AGENT
 
 
 def test_ls_counts_what_waits_beside_a_running_agent_and_of_a_copy(stack: Stack) -> None:
@@ -187,6 +190,50 @@ def test_repair_keeps_a_copy_of_the_damage_and_the_collector_hears_of_the_loss(s
     assert (report["ok"], report["settled"]) == (True, True)
     listed = lines(ask("spool", "ls", "--json", "--config", agent.config))
     assert listed[-1]["lost"]["damaged"] == gone
+
+    collector = stack.collectors[0]
+    collector.start()
+    agent.start()
+    agent.wait_drained()
+    counts = ledger(collector, agent.name)
+    assert (counts["damaged"], counts["stored"]) == (gone, 64_000 - gone)
+    assert sums(counts) == (0, 0)
+
+
+def test_a_repair_that_is_killed_is_done_by_the_next(stack: Stack, tmp_path: Path) -> None:
+    """After the copy of the damage, and while losses are written: nothing is lost but what is damaged."""
+    agent, _ = damaged(stack)
+    planned = json.loads(ask("spool", "repair", "--dry-run", "--json", "--config", agent.config).stdout)
+    (loss,) = planned["losses"]
+    gone = loss["counts"]["damaged"]
+    spool = agent.data / "spool"
+
+    def state(part: str) -> list[tuple[str, int, int]]:
+        seen = []
+        for path in [spool / part, *(spool / part).rglob("*")]:
+            with suppress(FileNotFoundError):
+                at = path.stat()
+                seen.append((str(path), at.st_size, at.st_mtime_ns))
+        return sorted(seen)
+
+    before = tmp_path / "before"
+    shutil.copytree(agent.data, before)
+    for part in ("log/quarantine", "log"):
+        shutil.rmtree(agent.data)
+        shutil.copytree(before, agent.data)
+        begun = state(part)
+        repair = subprocess.Popen(
+            [AGENT, "spool", "repair", "--config", agent.config], stdout=subprocess.DEVNULL
+        )
+        while repair.poll() is None and state(part) == begun:
+            pass
+        repair.kill()
+        repair.wait()
+        said = ask("spool", "repair", "--config", agent.config)
+        assert said.returncode == 0, said.stderr
+        assert ask("spool", "verify", "--journal", "--config", agent.config).returncode == 0
+        listed = lines(ask("spool", "ls", "--json", "--config", agent.config))
+        assert listed[-1]["lost"]["damaged"] == gone, part
 
     collector = stack.collectors[0]
     collector.start()
