@@ -18,7 +18,7 @@ import structlog
 from aiohttp import WSCloseCode, web
 from aiohttp.typedefs import Middleware
 
-from telemetryx.api import auth, errors, export, limits, metrics, routes, static
+from telemetryx.api import auth, columns_json, errors, export, limits, metrics, routes, static
 from telemetryx.api.live.changes import Changes
 from telemetryx.api.live.client import Client
 from telemetryx.api.live.fleet import Fleet
@@ -207,7 +207,7 @@ def _endpoint(route: Route, world: World) -> errors.Handler:
         reply = answer if isinstance(answer, Reply) else Reply(answer)
         response = web.Response(
             status=reply.status,
-            body=orjson.dumps(reply.data, option=orjson.OPT_SERIALIZE_NUMPY),
+            body=columns_json.dumps(reply.data),
             content_type="application/json",
         )
         if reply.prepare is not None:

@@ -33,7 +33,7 @@ def texts(values: F64) -> list[bytes]:
     size = np.abs(values)
     with np.errstate(invalid="ignore"):
         plain = np.isfinite(values) & ((size == 0) | ((size >= _SMALLEST) & (size < _LARGEST)))
-    written = orjson.dumps(np.where(plain, values, 0.0), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    written = orjson.dumps(np.where(plain, values, 0.0).tolist())[1:-1]
     out = _WHOLE.sub(b"", written).split(b",")
     for at in np.flatnonzero(~plain).tolist():
         out[at] = text(float(values[at])).encode()

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
 import structlog
 from aiohttp import WSMsgType, web
 from pydantic import ValidationError
 
+from telemetryx.api import columns_json
 from telemetryx.api.live.fleet import Fleet
 from telemetryx.api.live.hub import event_messages
 from telemetryx.api.live.pending import Pending, Wanted, highest
@@ -324,7 +324,7 @@ class Client:
             log.warning("live_refresh_failed", error=str(error))
 
     async def _send(self, message: dict[str, Any]) -> None:
-        text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        text = columns_json.dumps(message).decode()
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await self._socket.send_str(text)
 
