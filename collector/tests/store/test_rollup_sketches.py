@@ -395,6 +395,39 @@ async def test_a_sketch_of_another_row_is_found(store: TableStore) -> None:
     )
 
 
+@pytest.mark.parametrize("table", ["rollup_1m", "rollup_1h"])
+async def test_a_sum_that_no_such_readings_have_is_found_where_raw_data_is_gone(
+    store: TableStore, clock: ManualClock, table: str
+) -> None:
+    """Nothing else tells then; readings of both signs, and as large as they get, are none."""
+    line = [(START + n * SECOND, (-1.0) ** n * 10.0 ** (n - 90)) for n in range(180)]
+    line += [(START + HOUR + n * SECOND, 1.7e308) for n in range(9)]
+    await one(store, 1, Payload(samples({1: line})))
+    await compacted(store)
+    await expire(store, clock)
+    assert await store.verify() == []
+    (row, *_) = await rows(store, table)
+    place = tuple(row[:2])
+    await store.write(
+        lambda db: db.execute(f"UPDATE {table} SET sum = 1e300 WHERE series_id = ? AND t0_ns = ?", place)  # noqa: S608
+    )
+    (problem,) = await store.verify()
+    assert problem.startswith(f"{table}: the sum of series 1 at {row[1]} ns can't be")
+
+
+@pytest.mark.parametrize("column", ["count", "sum", "max", "sketch"])
+async def test_a_rollup_that_holds_a_text_is_named(tmp_path: Path, clock: ManualClock, column: str) -> None:
+    """SQLite lets any value stand in any column: a flipped bit in a row's header makes a text of a number."""
+    store = await SqliteStore.open(tmp_path / "texts.db", clock=clock)
+    line = [(START + n * SECOND, float(n)) for n in range(400)]
+    await one(store, 1, Payload(samples({1: line})))
+    await compacted(store)
+    await store.write(lambda db: db.execute(f"UPDATE rollup_1m SET {column} = 'x'"))  # noqa: S608 - a column's name
+    problems = await store.verify()
+    await store.close()
+    assert any(problem.startswith("rollup_1m: between series 1 at") for problem in problems), problems
+
+
 async def test_a_copy_into_the_other_engine_has_the_sketches(
     store: TableStore, tmp_path: Path, clock: ManualClock
 ) -> None:

@@ -9,7 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,32 +235,55 @@ def _has_sketches(connection: Database) -> bool:
 
 
 def _rollup_sketches(connection: Database) -> list[str]:
-    """Decode the sketch of each rollup, and compare it with the row's count, minimum and maximum."""
+    """Decode the sketch of each rollup, and compare it, and the row's sum, with the row's count, minimum and maximum."""
     problems: list[str] = []
     if "sketch" not in connection.columns("rollup_1m"):
         return problems
     for table in ("rollup_1m", "rollup_1h"):
-        rows = iter(
-            connection.stream(
-                f"SELECT series_id, t0_ns, count, sum, min, max, sketch FROM {table} WHERE sketch IS NOT NULL"
-            )
-        )
+        if not sketches.available() and _any_sketch(connection, table):
+            problems.append(f"the sketches of {table} can't be checked without the compiled module")
+        rows = iter(connection.stream(f"SELECT series_id, t0_ns, count, sum, min, max, sketch FROM {table}"))
         while some := list(islice(rows, _AT_ONCE)):
-            if not sketches.available():
-                problems.append(f"the sketches of {table} can't be checked without the compiled module")
-                break
-            series, times, counts, *values, kept = zip(*some, strict=True)
-            sums, mins, maxs = map(reals.read, values)
-            figures = (np.array(counts, np.int64), sums, mins, maxs)
-            packed = sketches.of_blobs(kept).packed
-            assert packed is not None  # noqa: S101 - of blobs there are always some
-            changed, others = sketches.faults(packed, figures)
-            for found, said in ((changed, "can't be decoded"), (others, "doesn't hold what its row says")):
-                problems += [
-                    f"{table}: the sketch of series {series[at]} at {times[at]} ns {said}"
-                    for at in found.tolist()
-                ]
+            try:
+                problems += _figures(table, some)
+            except (TypeError, ValueError, OverflowError, AttributeError) as error:
+                first, last = some[0], some[-1]
+                problems.append(
+                    f"{table}: between series {first[0]} at {first[1]} ns and series {last[0]} at {last[1]} ns something "
+                    f"is no number, or no sketch: {error}"
+                )
     return problems
+
+
+def _any_sketch(connection: Database, table: str) -> bool:
+    return (
+        connection.execute(f"SELECT 1 FROM {table} WHERE sketch IS NOT NULL LIMIT 1").fetchone() is not None
+    )
+
+
+def _figures(table: str, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Compare what some rows of a table say of their readings."""
+    series, times, counts, *values, kept = zip(*rows, strict=True)
+    sums, mins, maxs = map(reals.read, values)
+    figures = (np.array(counts, np.int64), sums, mins, maxs)
+    packed = sketches.of_blobs(kept).packed
+    assert packed is not None  # noqa: S101 - of blobs there are always some
+    nothing = np.empty(0, np.int64)
+    changed, others = sketches.faults(packed, figures) if sketches.available() else (nothing, nothing)
+    with np.errstate(all="ignore"):
+        means = sums / figures[0]
+        room = 1e-6 * np.maximum(np.abs(mins), np.abs(maxs))
+        # A sum that went beyond all numbers on its way says nothing, nor one with a NaN.
+        beyond = np.isfinite(means) & ((means < mins - room) | (means > maxs + room))
+    return [
+        f"{table}: the {what} of series {series[at]} at {times[at]} ns {said}"
+        for found, what, said in (
+            (changed, "sketch", "can't be decoded"),
+            (others, "sketch", "doesn't hold what its row says"),
+            (np.flatnonzero(beyond), "sum", "can't be that of readings between its minimum and maximum"),
+        )
+        for at in found.tolist()
+    ]
 
 
 def _rollups(connection: Database) -> list[str]:
@@ -289,8 +312,8 @@ def _rollups(connection: Database) -> list[str]:
     while left:
         chosen, _ = refresh.affordable(connection, left[: rollup.TOGETHER], [span])
         left = left[len(chosen) :]
-        # What can't be decoded is named by _chunks.
-        with contextlib.suppress(StoreDamaged, *chunks.UNREADABLE):
+        # What can't be decoded is named by _chunks, and what is no number by _rollup_sketches.
+        with contextlib.suppress(StoreDamaged, TypeError, ValueError, *chunks.UNREADABLE):
             problems += _compared(connection, chosen, span)
     return problems
 
