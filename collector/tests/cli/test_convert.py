@@ -263,3 +263,11 @@ def test_a_file_or_a_device_is_no_folder(tmp_path: Path) -> None:
         assert "name a folder" in refused.value.hint
     with pytest.raises(CliError, match="it is a device"):
         convert.run("/dev/zero", tmp_path / "out", force=False)
+
+
+def test_a_standard_input_that_is_closed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a service manager or `<&-` leaves it."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(CliError, match="standard input is closed"):
+        convert.run("-", tmp_path / "out", force=False)
+    assert not (tmp_path / "out").exists()

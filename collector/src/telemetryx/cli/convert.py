@@ -37,6 +37,8 @@ def run(source: str, folder: Path, *, force: bool) -> None:
             "pip install 'telemetryx[sql]'",
             Exit.USAGE,
         ) from error
+    if source == _STDIN and sys.stdin is None:
+        raise CliError("standard input is closed", _NAME_IT, Exit.USAGE)
     straight = source != _STDIN and _is_plain(Path(source))
     _refuse_taken(folder, force=force)
     name = "standard input" if source == _STDIN else shown(Path(source))

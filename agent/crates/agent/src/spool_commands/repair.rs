@@ -31,7 +31,7 @@ Examples:
   systemctl stop telemetryx-agent && telemetryx-agent spool repair && systemctl start telemetryx-agent
 
 The agent does the same by itself while it runs; this settles it at once, and says what is lost.
-Exit codes: 0 nothing is damaged, or all of it is settled; 1 it can't be settled, or (--dry-run) there is damage; 2 wrong usage;
+Exit codes: 0 nothing is damaged, or all of it is settled; 1 it can't be settled, or (--dry-run) something is left to do; 2 wrong usage;
 3 the configuration can't be used.";
 
 /// Its options.
@@ -53,11 +53,18 @@ struct Found {
     ranges: Vec<Range>,
     damage: Vec<Damage>,
     unreadable: Vec<Unreadable>,
+    /// Damaged places that nothing was kept of yet.
+    to_be_copied: usize,
 }
 
 impl Found {
     fn is_fine(&self) -> bool {
         self.ranges.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// Nothing is left to do about it.
+    fn is_settled(&self) -> bool {
+        self.to_be_copied == 0 && self.unreadable.is_empty()
     }
 }
 
@@ -107,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     let found: Vec<Found> = std::iter::once(spool).chain(journal).collect();
-    let damaged = !losses.is_empty() || cursor.is_some() || !found.iter().all(Found::is_fine);
+    let settled = losses.is_empty() && cursor.is_none() && found.iter().all(Found::is_settled);
     let left = found.iter().map(|found| found.unreadable.len()).sum::<usize>().saturating_sub(moved.len());
     let done = Done { dry_run: args.dry_run, found, losses, cursor, copies, moved };
     let mut out = std::io::stdout().lock();
@@ -120,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "{} can't be moved to quarantine: look after the folder's rights and its disk, or move away by hand what stands there",
         things(left as u64, "segment")
     );
-    Ok(if damaged && args.dry_run { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
+    Ok(if args.dry_run && !settled { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
 }
 
 /// What keeps an agent, and another repair, from the folders: the lock of the data folder that they are in, and the log's own,
@@ -166,7 +173,9 @@ fn damaged_spool(inspection: &spool::inspect::Inspection) -> anyhow::Result<Foun
         ControlFlow::Continue(())
     })?;
     let unreadable = inspection.unreadable().to_vec();
-    Ok(Found { what: "record", ranges, damage: inspection.damage(), unreadable })
+    let damage = inspection.damage();
+    let to_be_copied = damage.iter().filter(|place| inspection.is_to_be_copied(place)).count();
+    Ok(Found { what: "record", ranges, damage, unreadable, to_be_copied })
 }
 
 fn damaged_journal(inspection: &journal::inspect::Inspection) -> anyhow::Result<Found> {
@@ -186,7 +195,9 @@ fn damaged_journal(inspection: &journal::inspect::Inspection) -> anyhow::Result<
         ControlFlow::Continue(())
     })?;
     let unreadable = inspection.unreadable().to_vec();
-    Ok(Found { what: "position", ranges, damage: inspection.damage(), unreadable })
+    let damage = inspection.damage();
+    let to_be_copied = damage.iter().filter(|place| inspection.is_to_be_copied(place)).count();
+    Ok(Found { what: "position", ranges, damage, unreadable, to_be_copied })
 }
 
 /// The heads of a damaged segment still name its batches: without them opening reads the segment, and finds what is lost.

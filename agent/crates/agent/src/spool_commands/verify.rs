@@ -480,7 +480,7 @@ fn tails(out: &mut impl Write, tails: &[Place]) -> std::io::Result<()> {
     for tail in tails {
         writeln!(
             out,
-            "         at {} offset {}, {} behind the last record are no record: torn off by a crash before they were confirmed, or written there by something else. No record is missing",
+            "         at {} offset {}, {} behind the last record are no record: torn off by a crash before they were confirmed, written there by something else, or a last record that rotted. No record before them is missing",
             tail.file,
             tail.offset,
             things(tail.bytes, "byte")
