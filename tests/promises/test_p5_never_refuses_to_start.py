@@ -278,6 +278,19 @@ def test_it_starts_with_a_file_where_a_folder_should_be(
     assert agent.data.joinpath(f"{folder}.unreadable").read_text() == "not a folder"
 
 
+def test_a_journal_that_somebody_took_away_is_told_of_once(stack: Stack, template: Template) -> None:
+    """Nobody knows what was in it and in no batch: so it says, also after the next start."""
+    agent = copy_of(stack, template, "no-journal")
+    shutil.rmtree(agent.data / "journal")
+    for _ in range(2):
+        agent.start()
+        (damage,) = [one for one in agent.status()["spool"]["damage"] if one["part"] == "journal"]
+        assert (damage["first"], damage["readings"]) == (1, None)
+        assert agent.write("new v=1") == 204
+        assert agent.process is not None
+        agent.process.stop()
+
+
 @pytest.mark.parametrize("log", ["journal", "spool/log"])
 def test_it_starts_with_a_segment_that_is_withheld_and_goes_on_once_it_is_given(
     stack: Stack, template: Template, log: str
