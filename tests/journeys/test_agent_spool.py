@@ -181,7 +181,9 @@ def test_repair_keeps_a_copy_of_the_damage_and_the_collector_hears_of_the_loss(s
     after = content(agent.data)
     assert {name for name in before if name.endswith(".seg") and after.get(name) != before[name]} == set()
     assert ask("spool", "repair", "--config", agent.config).returncode == 0
-    assert ask("spool", "repair", "--dry-run", "--config", agent.config).returncode == 0, "nothing is left to do"
+    assert ask("spool", "repair", "--dry-run", "--config", agent.config).returncode == 0, (
+        "nothing is left to do"
+    )
     said = ask("spool", "verify", "--journal", "--config", agent.config)
     assert said.returncode == 0, said.stdout
     assert "DAMAGE" in said.stdout, "it is still there"
