@@ -243,6 +243,20 @@ def test_a_taken_port_and_a_damaged_spool_are_named(stack: Stack) -> None:
     assert (code, problems(found)) == (1, {"connection", "input", "spool"}), found
 
 
+@pytest.mark.parametrize("log", ["spool", "journal"])
+def test_a_log_that_was_there_and_is_gone_is_named_while_it_can_be_put_back(stack: Stack, log: str) -> None:
+    """A new agent has none yet, and that is no problem: this one has worked."""
+    agent = stack.agent(stack.collector())
+    assert agent.process is not None
+    agent.process.stop()
+    assert log not in problems(doctor(agent)[1])
+    (agent.data / log).rename(agent.data / "elsewhere")
+    code, found = doctor(agent)
+    assert code == 1
+    assert log in problems(found), found
+    assert "is gone, and was there" in found[log][0]["found"]
+
+
 def test_every_problem_of_a_config_file_is_a_finding(stack: Stack) -> None:
     """Without a file that can be used little else is looked at: whether an agent runs by it."""
     agent = stack.agent(stack.collector(start=False), start=False)

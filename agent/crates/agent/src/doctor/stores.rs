@@ -73,11 +73,11 @@ fn spool(dir: &Path) -> Finding {
         return hidden;
     }
     if !dir.join("log").is_dir() {
-        if dir.join("cursor").exists() {
+        if dir.join("cursor").exists() || was_at_work(dir) {
             return problem(
                 CHECK,
                 format!("{} is gone, and was there: what waited in it is lost", dir.join("log").display()),
-                "put it back while the agent is stopped, if there is a copy; else the agent makes a new one, and counts what the cursor knows of as damaged",
+                "put it back while the agent is stopped, if there is a copy; else the agent makes a new one, and counts as damaged what the cursor knows of",
             );
         }
         return ok(CHECK, "none yet: the agent makes it");
@@ -117,10 +117,25 @@ fn spool(dir: &Path) -> Finding {
     ok(CHECK, format!("{found}; quickly looked at, `spool verify` reads it all"))
 }
 
+/// Whether an agent has worked in the data folder that a log lies in: it has both logs before it has a checkpoint.
+fn was_at_work(log: &Path) -> bool {
+    log.parent().is_some_and(|data| data.join("fold.checkpoint").exists())
+}
+
 fn journal(dir: &Path) -> Finding {
     const CHECK: &str = "journal";
     if let Some(hidden) = hidden(CHECK, dir) {
         return hidden;
+    }
+    if !dir.is_dir() && was_at_work(dir) {
+        return problem(
+            CHECK,
+            format!(
+                "{} is gone, and was there: acknowledged readings in it that were in no batch yet are lost",
+                dir.display()
+            ),
+            "put it back while the agent is stopped, if there is a copy; else the agent makes a new one, and notes that it was gone",
+        );
     }
     if !dir.is_dir() {
         return ok(CHECK, "none yet: the agent makes it");
