@@ -480,7 +480,7 @@ impl<'a> Replay<'a> {
         };
         let before = near(epoch.entries.range(..*run.start()).next_back()).map(|times| times.1);
         let after = near(epoch.entries.range(newest..).next()).map(|times| times.0);
-        let near = (before.or(after).unwrap_or_default(), after.or(before).unwrap_or_default());
+        let near = before.or(after).zip(after.or(before));
         // What the heads still tell is exact; without them it was between its neighbours, as far as anybody can say.
         let heads: Vec<_> =
             run.clone().map_while(|seq| self.remembered.get(&BatchKey { epoch: id, seq })).collect();
@@ -489,10 +489,10 @@ impl<'a> Replay<'a> {
             .iter()
             .filter_map(|head| head.times)
             .reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)));
-        let whole = match known {
-            Some(known) if all => known,
-            Some(known) => (known.0.min(near.0), known.1.max(near.1)),
-            None => near,
+        let whole = match (known, near) {
+            (Some(known), Some(near)) if !all => (known.0.min(near.0), known.1.max(near.1)),
+            (Some(known), _) => known,
+            (None, near) => near.unwrap_or_default(),
         };
         let each = if all { share(&heads, &counts) } else { None };
         let said: Vec<_> = match each {

@@ -365,6 +365,25 @@ fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
     }
 }
 
+/// Before, times that nobody knows counted as 1970, and so did those of the batches beside that are known.
+#[test]
+fn of_a_log_that_is_gone_the_times_are_those_that_heads_still_tell() {
+    let disk = SimDisk::new(1);
+    let (spool, _, table) = open(&disk, config());
+    for position in 1..=30 {
+        spool.append(position, &rows(&table, position, 20 + position), false).unwrap();
+        spool.cut().unwrap();
+    }
+    spool.cut_if_due(Duration::from_secs(60)).unwrap();
+    drop(spool);
+    for path in disk.paths().into_iter().filter(|path| path.starts_with("/spool/log")) {
+        disk.storage().remove(&path).unwrap();
+    }
+    let (spool, recovery, _) = open(&disk, config());
+    assert!(recovery.damaged > 1, "{recovery:?}");
+    assert!(spool.loss_frames().iter().all(|loss| loss.t0_ns >= SECOND && loss.t0_ns <= loss.t1_ns));
+}
+
 /// Found end to end: windows were older than raw batches and dropped before those were thinned.
 #[test]
 fn windows_are_not_dropped_while_raw_batches_can_be_thinned() {
