@@ -2,55 +2,24 @@
 
 import asyncio
 import json
-import math
 import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
 import pytest
 
-from reference_agent import decoded, defined, merged, window
+from prometheus_asking import ask
 from running import T0, Running, S, key
-from telemetryx import _native
 from telemetryx.api.auth import read_tokens
 from telemetryx.api.prometheus import endpoints, source, work
 from telemetryx.api.prometheus.params import unescaped
 from telemetryx.api.world import Limits
-from telemetryx.store.interface import Retention
-from telemetryx.types import BatchKey, SketchBlock, Stored
-from telemetryx.wire.payload import Payload
 
 START = T0 // S
 EVIL = 'a"b\\c\n<script>alert(1)</script>; DROP TABLE series'
 TOKEN = "tx_0123456789abcdef"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-async def ask(api: Running, path: str, status: int = 200, **pairs: Any) -> dict[str, Any]:
-    """Ask by GET and by POST, which must answer the same, and return the answer."""
-    flat = [(name.replace("match", "match[]"), one) for name, some in pairs.items() for one in _many(some)]
-    found = []
-    for method in ("GET", "POST"):
-        if method == "POST" and path.partition("/")[0] in {"label", "metadata", "status", "rules", "alerts"}:
-            continue
-        body = urlencode(flat)
-        async with api.client.request(
-            method,
-            f"/prometheus/api/v1/{path}" + (f"?{body}" if method == "GET" else ""),
-            data=body if method == "POST" else None,
-            headers=FORM if method == "POST" else None,
-        ) as answer:
-            assert answer.status == status, await answer.text()
-            assert answer.content_type == "application/json"
-            found.append(await answer.json())
-    assert all(one == found[0] for one in found)
-    return dict(found[0])
-
-
-def _many(value: Any) -> list[str]:
-    return [str(one) for one in (value if isinstance(value, list) else [value])]
 
 
 @pytest.fixture
@@ -501,148 +470,3 @@ async def test_alerts_can_be_left_out_of_rules_and_are_not_cut_in_silence(
             "there are more than 1 open alerts: the others are left out"
         ]
     assert len((await ask(api, "alerts"))["data"]["alerts"]) == 1
-
-
-async def test_long_queries_are_answered_from_rollups_with_the_same_newest_values(api: Running) -> None:
-    """At whole hours the newest value of a rollup is the newest sample, also one exactly on the hour."""
-    day = 86_400
-    points = [(T0 - 8 * day * S + 60 * S * n, float(n)) for n in range(8 * 1_440 + 1)]
-    await api.field.send({key("level", device="d"): points})
-    while (await api.world.store.compact(everything=True)).more:
-        pass
-    asked = {"query": "level", "start": START - 8 * day, "end": START, "step": 3_600}
-    (line,) = (await ask(api, "query_range", **asked))["data"]["result"]
-    assert [float(value) for _, value in line["values"]] == [60.0 * n for n in range(8 * 24 + 1)]
-    assert "infos" not in await ask(api, "query_range", **asked)
-    found = await ask(api, "query_range", **{**asked, "query": "max_over_time(level[1d])"})
-    assert "rollups of 1h" in found["infos"][0]
-    assert float(found["data"]["result"][0]["values"][-1][1]) == pytest.approx(8 * 1_440, abs=1)
-
-
-@pytest.mark.parametrize("compacted", [False, True])
-async def test_aggregates_of_readings_that_share_a_time_do_not_depend_on_when_they_are_asked(
-    api: Running, *, compacted: bool
-) -> None:
-    """At a whole minute (rollups) and at any second (readings), compacted or not: aggregates take all three readings of a time."""
-    times = [T0 - 7_000 * S + 60 * S * n for n in range(100)]
-    for value in (1.0, 2.0, 6.0):
-        await api.field.send({key("dup", device="d"): [(time, value) for time in times]})
-    while compacted and (await api.world.store.compact(everything=True)).more:
-        pass
-    expected = {
-        "count_over_time(dup[8h])": 300.0, "sum_over_time(dup[8h])": 900.0, "avg_over_time(dup[8h])": 3.0,
-        "min_over_time(dup[8h])": 1.0, "max_over_time(dup[8h])": 6.0, "last_over_time(dup[8h])": 6.0,
-        "stdvar_over_time(dup[8h])": 14 / 3, "quantile_over_time(0.5, dup[8h])": 2.0,
-        "dup": 6.0, "changes(dup[8h])": 0.0, "rate(dup[8h])": 0.0,
-    }  # fmt: skip
-    whole = START // 60 * 60
-    for text, value in expected.items():
-        for at in (whole - 960, whole - 959, whole - 929.5):
-            (row,) = (await ask(api, "query", query=text, time=at))["data"]["result"]
-            assert float(row["value"][1]) == pytest.approx(value), (text, at)
-    (row,) = (await ask(api, "query", query="dup[8h]", time=whole))["data"]["result"]
-    assert len(row["values"]) == 100, "a range as it is has one sample a time, as Prometheus' has"
-
-
-@pytest.mark.parametrize("q", [0.0, 0.1, 0.5, 0.99, 1.0])
-async def test_a_quantile_over_a_time_whose_raw_data_is_gone_is_of_all_of_its_readings(
-    api: Running, q: float
-) -> None:
-    """Within the sketch's error, across the raw horizon, of readings as of windows; and the answer says what it is of."""
-    day = 86_400
-    begun = (T0 - 31 * day * S) // (60 * S) * (60 * S)
-    chance = np.random.default_rng(2)
-    values = np.exp(chance.normal(2, 2, 3_600)) - 5
-    await api.field.send(
-        {key("delay", device="d"): [(begun + n * S, float(v)) for n, v in enumerate(values)]}
-    )
-    built = _native.sketch_build(values[:500])
-    pane = window(1, begun, values[:500].tolist())
-    pane.sketch = SketchBlock(*built)
-    batch = decoded(BatchKey("other", b"w" * 16, 1), Payload(windows=pane), defined("pane", device="d"))
-    (outcome,) = await api.world.store.commit([batch])
-    assert isinstance(outcome, Stored)
-    while (report := await api.world.store.compact(everything=True)).more or report.batches:
-        pass
-
-    async def check(text: str, at: int, some: np.ndarray) -> list[str]:
-        found = await ask(api, "query", query=f"quantile_over_time({q}, {text})", time=at // S)
-        (row,) = found["data"]["result"]
-        known = np.sort(some)
-        low, high = known[math.floor(q * (len(known) - 1))], known[math.ceil(q * (len(known) - 1))]
-        assert low - 0.0101 * abs(low) <= float(row["value"][1]) <= high + 0.0101 * abs(high)
-        return list(found.get("infos", []))
-
-    assert await check("delay[1h]", begun + 3_599 * S, values) == []
-    assert await check("pane[1h]", begun + 3_599 * S, values[:500]) == []
-    keep = Retention(
-        raw_ns=day * S, windows_ns=day * S, rollup_1m_ns=900 * day * S, rollup_1h_ns=900 * day * S
-    )
-    await api.world.store.apply_retention(keep, begun + 1_800 * S + day * S)
-    for text, end, some in (
-        ("delay[1h]", 3_599, values),
-        ("delay[10m]", 599, values[:600]),
-        ("delay[10m]", 1_799 + 300, values[1_500:2_100]),
-        ("pane[1h]", 3_599, values[:500]),
-    ):
-        (said,) = await check(text, begun + end * S, some)
-        assert "sketches of rollups of 1m" in said
-    assert await check("delay[10m]", begun + 2_999 * S, values[2_400:3_000]) == []
-
-
-async def test_a_quantile_says_of_how_many_readings_no_sketch_knows(api: Running) -> None:
-    """Windows without one."""
-    payload = Payload(windows=window(1, T0 - 60 * S, [1.0, 2.0, 6.0]))
-    batch = decoded(BatchKey("edge", b"w" * 16, 1), payload, defined("power"))
-    (outcome,) = await api.world.store.commit([batch])
-    assert isinstance(outcome, Stored)
-    found = await ask(api, "query", query="quantile_over_time(0.5, power[5m])", time=START)
-    assert found["data"]["result"] == []
-    assert "3 readings stand in windows or rollups without a sketch" in found["infos"][0]
-
-
-async def test_a_series_shipped_as_windows_is_asked_like_any_other(api: Running) -> None:
-    """Its value is the last of each window; averages, sums, counts and extremes are those of the readings inside."""
-    defs = defined("power", site="north", device="p7")
-    for n, values in enumerate(([1.0, 2.0, 6.0], [4.0, 4.0])):
-        payload = Payload(windows=window(1, T0 - 60 * S + n * 10 * S, values))
-        (outcome,) = await api.world.store.commit(
-            [decoded(BatchKey("edge", b"w" * 16, n + 1), payload, defs)]
-        )
-        assert isinstance(outcome, Stored)
-    expected = {
-        "power": 4.0, "avg_over_time(power[5m])": 3.4, "sum_over_time(power[5m])": 17.0, "count_over_time(power[5m])": 5.0,
-        "min_over_time(power[5m])": 1.0, "max_over_time(power[5m])": 6.0, "last_over_time(power[5m])": 4.0,
-    }  # fmt: skip
-    for text, value in expected.items():
-        (row,) = (await ask(api, "query", query=text, time=START))["data"]["result"]
-        assert float(row["value"][1]) == pytest.approx(value), text
-
-
-async def test_a_long_query_shows_windows_at_the_same_times_as_a_short_one(api: Running) -> None:
-    """Five-minute windows: at no time a value that was measured later; windows of two hours are seen at their last reading."""
-    five = [
-        window(1, T0 + n * 300 * S, [1_000.0 * n + one for one in range(300)], 300 * S) for n in range(12)
-    ]
-    two = window(2, T0, [float(one) for one in range(7_200)], 7_200 * S)
-    defs = defined("level", "slow", site="north", device="p7")
-    content = Payload(windows=merged([*five, two]))
-    (outcome,) = await api.world.store.commit([decoded(BatchKey("edge", b"w" * 16, 1), content, defs)])
-    assert isinstance(outcome, Stored)
-    for _ in range(2):
-        at = {}
-        for hours in (1, 7):
-            found = await ask(
-                api, "query_range", query="level", step=60, start=START, end=START + hours * 3_600
-            )
-            at[hours] = {
-                time: value for time, value in found["data"]["result"][0]["values"] if time <= START + 3_600
-            }
-        assert at[1] == at[7]
-        assert (at[7].get(START), at[7][START + 300], at[7][START + 600]) == (None, "299", "1299")
-        (row,) = (await ask(api, "query", query="slow", time=START + 7_200))["data"]["result"]
-        assert row["value"][1] == "7199"
-        counted = (await ask(api, "query", query="count_over_time(slow[1h])", time=START + 7_200))["data"]
-        assert counted["result"][0]["value"][1] == "7200"
-        while (await api.world.store.compact(everything=True)).more:
-            pass

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fold::{Fold, Scorer};
-use seglog::{Cell, CellError, Mode, OpenError, Storage};
+use seglog::{Cell, CellError, Mode, OpenError, Storage, regular};
 use spool::{Reserve, Unacked};
 use telemetry::{Position, SeriesTable};
 
@@ -138,7 +138,7 @@ impl Checkpoint {
         let open = || Cell::open(Arc::clone(&storage), path, FIRST);
         let opened = match open() {
             Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                let aside = set_aside(&*storage, path);
+                let aside = regular::set_aside(&*storage, path);
                 tracing::error!(path = %path.display(), ?aside, error = %source, "the fold's checkpoint can't be opened by this user: it is set aside, and what the journal still has is folded anew");
                 open()
             }
@@ -247,16 +247,6 @@ impl Checkpoint {
     fn free(&self) -> u64 {
         self.storage.free_bytes(self.path.parent().unwrap_or(&self.path)).unwrap_or(u64::MAX)
     }
-}
-
-/// Gives the file a name that nothing has yet.
-fn set_aside(storage: &dyn Storage, path: &Path) -> std::io::Result<PathBuf> {
-    let named = |number: u32| path.with_extension(format!("unreadable.{number}"));
-    let free = |path: &PathBuf| {
-        storage.open(path, Mode::Read).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-    };
-    let aside = (1..100).map(named).find(free).unwrap_or_else(|| named(100));
-    storage.rename(path, &aside).map(|()| aside)
 }
 
 /// Room for a state that grows to twice the size.

@@ -57,7 +57,7 @@ fn it_is_kept_beside_and_the_journal_is_folded_anew() {
     let before = std::fs::read(&path).unwrap();
     let mut checkpoint = Checkpoint::open(Arc::new(Denied::default()), &path).unwrap();
     assert_eq!(checkpoint.get(), None);
-    assert_eq!(std::fs::read(path.with_extension("unreadable.1")).unwrap(), before);
+    assert_eq!(std::fs::read(folder.path().join("fold.checkpoint.unreadable")).unwrap(), before);
     checkpoint.set(8, Some(8), None, b"other").unwrap();
     assert_eq!(Checkpoint::open(Arc::new(Disk), &path).unwrap().get().unwrap().position, 8);
 }

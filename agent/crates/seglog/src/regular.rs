@@ -252,7 +252,7 @@ pub(crate) fn unmounted(dir: &Path) -> Option<io::Error> {
 ///
 /// # Errors
 /// What the disk says; it is where it was then.
-pub(crate) fn set_aside(storage: &dyn Storage, path: &Path) -> io::Result<PathBuf> {
+pub fn set_aside(storage: &dyn Storage, path: &Path) -> io::Result<PathBuf> {
     let aside = unused(storage, &longer(path, ".unreadable"));
     storage.rename(path, &aside)?;
     Ok(aside)

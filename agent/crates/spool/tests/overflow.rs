@@ -329,9 +329,8 @@ fn a_spool_whose_segments_are_gone_says_exactly_what_it_held() {
     assert_eq!(count(Cause::Damaged), 30 * N - stored);
 }
 
-/// Before, what three batches in a row had held stood with the last of them.
-#[test]
-fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
+/// A disk on which thirty records are a batch each, of 21 to 50 readings.
+fn a_batch_of_each_record() -> SimDisk {
     let disk = SimDisk::new(1);
     let (spool, _, table) = open(&disk, config());
     for position in 1..=30 {
@@ -340,6 +339,13 @@ fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
     }
     spool.cut_if_due(Duration::from_secs(60)).unwrap();
     drop(spool);
+    disk
+}
+
+/// Before, what three batches in a row had held stood with the last of them.
+#[test]
+fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
+    let disk = a_batch_of_each_record();
     let log = |path: &std::path::PathBuf| {
         path.starts_with("/spool/log") && path.extension().is_some_and(|kind| kind == "seg")
     };
@@ -368,14 +374,7 @@ fn each_batch_of_a_segment_that_is_gone_says_what_it_held_and_when() {
 /// Before, times that nobody knows counted as 1970, and so did those of the batches beside that are known.
 #[test]
 fn of_a_log_that_is_gone_the_times_are_those_that_heads_still_tell() {
-    let disk = SimDisk::new(1);
-    let (spool, _, table) = open(&disk, config());
-    for position in 1..=30 {
-        spool.append(position, &rows(&table, position, 20 + position), false).unwrap();
-        spool.cut().unwrap();
-    }
-    spool.cut_if_due(Duration::from_secs(60)).unwrap();
-    drop(spool);
+    let disk = a_batch_of_each_record();
     for path in disk.paths().into_iter().filter(|path| path.starts_with("/spool/log")) {
         disk.storage().remove(&path).unwrap();
     }
