@@ -163,7 +163,7 @@ impl Host {
         };
         let (journal, _) = Journal::open_stepped(config, Arc::clone(&storage), Arc::clone(&table))
             .map_err(|error| said(&error))?;
-        journal.skip_to(spool.position());
+        folding::number_on(&journal, &spool);
         journal.release(Holder::Sessions, Position::MAX);
         storage.create_dir_all(Path::new("/data")).map_err(|error| said(&error))?;
         let checkpoint =

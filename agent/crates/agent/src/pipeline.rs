@@ -15,7 +15,7 @@ use inputs::{Clock, Rejects, Timeline};
 use journal::Journal;
 use parking_lot::Mutex;
 use seglog::Storage;
-use spool::{Damage, Part, Readings, Spool};
+use spool::Spool;
 use telemetry::{SeriesTable, Stamp};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -328,28 +328,6 @@ fn timeline(data: &std::path::Path, storage: &Arc<dyn Storage>, now: Stamp) -> T
     })
 }
 
-/// Notes that a journal ends before what the spool has of it: somebody took it away, or its newest part. What came after
-/// those records and was in no batch yet is gone with it, and nobody knows how much that was.
-fn note_shorter(journal: &Journal, spool: &Spool) {
-    let (last, folded) = (journal.last(), spool.position());
-    if last >= folded {
-        return;
-    }
-    tracing::error!(
-        first_missing = last + 1,
-        "the journal, or its newest part, is gone: readings in it that were in no batch yet are lost, and nobody knows how many"
-    );
-    spool.note_damage(Damage {
-        part: Part::Journal,
-        first: last + 1,
-        last: folded,
-        from_ns: None,
-        to_ns: None,
-        readings: Readings::Unknown,
-        again: 0,
-    });
-}
-
 fn open_logs(
     config: &Config,
     storage: &Arc<dyn Storage>,
@@ -400,8 +378,7 @@ fn open_logs(
         );
     }
     // A journal that was lost must not count through positions that the spool already has.
-    note_shorter(&journal, &spool);
-    journal.skip_to(spool.position());
+    folding::number_on(&journal, &spool);
     if config.input.mqtt.is_none() {
         // Nobody keeps sessions: nobody holds the journal for them.
         journal.release(journal::Holder::Sessions, telemetry::Position::MAX);

@@ -1,6 +1,7 @@
 //! What a start finds gone that was there at the last checkpoint: a checkpoint, or a spool.
 
-use spool::{Damage, Part, Readings, Unacked};
+use journal::Journal;
+use spool::{Damage, Part, Readings, Spool, Unacked};
 
 use crate::work::Folding;
 
@@ -37,6 +38,28 @@ pub(crate) fn lost_spool(work: &Folding) -> Option<Damage> {
         readings: Readings::AtMost(rows),
         again: 0,
     })
+}
+
+/// Lets the journal's numbers go on behind what the spool has of it. One that ends before was taken away by somebody, or its
+/// newest part: what came after those records and was in no batch yet is gone with it, and is noted, for nobody knows how much.
+pub fn number_on(journal: &Journal, spool: &Spool) {
+    let (last, folded) = (journal.last(), spool.position());
+    if last < folded {
+        tracing::error!(
+            first_missing = last + 1,
+            "the journal, or its newest part, is gone: readings in it that were in no batch yet are lost, and nobody knows how many"
+        );
+        spool.note_damage(Damage {
+            part: Part::Journal,
+            first: last + 1,
+            last: folded,
+            from_ns: None,
+            to_ns: None,
+            readings: Readings::Unknown,
+            again: 0,
+        });
+    }
+    journal.skip_to(folded);
 }
 
 fn spool_is_gone(work: &Folding) -> bool {
