@@ -78,7 +78,12 @@ if [ -n "$collector" ]; then
         *) wrong "this is no enrolment token (it doesn't begin with txe1.): paste it whole, as \`telemetryx enroll token\` printed it" ;;
     esac
 elif [ -n "$joining" ]; then
+    [ "$what" = agent ] || wrong "$joining is for an agent: the collector has nothing to enrol with"
     wrong "$joining is for joining a collector, which --collector https://HOST:8420 names"
+elif [ -n "$token" ]; then
+    # The same shell may install both, the collector first.
+    [ "$what" = agent ] && wrong "TELEMETRYX_ENROLL_TOKEN is set, and no collector is named that it joins: add --collector https://HOST:8420, or \`unset TELEMETRYX_ENROLL_TOKEN\` to install an agent that joins nothing"
+    say "TELEMETRYX_ENROLL_TOKEN is for an agent: the collector doesn't use it"
 fi
 
 as_root() {

@@ -62,9 +62,13 @@ def _address(shop: Path) -> Iterator[str]:
 
 
 def install(
-    tmp_path: Path, *arguments: str | Path, system: str = "debian", machine: str = "x86_64"
+    tmp_path: Path,
+    *arguments: str | Path,
+    system: str = "debian",
+    machine: str = "x86_64",
+    token: str | None = None,
 ) -> tuple[int, str]:
-    """Ask the installer what it would do on such a system."""
+    """Ask the installer what it would do on such a system, with this token in the environment."""
     release = tmp_path / "os-release"
     release.write_text(SYSTEMS[system])
     done = subprocess.run(
@@ -73,7 +77,12 @@ def install(
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env={**os.environ, "TELEMETRYX_OS_RELEASE": str(release), "TELEMETRYX_MACHINE": machine},
+        env={
+            **{name: value for name, value in os.environ.items() if name != "TELEMETRYX_ENROLL_TOKEN"},
+            **({} if token is None else {"TELEMETRYX_ENROLL_TOKEN": token}),
+            "TELEMETRYX_OS_RELEASE": str(release),
+            "TELEMETRYX_MACHINE": machine,
+        },
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -183,7 +192,7 @@ def test_an_upgrade_keeps_a_config_file_that_was_changed_and_asks_nobody(tmp_pat
         (("--token", JOINS), "debian", "x86_64", 2, "--token is for joining a collector"),
         (("--name", "gw7"), "debian", "x86_64", 2, "--name is for joining a collector"),
         (("--replace",), "debian", "x86_64", 2, "--replace is for joining a collector"),
-        (("collector", "--token", JOINS), "debian", "x86_64", 2, "--token is for joining a collector"),
+        (("collector", "--token", JOINS), "debian", "x86_64", 2, "--token is for an agent"),
         (
             ("--collector", "c.example:8420", "--token", JOINS),
             "debian",
@@ -208,6 +217,25 @@ def test_what_can_not_be_done_is_said_with_the_way_out(
     got, said = install(tmp_path, *arguments, system=system, machine=machine)
     assert (got, reason in said) == (code, True), said
     assert "would run" not in said
+
+
+def test_a_token_in_the_environment_is_never_passed_over_in_silence(tmp_path: Path, shop: Path) -> None:
+    """Whoever exported it means to join; a shell that installs the collector first may have it."""
+    code, said = install(tmp_path, "--from", shop, token=JOINS)
+    assert code == 2, said
+    assert "add --collector https://HOST:8420, or `unset TELEMETRYX_ENROLL_TOKEN`" in said
+    assert "would run" not in said
+
+    code, said = install(tmp_path, "collector", "--from", shop, token=JOINS)
+    assert code == 0, said
+    assert "the collector doesn't use it" in said
+
+    code, said = install(tmp_path, "--from", shop, "--collector", "https://c:8420", token=JOINS)
+    assert code == 0, said
+    assert "enroll https://c:8420" in said
+
+    code, said = install(tmp_path, "--from", shop, token="")
+    assert code == 0, "one that is empty is none"
 
 
 def test_the_scripts_are_plain_sh_and_shellcheck_finds_nothing() -> None:
