@@ -416,7 +416,7 @@ async def test_one_ipv6_network_has_one_share_of_requests(start: Any) -> None:
         async with api.client.get(path, headers={"X-Forwarded-For": peer}) as answer:
             return answer.status
 
-    for path, share in (("/api/v1/agents", 2), ("/api/v1/enroll/challenge", 50)):
+    for path, share in (("/api/v1/agents", 2), ("/api/v1/enroll/challenge", 2), ("/api/v1/enroll", 50)):
         for n in range(share):
             assert await status(path, f"2001:db8:1:2::{n:x}") != 429, (path, n)
         assert await status(path, "2001:db8:1:2:ffff::9") == 429

@@ -101,13 +101,19 @@ def create(world: World, config: Config) -> web.Application:
     counts = Counts()
     world.metrics.add(counts.readings)
     world.metrics.add(lambda: _live(world))
-    buckets = {
-        name: config.bucket(name, rate, burst, limits.Buckets(rate, burst, config.monotonic).take)
-        for name, rate, burst in (
-            ("api", config.max_requests_per_second, 2 * config.max_requests_per_second),
-            ("enroll", 5.0, 50.0),
-        )
-    }
+
+    def bucket(name: str, rate: float, burst: float) -> Limit:
+        return config.bucket(name, rate, burst, limits.Buckets(rate, burst, config.monotonic).take)
+
+    asked, renewing = (
+        bucket(name, config.max_requests_per_second, 2 * config.max_requests_per_second)
+        for name in ("api", "renewing")
+    )
+    if world.enrolment is not None:
+        world.enrolment.unproven = bucket("unproven", 5.0, 50.0)
+        every_s = min(enroll.RENEWAL_S, world.enrolment.policy.lifetime_ns / 4e9)
+        world.enrolment.renewals = bucket("renewals", 1 / every_s, enroll.RENEWALS)
+    special = {enroll.JOINING: bucket("enroll", 5.0, 50.0), **dict.fromkeys(enroll.RENEWING, renewing)}
     roles = auth.Roles()
     app = web.Application(
         client_max_size=world.limits.max_body,
@@ -116,9 +122,7 @@ def create(world: World, config: Config) -> web.Application:
             static.secure_headers(hsts=config.hsts),
             prometheus.shape(),
             errors.middleware,
-            limits.middleware(
-                buckets["api"], world.gate.peers, dict.fromkeys(enroll.OPEN, buckets["enroll"])
-            ),
+            limits.middleware(asked, world.gate.peers, special),
             auth.middleware(world.gate, world.store.accounts, roles),
             _bounded(),
         ],

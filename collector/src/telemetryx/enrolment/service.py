@@ -18,9 +18,18 @@ from telemetryx.enrolment import request, token
 from telemetryx.enrolment.authority import SERVER_NAME, Authority
 from telemetryx.enrolment.name import NAME_RULE, is_name
 from telemetryx.errors import StoreError
+from telemetryx.hot.interface import Limit
 from telemetryx.network import network
 from telemetryx.store.audit import Actor, Entry, Seldom
-from telemetryx.store.enrolment import Enrolled, EnrolledQuery, EnrolmentRefused, Issued, Joining, Token
+from telemetryx.store.enrolment import (
+    Enrolled,
+    EnrolledQuery,
+    EnrolmentRefused,
+    Issued,
+    Joining,
+    State,
+    Token,
+)
 from telemetryx.store.tables import audit
 from telemetryx.store.tables import enrolment as table
 from telemetryx.store.tables.database import Database
@@ -87,6 +96,10 @@ class Enrolment:
         self.policy = policy
         self.gateway = Gateway()
         """Set once the agents' door is open."""
+        self.renewals: Limit | None = None
+        """How often an agent may renew; by name, since it has proven its key by then. Set by the people's door, as is:"""
+        self.unproven: Limit | None = None
+        """How often somebody may ask for a renewal without the key; by network. What comes beyond takes nothing from agents there."""
         self._noted = Seldom(QUIET_NS)
         self.granted: dict[str, int] = {}
         self.refused: dict[str, int] = {}
@@ -129,15 +142,17 @@ class Enrolment:
         actor = Actor(agent, "agent", peer)
         async with self._judged("renew", actor):
             now = self._clock.now_ns()
-            digest, until_ns = request.answered(challenge, self._secret, now)
-            known = await self.find(agent)
-            if known is None or not request.proven(known.public_key, agent, challenge, signature):
-                # The same words: who has no key of ours learns no names.
-                raise EnrolmentRefused(
-                    "signature",
-                    f"this isn't the key of agent {agent!r}",
-                    "enroll the host again: on the collector, `telemetryx enroll token --agent NAME --replace`",
-                )
+            try:
+                digest, until_ns = request.answered(challenge, self._secret, now)
+                known = await self._proven(agent, challenge, signature)
+            except EnrolmentRefused as error:
+                await self._within(self.unproven, network(peer), str(error), error.hint)
+                raise
+            # Who waits for approval asks often, and nothing is signed or noted for it.
+            if known.state is not State.PENDING:
+                message = f"agent {agent!r} renewed its certificate again and again"
+                hint = "its clock may be ahead: `telemetryx-agent doctor` on the host says so"
+                await self._within(self.renewals, agent, message, hint)
 
             def work(db: Database) -> tuple[Enrolled, Issued | None]:
                 before = table.find(db, agent)
@@ -260,6 +275,23 @@ class Enrolment:
 
     # --- inside
 
+    async def _proven(self, agent: str, challenge: str, signature: str) -> Enrolled:
+        known = await self.find(agent)
+        if known is None or not request.proven(known.public_key, agent, challenge, signature):
+            # The same words: who has no key of ours learns no names.
+            raise EnrolmentRefused(
+                "signature",
+                f"this isn't the key of agent {agent!r}",
+                "enroll the host again: on the collector, `telemetryx enroll token --agent NAME --replace`",
+            )
+        return known
+
+    async def _within(self, limit: Limit | None, key: str, message: str, hint: str) -> None:
+        """Refuse what comes too often."""
+        wait_s = 0.0 if limit is None else await limit.wait_s(key)
+        if wait_s:
+            raise EnrolmentRefused("too_often", message, hint, wait_s=wait_s)
+
     async def _decide(
         self, action: str, agent: str, actor: Actor, change: Callable[[Database, str, int], Enrolled | None]
     ) -> Enrolled | None:
@@ -294,7 +326,11 @@ class Enrolment:
             yield
         except EnrolmentRefused as error:
             self.refused[error.cause] = self.refused.get(error.cause, 0) + 1
-            log.warning(
+            now = self._clock.now_ns()
+            first = self._noted.first(now, error.cause, network(actor.peer))
+            # What comes too often would fill the log as well.
+            say = log.warning if first or not error.wait_s else log.debug
+            say(
                 "enrolment.refused",
                 action=action,
                 cause=error.cause,
@@ -302,8 +338,7 @@ class Enrolment:
                 peer=actor.peer,
                 reason=str(error),
             )
-            now = self._clock.now_ns()
-            if self._noted.first(now, error.cause, network(actor.peer)):
+            if first:
                 what = {"cause": error.cause, "reason": str(error)}
                 entry = Entry(actor, f"enrolment.{action}_refused", actor.name, None, what)
                 await self._store.write(lambda db: audit.note(db, now, entry))

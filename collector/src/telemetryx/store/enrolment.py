@@ -26,13 +26,17 @@ class State(StrEnum):
 
 
 class EnrolmentRefused(TelemetryXError):  # noqa: N818 - named after what happened
-    """A request about enrolment that isn't granted. `cause` is a word for metrics, `hint` what to do."""
+    """A request about enrolment that isn't granted. `cause` is a word for metrics, `hint` what to do.
 
-    def __init__(self, cause: str, message: str, hint: str) -> None:
+    `wait_s` is in how many seconds it may be, where that is all that is wrong with it.
+    """
+
+    def __init__(self, cause: str, message: str, hint: str, *, wait_s: float = 0.0) -> None:
         """Keep word and hint beside the sentence."""
         super().__init__(message)
         self.cause = cause
         self.hint = hint
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)

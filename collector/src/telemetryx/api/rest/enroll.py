@@ -1,14 +1,15 @@
 """/api/v1/enroll: hosts join with a token and renew with their key; people make tokens, approve and revoke.
 
-The three requests of hosts need no login: a token, or the agent's key, is what they show. Their bodies are small and their
-rate is limited by address.
+The three requests of hosts need no login: a token, or the agent's key, is what they show. Their bodies are small. Joining is
+limited by address. So is renewing, but as widely as everything else, and beside it: a whole site may stand behind one address.
+What counts there is the agent, which has shown its key.
 """
 
 import hashlib
 from typing import Any, Final
 
 from telemetryx.api import models
-from telemetryx.api.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, Unauthorized
+from telemetryx.api.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, TooMany, Unauthorized
 from telemetryx.api.route import Model, Route, shown
 from telemetryx.api.world import World
 from telemetryx.enrolment.service import Answer, Enrolment
@@ -16,8 +17,12 @@ from telemetryx.store.accounts import Role
 from telemetryx.store.enrolment import Enrolled, EnrolledQuery, EnrolmentRefused, Token
 
 MAX_BODY: Final = 64 << 10
-OPEN: Final = ("/api/v1/enroll", "/api/v1/enroll/challenge", "/api/v1/enroll/renew")
-"""What hosts ask; a bucket of their own limits them by address."""
+JOINING: Final = "/api/v1/enroll"
+RENEWING: Final = ("/api/v1/enroll/challenge", "/api/v1/enroll/renew")
+RENEWALS: Final = 10
+"""Renewals of an agent in a row; one is needed in two thirds of a certificate's life, more where answers are lost."""
+RENEWAL_S: Final = 60.0
+"""So long after them until there is another, or a quarter of a certificate's life where that is less."""
 #: What a refusal is in HTTP: who shows no good token isn't known; who does and asks for too much may not; the rest is malformed.
 _UNKNOWN: Final = {
     "token_unknown",
@@ -150,6 +155,8 @@ def _enrolment(world: World) -> Enrolment:
 
 
 def _refusal(error: EnrolmentRefused) -> ApiError:
+    if error.wait_s:
+        return TooMany(str(error), error.hint, retry_after=error.wait_s)
     kind = Unauthorized if error.cause in _UNKNOWN else Forbidden if error.cause in _FORBIDDEN else BadRequest
     return kind(str(error), error.hint)
 
