@@ -3,14 +3,21 @@
 #
 #   packaging/previous.sh [COMMIT]
 #
-# COMMIT is by default the last one before agents took configurations from the collector. It is compiled once, with Cargo's profile PROFILE (dev).
+# COMMIT is by default the first one that could make such a package: the oldest from which anybody can upgrade. It is compiled once, with
+# Cargo's profile PROFILE (dev).
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-commit=${1:-c7b4e78c}
+commit=${1:-}
+if [ -z "$commit" ]; then
+    # In a shallow checkout the newest commit would pass for the first.
+    [ "$(git -C "$root" rev-parse --is-shallow-repository)" = false ] || { echo "previous: this checkout has no history: fetch it (git fetch --unshallow), or name a commit" >&2; exit 1; }
+    # By what it added and not by its name, which a rewritten history would change.
+    commit=$(git -C "$root" log --diff-filter=A --reverse --format=%h -- packaging/previous.sh | sed -n 1p)
+fi
 profile=${PROFILE:-dev}
 out=$root/dist/previous work=$root/.cache/previous
-git -C "$root" cat-file -e "$commit^{commit}" 2>/dev/null || { echo "previous: this checkout has no commit $commit: fetch the whole history (git fetch --unshallow), or name another commit" >&2; exit 1; }
+git -C "$root" cat-file -e "$commit^{commit}" 2>/dev/null || { echo "previous: this checkout has no commit $commit" >&2; exit 1; }
 
 mkdir -p "$out" "$work"
 ended() { git -C "$root" worktree remove --force "$work/tree" 2>/dev/null || true; }
