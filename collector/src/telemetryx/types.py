@@ -445,6 +445,8 @@ class AgentState(StrEnum):
     LIVE = "live"
     CATCHING_UP = "catching_up"
     SILENT = "silent"
+    REVOKED = "revoked"
+    """Not connected, and its key opens nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)

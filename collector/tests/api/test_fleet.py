@@ -30,7 +30,7 @@ async def test_the_fleet_is_counted_by_state_and_listed(api: Running) -> None:
     await _fleet(api)
     answer = await api.get("/agents")
     assert answer["total"] == 3
-    assert answer["counts"] == {"live": 1, "catching_up": 1, "silent": 1}
+    assert answer["counts"] == {"live": 1, "catching_up": 1, "silent": 1, "revoked": 0}
     assert [(row["name"], row["state"]) for row in answer["agents"]] == [
         ("a1", "live"),
         ("b2", "catching_up"),

@@ -165,8 +165,8 @@ async def test_series_are_paged_without_gap_or_repetition_while_others_come(api:
     assert len(seen) == len(set(seen)) == page["total"]
 
 
-async def test_an_agent_that_was_revoked_is_silent_without_an_alarm(api: Running) -> None:
-    """The shipped rule goes by when an agent was last seen; its other numbers stay."""
+async def test_an_agent_that_was_revoked_is_told_as_that_and_raises_no_alarm(api: Running) -> None:
+    """The shipped rules go by when an agent was last seen and by its clock; its other numbers stay."""
     async with api.client.post("/api/v1/enroll/tokens", json={"uses": 2}) as answer:
         token = (await answer.json())["token"]
     for name in ("pump", "valve"):
@@ -180,4 +180,17 @@ async def test_an_agent_that_was_revoked_is_silent_without_an_alarm(api: Running
         text = await answer.text()
     assert 'telemetryx_collector_agent_last_seen_seconds{agent="valve"}' in text
     assert 'telemetryx_collector_agent_last_seen_seconds{agent="pump"}' not in text
+    assert 'telemetryx_collector_agent_clock_skew_seconds{agent="valve"}' in text
+    assert 'telemetryx_collector_agent_clock_skew_seconds{agent="pump"}' not in text
+    assert 'telemetryx_collector_agents{state="revoked"} 1' in text
+    answer = await api.get("/agents")
+    assert {row["name"]: row["state"] for row in answer["agents"]} == {"pump": "revoked", "valve": "silent"}
+    assert answer["counts"] == {"live": 0, "catching_up": 0, "silent": 1, "revoked": 1}
+    assert [row["name"] for row in (await api.get("/agents", state="revoked"))["agents"]] == ["pump"]
+    async with api.client.post(
+        "/api/v1/configs/check", json={"toml": "[agent]\nlog = 'info'", "match": 'os!="x"'}
+    ) as answer:
+        assert (await answer.json())["agents"] == ["valve"], (
+            "one that gets nothing any more is not waited for"
+        )
     assert 'telemetryx_collector_agent_backlog_bytes{agent="pump"}' in text

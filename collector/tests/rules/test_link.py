@@ -1,8 +1,11 @@
 """Rules about the link: silence by the collector's clock and connection log alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from telemetryx.types import AgentState
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -96,6 +99,20 @@ async def test_an_agent_that_is_removed_closes_its_alert(at: Any) -> None:
     await states(at)
     del at.store.fleet["gw1"]
     assert [state for state, *_ in await states(at)] == ["closed"]
+
+
+async def test_an_agent_that_is_revoked_has_no_such_alert(at: Any) -> None:
+    """One that runs is closed, and none begins: it is silent for good, as somebody wanted."""
+    at.store.seen("gw2", NOW - 300 * S)
+    at.clock.advance(600 * S)
+    assert len(await states(at)) == 2
+    for name, agent in at.store.fleet.items():
+        at.store.fleet[name] = replace(agent, state=AgentState.REVOKED)
+    at.store.seen("gw3", NOW)
+    at.store.fleet["gw3"] = replace(at.store.fleet["gw3"], state=AgentState.REVOKED)
+    assert [state for state, *_ in await states(at)] == ["closed", "closed"]
+    at.clock.advance(600 * S)
+    assert [state for state, *_ in await states(at)] == ["closed", "closed"]
 
 
 async def test_a_thousand_silent_agents_are_found(at: Any) -> None:

@@ -9,6 +9,7 @@ from telemetryx.clock import ManualClock
 from telemetryx.enrolment.authority import Authority
 from telemetryx.enrolment.service import Enrolment, Policy
 from telemetryx.store.enrolment import EnrolledQuery, EnrolmentRefused, State
+from telemetryx.store.interface import AgentQuery
 from telemetryx.store.tables import enrolment as table
 from telemetryx.store.tables.store import TableStore
 
@@ -70,3 +71,42 @@ async def test_a_host_joins_renews_is_replaced_and_revoked(
     assert gone is not None
     assert gone.state(clock.now_ns()) == "revoked"
     assert await door.revoke_token(9, OPERATOR) is None
+
+
+async def test_the_fleet_tells_who_is_revoked_from_who_is_silent(
+    store: TableStore, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Not while its session stands. Who joins again is silent at most, and not yet too long, though it was seen long ago."""
+    door = Enrolment(store, Authority.open(tmp_path / "ca", clock.now_ns()), clock, Policy(90 * DAY))
+
+    async def joins(host: Host, *, replace: bool = False) -> None:
+        text, _ = await door.new_token(
+            OPERATOR, site="", agent="pump", replace=replace, uses=1, lifetime_ns=DAY
+        )
+        await door.join(text, "pump", host.csr(), replace=replace, peer="")
+
+    async def states() -> dict[str, str]:
+        return {row.name: row.state for row in (await store.agents(AgentQuery())).agents}
+
+    await joins(Host("pump"))
+    session = await store.session_opened("pump", "p", "1.0", {}, 0.0)
+    await store.session_closed(await store.session_opened("valve", "p", "1.0", {}, 0.0), "")
+    await door.revoke("pump", OPERATOR)
+    assert await states() == {"pump": "live", "valve": "silent"}
+    await store.session_closed(session, "revoked")
+    assert await states() == {"pump": "revoked", "valve": "silent"}
+    page = await store.agents(AgentQuery(state="revoked"))
+    assert (page.total, page.counts["revoked"], page.counts["silent"]) == (1, 1, 1)
+    one = await store.agent("pump")
+    assert one is not None
+    assert one.state == "revoked"
+
+    clock.advance(DAY // 2)
+    quiet = AgentQuery(seen_before_ns=clock.now_ns() - DAY // 4)
+    assert [row.name for row in (await store.agents(quiet)).agents] == ["pump", "valve"]
+    await joins(Host("pump"), replace=True)
+    assert await states() == {"pump": "silent", "valve": "silent"}
+    assert [row.name for row in (await store.agents(quiet)).agents] == ["valve"]
+    clock.advance(DAY // 2)
+    later = AgentQuery(seen_before_ns=clock.now_ns() - DAY // 4)
+    assert [row.name for row in (await store.agents(later)).agents] == ["pump", "valve"]

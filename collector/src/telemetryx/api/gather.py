@@ -104,7 +104,7 @@ class Gather:
             ),
             (Metric.ENROLLED, [((state,), float(count)) for state, count in self._enrolled.items()]),
             (Metric.CONFIGURED, [((phase,), float(count)) for phase, count in self._configured.items()]),
-            # One that was shut out is silent for good, which nobody needs to be told of.
+            # One that was shut out is silent for good, and its clock stays as it was: nobody needs to be told of it.
             (
                 Metric.AGENT_LAST_SEEN,
                 [
@@ -114,7 +114,10 @@ class Gather:
                 ],
             ),
             (Metric.AGENT_BACKLOG, [((row.name,), float(row.backlog_bytes)) for row in self._agents]),
-            (Metric.AGENT_SKEW, [((row.name,), row.skew_ms / 1e3) for row in self._agents]),
+            (
+                Metric.AGENT_SKEW,
+                [((row.name,), row.skew_ms / 1e3) for row in self._agents if row.name not in self._shut_out],
+            ),
             (Metric.AGENT_SPANS, [reading for row in self._agents for reading in spans_of(row)]),
             (
                 Metric.LOST,

@@ -93,7 +93,9 @@ class Metric(Enum):
         ("agent",),
     )
     AGENT_BACKLOG = Declared("agent_backlog_bytes", "gauge", "Bytes in the agent's spool.", ("agent",))
-    AGENT_SKEW = Declared("agent_clock_skew_seconds", "gauge", "The agent's clock less ours.", ("agent",))
+    AGENT_SKEW = Declared(
+        "agent_clock_skew_seconds", "gauge", "The agent's clock less ours, unless it was revoked.", ("agent",)
+    )
     LOST = Declared(
         "agent_lost_readings_total", "counter", "Readings that were lost, by cause.", ("agent", "cause")
     )

@@ -29,7 +29,9 @@ Name = Annotated[str, typer.Argument(help="The agent's name.")]
 def agents(
     context: typer.Context,
     filter_: Annotated[str, typer.Option("--filter", help="Part of a name or label.")] = "",
-    state: Annotated[str | None, typer.Option("--state", help="live, catching_up or silent.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="live, catching_up, silent or revoked.")
+    ] = None,
     site: Annotated[str | None, typer.Option("--site", help="Only agents that serve this site.")] = None,
     sort: Annotated[
         str, typer.Option("--sort", help="name, last_seen, last_event, backlog, skew or rate.")

@@ -24,6 +24,9 @@ def agents(client: Client, params: Mapping[str, Any], how: Format) -> None:
     rows = answer["agents"]
     counts = answer["counts"]
     title = f"{counts['live']} live, {counts['catching_up']} catching up, {counts['silent']} silent"
+    # A collector of before counts none.
+    if counts.get("revoked"):
+        title += f", {counts['revoked']} revoked"
 
     def shown(row: Row) -> Row:
         return {

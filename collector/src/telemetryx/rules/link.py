@@ -3,7 +3,8 @@
 Readings that arrive late say nothing about when the link was up, so backfill never changes these alerts. After a start of
 the collector, after a jump of its clock, and after a time in which the store took nothing, silence is counted anew: nobody can
 be blamed for the time when nobody listened, or could note who was heard.
-A running alert lives in the store, so it outlasts a restart and ends when the agent is heard again.
+A running alert lives in the store, so it outlasts a restart and ends when the agent is heard again. An agent that was revoked is
+silent for good, and nobody needs to be told of it: it has no such alert, and one that runs is closed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from telemetryx.store.alerts import (
     RulesCommit,
 )
 from telemetryx.store.interface import AgentPage, AgentQuery
-from telemetryx.types import Agent, Series
+from telemetryx.types import Agent, AgentState, Series
 
 #: The wall clock may leave the monotonic one by this much between two looks before we call it a jump.
 JUMP_NS: Final = 5_000_000_000
@@ -114,7 +115,11 @@ class Links:
             page = await self._store.agents(query)
             found += page.agents
             if not page.more:
-                return [agent for agent in found if agent.last_seen_ns > 0]
+                return [
+                    agent
+                    for agent in found
+                    if agent.last_seen_ns > 0 and agent.state is not AgentState.REVOKED
+                ]
             query = replace(query, after=page.agents[-1].name)
 
     async def _settle(self, rule: LinkRule, silent: dict[str, Agent], now: int) -> None:
@@ -126,7 +131,7 @@ class Links:
         for alert in running:
             name = alert.labels.get("agent", "")
             agent = silent.get(name) or await self._store.agent(name)
-            if agent is None:
+            if agent is None or agent.state is AgentState.REVOKED:
                 changes.append(AlertChange(ChangeKind.CLOSED, alert.rule, alert.group, alert.started_ns, now))
             elif agent.last_seen_ns > alert.started_ns:
                 # Heard again; if it is silent once more, that is another alert.

@@ -10,6 +10,7 @@ from telemetryx.api.rest import shapes
 from telemetryx.clock import Clock
 from telemetryx.errors import StoreError
 from telemetryx.store.interface import AgentQuery, Store
+from telemetryx.types import AgentState
 
 log = structlog.get_logger(__name__)
 
@@ -79,5 +80,5 @@ class Fleet:
             self._hub.agents(self._message(changed))
 
     def _message(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        counts = {state: self._counts.get(state, 0) for state in ("live", "catching_up", "silent")}
+        counts = {state.value: self._counts.get(state.value, 0) for state in AgentState}
         return {"type": "agents", "agents": rows, "counts": counts, "now_ns": self._clock.now_ns()}

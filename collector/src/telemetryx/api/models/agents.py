@@ -12,7 +12,7 @@ class AgentsParams(Model):
 
     filter: Text = ""
     """Text that the name, the site or a label must contain."""
-    state: Literal["live", "catching_up", "silent"] | None = None
+    state: Literal["live", "catching_up", "silent", "revoked"] | None = None
     """Only agents in this state."""
     site: Text | None = None
     """Only agents that serve this site."""
@@ -35,8 +35,8 @@ class Agent(Model):
 
     name: str
     """The agent's name."""
-    state: Literal["live", "catching_up", "silent"]
-    """`live`: connected and up to date; `catching_up`: connected with a backlog; `silent`: not connected."""
+    state: Literal["live", "catching_up", "silent", "revoked"]
+    """`live`: connected and up to date; `catching_up`: connected with a backlog; `silent`: not connected; `revoked`: not connected, and shut out for good."""
     version: str
     """Version of its software."""
     connected: bool
@@ -74,6 +74,8 @@ class AgentCounts(Model):
     """Connected with a backlog."""
     silent: int
     """Not connected."""
+    revoked: int
+    """Not connected, and shut out for good."""
 
 
 class AgentsAnswer(Model):

@@ -12,7 +12,7 @@ const LIMIT = 50;
 const EVERY = 5_000;
 
 export function open(place) {
-  let fleet = { agents: [], total: 0, skipped: 0, counts: { live: 0, catching_up: 0, silent: 0 } };
+  let fleet = { agents: [], total: 0, skipped: 0, counts: { live: 0, catching_up: 0, silent: 0, revoked: 0 } };
   let devices = { devices: [], total: 0, skipped: 0 };
   let alerts = [];
   let error = null;
@@ -39,11 +39,12 @@ export function open(place) {
   }
 
   function sentence() {
-    const { live, catching_up: busy, silent } = fleet.counts;
+    const { live, catching_up: busy, silent, revoked } = fleet.counts;
     const all = live + busy + silent;
     if (!loaded) return "Loading.";
-    if (all === 0) return "No agent has connected yet. Start one with: telemetryx-agent run";
-    return `${live} of ${all} agents live, ${busy} catching up, ${silent} silent.`;
+    if (all + revoked === 0) return "No agent has connected yet. Start one with: telemetryx-agent run";
+    const out = revoked ? ` ${revoked} more ${revoked === 1 ? "was" : "were"} revoked.` : "";
+    return `${live} of ${all} agents live, ${busy} catching up, ${silent} silent.${out}`;
   }
 
   function alarm() {
@@ -60,6 +61,7 @@ export function open(place) {
       ${failure(error)}
       <div class="bar" role="group" aria-label="Filter agents">
         ${count("live", "● live", fleet.counts.live)} ${count("catching_up", "◐ catching up", fleet.counts.catching_up)} ${count("silent", "○ silent", fleet.counts.silent)}
+        ${fleet.counts.revoked || state === "revoked" ? count("revoked", "✕ revoked", fleet.counts.revoked) : ""}
         ${filterField("Find an agent", "filter", "name, site or label")}
       </div>
       <div class="scroll" role="group" tabindex="0" aria-label="Agents"><table><caption>Agents</caption><thead><tr>

@@ -26,8 +26,9 @@ LOST: Final = "the collector is gone"
 """Why a session ended whose process says nothing any more."""
 
 CONNECTED = "EXISTS (SELECT 1 FROM connection WHERE closed_ns = 0 AND connection.agent_id = agent.id)"
+REVOKED = "EXISTS (SELECT 1 FROM enrolled WHERE enrolled.agent = agent.name AND enrolled.state = 'revoked')"
 _STATE = (
-    f"CASE WHEN NOT {CONNECTED} THEN 'silent' "
+    f"CASE WHEN NOT {CONNECTED} THEN CASE WHEN {REVOKED} THEN 'revoked' ELSE 'silent' END "
     f"WHEN oldest_ns != 0 AND oldest_ns < :now - {BEHIND_NS} THEN 'catching_up' ELSE 'live' END"
 )
 _RATE = f"CASE WHEN {CONNECTED} THEN rate ELSE 0.0 END"
@@ -64,7 +65,11 @@ def agents(connection: Database, query: AgentQuery, now_ns: int) -> AgentPage:
             "(SELECT 1 FROM series WHERE series.agent_id = agent.id AND series.site = :site))"
         )
     if query.seen_before_ns is not None:
-        parts.append("last_seen_ns < :seen_before")
+        # Who has just joined again, or was let in, is on its way: that is a sign of life too.
+        parts.append(
+            "last_seen_ns < :seen_before AND NOT EXISTS (SELECT 1 FROM enrolled WHERE enrolled.agent = agent.name "
+            "AND enrolled.state != 'revoked' AND enrolled.changed_ns >= :seen_before)"
+        )
         values["seen_before"] = query.seen_before_ns
     where = " AND ".join(parts)
     counts = dict.fromkeys(map(str, AgentState), 0)

@@ -163,11 +163,11 @@ def note(connection: Database, states: Sequence[ConfigState]) -> None:
 
 
 def known(connection: Database, agent: str | None = None) -> list[Known]:
-    """Return agents by name, with what they said; or one."""
+    """Return agents by name, with what they said, without such as were shut out and get nothing any more; or one, whatever became of it."""
     rows = connection.execute(
         f"SELECT agent.name, agent.labels, {fleet.CONNECTED}, {_JOINED} FROM agent "
         "LEFT JOIN agent_config_state ON agent_config_state.agent = agent.name "
-        "WHERE CAST(? AS TEXT) IS NULL OR agent.name = ? ORDER BY agent.name",
+        f"WHERE (CAST(? AS TEXT) IS NULL AND NOT {fleet.REVOKED}) OR agent.name = ? ORDER BY agent.name",
         (agent, agent),
     ).fetchall()
     return [
