@@ -369,7 +369,10 @@ async def test_every_changed_byte_of_a_sketch_is_found_and_no_percentile_is_made
         data = bytearray(row[-1])
         data[at] ^= 0x10
         await store.write(lambda db, data=bytes(data): db.execute(change, (data, *row[:2])))
-        assert await store.verify() == [f"{table}: the sketch of series 1 at {row[1]} ns can't be decoded"]
+        first, *others = await store.verify()
+        assert first == f"{table}: the sketch of series 1 at {row[1]} ns can't be decoded"
+        # A damaged minute says nothing about its hour; an hour isn't what its minutes say.
+        assert len(others) == (table == "rollup_1h")
     with pytest.raises(StoreDamaged, match="`telemetryx store verify`"):
         await percentiles(store, [1], (START, START + HOUR), HOUR if table == "rollup_1h" else MINUTE, 0.5)
 
@@ -389,7 +392,8 @@ async def test_a_sketch_of_another_row_is_found(store: TableStore) -> None:
     await store.write(lambda db: db.execute(change, (first[-1], *first[:2])))
     assert await store.verify() == []
     await store.write(lambda db: db.execute(change, (other[-1], *alike[:2])))
-    (problem,) = await store.verify()
+    problem, hour = await store.verify()
+    assert hour.startswith("rollup_1h: series 1 has an hour that shows something else than its minutes")
     assert (
         f"its rollups show something else than its chunks and windows hold, first at {alike[1]} ns" in problem
     )
@@ -411,7 +415,8 @@ async def test_a_sum_that_no_such_readings_have_is_found_where_raw_data_is_gone(
     await store.write(
         lambda db: db.execute(f"UPDATE {table} SET sum = 1e300 WHERE series_id = ? AND t0_ns = ?", place)  # noqa: S608
     )
-    (problem,) = await store.verify()
+    problem, hour = await store.verify()
+    assert hour.startswith("rollup_1h: series 1 has an hour that shows something else than its minutes")
     assert problem.startswith(f"{table}: the sum of series 1 at {row[1]} ns can't be")
 
 
@@ -445,11 +450,12 @@ async def test_a_copy_into_the_other_engine_has_the_sketches(
     await copy.close()
 
 
+@pytest.mark.parametrize("gone", [True, False], ids=["raw data gone", "raw data there"])
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "older"])
 async def test_without_the_compiled_module_rollups_are_made_and_say_that_they_have_no_sketch(
-    store: TableStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, *, missing: bool
+    store: TableStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, *, missing: bool, gone: bool
 ) -> None:
-    """Everything else of them is right; percentiles of what is left of raw data are exact; later ones have sketches again."""
+    """Everything else of them is right; percentiles of what is left of raw data are exact; with the module they get their sketches."""
     line = [(START + n * SECOND, 20.0 + n * 37 % 101) for n in range(240)]
     if missing:
         monkeypatch.setitem(sys.modules, "telemetryx._native", None)
@@ -464,12 +470,22 @@ async def test_without_the_compiled_module_rollups_are_made_and_say_that_they_ha
     with pytest.raises(NotCompiled):
         await store.sketched([1], START, START + HOUR, "1m")
     monkeypatch.undo()
+    assert not await store.read(sketching.finished)
+    if gone:
+        # Raw data goes before it is the turn of these.
+        await expire(store, clock)
+        found = await percentiles(store, [1], (START, START + HOUR), 0, 0.5)
+        assert (found.missing, found.missing_until) == (120, START + HOUR)
+        assert await store.verify() == []
+        return
     await one(store, 2, Payload(samples({1: line[120:]})))
     await compacted(store)
-    assert [blob is None for blob in await kept(store, "rollup_1m")] == [True, True, False, False]
+    assert await store.read(sketching.finished), "those rows were computed anew meanwhile"
+    assert [blob is None for blob in await kept(store, "rollup_1m")] == [False] * 4
     await expire(store, clock)
     found = await percentiles(store, [1], (START, START + HOUR), 0, 0.5)
-    assert (found.missing, found.missing_until) == (120, START + HOUR)
+    assert found.missing == 0
+    near(found.values[0], np.array([value for _, value in line]), 0.5)
     assert await store.verify() == []
 
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, samples, window
+from telemetryx.clock import ManualClock
 from telemetryx.errors import StoreDamaged
+from telemetryx.store.interface import Retention
+from telemetryx.store.tables import rebuild
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, SketchBlock, Stored
@@ -97,6 +100,33 @@ DAMAGE = {
     "rollup": (run("UPDATE rollup_1m SET count = count + 1"), "its rollups show something else"),
     "rollup's sum": (run("UPDATE rollup_1m SET sum = sum + 0.001"), "its rollups show something else"),
     "rollup's order": (run("UPDATE rollup_1h SET min = max + 1"), "contradict"),
+    **{
+        f"{table}'s {name}": (run(f"UPDATE {table} SET {name} = {name} + 1"), said)  # noqa: S608 - one of these
+        for table, said in (
+            ("rollup_1m", "its rollups show something else"),
+            (
+                "rollup_1h",
+                "rollup_1h: series 1 has an hour that shows something else than its minutes, first at",
+            ),
+        )
+        for name in ("first_ms", "last_ms", "first", "last", "count", "min")
+    },
+    "minute's sketch gone": (
+        run("UPDATE rollup_1m SET sketch = NULL WHERE series_id = 1"),
+        "its rollups show something else",
+    ),
+    "hour's sketch gone": (
+        run("UPDATE rollup_1h SET sketch = NULL WHERE series_id = 1"),
+        "rollup_1h: series 1 has an hour that shows something else than its minutes, first at",
+    ),
+    "hour gone": (
+        run("DELETE FROM rollup_1h WHERE series_id = 1"),
+        "rollup_1h: series 1 lacks an hour whose minutes are there, first at",
+    ),
+    "hour's minutes gone": (
+        run("DELETE FROM rollup_1m WHERE t0_ns >= (SELECT min(t0_ns) FROM rollup_1h) + 3600000000000"),
+        "rollup_1h: series 1 has an hour without minutes at",
+    ),
     "rollup gone": (
         run("DELETE FROM rollup_1m WHERE t0_ns > (SELECT min(t0_ns) FROM rollup_1m)"),
         "its rollups show something else",
@@ -114,6 +144,88 @@ async def test_what_was_changed_or_deleted_is_found(store: TableStore, kind: str
     await store.write(work)
     problems = await store.verify()
     assert any(said in problem for problem in problems), problems
+    if said.startswith(("rollup_1h", "its rollups")) and "without" not in said:
+        assert any("`telemetryx store rebuild`" in problem for problem in problems)
+
+
+REBUILT = [
+    kind
+    for kind in DAMAGE
+    if kind.startswith(("rollup", "minute's", "hour")) and kind != "hour's minutes gone"
+]
+
+
+@pytest.mark.parametrize("kind", REBUILT)
+async def test_rollups_that_were_changed_are_computed_anew(store: TableStore, kind: str) -> None:
+    """`store rebuild` has it done by the store's upkeep, from raw data."""
+    await filled(store)
+    before = await everything(store)
+    await store.write(DAMAGE[kind][0])
+    assert await store.verify()
+    faults = await store.read(rebuild.plan)
+    done = await store.write(lambda db: rebuild.rebuild(db, faults))
+    assert (done.marked > 0, done.hours) == (True, 0)
+    while (report := await store.compact()).more or report.rollups:
+        pass
+    assert await everything(store) == before
+    assert await store.verify() == []
+
+
+async def everything(store: TableStore) -> list[tuple[object, ...]]:
+    """All rollups."""
+    return await store.read(
+        lambda db: [
+            tuple(row)
+            for table in ("rollup_1m", "rollup_1h")
+            for row in db.execute(f"SELECT * FROM {table} ORDER BY series_id, t0_ns").fetchall()  # noqa: S608
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DELETE FROM rollup_1h", "UPDATE rollup_1h SET sketch = NULL", "UPDATE rollup_1h SET last_ms = 0"],
+)
+async def test_hours_whose_raw_data_is_gone_are_compared_with_their_minutes_and_computed_from_them(
+    store: TableStore, clock: ManualClock, change: str
+) -> None:
+    """Byte for byte; but an hour with more readings than its minutes is left, for some of those are gone then."""
+    await filled(store)
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    day = 24 * HOUR
+    clock.advance(3 * day)
+    await store.apply_retention(Retention(day, day, 900 * day, 900 * day), clock.now_ns())
+    before = await everything(store)
+    assert await store.verify() == []
+    await store.write(run(change))
+    assert any("rollup_1h: series 1" in problem for problem in await store.verify())
+    faults = await store.read(rebuild.plan)
+    done = await store.write(lambda db: rebuild.rebuild(db, faults))
+    assert (done.marked, done.hours > 0) == (0, True)
+    assert await everything(store) == before
+    assert await store.verify() == []
+    await store.write(
+        run(
+            "DELETE FROM rollup_1m WHERE series_id = 1 AND t0_ns = (SELECT max(t0_ns) - 60000000000 FROM rollup_1m WHERE count > 9)"
+        )
+    )
+    assert len(await store.verify()) == 1
+    hurt = await everything(store)
+    faults = await store.read(rebuild.plan)
+    assert (await store.write(lambda db: rebuild.rebuild(db, faults))).hours == 0
+    assert await everything(store) == hurt
+
+
+async def test_hours_of_minutes_that_are_past_their_retention_are_sound(store: TableStore) -> None:
+    """Whole or cut at the limit; hours that are past theirs needn't be there."""
+    await filled(store)
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    day = 24 * HOUR
+    for minutes, hours in ((day - HOUR // 2, 900 * day), (day - 5 * HOUR, day - 7 * HOUR)):
+        await store.apply_retention(Retention(day, day, minutes, hours), T0 // HOUR * HOUR + day + HOUR // 4)
+        assert await store.verify() == []
 
 
 async def test_a_batch_that_is_gone_is_found_where_batches_are_numbered_without_gaps(

@@ -504,6 +504,14 @@ def store_verify(config: ConfigFile = None, as_json: Json = False) -> None:
     store.verify(config, as_json=as_json)
 
 
+@store_app.command("rebuild")
+def store_rebuild(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Have rollups computed anew that verify finds wrong: from raw data while that is kept, hours from before it from their minutes. Also while a collector runs."""
+    from telemetryx.cli import store
+
+    store.rebuild(config, as_json=as_json)
+
+
 @store_app.command("clock")
 def store_clock(
     config: ConfigFile = None,

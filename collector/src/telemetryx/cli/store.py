@@ -1,11 +1,11 @@
-"""`telemetryx store check|verify|stats|clock`: looks into the store and leaves it as it is, also while a collector runs on it."""
+"""`telemetryx store check|verify|stats|clock`: looks into the store and leaves it as it is, also while a collector runs on it; `rebuild` has rollups computed anew."""
 
 import gc
 import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -172,11 +172,52 @@ def verify(config: Path | None, *, as_json: bool) -> None:
     if problems:
         raise CliError(
             f"{place.name} has {output.count(len(problems), 'problem')}",
-            "restore a backup, or export what can be read",
+            _remedy(problems),
         )
     if not as_json:
         covered = f"; {rows:,} of {samples:,} raw samples are plain rows too" if rows else ""
         print(f"{place.name} is sound{covered}")
+
+
+def _remedy(problems: Sequence[str]) -> str:
+    rolled = all("rollup" in problem for problem in problems)
+    anew = "`telemetryx store rebuild` has rollups computed anew from what is left of their readings"
+    return f"{anew}; else restore a backup" if rolled else "restore a backup, or export what can be read"
+
+
+def rebuild(config: Path | None, *, as_json: bool) -> None:
+    """Have rollups computed anew that don't show what they should, also while a collector runs."""
+    from telemetryx.store.tables import rebuild as anew
+
+    place = store_place(config)
+    with opened(place) as connection:
+        applied, known = connection.schema_steps()
+        if not set(known) <= set(applied):
+            raise CliError(
+                f"{place.name} has the tables of an older collector",
+                "start this collector on it once, then try again: the start brings it up to date",
+            )
+        faults = anew.plan(connection)
+    done = anew.Done(0, 0)
+    if faults:
+        with failures_said(place):
+            writer = place.engine.open_writer()
+            try:
+                writer.begin()
+                done = anew.rebuild(writer, faults)
+                writer.commit()
+            finally:
+                writer.close()
+    if as_json:
+        output.write_json({place.key: place.name, **asdict(done)})
+        return
+    if not faults:
+        print(f"{place.name} has no rollups to compute anew")
+        return
+    print(
+        f"{output.count(done.marked, 'stretch', 'stretches')} of rollups will be computed anew from raw data by a collector that runs on it, and "
+        f"{output.count(done.hours, 'hour')} were from their minutes; `telemetryx store verify` shows what is left"
+    )
 
 
 def stats(config: Path | None, *, as_json: bool) -> None:

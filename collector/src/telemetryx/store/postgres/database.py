@@ -455,6 +455,10 @@ class PostgresDatabase:
         ).rowcount
         return gone, None if gone < limit else 0
 
+    def lock_rollups(self) -> None:
+        """Keep others from changing rollups until the transaction ends; who reads goes on."""
+        self.execute("LOCK TABLE rollup_1m, rollup_1h IN SHARE ROW EXCLUSIVE MODE")
+
     def tidy(self) -> bool:
         """Leave it to autovacuum."""
         return False

@@ -345,6 +345,9 @@ class SqliteDatabase(sqlite3.Connection):
             after = series
         return gone, after
 
+    def lock_rollups(self) -> None:
+        """Do nothing: there is one writer."""
+
     def tidy(self) -> bool:
         """Give free pages back to the file system, some at a time."""
         self.execute("PRAGMA incremental_vacuum(500)").fetchall()

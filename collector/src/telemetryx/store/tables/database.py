@@ -246,6 +246,10 @@ class Database(Protocol):
         """
         ...
 
+    def lock_rollups(self) -> None:
+        """Keep others from changing rollups until the transaction ends."""
+        ...
+
     def tidy(self) -> bool:
         """Give back some of the room that was deleted, in a transaction; return whether there is more."""
         ...

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.tables import chunks, reading, reals, rollup, sketches, spans
+from telemetryx.store.tables import chunks, reading, reals, rollup, sketches, sketching, spans
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
 from telemetryx.types import F64, I64
@@ -31,6 +31,8 @@ class Piece:
     ids: list[int]
     minutes: list[tuple[Any, ...]]
     hours: list[tuple[Any, ...]]
+    unsketched: spans.Span | None = None
+    """Whole hours in which rows were made without sketches, which compiled code must compute later."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,22 @@ class Refresh:
         count = max(len(self.minutes[0]), len(self.hours[0]), 1)
         for start in range(0, count, rows):
             cut = slice(start, start + rows)
-            ids = self.ids if start + rows >= count else []
-            yield Piece(ids, _rows(self.minutes, cut, kept), _rows(self.hours, cut, kept))
+            last = start + rows >= count
+            yield Piece(
+                self.ids if last else [],
+                _rows(self.minutes, cut, kept),
+                _rows(self.hours, cut, kept),
+                self._unsketched() if last else None,
+            )
+
+    def _unsketched(self) -> spans.Span | None:
+        some = [
+            parts.times for _, parts in (self.minutes, self.hours) if len(parts) and parts.sketches is None
+        ]
+        if not some:
+            return None
+        times = np.concatenate(some)
+        return int(times.min()) // HOUR * HOUR, (int(times.max()) // HOUR + 1) * HOUR
 
 
 def _rows(found: Many, cut: slice, kept: reals.Reals) -> list[tuple[Any, ...]]:
@@ -142,6 +158,8 @@ def apply(connection: Database, work: Piece) -> None:
     for table, rows in (("rollup_1m", work.minutes), ("rollup_1h", work.hours)):
         connection.replace_many(table, ("series_id", "t0_ns"), rollup.COLUMNS, rows)
     connection.delete_many("dirty", work.ids)
+    if work.unsketched is not None:
+        sketching.note(connection, *work.unsketched)
 
 
 def _recompute(

@@ -206,7 +206,7 @@ def _set(connection: Database, key: str, time_ns: int) -> None:
 
 
 def note_horizons(connection: Database, retention: Retention, now_ns: int) -> int:
-    """Remember from when on raw data is kept, and from when on anything is; return the raw horizon.
+    """Remember from when on raw data and rollups are kept, and from when on anything is; return the raw horizon.
 
     It doesn't pass what no rollup shows yet (an entry of `dirty`): that raw data is needed, and waits for the next time. For a
     batch that isn't compacted it waits too, so that its sums are computed in order, to the last bit, and not added; but not for
@@ -228,6 +228,12 @@ def note_horizons(connection: Database, retention: Retention, now_ns: int) -> in
         _note(connection, "samples_from_ns", gone, rollup.MINUTE)
     if (limit := expires(retention, now_ns)) is not None:
         _note(connection, "expiry_ns", min(limit, rollup.raw_horizon(connection)), rollup.HOUR)
+    for key, kept, unit in (
+        ("minutes_from_ns", retention.rollup_1m_ns, rollup.MINUTE),
+        ("hours_from_ns", retention.rollup_1h_ns, rollup.HOUR),
+    ):
+        # Up to a whole unit: the row that the limit lies in goes.
+        _note(connection, key, -ENDLESS if kept is None else now_ns - kept + unit - 1, unit)
     return rollup.raw_horizon(connection)
 
 

@@ -36,6 +36,8 @@ TOGETHER: Final = 250
 _ROWS: Final = 4_000
 """Rollup rows that are read with one query, about."""
 _ALL: Final = slice(None)
+NEVER: Final = -(1 << 62)
+"""A horizon before which nothing was deleted."""
 _PLACE: Final = 1_000_000
 """What the tables' first_ms and last_ms count."""
 _FIGURES: Final = ("series_id", "t0_ns", "count", "sum", "min", "max", "first", "last", "first_ms", "last_ms")
@@ -396,9 +398,20 @@ def expiry(connection: Database) -> int:
     return _meta(connection, "expiry_ns", HOUR)
 
 
+def minutes_from(connection: Database) -> int | None:
+    """Return the time from which on minutes are kept; None where no round of retention has noted it yet."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'minutes_from_ns'").fetchone()
+    return None if row is None else int(row[0])
+
+
+def hours_from(connection: Database) -> int:
+    """Return the time from which on hours are kept."""
+    return _meta(connection, "hours_from_ns", HOUR)
+
+
 def _meta(connection: Database, key: str, unit: int) -> int:
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return -(1 << 62) if row is None else -(-int(row[0]) // unit) * unit
+    return NEVER if row is None else -(-int(row[0]) // unit) * unit
 
 
 @dataclass(slots=True)

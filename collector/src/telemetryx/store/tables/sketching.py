@@ -1,11 +1,12 @@
-"""Sketches for rollups of before there were any: computed from raw data where that is still there, the oldest first, for it goes first.
+"""Sketches for rollups without: computed from raw data where that is still there, the oldest first, for it goes first.
 
-The migration notes up to when there are such rows (`unsketched_to_ns` in `meta`). Series by series and hour by hour, some at a time and only
+Such rows were written before there were any, or by a collector without the compiled module. The migration, and whoever writes such rows (refresh.py), notes up to when there
+are some (`unsketched_to_ns` in `meta`). Series by series and hour by hour, some at a time and only
 when nothing else is to be done, they are marked as dirty, so refresh.py computes them anew; when all are done the notes go. What lies before the raw horizon stays
 without: queries say which readings they know nothing of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -42,19 +43,17 @@ class Sketching:
     """Marks what has no sketch, on a store."""
 
     def __init__(self, read: Read, write: Write) -> None:
-        """Look at the notes at the first step."""
+        """Look at the notes at each step: another process may have written rows without."""
         self._read = read
         self._write = write
-        self._done = False
 
     async def step(self) -> bool:
         """Mark some rows; return whether there may be more to do."""
-        if self._done or not sketches.available():
+        if not sketches.available():
             return False
         for _ in range(HOURS):
             portion: Portion | None = await self._read(find)
             if portion is None:
-                self._done = True
                 return False
             await self._write(partial(mark, portion=portion))
             if portion.series:
@@ -67,18 +66,46 @@ def finished(connection: Database) -> bool:
     return connection.execute("SELECT 1 FROM meta WHERE key = ?", (TO,)).fetchone() is None
 
 
-def find(connection: Database) -> Portion | None:
-    """Look for the next rows; None when all are done."""
-    notes = dict(
-        connection.execute(
+def unsketched_to(connection: Database) -> int:
+    """Return the time before which a row may lack a sketch that could be computed; far in the past when none does."""
+    return _notes(connection).get(TO, -(1 << 62))
+
+
+def note(connection: Database, start_ns: int, end_ns: int) -> None:
+    """Note that rows in [start, end), from whole hours on, were written without sketches."""
+    notes = _notes(connection)
+    changed = {TO: max(end_ns, notes.get(TO, end_ns))}
+    # Without a first hour the oldest of all is looked for: the one here isn't older.
+    if TO not in notes or start_ns <= notes.get(FROM, -(1 << 62)):
+        changed |= {FROM: start_ns, SERIES: 0}
+    _set(connection, changed)
+
+
+def _notes(connection: Database) -> dict[str, int]:
+    return {
+        key: int(value)
+        for key, value in connection.execute(
             "SELECT key, value FROM meta WHERE key IN (?, ?, ?)", (FROM, SERIES, TO)
         ).fetchall()
-    )
+    }
+
+
+def _set(connection: Database, notes: Mapping[str, int]) -> None:
+    for key, value in notes.items():
+        connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+
+def find(connection: Database) -> Portion | None:
+    """Look for the next rows; None when all are done."""
+    notes = _notes(connection)
     if TO not in notes:
         return None
     horizon, after = rollup.raw_horizon(connection), notes.get(SERIES, 0)
     if FROM in notes:
-        start = int(notes[FROM])
+        start = notes[FROM]
     else:
         (oldest,) = connection.execute(
             "SELECT min((SELECT min(t0_ns) FROM rollup_1h WHERE series_id = series.id AND t0_ns > ?)) FROM series",
@@ -109,8 +136,4 @@ def mark(connection: Database, portion: Portion) -> None:
     rows = [(series, portion.start_ns, portion.hour_ns + HOUR) for series in portion.series]
     connection.insert_many("dirty", ("series_id", "t0_ns", "t1_ns"), rows)
     hour, after = (portion.hour_ns + HOUR, 0) if portion.after is None else (portion.hour_ns, portion.after)
-    for key, value in ((FROM, hour), (SERIES, after)):
-        connection.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (key, value),
-        )
+    _set(connection, {FROM: hour, SERIES: after})

@@ -2,46 +2,33 @@
 
 Batches have a checksum of their own (zstd's), and so has each sketch of a rollup. Chunks have none, but their rows say minimum, maximum, sum, first and last of what is in them, and
 from the raw horizon on the rollups say it again, by minutes: so bytes that changed show, unless they change a value by less than a sum's rounding; and
-so does a chunk that is missing. Before the raw horizon rollups are all there is, and only their rows' own figures can be compared.
+so does a chunk that is missing (rolled.py). Before the raw horizon rollups are all there is: their rows' own figures are compared, and hours with their minutes (hours.py).
 """
 
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
-from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from telemetryx.errors import StoreDamaged, StoreError
+from telemetryx.errors import StoreError
 from telemetryx.store.tables import (
+    alike,
     blocks,
     chunks,
     moving,
     plain,
     pushed,
-    ranges,
     reading,
     reals,
-    refresh,
     requests,
+    rolled,
     rollup,
-    sketches,
-    spans,
 )
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
-from telemetryx.store.tables.rollup import MINUTE, Many, Parts
 from telemetryx.types import F64
-
-Mask = NDArray[np.bool_]
-
-_AT_ONCE: Final = 10_000
-"""Rollups whose sketches are decoded at once."""
-ROUNDING: Final = 64 * float(np.finfo(np.float64).eps)
-"""By so much of the sum of magnitudes two sums of the same values may differ, added in another order (by another processor)."""
 
 
 def missing(connection: Database) -> list[str]:
@@ -66,9 +53,7 @@ def verify(connection: Database, numbers: Numbers) -> list[str]:
     problems += _waiting(connection)
     problems += _chunks(connection)
     problems += _windows(connection)
-    problems += _rollup_rows(connection)
-    problems += _rollup_sketches(connection)
-    problems += _rollups(connection)
+    problems += rolled.problems(connection)
     problems += _plain(connection, numbers)
     problems += pushed.faults(connection)
     problems += requests.faults(connection)
@@ -159,7 +144,7 @@ def _differing(values: F64, said: Sequence[float | None]) -> str:
     found = chunks.summary(values)
     names = ("min", "max", "sum", "first", "last")
     with np.errstate(over="ignore"):
-        rounding = float((ROUNDING * np.abs(values[np.isfinite(values)])).sum())
+        rounding = float((alike.ROUNDING * np.abs(values[np.isfinite(values)])).sum())
     wrong = [
         name
         for name, one, other in zip(names, found, said, strict=True)
@@ -212,178 +197,6 @@ def _windows(connection: Database) -> list[str]:
 def _between(low: float, value: float, high: float) -> bool:
     """Tell whether a value may be one of a window; one that is no number may always."""
     return np.isnan(value) or low <= value <= high
-
-
-def _rollup_rows(connection: Database) -> list[str]:
-    """Compare the figures of each rollup row with each other."""
-    problems = []
-    low, high, first, last = map(reals.number, ("min", "max", "first", "last"))
-    for table in ("rollup_1m", "rollup_1h"):
-        (wrong,) = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE count < 1 OR {low} > {high} OR {first} < {low} OR {last} < {low} "
-            # To PostgreSQL NaN is greater than every number; to SQLite it is NULL.
-            f"OR {first} > {high} AND first <> 'NaN' OR {last} > {high} AND last <> 'NaN'"
-        ).fetchone()
-        if wrong:
-            problems.append(f"{table} has {wrong:,} rows whose figures contradict each other")
-    return problems
-
-
-def _has_sketches(connection: Database) -> bool:
-    """Tell whether sketches can be compared: a store of an older collector, which is only read, has none."""
-    return sketches.available() and "sketch" in connection.columns("rollup_1m")
-
-
-def _rollup_sketches(connection: Database) -> list[str]:
-    """Decode the sketch of each rollup, and compare it, and the row's sum, with the row's count, minimum and maximum."""
-    problems: list[str] = []
-    if "sketch" not in connection.columns("rollup_1m"):
-        return problems
-    for table in ("rollup_1m", "rollup_1h"):
-        if not sketches.available() and _any_sketch(connection, table):
-            problems.append(f"the sketches of {table} can't be checked without the compiled module")
-        rows = iter(connection.stream(f"SELECT series_id, t0_ns, count, sum, min, max, sketch FROM {table}"))
-        while some := list(islice(rows, _AT_ONCE)):
-            try:
-                problems += _figures(table, some)
-            except (TypeError, ValueError, OverflowError, AttributeError) as error:
-                first, last = some[0], some[-1]
-                problems.append(
-                    f"{table}: between series {first[0]} at {first[1]} ns and series {last[0]} at {last[1]} ns something "
-                    f"is no number, or no sketch: {error}"
-                )
-    return problems
-
-
-def _any_sketch(connection: Database, table: str) -> bool:
-    return (
-        connection.execute(f"SELECT 1 FROM {table} WHERE sketch IS NOT NULL LIMIT 1").fetchone() is not None
-    )
-
-
-def _figures(table: str, rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Compare what some rows of a table say of their readings."""
-    series, times, counts, *values, kept = zip(*rows, strict=True)
-    sums, mins, maxs = map(reals.read, values)
-    figures = (np.array(counts, np.int64), sums, mins, maxs)
-    packed = sketches.of_blobs(kept).packed
-    assert packed is not None  # noqa: S101 - of blobs there are always some
-    nothing = np.empty(0, np.int64)
-    changed, others = sketches.faults(packed, figures) if sketches.available() else (nothing, nothing)
-    with np.errstate(all="ignore"):
-        means = sums / figures[0]
-        room = 1e-6 * np.maximum(np.abs(mins), np.abs(maxs))
-        # A sum that went beyond all numbers on its way says nothing, nor one with a NaN.
-        beyond = np.isfinite(means) & ((means < mins - room) | (means > maxs + room))
-    return [
-        f"{table}: the {what} of series {series[at]} at {times[at]} ns {said}"
-        for found, what, said in (
-            (changed, "sketch", "can't be decoded"),
-            (others, "sketch", "doesn't hold what its row says"),
-            (np.flatnonzero(beyond), "sum", "can't be that of readings between its minimum and maximum"),
-        )
-        for at in found.tolist()
-    ]
-
-
-def _rollups(connection: Database) -> list[str]:
-    """From the raw horizon on, compute the rollups of minutes anew, and compare; but where they needn't show everything yet."""
-    spans_of = [
-        connection.execute(f"SELECT min({first}), max({last}) FROM {table}").fetchone()
-        for table, first, last in (
-            ("chunk", "t0_ns", "t1_ns"),
-            ("rollup_1m", "t0_ns", "t0_ns"),
-            ('"window"', "start_ns", "start_ns"),
-        )
-    ]
-    there = [(int(first), int(last)) for first, last in spans_of if first is not None]
-    # From the oldest rollup on: where those are kept for a shorter time than raw data, older ones are gone.
-    oldest = spans_of[1][0]
-    if oldest is None:
-        return []
-    span = (
-        max(int(oldest), rollup.raw_horizon(connection)),
-        (max(last for _, last in there) // MINUTE + 1) * MINUTE,
-    )
-    if span[0] >= span[1]:
-        return []
-    problems = []
-    left = [row[0] for row in connection.execute("SELECT id FROM series ORDER BY id")]
-    while left:
-        chosen, _ = refresh.affordable(connection, left[: rollup.TOGETHER], [span])
-        left = left[len(chosen) :]
-        # What can't be decoded is named by _chunks, and what is no number by _rollup_sketches.
-        with contextlib.suppress(StoreDamaged, TypeError, ValueError, *chunks.UNREADABLE):
-            problems += _compared(connection, chosen, span)
-    return problems
-
-
-def _compared(connection: Database, members: Sequence[int], span: spans.Span) -> list[str]:
-    sketched = _has_sketches(connection)
-    made = rollup.ascending(refresh.minutes(connection, members, *span, sketched=sketched))
-    kept = rollup.stored(connection, "rollup_1m", members, *span, sketched=sketched)
-    agents = reading.agents_of(connection, members)
-    waits = ranges.unshown(connection, agents, span)
-    problems = []
-    for agent, own in agents.items():
-        for series in own:
-            one, other = (_settled(_of(many, series), waits[agent]) for many in (made, kept))
-            if len(one) != len(other) or not _same(one, other):
-                first = _first_difference(one, other)
-                problems.append(
-                    f"series {series}: its rollups show something else than its chunks and windows hold, first at {first} ns"
-                )
-    return problems
-
-
-def _of(many: Many, series: int) -> Parts:
-    first, last = np.searchsorted(many[0], (series, series + 1))
-    return many[1].take(slice(int(first), int(last)))
-
-
-def _settled(parts: Parts, waits: Sequence[spans.Span]) -> Parts:
-    """Leave out the minutes that rollups may not show yet."""
-    keep = np.ones(len(parts), np.bool_)
-    for start, end in waits:
-        keep &= (parts.times + MINUTE <= start) | (parts.times >= end)
-    return parts.take(keep)
-
-
-def _same(one: Parts, other: Parts) -> bool:
-    return bool(_equal(one, other).all())
-
-
-def _equal(one: Parts, other: Parts) -> Mask:
-    """Compare row by row, sums but for their rounding; NaN in a row is what it is in the other."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        rounding = ROUNDING * np.maximum(np.abs(one.mins), np.abs(one.maxs)) * one.counts
-        sums = np.abs(one.sums - other.sums) <= rounding
-    sums |= (one.sums == other.sums) | (np.isnan(one.sums) & np.isnan(other.sums))
-    same: Mask = sums & (one.times == other.times) & (one.counts == other.counts)
-    for a, b in (
-        (one.mins, other.mins),
-        (one.maxs, other.maxs),
-        (one.firsts, other.firsts),
-        (one.lasts, other.lasts),
-    ):
-        same &= (a == b) | (np.isnan(a) & np.isnan(b))
-    return same & _same_sketches(one, other)
-
-
-def _same_sketches(one: Parts, other: Parts) -> Mask:
-    """Compare what was made of raw data with what rows keep: row by row, but for rows that keep nothing, as an older collector wrote them."""
-    if one.sketches is None or other.sketches is None:
-        return np.ones(len(one), np.bool_)
-    pairs = zip(one.sketches.blobs(len(one)), other.sketches.blobs(len(other)), strict=True)
-    return np.fromiter((kept is None or kept == made for made, kept in pairs), np.bool_, len(one))
-
-
-def _first_difference(one: Parts, other: Parts) -> int:
-    rows = min(len(one), len(other))
-    differs = np.flatnonzero(~_equal(one.take(slice(rows)), other.take(slice(rows))))
-    if len(differs):
-        return int(min(one.times[differs[0]], other.times[differs[0]]))
-    return int((one if len(one) > rows else other).times[rows])
 
 
 def _plain(connection: Database, numbers: Numbers) -> list[str]:

@@ -1,0 +1,180 @@
+"""Do rollups show what they should? Their rows' own figures and sketches, and from the raw horizon on minutes against raw data; hours.py compares hours with minutes.
+
+Before the raw horizon rollups are all there is, and only what a row says itself can be compared.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+
+from telemetryx.errors import StoreDamaged
+from telemetryx.store.tables import (
+    alike,
+    chunks,
+    hours,
+    ranges,
+    reading,
+    reals,
+    refresh,
+    rollup,
+    sketches,
+    sketching,
+    spans,
+)
+from telemetryx.store.tables.database import Database
+from telemetryx.store.tables.hours import REBUILD, Fault
+from telemetryx.store.tables.rollup import MINUTE, Many, Parts
+
+_AT_ONCE: Final = 10_000
+"""Rollups whose sketches are decoded at once."""
+
+
+def problems(connection: Database) -> list[str]:
+    """Return the problems found, as sentences."""
+    found = _rollup_rows(connection) + _rollup_sketches(connection)
+    # What is no number in a row is named by now.
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        found += [fault.said for fault in minutes(connection)]
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        found += hours.problems(connection, sketched=_has_sketches(connection))
+    return found
+
+
+def _rollup_rows(connection: Database) -> list[str]:
+    """Compare the figures of each rollup row with each other."""
+    problems = []
+    low, high, first, last = map(reals.number, ("min", "max", "first", "last"))
+    for table in ("rollup_1m", "rollup_1h"):
+        (wrong,) = connection.execute(
+            f"SELECT count(*) FROM {table} WHERE count < 1 OR {low} > {high} OR {first} < {low} OR {last} < {low} "
+            # To PostgreSQL NaN is greater than every number; to SQLite it is NULL.
+            f"OR {first} > {high} AND first <> 'NaN' OR {last} > {high} AND last <> 'NaN'"
+        ).fetchone()
+        if wrong:
+            problems.append(f"{table} has {wrong:,} rows whose figures contradict each other")
+    return problems
+
+
+def _has_sketches(connection: Database) -> bool:
+    """Tell whether sketches can be compared: a store of an older collector, which is only read, has none."""
+    return sketches.available() and "sketch" in connection.columns("rollup_1m")
+
+
+def _rollup_sketches(connection: Database) -> list[str]:
+    """Decode the sketch of each rollup, and compare it, and the row's sum, with the row's count, minimum and maximum."""
+    problems: list[str] = []
+    if "sketch" not in connection.columns("rollup_1m"):
+        return problems
+    for table in ("rollup_1m", "rollup_1h"):
+        if not sketches.available() and _any_sketch(connection, table):
+            problems.append(f"the sketches of {table} can't be checked without the compiled module")
+        rows = iter(connection.stream(f"SELECT series_id, t0_ns, count, sum, min, max, sketch FROM {table}"))
+        while some := list(islice(rows, _AT_ONCE)):
+            try:
+                problems += _figures(table, some)
+            except (TypeError, ValueError, OverflowError, AttributeError) as error:
+                first, last = some[0], some[-1]
+                problems.append(
+                    f"{table}: between series {first[0]} at {first[1]} ns and series {last[0]} at {last[1]} ns something "
+                    f"is no number, or no sketch: {error}"
+                )
+    return problems
+
+
+def _any_sketch(connection: Database, table: str) -> bool:
+    return (
+        connection.execute(f"SELECT 1 FROM {table} WHERE sketch IS NOT NULL LIMIT 1").fetchone() is not None
+    )
+
+
+def _figures(table: str, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Compare what some rows of a table say of their readings."""
+    series, times, counts, *values, kept = zip(*rows, strict=True)
+    sums, mins, maxs = map(reals.read, values)
+    figures = (np.array(counts, np.int64), sums, mins, maxs)
+    packed = sketches.of_blobs(kept).packed
+    assert packed is not None  # noqa: S101 - of blobs there are always some
+    nothing = np.empty(0, np.int64)
+    changed, others = sketches.faults(packed, figures) if sketches.available() else (nothing, nothing)
+    with np.errstate(all="ignore"):
+        means = sums / figures[0]
+        room = 1e-6 * np.maximum(np.abs(mins), np.abs(maxs))
+        # A sum that went beyond all numbers on its way says nothing, nor one with a NaN.
+        beyond = np.isfinite(means) & ((means < mins - room) | (means > maxs + room))
+    return [
+        f"{table}: the {what} of series {series[at]} at {times[at]} ns {said}"
+        for found, what, said in (
+            (changed, "sketch", "can't be decoded"),
+            (others, "sketch", "doesn't hold what its row says"),
+            (np.flatnonzero(beyond), "sum", "can't be that of readings between its minimum and maximum"),
+        )
+        for at in found.tolist()
+    ]
+
+
+def minutes(connection: Database) -> Iterator[Fault]:
+    """From the raw horizon on, compute the rollups of minutes anew, and compare; but where they needn't show everything yet."""
+    spans_of = [
+        connection.execute(f"SELECT min({first}), max({last}) FROM {table}").fetchone()
+        for table, first, last in (
+            ("chunk", "t0_ns", "t1_ns"),
+            ("rollup_1m", "t0_ns", "t0_ns"),
+            ('"window"', "start_ns", "start_ns"),
+        )
+    ]
+    there = [(int(first), int(last)) for first, last in spans_of if first is not None]
+    # From the oldest rollup on: where those are kept for a shorter time than raw data, older ones are gone.
+    oldest = spans_of[1][0]
+    if oldest is None:
+        return
+    span = (
+        max(int(oldest), rollup.raw_horizon(connection)),
+        (max(last for _, last in there) // MINUTE + 1) * MINUTE,
+    )
+    if span[0] >= span[1]:
+        return
+    left = [row[0] for row in connection.execute("SELECT id FROM series ORDER BY id")]
+    while left:
+        chosen, _ = refresh.affordable(connection, left[: rollup.TOGETHER], [span])
+        left = left[len(chosen) :]
+        # What can't be decoded is named by verify, and what is no number by _rollup_sketches.
+        with contextlib.suppress(StoreDamaged, TypeError, ValueError, *chunks.UNREADABLE):
+            yield from _compared(connection, chosen, span)
+
+
+def _compared(connection: Database, members: Sequence[int], span: spans.Span) -> list[Fault]:
+    sketched = _has_sketches(connection)
+    made = rollup.ascending(refresh.minutes(connection, members, *span, sketched=sketched))
+    kept = rollup.stored(connection, "rollup_1m", members, *span, sketched=sketched)
+    of = alike.Kept(MINUTE, sketching.unsketched_to(connection))
+    agents = reading.agents_of(connection, members)
+    waits = ranges.unshown(connection, agents, span)
+    found = []
+    for agent, own in agents.items():
+        for series in own:
+            one, other = (_settled(_of(many, series), waits[agent]) for many in (made, kept))
+            if alike.same(one, other, of):
+                continue
+            times = alike.differences(one, other, of)
+            said = (
+                f"series {series}: its rollups show something else than its chunks and windows hold, first at {times[0]} ns; "
+                f"{REBUILD}"
+            )
+            found.append(Fault(series, int(times[0]), int(times[-1]) + MINUTE, said))
+    return found
+
+
+def _of(many: Many, series: int) -> Parts:
+    first, last = np.searchsorted(many[0], (series, series + 1))
+    return many[1].take(slice(int(first), int(last)))
+
+
+def _settled(parts: Parts, waits: Sequence[spans.Span]) -> Parts:
+    """Leave out the minutes that rollups may not show yet."""
+    keep = np.ones(len(parts), np.bool_)
+    for start, end in waits:
+        keep &= (parts.times + MINUTE <= start) | (parts.times >= end)
+    return parts.take(keep)
