@@ -211,6 +211,59 @@ async fn the_session_of_another_user_is_not_to_be_had_by_its_client_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_first_what_client_ids_keep_for_another_user() {
+    let mut kept = users();
+    kept[1].client_ids = vec!["pump".into(), "%u-*".into()];
+    let front =
+        Front::start(&SimDisk::new(7), MqttConfig { users: kept.clone(), ..MqttConfig::default() }).await;
+    for id in ["pump", "ada-1"] {
+        for connect in [eve(id).keep(), Connect { v5: true, ..eve(id) }] {
+            let code = front.refusal(&connect).await;
+            assert_eq!(code, if connect.v5 { 0x85 } else { 2 });
+        }
+    }
+    // Nor does she get others; one that the server makes up is nobody's.
+    front.refusal(&ada("valve")).await;
+    open(&front, &Connect { v5: true, ..ada("") }).await.disconnect().await;
+    let reasons = front.forbidden(5).await;
+    assert_eq!(reasons.iter().filter(|reason| reason.contains("another user's")).count(), 4, "{reasons:?}");
+    assert_eq!(reasons.iter().filter(|reason| reason.contains("none of the client_ids")).count(), 1);
+    for connect in [ada("pump"), ada("ada-1"), eve("valve")] {
+        open(&front, &connect).await.disconnect().await;
+    }
+    front.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_took_a_client_id_first_loses_it_when_the_configuration_gives_it_to_another() {
+    let disk = SimDisk::new(8);
+    let before = Front::start(&disk, MqttConfig { users: users(), ..MqttConfig::default() }).await;
+    // Away, and connected, at a reload; and over a restart.
+    for id in ["away", "restart"] {
+        open(&before, &eve(id).keep()).await.disconnect().await;
+    }
+    let mut thief = open(&before, &eve("here").keep()).await;
+    before.refusal(&ada("here").keep()).await;
+    let mut kept = users();
+    kept[1].client_ids = vec!["away".into(), "here".into()];
+    reload(&before, kept.clone()).await;
+    thief.until_closed().await;
+    for id in ["away", "here"] {
+        let (_, present) = Client::open(before.address, &ada(id).keep()).await;
+        assert!(!present, "{id}");
+    }
+    before.stop().await;
+
+    kept[1].client_ids.push("restart".into());
+    let after = Front::start(&disk, MqttConfig { users: kept, ..MqttConfig::default() }).await;
+    for (id, was_there) in [("restart", false), ("away", true)] {
+        let (_, present) = Client::open(after.address, &ada(id).keep()).await;
+        assert_eq!(present, was_there, "{id}");
+    }
+    after.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn client_ids_that_are_wildcards_or_topics_of_the_server_open_nothing() {
     let front = front(6).await;
     let mut admin = admin(&front).await;

@@ -17,6 +17,7 @@ use rustls_pki_types::CertificateDer;
 use super::acl::Rights;
 use super::attempts::Attempts;
 use super::auth::{HashError, Users, Verdict};
+use super::client_ids;
 use super::codec::shorten;
 use super::config::{MqttConfig, UserConfig};
 
@@ -80,6 +81,20 @@ impl Access {
     /// What a session's client may do.
     pub fn rights(&self, user: Option<&str>, client: &str) -> Rights {
         Rights::of_session(&self.config, user, client)
+    }
+
+    /// May a client of this user have this client id?
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn may_have(&self, user: Option<&str>, client: &str) -> Result<(), Refused> {
+        client_ids::check(&self.config, user, client)
+            .map_err(|why| refused(ConnectReturnCode::ClientIdentifierNotValid, why))
+    }
+
+    /// May a session go on: is there (still) such a user, and may it have this client id?
+    pub fn keeps_session(&self, user: Option<&str>, client: &str) -> bool {
+        self.knows(user) && client_ids::check(&self.config, user, client).is_ok()
     }
 
     /// Is there (still) such a user? `None` is one without a name.

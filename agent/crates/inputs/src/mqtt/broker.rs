@@ -318,8 +318,8 @@ impl Broker {
             let subscriptions = std::mem::take(&mut saved.subscriptions);
             let session = Session::restored(Arc::clone(&client), saved, window, &self.queued);
             let user = session.state().user.clone();
-            if !access.knows(user.as_deref()) {
-                tracing::info!(client = %client, "the session of a user who may not connect any more is ended");
+            if !access.keeps_session(user.as_deref(), &client) {
+                tracing::info!(client = %client, "the session of a user who may not connect any more, or not as this client, is ended");
                 self.end_session(&session);
                 continue;
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::MAX_NAME;
 use super::acl::Patterns;
-use super::{MqttError, auth, topic};
+use super::{MqttError, auth, client_ids, topic};
 use crate::mapping::{Mapper, MappingConfig};
 use crate::network::Network;
 
@@ -167,6 +167,10 @@ pub struct UserConfig {
     /// It shows a certificate of this name. With a `password_hash` too, it needs both.
     #[serde(default)]
     pub certificate: bool,
+    /// Client ids of this user: nobody else gets one of them, and this user no other. `*` stands for any characters, `%u` is
+    /// the user's name. Empty: any that is nobody's by such a list; then whoever comes first has an id.
+    #[serde(default)]
+    pub client_ids: Vec<String>,
     /// Topic filters this user may publish to; `%u` is the user's name, `%c` the client id.
     #[serde(default)]
     pub write: Vec<String>,
@@ -176,7 +180,7 @@ pub struct UserConfig {
 }
 
 /// Does a name fit a pattern, in which `*` stands for any characters?
-fn fits(pattern: &str, name: &str) -> bool {
+pub(super) fn fits(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
@@ -376,6 +380,11 @@ impl MqttConfig {
             && let Err(why) = auth::check_hash(&user.password_hash)
         {
             return fail(format!("password_hash {why}: make one with telemetryx-agent hash-password"));
+        }
+        for pattern in &user.client_ids {
+            if let Err(why) = client_ids::check_pattern(pattern) {
+                return fail(format!("the pattern {pattern:?} of client_ids is none: {why}"));
+            }
         }
         for pattern in user.read.iter().chain(&user.write) {
             if let Err(why) = Patterns::check(pattern) {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Peer, Refused};
 use super::broker::Broker;
+use super::client_ids;
 use super::codec::{Version, shorten};
 use super::connect::{Connect, Will};
 use super::session::{Granted, Owner, Session};
@@ -69,6 +70,8 @@ pub async fn admit(broker: &Arc<Broker>, connect: Connect, peer: &Peer) -> Resul
         }
         client = assigned_id().ok_or(ConnectReturnCode::ServerBusy)?;
         properties.assigned_client_identifier = Some(client.clone());
+    } else {
+        access.may_have(user.as_deref(), &client)?;
     }
     let asked = match connect.version {
         Version::V4 if connect.clean => 0,
@@ -117,7 +120,7 @@ pub async fn admit(broker: &Arc<Broker>, connect: Connect, peer: &Peer) -> Resul
     // A reload since it was identified has not seen this connection, or sees it from now on.
     let now = broker.access();
     if !Arc::ptr_eq(&access, &now) {
-        if !now.knows(held.user.as_deref()) {
+        if !now.keeps_session(held.user.as_deref(), &client) {
             held.expiry = 0;
         }
         return Err(Refused {
@@ -134,7 +137,7 @@ fn assigned_id() -> Option<String> {
     use ring::rand::{SecureRandom, SystemRandom};
     let mut bytes = [0u8; 12];
     SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(bytes.iter().fold("auto-".to_owned(), |id, byte| format!("{id}{byte:02x}")))
+    Some(bytes.iter().fold(client_ids::ASSIGNED.to_owned(), |id, byte| format!("{id}{byte:02x}")))
 }
 
 type Taken = (Arc<Session>, CancellationToken, u64, bool, Ticket);
@@ -167,7 +170,10 @@ async fn take(
         let attaching = session.attach.lock().await;
         if session.state().user != user {
             // Another user's session: neither its messages nor its place are for the asking.
-            let why = "the session of its client id is another user's".to_owned();
+            let whose = session.state().user.as_deref().map_or("one without a name", shorten).to_owned();
+            let why = format!(
+                "the session of its client id is another user's ({whose}); client_ids of [[input.mqtt.user]] keep an id for whom it is"
+            );
             return Err(Refused { code: ConnectReturnCode::NotAuthorized, why });
         }
         // Whoever holds it must let go entirely first: its will, its marks, its window.

@@ -169,7 +169,9 @@ async fn begin<S>(
 /// Counts and logs a CONNECT that was refused. Who is sent away without a check may come by the thousand: the log
 /// hears of them in debug only.
 fn refused_entry(broker: &Broker, peer: SocketAddr, client: &str, refused: &Refused) {
-    use ConnectReturnCode::{BadAuthenticationMethod, BadUserNamePassword, NotAuthorized, ServerBusy};
+    use ConnectReturnCode::{
+        BadAuthenticationMethod, BadUserNamePassword, ClientIdentifierNotValid, NotAuthorized, ServerBusy,
+    };
     let (client, Refused { code, why }) = (codec::shorten(client), refused);
     if *code == ServerBusy {
         tracing::debug!(%peer, client, ?code, why, "an MQTT client was sent away");
@@ -177,7 +179,7 @@ fn refused_entry(broker: &Broker, peer: SocketAddr, client: &str, refused: &Refu
         tracing::warn!(%peer, client, ?code, why, "an MQTT client was refused");
     }
     let forbidden = matches!(code, BadUserNamePassword | NotAuthorized | BadAuthenticationMethod);
-    if forbidden || (*code == ServerBusy && !why.is_empty()) {
+    if forbidden || (matches!(code, ServerBusy | ClientIdentifierNotValid) && !why.is_empty()) {
         let reason = format!("{peer}: client {client:?} was refused: {code:?} ({why})");
         broker.door.reject(telemetry::Cause::RejectedForbidden, &reason, b"");
     }

@@ -21,6 +21,7 @@ pub mod auth;
 pub mod batch;
 pub mod broker;
 pub mod certificate;
+pub mod client_ids;
 pub mod codec;
 pub mod config;
 pub mod connect;

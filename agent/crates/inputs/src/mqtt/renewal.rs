@@ -170,14 +170,16 @@ fn renew(broker: &Broker, before: &Access, access: &Access, session: &Arc<Sessio
     let user = user.as_deref();
     let gone = session.narrow(access.rights(user, &session.client));
     broker.dropped(session, &gone);
-    let ends_session = !access.knows(user);
+    let knows = access.knows(user);
+    let ends_session = !access.keeps_session(user, &session.client);
     match address {
         None if ends_session => {
-            tracing::info!(client = %session.client, "the session of a user who may not connect any more is ended");
+            tracing::info!(client = %session.client, "the session of a user who may not connect any more, or not as this client, is ended");
             broker.end_session(session);
         }
         Some(address) if ends_session || !access.keeps(before, user, address) => {
             let why = match user {
+                _ if ends_session && knows => "its client id is another user's now, or none of its user's",
                 Some(_) if ends_session => "its user was taken out or revoked",
                 Some(_) => "its user has another password, or must show something else now",
                 None => "clients without a name aren't let in from there any more",
