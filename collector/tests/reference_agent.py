@@ -70,7 +70,7 @@ def window(
 
 def merged(blocks: Sequence[WindowBlock]) -> WindowBlock:
     """Make one block of windows, ascending by series and start."""
-    names = [one.name for one in fields(WindowBlock) if one.name != "sketch"]
+    names = [one.name for one in fields(WindowBlock) if one.name not in {"sketch", "damaged"}]
     return WindowBlock(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
 

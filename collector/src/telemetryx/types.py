@@ -184,6 +184,16 @@ class SketchBlock:
     zero: U64
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedSketch:
+    """A sketch that isn't what was stored: of which series and time, of what, and which level was read in its place (None: none)."""
+
+    series: int
+    time_ns: int
+    of: Literal["window", "1m", "1h"]
+    instead: "Level | None" = None
+
+
 @dataclass(slots=True)
 class WindowBlock:
     """Closed or partial windows as columns of equal length, ascending by (series, start).
@@ -203,6 +213,8 @@ class WindowBlock:
     last_time: I64
     last: F64
     sketch: SketchBlock | None = None
+    damaged: tuple[DamagedSketch, ...] = ()
+    """Rows that come without their sketch, because it can't be read."""
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -237,6 +249,11 @@ class PointBlock:
     level: "Level" = "raw"
     """What was read where both would do: rollups, or samples."""
     missing: int = 0
+    damaged: tuple[DamagedSketch, ...] = ()
+    rolled_until_ns: int | None = None
+    """Before this rows are rollups, for raw data is deleted; None where none are for that."""
+    lean: frozenset[Literal["rollups", "windows"]] = frozenset()
+    """What has more readings than it gives rows: rollups (beside their first and last) of before that time, windows (beside their last)."""
 
 
 @dataclass(slots=True)

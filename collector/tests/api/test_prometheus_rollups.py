@@ -1,6 +1,7 @@
 """The Prometheus API where rollups or windows stand for readings."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from prometheus_asking import ask
 from reference_agent import decoded, defined, merged, window
 from running import T0, Running, S, key
 from telemetryx import _native
+from telemetryx.api.times import format_time
 from telemetryx.store.interface import Retention
 from telemetryx.types import BatchKey, SketchBlock, Stored
 from telemetryx.wire.payload import Payload
@@ -159,3 +161,98 @@ async def test_a_long_query_shows_windows_at_the_same_times_as_a_short_one(api: 
         assert counted["result"][0]["value"][1] == "7200"
         while (await api.world.store.compact(everything=True)).more:
             pass
+
+
+async def expired(api: Running, points: dict[Any, list[tuple[int, float]]]) -> None:
+    """Two days of which the older one's raw data is gone."""
+    await api.field.send(points)
+    while (report := await api.world.store.compact(everything=True)).more or report.batches:
+        pass
+    await api.world.store.apply_retention(Retention(raw_ns=86_400 * S, windows_ns=86_400 * S), T0)
+
+
+def sentences(found: dict[str, Any]) -> str:
+    """What an answer says beside its values."""
+    return " ".join([*found.get("warnings", ()), *found.get("infos", ())])
+
+
+async def test_windows_with_an_edge_before_the_raw_horizon_say_what_counts(api: Running) -> None:
+    """Each aggregate, where an edge lies within a minute: whole minutes count; with edges on minutes it is exact."""
+    begun = (START - 2 * 86_400) // 60 * 60
+    await expired(api, {key("level", device="d"): [((begun + n) * S, float(n)) for n in range(7_200)]})
+    for name in ("count", "sum", "avg", "min", "max", "last", "present"):
+        found = await ask(api, "query", query=f"{name}_over_time(level[90s])", time=begun + 3_630)
+        assert f"before {format_time(T0 - 86_400 * S)}, where" in sentences(found), name
+        assert "of a minute that a window's edge lies in all readings count, or none" in sentences(found), (
+            name
+        )
+    counted = await ask(api, "query", query="count_over_time(level[90s])", time=begun + 3_630)
+    assert counted["data"]["result"][0]["value"][1] == "60", (
+        "as it says: the minute in which it begins, not that in which it ends"
+    )
+    found = await ask(api, "query", query="count_over_time(level[2m])", time=begun + 3_599)
+    assert found["data"]["result"][0]["value"][1] == "120"
+    found = await ask(api, "query", query="quantile_over_time(0.5, level[90s])", time=begun + 3_630)
+    assert "of a minute that a window's edge lies in" in sentences(found)
+    found = await ask(api, "query", query="level", time=begun + 3_630)
+    assert "of each minute only the first and last reading are known" in sentences(found)
+    found = await ask(api, "query", query="count_over_time(level[1h])", time=START)
+    assert not sentences(found), "nothing of it is before the horizon"
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["stddev_over_time", "stdvar_over_time", "changes", "resets", "rate", "increase", "delta", "deriv"],
+)
+async def test_functions_that_need_every_reading_warn_where_they_have_not_all_of_them(
+    api: Running, function: str
+) -> None:
+    """Before the raw horizon; not where a minute has no more than two, of which nothing is missing."""
+    begun = (START - 2 * 86_400) // 60 * 60
+    dense = [((begun + n) * S, float(n % 7)) for n in range(3_600)]
+    sparse = [((begun + 30 * n) * S, float(n % 7)) for n in range(120)]
+    await expired(api, {key("dense", device="d"): dense, key("sparse", device="d"): sparse})
+    found = await ask(api, "query", query=f"{function}(dense[30m])", time=begun + 3_600)
+    (warning,) = found["warnings"]
+    assert warning.startswith(f"PromQL warning: before {format_time(T0 - 86_400 * S)}, where")
+    assert "the first and last reading of each minute alone: an approximation" in warning
+    if function in {"stddev_over_time", "stdvar_over_time"}:
+        assert "stddev_over_time and stdvar_over_time" in warning
+    found = await ask(api, "query", query=f"{function}(sparse[30m])", time=begun + 3_600)
+    assert "warnings" not in found
+
+
+async def test_a_deviation_of_windows_says_that_it_is_of_their_last_readings(api: Running) -> None:
+    """Whose readings nobody has: the agent shipped windows."""
+    panes = merged([window(1, T0 - (20 - n) * 60 * S, [1.0, 5.0, 3.0]) for n in range(10)])
+    batch = decoded(BatchKey("other", b"w" * 16, 1), Payload(windows=panes), defined("pane", device="d"))
+    await api.world.store.commit([batch])
+    found = await ask(api, "query", query="stddev_over_time(pane[30m])", time=START)
+    assert "the last reading alone of each window" in sentences(found)
+    assert "warnings" not in await ask(api, "query", query="avg_over_time(pane[30m])", time=START)
+
+
+async def test_a_damaged_sketch_is_named_and_costs_its_own_readings_alone(api: Running) -> None:
+    """By PromQL as by `/aggregate`: of which series and time, and what was done."""
+    begun = (START - 2 * 86_400) // 3_600 * 3_600
+    line = [((begun + n) * S, float(n * 37 % 101)) for n in range(3_600)]
+    await expired(api, {key("level", device="d"): line})
+    await api.world.store.write(
+        lambda db: db.execute("UPDATE rollup_1h SET sketch = ? WHERE sketch IS NOT NULL", (b"\x01\x02",))
+    )
+    asked = {"match": "level", "agg": "quantile", "q": "0.5", "start": str(begun), "end": str(begun + 3_600)}
+    body = await api.get("/aggregate", **asked)
+    assert body["groups"][0]["values"] == [pytest.approx(50, rel=0.011)]
+    (said,) = body["warnings"]
+    assert said == (
+        f'the sketch of series 1 (level{{device="d"}}) of the hour {format_time(begun * S)} is damaged: its minutes are read in its place; '
+        "`telemetryx store verify` names all"
+    )
+    await api.world.store.write(
+        lambda db: db.execute("UPDATE rollup_1m SET sketch = ? WHERE t0_ns = ?", (b"\x01\x02", begun * S))
+    )
+    found = await ask(api, "query", query="quantile_over_time(0.5, level[1h])", time=begun + 3_600)
+    assert float(found["data"]["result"][0]["value"][1]) == pytest.approx(50, rel=0.05)
+    (warning,) = found["warnings"]
+    assert "of the minute" in warning
+    assert "its readings are left out" in warning

@@ -16,7 +16,7 @@ from telemetryx.compiled import native
 from telemetryx.promql.over_time import between
 from telemetryx.sets import among
 from telemetryx.store.percentiles import RollupBlock, damaged
-from telemetryx.types import F64, I64, SampleBlock, SketchBlock, WindowBlock
+from telemetryx.types import F64, I64, DamagedSketch, SampleBlock, SketchBlock, WindowBlock
 
 Columns = tuple[Any, Any, Any, Any]
 
@@ -51,12 +51,15 @@ class Percentiles:
     missing_from: int = _LAST
     """and between when they lie."""
     missing_until: int = -_LAST
+    damaged: list[DamagedSketch] = field(default_factory=list)
+    """Sketches that aren't what was stored."""
     folded: bool = False
     """Whether readings became sketches for their number."""
     exact: bool = True
     """Whether no sketch was needed."""
     values: F64 = field(init=False)
     _infinite: bool = False
+    _extremes: tuple[F64, F64] | None = None
     _held: int = 0
     _keys: list[I64] = field(default_factory=list)
     _readings: list[F64] = field(default_factory=list)
@@ -82,13 +85,16 @@ class Percentiles:
             self._held += len(self._readings[-1])
         if not len(windows):
             return
+        self.damaged += windows.damaged
         if windows.sketch is None:
             self.blind += len(windows)
             return
         sketch = windows.sketch
         told = sketch.counts.reshape(-1, 2).sum(axis=1) + sketch.zero > 0
         self.blind += int((~told & (windows.count > 0)).sum())
-        self._sketched(*_merge(_columns(sketch), self._cells(windows.series, windows.start)))
+        cells = self._cells(windows.series, windows.start)
+        self._within(cells, windows.min, windows.max)
+        self._sketched(*_merge(_columns(sketch), cells))
 
     def add_rollups(self, block: RollupBlock, unit_ns: int) -> None:
         """Take rollups of a level whose unit this is."""
@@ -96,12 +102,15 @@ class Percentiles:
             return
         figures = (block.counts, block.sums, block.mins, block.maxs)
         self._infinite |= bool(np.isinf(block.mins).any() or np.isinf(block.maxs).any())
+        self.damaged += block.damaged
+        places = self._cells(block.series, block.times)
+        self._within(places, block.mins, block.maxs)
         try:
             cells, missing, columns = native().rollup_group(
                 block.sketches,
                 block.offsets,
                 tuple(np.require(column, requirements=("C", "A")) for column in figures),
-                self._cells(block.series, block.times),
+                places,
             )
         except ValueError as error:
             raise damaged(error) from error
@@ -149,10 +158,26 @@ class Percentiles:
             if self._infinite:
                 # An infinite reading was counted as the largest number.
                 found = np.where(np.abs(found) > 0.98 * _LARGEST, np.copysign(np.inf, found), found)
-            self.values[sketched[ready]] = found
+            self.values[sketched[ready]] = self._clamped(sketched[ready], found)
             self._merged, self._bins = [], 0
             if not ready.all():
                 self._sketched(sketched[~ready], _taken(columns, ~ready))
+
+    def _within(self, cells: I64, lows: F64, highs: F64) -> None:
+        """Note between which values the readings of cells with sketches lie: those tell it to within 1 % only, and take what is below 1e-12 for zero."""
+        if self._extremes is None:
+            self._extremes = np.full(self.cells, np.inf), np.full(self.cells, -np.inf)
+        np.fmin.at(self._extremes[0], cells, lows)
+        np.fmax.at(self._extremes[1], cells, highs)
+
+    def _clamped(self, cells: I64, found: F64) -> F64:
+        """Keep what sketches give between the least and the greatest reading, which are known exactly."""
+        if self._extremes is None:
+            return found
+        low, high = (column[cells] for column in self._extremes)
+        if self.q in (0, 1):
+            return np.where(np.isnan(found), found, high if self.q else low)
+        return np.where(np.isnan(found), found, np.minimum(np.maximum(found, low), high))
 
     def _exactly(self, keys: I64, values: F64) -> None:
         if not len(keys):
@@ -193,11 +218,15 @@ class Percentiles:
     def _fold(self, keys: I64, values: F64) -> None:
         """Make sketches of readings, one a cell."""
         keys, values = _by_cell(keys, values)
+        starts, _ = _runs(keys)
+        if len(starts):
+            self._within(
+                keys[starts], np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+            )
         infinite = np.isinf(values)
         if infinite.any():
             self._infinite = True
             values = np.clip(values, -_LARGEST, _LARGEST)
-        starts, _ = _runs(keys)
         built = [native().sketch_build(part) for part in np.split(values, starts[1:])]
         self._sketched(keys[starts], _joined(built))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from telemetryx.errors import StoreDamaged
-from telemetryx.types import F64, I64, Stretch
+from telemetryx.types import F64, I64, DamagedSketch, Stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class RollupBlock:
     maxs: F64
     sketches: bytes
     offsets: I64
+    damaged: tuple[DamagedSketch, ...] = ()
+    """Sketches that aren't what was stored, with what is here in their place."""
 
     def __len__(self) -> int:
         """Count the rows."""

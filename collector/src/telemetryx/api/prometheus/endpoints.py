@@ -171,7 +171,7 @@ async def _evaluated(world: World, workers: Workers, asked: Params, query: Query
         found = evaluate(expression, replace(query, bounds=bounds), source)
         warnings: list[str] = []
         written = (_ranged if ranged else _instant)(found, query, limit, warnings, share.hold)
-        return answer.success(written, warnings, sorted(source.infos))
+        return answer.success(written, [*warnings, *sorted(source.warnings)], sorted(source.infos))
 
     def work(deadline: Deadline) -> bytes:
         share = Share(world.budget, deadline, loop)

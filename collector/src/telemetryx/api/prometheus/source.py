@@ -2,7 +2,7 @@
 
 The newest value at a time is the same from rollups as from samples, when the times are whole units: a rollup gives its first
 and last sample. An aggregate over a range may differ at the range's edges, by the sample that lies exactly on them; it is
-read from rollups only where the range is long against the unit, and the answer says so.
+read from rollups only where the range is long against the unit or raw data is deleted, and the answer says so (told.py).
 """
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -11,7 +11,9 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from telemetryx.api import damage
 from telemetryx.api.prometheus import series as naming
+from telemetryx.api.prometheus import told
 from telemetryx.errors import QueryRefused
 from telemetryx.promql.data import Block, Labels, Parts, Selection, unheeded
 from telemetryx.promql.errors import TOO_MANY, ExecutionFailed, TooManySamples
@@ -43,6 +45,7 @@ class StoreSource:
     """Is told how many bytes more are about to be held."""
     release: Callable[[int], None] = unheeded
     infos: set[str] = field(default_factory=set)
+    warnings: set[str] = field(default_factory=set)
     _known: dict[Sequence[Sequence[Matcher]], list[tuple[Series, Labels]]] = field(default_factory=dict)
 
     def select(self, wanted: Selection) -> Block:
@@ -56,7 +59,7 @@ class StoreSource:
         ids = [row.id for row, _ in found]
         held = 0
 
-        def told(size: int) -> None:
+        def heard(size: int) -> None:
             nonlocal held
             self.hold(size)
             held += size
@@ -64,7 +67,7 @@ class StoreSource:
         span, level, room = (
             (wanted.start_ns + 1, wanted.end_ns + 1),
             level_of(wanted),
-            Room(MAX_SAMPLES, told),
+            Room(MAX_SAMPLES, heard),
         )
         # At one time alone, which is now as a rule: the store has that value at hand.
         if wanted.use == "last" and wanted.whole_ns == wanted.span_ns:
@@ -85,19 +88,10 @@ class StoreSource:
             self.release(held)
             said = str(error)
             raise TooManySamples(said if said.startswith(TOO_MANY) else f"{TOO_MANY}: {said}") from error
-        if points.level != "raw" and wanted.use == "over_time":
-            self.infos.add(
-                f"PromQL info: ranges are aggregated from rollups of {points.level}: a sample exactly at an edge may count"
-            )
-        if points.level != "raw" and wanted.use == "spread":
-            self.infos.add(
-                f"PromQL info: quantiles are of sketches of rollups of {points.level} where raw readings are deleted, within 1 %: a sample "
-                "exactly at an edge may count"
-            )
-        if points.missing:
-            self.infos.add(
-                f"PromQL info: {points.missing} readings stand in windows or rollups without a sketch: quantiles know nothing of them"
-            )
+        self.infos.update(f"PromQL info: {said}" for said in told.infos(wanted, points))
+        self.warnings.update(f"PromQL warning: {said}" for said in told.warnings(wanted, points))
+        rows = [row for row, _ in found]
+        self.warnings.update(f"PromQL warning: {said}" for said in damage.told(points.damaged, rows))
         names = {row.id: labels for row, labels in found}
         block = _block(points, names, every=wanted.use in {"over_time", "readings", "spread"})
         self.release(held - block.nbytes)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.api import models, percentile
+from telemetryx.api import damage, models, percentile
 from telemetryx.api import span as spans
 from telemetryx.api.budget import PERCENTILE, POINT, SLICE
 from telemetryx.api.errors import BadRequest
@@ -222,6 +222,7 @@ async def _percentiles(
     values = held.values
     if params.step not in (None, "auto", shown):
         warnings.append(widened(asked, shown, levels.raw_from_ns))
+    warnings += damage.told(held.damaged, rows)
     if held.missing:
         warnings.append(
             f"{held.missing} readings between {format_time(held.missing_from)} and {format_time(held.missing_until)} stand in "

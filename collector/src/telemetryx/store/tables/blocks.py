@@ -3,6 +3,7 @@
 Used by the commit, and by every reader that finds a batch as shipped: both must see the same rows.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -145,6 +146,17 @@ def sketch_blobs(sketch: SketchBlock | None, rows: int) -> list[bytes | None]:
         )
         start = end
     return out
+
+
+def damaged(blobs: Sequence[bytes | None]) -> list[int]:
+    """Return which of some windows' blobs can't be put together."""
+    found = []
+    for at, blob in enumerate(blobs):
+        try:
+            sketches([blob])
+        except ValueError:
+            found.append(at)
+    return found
 
 
 def sketches(blobs: list[bytes | None]) -> SketchBlock | None:

@@ -14,8 +14,8 @@ windows are therefore read as follows, and no row is dated before its reading:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from telemetryx.store.tables import newest as newest_samples
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
-from telemetryx.types import Level, PointBlock, SampleBlock, WindowBlock
+from telemetryx.types import DamagedSketch, Level, PointBlock, SampleBlock, WindowBlock
 
 _WINDOW: Final = HOUR
 """Windows that begin up to so long before a range are looked at: their last sample may be in it. A longer one is looked for."""
@@ -60,6 +60,8 @@ class _How:
 
     edges: bool
     sketched: bool = False
+    damaged: list[DamagedSketch] = field(default_factory=list)
+    """Takes the sketches that aren't what was stored."""
 
 
 @dataclass(slots=True)
@@ -134,7 +136,8 @@ def _read(
     connection: Database, numbers: Numbers, wanted: Sequence[int], span: spans.Span, asked: Wanted
 ) -> PointBlock:
     start, end = span
-    cut = min(max(start, rollup.raw_horizon(connection)), end)
+    horizon = rollup.raw_horizon(connection)
+    cut = min(max(start, horizon), end)
     windowed = _windowed(connection, wanted)
     level = asked.level
     if asked.rather_raw and start == cut and not windowed:
@@ -149,7 +152,7 @@ def _read(
             return PointBlock(samples.series, samples.offsets, samples.times, samples.values)
         collected.add_samples(samples)
         wanted = sorted(windowed)
-    missing = 0
+    seen = _Seen(asked)
     unit = {"raw": 0, "1m": MINUTE, "1h": HOUR}[level]
     for members in collected.portions(wanted, 2 * ((end - start) // unit + 2) if unit else 0):
         if level != "raw":
@@ -158,32 +161,65 @@ def _read(
         left = collected.left
         wider = _Wider(asked.room.told)
         samples = reading.samples(connection, numbers, members, cut, end, left, wider)
+        panes = [one for one in members if one in windowed]
+        damaged = seen.damaged if asked.spread else None
         found = [
             _of_samples(samples),
-            _windows(
-                connection,
-                [one for one in members if one in windowed],
-                (cut, end),
-                left,
-                sketched=asked.spread,
-            ),
+            seen.windows(_windows(connection, panes, (cut, end), left, damaged)),
         ]
         if start < cut:
-            before = "1m" if not asked.spread or asked.level == "raw" else asked.level
-            how = _How(edges=asked.edges and not asked.spread, sketched=asked.spread)
-            found.insert(0, _dated(connection, numbers, members, (start, cut), before, how))
-        if asked.spread:
-            spreaded = [spread.spread(some) for some in found]
-            found = [some for some, _ in spreaded]
-            missing += sum(count for _, count in spreaded)
-        collected.add(rollup.ascending(found))
+            how = _How(edges=asked.edges and not asked.spread, sketched=asked.spread, damaged=seen.damaged)
+            rows = _dated(connection, numbers, members, (start, cut), seen.before, how)
+            found.insert(0, seen.rollups(rows, 2 if how.edges else 1))
+        collected.add(rollup.ascending([seen.spread(some) for some in found]))
         asked.room.told(-wider.told_of)
-    block = collected.block(level)
-    if asked.spread:
-        block.missing = missing
-        if start < cut:
-            block.level = "1m" if asked.level == "raw" else asked.level
-    return block
+    return seen.tell(collected.block(level), start, horizon)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is told with rows of samples, windows and rollups."""
+
+    asked: Wanted
+    damaged: list[DamagedSketch] = field(default_factory=list)
+    missing: int = 0
+    _lean: set[Literal["rollups", "windows"]] = field(default_factory=set)
+    _rolled: bool = False
+
+    @property
+    def before(self) -> Level:
+        """Which rollups stand for raw data that is deleted."""
+        return "1m" if not self.asked.spread or self.asked.level == "raw" else self.asked.level
+
+    def rollups(self, found: Many, shown: int) -> Many:
+        """Look at rollups, of which so many readings are rows."""
+        self._rolled |= len(found[0]) > 0
+        if bool((found[1].counts > shown).any()):
+            self._lean.add("rollups")
+        return found
+
+    def windows(self, found: Many) -> Many:
+        """Look at windows."""
+        if bool((found[1].counts > 1).any()):
+            self._lean.add("windows")
+        return found
+
+    def spread(self, found: Many) -> Many:
+        """Spread rows over the bins of their sketches, where that is asked for."""
+        if not self.asked.spread:
+            return found
+        rows, missing = spread.spread(found)
+        self.missing += missing
+        return rows
+
+    def tell(self, block: PointBlock, start: int, horizon: int) -> PointBlock:
+        """Say it."""
+        block.lean = frozenset(self._lean)
+        block.rolled_until_ns = horizon if self._rolled else None
+        block.missing, block.damaged = self.missing, tuple(self.damaged)
+        if self.asked.spread and start < horizon:
+            block.level = self.before
+        return block
 
 
 def _windowed(connection: Database, ids: Sequence[int]) -> set[int]:
@@ -325,19 +361,28 @@ def _without_samples(
 
 
 def _windows(
-    connection: Database, ids: Sequence[int], span: spans.Span, limit: int, *, sketched: bool = False
+    connection: Database,
+    ids: Sequence[int],
+    span: spans.Span,
+    limit: int,
+    damaged: list[DamagedSketch] | None = None,
 ) -> Many:
-    """Read windows whose last sample is in a span, however long they are."""
+    """Read windows whose last sample is in a span, however long they are; with their sketches where somebody takes those that are damaged."""
     if not len(ids):
         return np.empty(0, np.int64), Parts.empty()
     start, end = span
+    sketched = damaged is not None
     windows = reading.windows(connection, ids, start - _WINDOW, end, sketches=sketched, limit=limit)
+    hurt = list(windows.damaged)
     found = [_of_windows(windows, sketched=sketched)]
     longer = [row for row in newest_windows(connection, ids, start - _WINDOW) if row[1] + row[2] > start]
     if longer:
         begun, members = min(row[1] for row in longer), [row[0] for row in longer]
         windows = reading.windows(connection, members, begun, start - _WINDOW, sketches=sketched)
+        hurt += windows.damaged
         found.append(_of_windows(windows, sketched=sketched))
+    if damaged is not None:
+        damaged += hurt
     return _clipped(rollup.ascending(found), span)
 
 
@@ -366,7 +411,7 @@ def _rolled(
 ) -> Many:
     unit = HOUR if level == "1h" else MINUTE
     whole = (span[0] // unit * unit, -(-span[1] // unit) * unit)
-    asked = ranges.Wanted(sketched=how.sketched)
+    asked = ranges.Wanted(sketched=how.sketched, damaged=how.damaged)
     return _clipped(_rows(ranges.parts(connection, numbers, ids, whole, level, asked), edges=how.edges), span)
 
 

@@ -8,14 +8,15 @@ So an answer is complete at once, whatever compaction has done so far. Before th
 came late and waits as shipped is added to them (rollup.py).
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from telemetryx.errors import QueryRefused
+from telemetryx.errors import QueryRefused, StoreDamaged
 from telemetryx.store.percentiles import Levels, RollupBlock
 from telemetryx.store.tables import reading, rollup, sketches, sketching, slices, spans
 from telemetryx.store.tables.database import Database
@@ -25,6 +26,7 @@ from telemetryx.types import (
     F64,
     I64,
     Aggregate,
+    DamagedSketch,
     Level,
     RangeResult,
     RangeSeries,
@@ -35,6 +37,8 @@ LEVELS: Final[tuple[tuple[Level, int], ...]] = (("1h", HOUR), ("1m", MINUTE))
 WINDOW: Final = 16
 """Readings that a window costs as much as."""
 MAX_STEPS: Final = 1_000_000
+MENDED: Final = 100
+"""Rows with a damaged sketch that are computed from a finer level in one query."""
 MAX_RAW: Final = 20_000_000
 """Raw samples that lie as shipped from before the raw horizon, which one query may read; and more aren't read where rollups do."""
 
@@ -185,7 +189,7 @@ def sketched(
     asked = Wanted(firsts=False, sketched=True, most=most, until=until)
     series, rows = parts(connection, numbers, sorted({int(one) for one in ids}), span, level, asked)
     packed = (rows.sketches or sketches.none(0)).packed_of(len(rows))
-    return RollupBlock(series, rows.times, *rows.figures, *packed)
+    return RollupBlock(series, rows.times, *rows.figures, *packed, damaged=tuple(asked.damaged))
 
 
 def _levels(span: spans.Span, units: Sequence[tuple[Level, int]] = LEVELS) -> Iterator[Stretch]:
@@ -277,6 +281,8 @@ class Wanted:
     sketched: bool = False
     most: int | None = None
     until: float = math.inf
+    damaged: list[DamagedSketch] = field(default_factory=list)
+    """Takes the sketches that aren't what was stored."""
 
 
 def parts(
@@ -285,12 +291,13 @@ def parts(
     ids: Sequence[int],
     span: spans.Span,
     level: Level,
-    wanted: Wanted = Wanted(),
+    wanted: Wanted | None = None,
 ) -> Many:
     """Return the rows of a level (not raw) in a span of whole units, with finer ones where they don't show everything yet.
 
     `ids` ascend. Series that are fresh at the same times are read together, whichever agent they are of.
     """
+    wanted = wanted or Wanted()
     alike: dict[tuple[spans.Span, ...], list[int]] = {}
     agents = reading.agents_of(connection, ids)
     fresh = unshown(connection, agents, span)
@@ -340,8 +347,9 @@ def _level(
     """
     unit = HOUR if level == "1h" else MINUTE
     finer = spans.aligned(fresh, unit, span)
-    found = [
-        rollup.stored(
+    found = []
+    for part in spans.without(span, finer):
+        rows = rollup.stored(
             connection,
             f"rollup_{level}",
             ids,
@@ -350,8 +358,7 @@ def _level(
             sketched=wanted.sketched,
             most=wanted.most,
         )
-        for part in spans.without(span, finer)
-    ]
+        found.append(_sound(connection, numbers, rows, level, wanted) if wanted.sketched else rows)
     for part in finer:
         if level == "1m":
             found.append(
@@ -361,6 +368,49 @@ def _level(
             below = _level(connection, numbers, ids, part, "1m", fresh, wanted)
             found.append(rollup.reduce_many(*below, unit))
     return rollup.ascending(found)
+
+
+def _sound(connection: Database, numbers: Numbers, found: Many, level: Level, wanted: Wanted) -> Many:
+    """Put what the next finer level gives in the place of rows whose sketch isn't what was stored; where nothing is kept there they have none."""
+    series, rows = found
+    if rows.sketches is None or not len(rows):
+        return found
+    wrong = np.sort(np.concatenate(sketches.faults(rows.sketches.packed_of(len(rows)), rows.figures)))
+    if not len(wrong):
+        return found
+    keep = np.ones(len(rows), np.bool_)
+    blobs = rows.sketches.blobs(len(rows))
+    others: list[Many] = []
+    unit = HOUR if level == "1h" else MINUTE
+    for at in wrong.tolist():
+        one, time = int(series[at]), int(rows.times[at])
+        instead: Level = "1m" if level == "1h" else "raw"
+        finer = rollup.ascending([])
+        if len(others) < MENDED:
+            with contextlib.suppress(StoreDamaged):  # then neither is what was stored
+                finer = _finer(connection, numbers, one, (time, time + unit), instead, wanted)
+        # A row of fewer readings isn't in the place of this one: some of its minutes are gone.
+        if len(finer[0]) and int(finer[1].counts[0]) >= int(rows.counts[at]):
+            others.append(finer)
+            keep[at] = False
+        else:
+            blobs[at] = None
+        read = None if keep[at] else instead
+        wanted.damaged.append(DamagedSketch(one, time, "1h" if level == "1h" else "1m", read))
+    rows.sketches = sketches.of_blobs(blobs)
+    return rollup.ascending([(series[keep], rows.take(keep)), *others])
+
+
+def _finer(
+    connection: Database, numbers: Numbers, series: int, unit: spans.Span, level: Level, wanted: Wanted
+) -> Many:
+    """Compute the row of a unit from a level below; nothing where that isn't kept."""
+    length = unit[1] - unit[0]
+    if level == "1m":
+        return rollup.reduce_many(*_level(connection, numbers, [series], unit, "1m", (), wanted), length)
+    if unit[0] < rollup.raw_horizon(connection):
+        return rollup.ascending([])
+    return _raw_parts(connection, numbers, [series], unit, length, until=wanted.until, sketched=True)
 
 
 def unshown(

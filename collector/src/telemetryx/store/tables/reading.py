@@ -15,7 +15,18 @@ from telemetryx.store.tables import blocks, chunks, moving, reals, rollup, shipp
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database, greater, lesser
 from telemetryx.store.tables.numbers import Numbers
-from telemetryx.types import F64, I64, U8, BatchKey, Committed, EventBlock, SampleBlock, WindowBlock
+from telemetryx.types import (
+    F64,
+    I64,
+    U8,
+    BatchKey,
+    Committed,
+    DamagedSketch,
+    EventBlock,
+    SampleBlock,
+    SketchBlock,
+    WindowBlock,
+)
 from telemetryx.wire import parts
 from telemetryx.wire import payload as wire
 
@@ -459,6 +470,7 @@ def windows(
     columns = list(zip(*rows, strict=True))
     ints = {index: np.array(columns[index], np.int64) for index in (0, 1, 2, 7, 9)}
     floats = {index: reals.read(columns[index]) for index in (4, 5, 6, 8, 10)}
+    kept, damaged = _sketches(rows, columns[11]) if sketches else (None, ())
     return WindowBlock(
         ints[0],
         ints[1],
@@ -471,5 +483,20 @@ def windows(
         floats[8],
         ints[9],
         floats[10],
-        blocks.sketches(list(columns[11])) if sketches else None,
+        kept,
+        damaged,
+    )
+
+
+def _sketches(
+    rows: Sequence[tuple[Any, ...]], blobs: Sequence[bytes | None]
+) -> tuple[SketchBlock | None, tuple[DamagedSketch, ...]]:
+    """Put windows' sketches together; of what can't be read the row has none."""
+    try:
+        return blocks.sketches(list(blobs)), ()
+    except ValueError:
+        wrong = set(blocks.damaged(blobs))
+    sound = [None if at in wrong else blob for at, blob in enumerate(blobs)]
+    return blocks.sketches(sound), tuple(
+        DamagedSketch(rows[at][0], rows[at][1], "window") for at in sorted(wrong)
     )

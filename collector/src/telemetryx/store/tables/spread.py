@@ -42,6 +42,8 @@ def spread(found: Many) -> tuple[Many, int]:
     nothing = np.flatnonzero(zeros)
     at = np.concatenate((bins, nothing))
     values = np.concatenate((values, np.zeros(len(nothing))))
+    # What is smaller than a sketch tells from zero lies between the row's extremes all the same.
+    values = np.fmin(np.fmax(values, rows.mins[at]), rows.maxs[at])
     counts = np.concatenate((weights, zeros[nothing])).astype(np.int64)
     order = np.argsort(at, kind="stable")
     made = _rows(rows.times[at][order], values[order], counts[order])
