@@ -414,6 +414,16 @@ def test_options_that_do_not_go_together_are_wrong_usage(tmp_path: Path, words: 
     assert said.stderr.startswith("telemetryx-agent: ")
 
 
+@pytest.mark.parametrize("size", ["10", "65535", "0"])
+def test_pieces_that_would_be_a_file_for_each_record_are_wrong_usage(tmp_path: Path, size: str) -> None:
+    """The smallest size is said."""
+    (tmp_path / "spool/log").mkdir(parents=True)
+    said = ask("spool", "export", "--split", size, "-o", tmp_path / "out", "--dir", tmp_path / "spool")
+    assert (said.returncode, said.stdout) == (2, ""), said
+    assert "at least 64KiB" in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["spool"]
+
+
 @pytest.mark.parametrize("command", ["ls", "verify", "repair", "export"])
 def test_a_configuration_that_cannot_be_read_is_3(tmp_path: Path, command: str) -> None:
     """As of every other command."""

@@ -30,6 +30,8 @@ Examples:
 What is exported stays in the spool, and goes to the collector as before.
 Exit codes: 0 done; 1 done but for what is damaged or was refused, or it failed; 2 wrong usage; 3 the configuration can't be used.";
 
+/// Smaller pieces would be a file for each record, and a folder of millions.
+const LEAST_PIECE: u64 = 64 << 10;
 /// Bodies of `--to`, and what `[input.http]` takes by far: at most 16 MiB and 500,000 readings.
 const BODY: u64 = 4 << 20;
 
@@ -47,7 +49,8 @@ pub struct Args {
     /// Write over the file, where it is there already.
     #[arg(long, requires = "output")]
     force: bool,
-    /// Several files of at most this size, such as 8MiB, with a number in their names; with --to, the size of a request.
+    /// Several files of at most this size, such as 8MiB, with a number in their names; with --to, the size of a request. At
+    /// least 64KiB.
     #[arg(long, value_name = "SIZE", value_parser = split_size)]
     split: Option<u64>,
     /// Post line protocol there, in requests of at most 4 MiB, each until it is taken: http(s)://HOST:PORT/write.
@@ -75,8 +78,8 @@ pub struct Args {
 
 fn split_size(text: &str) -> Result<u64, String> {
     match telemetry::units::parse_bytes(text) {
-        Ok(bytes @ 1..) => Ok(bytes),
-        Ok(0) => Err("a size of at least 1 byte is needed".into()),
+        Ok(bytes @ LEAST_PIECE..) => Ok(bytes),
+        Ok(_) => Err("at least 64KiB: smaller pieces would be a file for nearly each record".into()),
         Err(error) => Err(error.said("write 8MiB, 64KiB or a number of bytes")),
     }
 }
@@ -132,6 +135,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folders = args.whose.folders()?;
     let inspection = look_at(&folders.spool)?;
     let summary = inspection.summary()?;
+    if args.file().is_some() {
+        super::parts::removed_at_the_end()?;
+    }
     let mut export = Export {
         target: args.target()?,
         line: Vec::new(),

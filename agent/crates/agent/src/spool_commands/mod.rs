@@ -14,6 +14,7 @@ macro_rules! misused {
 mod export;
 mod format;
 mod ls;
+mod parts;
 mod post;
 mod progress;
 mod repair;

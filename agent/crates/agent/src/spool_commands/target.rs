@@ -1,20 +1,23 @@
 //! Where an export goes: standard output, a file, numbered files, or the door of another program.
 //!
 //! Readings come record by record, and no record is cut in two: a text may hold line breaks. A file gets its name once it is
-//! whole and on disk; until then it stands beside as `.NAME.part`, and it is gone when the export fails. Two exports at once
-//! never have the same: whoever writes it holds its lock.
+//! whole and on disk; until then it stands beside as `.NAME.part`, and it is gone when the export fails or is told to end
+//! (parts.rs). Two exports at once never have the same: whoever writes it holds its lock.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::parts::{self, Parts};
 use super::post::Post;
 use crate::human::{size, things};
 
 const BUFFER: usize = 256 << 10;
 /// Digits of a piece's number: so many that `*` lists them in order.
 const DIGITS: usize = 6;
+/// Pieces that can be numbered so.
+const MOST: usize = 999_999;
 /// Names beside a file that are tried: what stands at the others can't be written.
 const NAMES: usize = 100;
 
@@ -73,9 +76,10 @@ struct Name {
 }
 
 impl Name {
-    fn give(mut self) -> anyhow::Result<()> {
+    fn give(&mut self, parts: &mut Parts) -> anyhow::Result<()> {
         let Some(part) = &self.part else { return Ok(()) };
         fs::rename(part, &self.path).map_err(|error| unwritable(&self.path, error))?;
+        parts.remove(part);
         self.part = None;
         Ok(())
     }
@@ -84,8 +88,10 @@ impl Name {
 impl Drop for Name {
     fn drop(&mut self) {
         if let Some(part) = &self.part {
+            let mut parts = parts::all();
             // What isn't whole is no export.
             let _ = fs::remove_file(part);
+            parts.remove(part);
         }
     }
 }
@@ -113,7 +119,7 @@ impl Whole {
         );
         let bad = |error| unwritable(&path, error);
         if there.as_ref().is_some_and(|there| !there.is_file()) {
-            let file = File::options().write(true).open(&path).map_err(bad)?;
+            let file = open_straight(&path).map_err(bad)?;
             let out = BufWriter::with_capacity(BUFFER, file);
             return Ok(Self { name: Name { path, part: None, _lock: None }, out, written: 0 });
         }
@@ -142,10 +148,9 @@ impl Whole {
     }
 
     fn finish(self) -> anyhow::Result<()> {
-        let name = self.close()?;
-        let path = name.path.clone();
-        name.give()?;
-        sync_folder(&path)
+        let mut name = self.close()?;
+        name.give(&mut parts::all())?;
+        sync_folder(&name.path)
     }
 }
 
@@ -195,6 +200,9 @@ impl Pieces {
         }
         let file = match &mut self.open {
             Some(file) => file,
+            None if self.done.len() == MOST => {
+                anyhow::bail!("it takes more than {MOST} files: give --split a larger size")
+            }
             None => self.open.insert(Whole::create(&piece(&self.path, self.done.len() + 1), true)?),
         };
         file.write(record)
@@ -225,9 +233,11 @@ impl Pieces {
             first.path.display(),
             last.path.display()
         );
-        for name in self.done {
-            name.give()?;
-        }
+        let named = {
+            let mut parts = parts::all();
+            self.done.iter_mut().try_for_each(|name| name.give(&mut parts))
+        };
+        named?;
         sync_folder(&self.path)?;
         Ok(said)
     }
@@ -276,8 +286,12 @@ fn claim(path: &Path) -> anyhow::Result<(PathBuf, File)> {
     let bad = |error| unwritable(path, error);
     let mut refused = None;
     for part in beside(path).map_err(bad)? {
+        let mut parts = parts::all();
         match claim_as(&part).map_err(bad)? {
-            Claim::Ours(file) => return Ok((part, file)),
+            Claim::Ours(file) => {
+                parts.insert(part.clone());
+                return Ok((part, file));
+            }
             Claim::Busy => anyhow::bail!(
                 "{} is being written by another export: wait until it is done, or give another name",
                 path.display()
@@ -323,6 +337,16 @@ fn claim_as(part: &Path) -> io::Result<Claim> {
     }
 }
 
+/// What is no file is written as it is: a device, or a pipe that somebody reads. A pipe without a reader isn't waited for.
+fn open_straight(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
 fn sync_folder(path: &Path) -> anyhow::Result<()> {
     // Some file systems of other makers can't sync a folder: the files themselves are on disk.
     let _ = File::open(folder(path)).and_then(|folder| folder.sync_all());
@@ -337,7 +361,15 @@ fn is_device(path: &Path) -> bool {
 /// What went wrong, with the file and what to do.
 fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
     let made_nowhere = || path.file_name().is_some() && folder(path).is_dir();
+    let unread = error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error());
     let remedy = match error.kind() {
+        _ if unread && fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo()) => {
+            // What the system says of it, "no such device or address", would only confuse.
+            return anyhow::anyhow!(
+                "{} can't be written: nobody reads from this pipe: start its reader first, or name a file",
+                path.display()
+            );
+        }
         io::ErrorKind::StorageFull if is_device(path) => "it is a device that takes nothing: name a file",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "what was written of it is removed; free some space there, name a file on another disk, or write less with --since, --until or --match"
@@ -472,6 +504,29 @@ mod tests {
         assert_eq!(names(folder.path()).len(), 4, "three, and what says that they are being written");
         drop(target);
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let said = Whole::create(&path, true).map(drop).unwrap_err().to_string();
+        assert!(said.contains("nobody reads from this pipe"), "{said}");
+        let reader = {
+            let path = path.clone();
+            std::thread::spawn(move || fs::read_to_string(path).unwrap())
+        };
+        let mut target = loop {
+            match Whole::create(&path, false) {
+                Ok(whole) => break Target::File(whole),
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        target.record(&vec![b'x'; 300_000]).unwrap();
+        target.finish().unwrap();
+        assert_eq!(reader.join().unwrap().len(), 300_000);
     }
 
     #[test]
