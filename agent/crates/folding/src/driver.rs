@@ -506,6 +506,9 @@ impl Driver {
         let unacked = self.work.spool.unacked();
         match self.work.checkpoint.set(applied, received, unacked, &self.work.fold.checkpoint()) {
             Ok(()) => {
+                if let Some(received) = self.reader.received().filter(|_| self.reader.position() == applied) {
+                    self.work.journal.folded(applied, received);
+                }
                 self.work.journal.release(Holder::Fold, self.before);
                 self.released = self.before;
                 self.before = applied;

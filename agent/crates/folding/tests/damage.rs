@@ -60,8 +60,8 @@ fn start_with(disk: SimDisk, now: Stamp, config_json: &'static [u8]) -> Bench {
 }
 
 impl Bench {
-    /// Takes one reading of each name, durable and folded, and lets a moment pass. The position of their record.
-    fn take(&mut self, names: &[&str]) -> Position {
+    /// A record with one reading of each name.
+    fn intake(&self, names: &[&str]) -> Record {
         let mut intake = Intake::new(0, self.now);
         for name in names {
             let key = SeriesKey::new(*name, [("device", "tank")]).unwrap();
@@ -73,7 +73,13 @@ impl Bench {
             intake.push(at as u32, self.now.wall, 1.0, 0);
         }
         intake.counts.add(Cause::Received, names.len() as u64);
-        let position = self.journal.append(&Record::Intake(intake)).unwrap();
+        Record::Intake(intake)
+    }
+
+    /// Takes one reading of each name, durable and folded, and lets a moment pass. The position of their record.
+    fn take(&mut self, names: &[&str]) -> Position {
+        let intake = self.intake(names);
+        let position = self.journal.append(&intake).unwrap();
         self.pass(50);
         position
     }
@@ -325,6 +331,53 @@ fn readings_of_a_record_that_no_batch_has_are_counted_and_stay_noted() {
     assert_eq!((windowed, events.len()), (1, 1), "{events:?}");
 }
 
+/// Three records are folded; two more, with five readings, are durable, and the process is killed before they are read.
+fn killed_with_unread_records() -> Bench {
+    let mut bench = start(SimDisk::new(1), START);
+    bench.take(&["level"; 3]);
+    bench.pass(11_000);
+    // What comes now is in a segment of its own.
+    let mut bench = bench.killed();
+    bench.take(&["level"]);
+    bench.pass(11_000);
+    for names in [&["level"; 3][..], &["level"; 2]] {
+        let intake = bench.intake(names);
+        bench.journal.append(&intake).unwrap();
+    }
+    bench.journal.step();
+    bench
+}
+
+#[test]
+fn an_emptied_newest_segment_costs_what_was_received_in_it_and_no_batch_has() {
+    let bench = killed_with_unread_records();
+    let (position, last) = (bench.spool.position(), bench.journal.last());
+    bench.disk.put(segments(&bench.disk, "/data/journal").last().unwrap(), b"");
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.first, damage.last), (Part::Journal, position + 1, last));
+    assert_eq!(damage.readings, Readings::Exactly(5));
+    balances(&bench.counts());
+    assert_eq!(bench.counts().get(Cause::Damaged), 5);
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    assert_eq!((bench.damage().len(), bench.counts().get(Cause::Damaged)), (1, 5), "once");
+}
+
+#[test]
+fn a_journal_without_segments_is_noted_up_to_the_last_record_that_was_confirmed() {
+    let bench = killed_with_unread_records();
+    let (position, last) = (bench.spool.position(), bench.journal.last());
+    segments(&bench.disk, "/data/journal").iter().for_each(|path| bench.disk.storage().remove(path).unwrap());
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.first, damage.last), (Part::Journal, position + 1, last));
+    assert_eq!(damage.readings, Readings::Exactly(5), "the mark and the checkpoint know");
+    balances(&bench.counts());
+}
+
 #[test]
 fn damage_whose_readings_nobody_knows_is_noted_as_such_and_told_to_the_collector() {
     let mut bench = start(SimDisk::new(1), START);
@@ -339,6 +392,8 @@ fn damage_whose_readings_nobody_knows_is_noted_as_such_and_told_to_the_collector
     bench.journal.append(&Record::Intake(intake)).unwrap();
     bench.journal.step();
     bench.disk.fail_opens(&newest);
+    // As of a version that left no mark.
+    remove(&bench.disk, "/data/journal/mark");
     let mut bench = bench.killed();
     bench.pass(2000);
     let unknown = |bench: &Bench| bench.damage().iter().any(|known| known.readings == Readings::Unknown);

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use seglog::{AppendError, Log, SyncError};
-use telemetry::BEAT;
+use telemetry::{BEAT, Position};
 
 use crate::state::{Batch, Shared};
+use crate::tally::Confirmed;
 
 /// How often a stalled disk is tried again, unless something is released before.
 const RETRY: Duration = Duration::from_secs(1);
@@ -73,11 +74,12 @@ pub(crate) struct Committer {
     batch: Batch,
     /// Records of the group that the log has.
     done: usize,
+    confirmed: Confirmed,
 }
 
 impl Committer {
-    pub(crate) fn new(log: Log) -> Self {
-        Self { log, batch: Batch::default(), done: 0 }
+    pub(crate) fn new(log: Log, confirmed: Confirmed) -> Self {
+        Self { log, batch: Batch::default(), done: 0, confirmed }
     }
 
     /// Commits what is queued as one group, with one fsync, and unlinks what was released.
@@ -119,13 +121,24 @@ impl Committer {
             std::mem::swap(&mut state.queue, &mut self.batch);
             state.in_flight = self.batch.bytes.len() as u64;
         }
-        state.closing
+        let (closing, folded) = (state.closing, state.folded);
+        drop(state);
+        self.fold_passed(folded);
+        closing
+    }
+
+    /// Leaves in the mark how far a checkpoint of the fold is.
+    fn fold_passed(&mut self, folded: (Position, u64)) {
+        if self.confirmed.folded != folded {
+            self.confirmed.folded = folded;
+            self.log.confirm(self.confirmed.note());
+        }
     }
 
     /// Commits the group; on a full disk as far as releases free space.
     fn commit(&mut self, shared: &Shared) -> Outcome {
         loop {
-            match commit(&mut self.log, &self.batch, &mut self.done) {
+            match commit(&mut self.log, &self.batch, &mut self.done, &mut self.confirmed) {
                 Outcome::Stalled(reason) => {
                     shared.state.lock().stalled = Some(reason.clone());
                     if !release(shared, &mut self.log) {
@@ -139,10 +152,9 @@ impl Committer {
 }
 
 /// Runs until the journal is closed or poisoned.
-pub(crate) fn run(shared: Arc<Shared>, log: Log, linger: Duration) {
+pub(crate) fn run(shared: Arc<Shared>, mut committer: Committer, linger: Duration) {
     let alive = Alive(shared);
     let shared = &*alive.0;
-    let mut committer = Committer::new(log);
     let mut step = Step::Idle;
     loop {
         shared.pulse.beat();
@@ -182,7 +194,7 @@ fn wait_for_space(shared: &Shared) {
 }
 
 /// Appends what of the batch the log doesn't have yet, and syncs.
-fn commit(log: &mut Log, batch: &Batch, done: &mut usize) -> Outcome {
+fn commit(log: &mut Log, batch: &Batch, done: &mut usize, confirmed: &mut Confirmed) -> Outcome {
     for at in *done..batch.records.len() {
         let queued = &batch.records[at];
         let start = at.checked_sub(1).map_or(0, |before| batch.records[before].end);
@@ -202,7 +214,14 @@ fn commit(log: &mut Log, batch: &Batch, done: &mut usize) -> Outcome {
         }
     }
     match log.sync() {
-        Ok(_) => Outcome::Done,
+        Ok(_) => {
+            // Before anybody hears of it: what is acknowledged is never beyond the mark.
+            if let Some(tally) = batch.last_tally() {
+                confirmed.received = tally.after();
+                log.confirm(confirmed.note());
+            }
+            Outcome::Done
+        }
         Err(error) => error.into(),
     }
 }

@@ -1,17 +1,18 @@
 //! Looking at a journal without opening it: nothing is locked, written or repaired. What was there when it was listed is
 //! seen; what the agent frees meanwhile is passed over.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seglog::{Damage, Met, Readers, Storage, Unreadable};
+use seglog::{Damage, Gap, Met, Readers, Storage, Unreadable};
 use telemetry::{Position, Record, SeriesTable};
 
 use crate::error::{OpenError, ReadError};
 use crate::reader::{Decoded, JournalGap, Numbers};
-use crate::tally::Tally;
+use crate::tally::{Confirmed, Tally};
 
 /// What is met on the way through the journal.
 #[derive(Debug)]
@@ -54,6 +55,17 @@ impl Inspection {
         self.readers.unreadable()
     }
 
+    /// The last record; 0 where there never was one, `None` where that can't be read.
+    pub fn last(&self) -> Option<Position> {
+        self.readers.last()
+    }
+
+    /// Records at the end that were confirmed and are gone, in whole segments or in part. Opening the journal counts what was
+    /// received in them.
+    pub fn cut_off(&self) -> Option<Gap> {
+        self.readers.cut_off().map(|(gap, _)| gap)
+    }
+
     /// Bytes behind the last record of a segment that isn't the last, of those that [`Inspection::walk`] has read: no record is
     /// missing there.
     pub fn tails(&self) -> Vec<Damage> {
@@ -79,6 +91,12 @@ impl Inspection {
         let mut numbers = Numbers { table: SeriesTable::new(usize::MAX), segment: 0, known: HashMap::new() };
         // Readings received up to the last record: what damage took is the difference to the next one.
         let mut received = None;
+        let ended = Cell::new(false);
+        let mut visit = |found: Found<'_>| {
+            let flow = visit(found);
+            ended.set(flow.is_break());
+            flow
+        };
         let torn = self.readers.walk(&mut |met| {
             let (gaps, entry) = match met {
                 Met::Segment(path, bytes) => return visit(Found::Segment(path, bytes)),
@@ -89,8 +107,14 @@ impl Inspection {
             let tally = decoded.as_ref().and_then(|decoded| decoded.tally);
             let before = tally.filter(|tally| tally.sure).map(|tally| tally.before);
             for gap in gaps {
-                let readings = before.zip(received).and_then(|(now, then): (u64, u64)| now.checked_sub(then));
-                received = before;
+                let readings = match gap.records() {
+                    // Bytes that belong to no record.
+                    0 => Some(0),
+                    _ => {
+                        let then = std::mem::replace(&mut received, before);
+                        before.zip(then).and_then(|(now, then): (u64, u64)| now.checked_sub(then))
+                    }
+                };
                 // A segment that the agent has freed meanwhile is gone, not damaged.
                 let freed = self.readers.freed(gap.first);
                 let gap = JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings };
@@ -110,6 +134,11 @@ impl Inspection {
                 }
             })
         })?;
-        Ok(torn)
+        let Some((Gap { first, last, bytes }, mark)) = self.readers.cut_off().filter(|_| !ended.get()) else {
+            return Ok(torn);
+        };
+        let readings = received.and_then(|received| Confirmed::of(mark).received.checked_sub(received));
+        _ = visit(Found::Gap(JournalGap { first, last, bytes, readings }));
+        Ok(0)
     }
 }

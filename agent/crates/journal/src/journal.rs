@@ -15,7 +15,7 @@ use crate::config::{Holder, JournalConfig, Usage};
 use crate::error::{AppendError, Fullness, OpenError, Poisoned, WaitError};
 use crate::reader::JournalReader;
 use crate::state::{Batch, Plan, Shared, State};
-use crate::tally::Counter;
+use crate::tally::{Confirmed, Counter};
 
 /// Largest record in bytes, definitions included.
 pub const MAX_RECORD: u32 = 16 << 20;
@@ -84,7 +84,7 @@ impl Journal {
         let state = State {
             queue: Batch::default(),
             next: log.next(),
-            counter: Counter::at_end(&log),
+            counter: Counter::at_end(&log, recovery.cut_off),
             plan: Plan::new(config.segment_bytes.min(config.max_bytes / MIN_SEGMENTS)),
             log_bytes: log.bytes(),
             in_flight: 0,
@@ -94,6 +94,8 @@ impl Journal {
             opened: 0,
             nudged: false,
             lost: Vec::new(),
+            folded: recovery.mark.map_or((0, 0), |mark| Confirmed::of(mark).folded),
+            bare: log.readers().size().0 == 0 && recovery.cut_off.is_some(),
             passed: [0; 2],
             released: 0,
             free: None,
@@ -231,6 +233,13 @@ impl Journal {
         self.0.shared.work.notify_one();
     }
 
+    /// The fold has a checkpoint at `position`, up to where so many readings were received. Should the journal be cut off there, or
+    /// taken away, it is known by that how many came behind it.
+    pub fn folded(&self, position: Position, received: u64) {
+        self.0.shared.state.lock().folded = (position, received);
+        self.0.shared.work.notify_one();
+    }
+
     /// The next record's position will be above `position`. Call it after opening with the highest
     /// position the spool knows: if the journal's files were lost, its numbers must not begin
     /// again, or the spool would take new records for old ones.
@@ -310,7 +319,7 @@ impl Journal {
             state.plan.begin();
             state.mark = if recovery.unverified.is_none() { state.next - 1 } else { log.durable() };
             state.log_bytes = log.bytes();
-            state.counter = Counter::at_end(&log);
+            state.counter = Counter::at_end(&log, recovery.cut_off);
             state.readers = log.readers();
             state.opened += 1;
             state.poison = recovery.unverified.clone();
@@ -349,16 +358,18 @@ fn open_log(dir: &std::path::Path, storage: &Arc<dyn Storage>) -> Result<(Log, R
 impl Handle {
     /// Gives the log to whoever commits.
     fn start(&self, log: Log) -> Result<Committing, OpenError> {
-        {
+        let confirmed = {
             let mut state = self.shared.state.lock();
             state.sender = Some(watch::channel(state.mark).0);
-        }
+            Confirmed { received: state.counter.count(), folded: state.folded }
+        };
+        let committer = Committer::new(log, confirmed);
         if self.driven == Driven::ByCaller {
-            return Ok(Committing::Steps(Box::new(Committer::new(log))));
+            return Ok(Committing::Steps(Box::new(committer)));
         }
         let (shared, linger) = (Arc::clone(&self.shared), self.config.linger);
         let thread = std::thread::Builder::new().name("journal".into());
-        let spawned = thread.spawn(move || commit::run(shared, log, linger));
+        let spawned = thread.spawn(move || commit::run(shared, committer, linger));
         spawned.map(Committing::Thread).map_err(|error| {
             self.shared.poison(&format!("the committing thread can't be started: {error}"));
             OpenError::Thread(error)

@@ -71,10 +71,17 @@ impl JournalReader {
     pub(crate) fn new(shared: Arc<Shared>, after: Position) -> Self {
         let table = Arc::clone(&shared.table);
         let state = shared.state.lock();
-        let reader = state.readers.reader(state.readers.segment_first(after.max(1)));
+        // Who has a checkpoint has let go of nothing behind it. Without one only a journal that lost all it had is known to.
+        let reader = match after > 0 || state.bare {
+            true => state.readers.reader_behind(state.readers.segment_first(after.max(1)).min(after + 1)),
+            false => state.readers.reader(state.readers.segment_first(1)),
+        };
         let (opened, mark) = (state.opened, state.mark);
         // Nothing came before the first record there ever was.
-        let received = (after == 0 && state.readers.first() <= 1).then_some(0);
+        let received = match state.folded {
+            (position, received) if position == after && after > 0 => Some(received),
+            _ => (after == 0 && state.readers.first() <= 1).then_some(0),
+        };
         drop(state);
         Self {
             shared,
@@ -159,6 +166,11 @@ impl JournalReader {
     /// opening of the journal, which always begins a segment. 0 before the first record.
     pub fn segment(&self) -> Position {
         self.numbers.segment
+    }
+
+    /// Readings that were received up to [`JournalReader::position`]; `None` where that isn't known.
+    pub fn received(&self) -> Option<u64> {
+        self.received
     }
 
     /// Everything up to here was returned, or reported as a gap.
@@ -246,6 +258,10 @@ impl JournalReader {
             },
         };
         for gap in std::mem::take(&mut self.held) {
+            // Bytes that belong to no record held no reading: those are of the gap beside.
+            if gap.records() == 0 {
+                continue;
+            }
             let readings = upto.zip(self.received).and_then(|(upto, received)| upto.checked_sub(received));
             self.gap(JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings });
             self.received = upto;

@@ -45,6 +45,16 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// What was received up to its last record.
+    pub(crate) fn last_tally(&self) -> Option<Tally> {
+        let start = match self.records.as_slice() {
+            [] => return None,
+            [_] => 0,
+            [.., before, _] => before.end,
+        };
+        Tally::split(&self.bytes[start..]).0
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
@@ -74,6 +84,10 @@ pub(crate) struct State {
     pub(crate) nudged: bool,
     /// Positions that were given out and then lost with a poisoned log.
     pub(crate) lost: Vec<(Position, Position)>,
+    /// All its segments were gone when it was opened, and there had been some.
+    pub(crate) bare: bool,
+    /// Position of the fold's last checkpoint, and readings received up to there; 0 before the first.
+    pub(crate) folded: (Position, u64),
     pub(crate) passed: [Position; 2],
     pub(crate) released: Position,
     /// Bytes free on the disk, as of the last look, where anyone looks.

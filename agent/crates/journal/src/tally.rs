@@ -6,10 +6,11 @@
 //! tally            := mark u8 (0xc1; 0xc0 = how many came right before isn't known), before u64, readings u64
 //! ```
 //! `before` counts the readings of all records before this one, `readings` those of this one: every reading that
-//! reached an input, refused ones too. A record begins with its kind, which is below the marks.
+//! reached an input, refused ones too. A record begins with its kind, which is below the marks. The log's mark says how many
+//! there were up to the last record that was confirmed, and up to the fold's checkpoint: should both be cut off with all between.
 
-use seglog::Log;
-use telemetry::{Cause, Record};
+use seglog::{Log, Mark};
+use telemetry::{Cause, Position, Record};
 
 /// Bytes of a tally.
 pub(crate) const SIZE: usize = 17;
@@ -63,6 +64,26 @@ pub(crate) fn readings(record: &Record) -> u64 {
     }
 }
 
+/// What the journal notes in the log's mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Confirmed {
+    /// Readings up to the last record that was confirmed.
+    pub(crate) received: u64,
+    /// The fold's last checkpoint, and readings up to there; 0 before the first.
+    pub(crate) folded: (Position, u64),
+}
+
+impl Confirmed {
+    pub(crate) fn of(mark: Mark) -> Self {
+        let [received, position, before] = mark.note;
+        Self { received, folded: (position, before) }
+    }
+
+    pub(crate) fn note(self) -> [u64; 3] {
+        [self.received, self.folded.0, self.folded.1]
+    }
+}
+
 /// The count goes on where the log ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counter {
@@ -72,7 +93,7 @@ pub(crate) struct Counter {
 
 impl Counter {
     /// Looks up how far a log had counted.
-    pub(crate) fn at_end(log: &Log) -> Self {
+    pub(crate) fn at_end(log: &Log, cut_off: Option<Mark>) -> Self {
         let readers = log.readers();
         let segments = readers.segments();
         let mut last = None;
@@ -88,6 +109,10 @@ impl Counter {
                 break;
             }
         }
+        // The end is cut off: as many had come when its last record was confirmed.
+        if let Some(mark) = cut_off {
+            return Self { sure: true, received: Confirmed::of(mark).received };
+        }
         match last {
             Some((number, received)) => Self { sure: number + 1 == log.next(), received },
             None => Self { sure: log.next() == 1, received: 0 },
@@ -97,6 +122,11 @@ impl Counter {
     /// Readings up to the end; `None` where that isn't known.
     pub(crate) fn received(&self) -> Option<u64> {
         self.sure.then_some(self.received)
+    }
+
+    /// The count as the next record says it, whether or not something right before it isn't known.
+    pub(crate) fn count(&self) -> u64 {
+        self.received
     }
 
     /// The tally of the next record.

@@ -31,6 +31,7 @@ pub struct Cell {
     sequence: u64,
     value: Option<Vec<u8>>,
     damaged: bool,
+    aside: Option<PathBuf>,
     poison: Option<String>,
 }
 
@@ -52,8 +53,9 @@ impl Cell {
             }
             // What the disk doesn't give is damage too: it is kept beside, for someone who can repair it.
             Err(error) if is_unreadable(&error) => {
-                set_aside(&*storage, path).map_err(failed("set aside"))?;
-                return Self::create(&*storage, path, slot, None, true).map_err(failed("created"));
+                let aside = Some(set_aside(&*storage, path).map_err(failed("set aside"))?);
+                let made = Self::create(&*storage, path, slot, None, true).map_err(failed("created"))?;
+                return Ok(Self { aside, ..made });
             }
             Err(error) => return Err(failed("opened")(error)),
         };
@@ -70,7 +72,16 @@ impl Cell {
             return Self::create(&*storage, path, slot, value, damaged).map_err(failed("enlarged"));
         }
         let poison = synced.err().map(|error| error.to_string());
-        Ok(Self { path: path.to_owned(), file, slot: size / 2, sequence, value, damaged, poison })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            slot: size / 2,
+            sequence,
+            value,
+            damaged,
+            aside: None,
+            poison,
+        })
     }
 
     /// Writes a new file beside the old one, whole, before it takes the name.
@@ -117,7 +128,7 @@ impl Cell {
         if let Some(dir) = path.parent() {
             storage.sync_dir(dir)?;
         }
-        Ok(Self { path: path.to_owned(), file, slot, sequence, value, damaged, poison: None })
+        Ok(Self { path: path.to_owned(), file, slot, sequence, value, damaged, aside: None, poison: None })
     }
 
     /// What a cell's file holds, without opening it: nothing is written, locked or repaired. For commands that look
@@ -170,6 +181,11 @@ impl Cell {
         self.sequence = sequence;
         self.value = Some(value.to_vec());
         Ok(())
+    }
+
+    /// Where the file was moved to that the disk didn't give, or what stood in its place.
+    pub fn aside(&self) -> Option<&Path> {
+        self.aside.as_deref()
     }
 
     /// True when the file was no longer as it was made, and held no value: it was lost to damage.

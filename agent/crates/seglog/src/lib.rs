@@ -15,8 +15,8 @@
 //! One writer ([`Log`], which holds a lock on the directory), any number of [`Reader`]s beside it.
 //!
 //! # On disk
-//! A directory holds `lock`, the segments and, after damage, `quarantine/`. There is no file beside the
-//! data that could disagree with it. All integers are little-endian.
+//! A directory holds `lock`, the segments and, after damage, `quarantine/`; beside them `mark`, where the owner keeps one
+//! (`mark.rs`). No file beside the data is needed to read it, or could change what is read. All integers are little-endian.
 //! ```text
 //! segment's name   <first, 20 digits>-<salt, 8 hex digits>.seg
 //! segment          header 64 B, record*
@@ -71,10 +71,12 @@
 //!   are, and a copy goes to quarantine, for it may be that the last record rotted. For the same reason
 //!   each number that they can hold is skipped.
 //!
-//! NOTE: a write that was torn and a confirmed last record whose bytes rotted are the same bytes. So rot of the
-//! last record, as long as it is the last, is the one damage that is not told. What it costs is the owner's
+//! NOTE: a write that was torn and a confirmed last record whose bytes rotted, or were cut off, are the same bytes. What tells
+//! them apart is the **mark** of an owner who calls [`Log::confirm`]: records up to it were durable, so what is missing up to there is
+//! damage ([`Recovery::cut_off`]), also where all segments are gone. It is not synced, and lags behind after a power cut: then, and
+//! without one, rot of the last records is the one damage that is not told. What it costs is the owner's
 //! matter: the spool cuts the rows again, by what the bytes still say ([`Recovery::torn_at`]), and has in its
-//! cursor what the journal has let go of; of the journal, readings are gone that were acknowledged and not yet folded.
+//! cursor what the journal has let go of.
 //!
 //! A segment that the disk doesn't give at all (EIO when it is opened, or something else stands in its place: a folder, a
 //! pipe, a link that leads nowhere) is moved to quarantine, and is a gap. Of the newest nobody knows then which numbers were
@@ -104,6 +106,7 @@ mod error;
 mod format;
 mod index;
 mod log;
+mod mark;
 mod quarantine;
 mod reader;
 mod recover;
@@ -117,6 +120,7 @@ pub use cell::Cell;
 pub use disk::Disk;
 pub use error::{AppendError, CellError, OpenError, ReadError, ReleaseError, SyncError, remedy};
 pub use log::{Log, Options, inspect};
+pub use mark::Mark;
 pub use reader::{Damage, Entry, Reader, Readers, Unreadable};
 pub use recover::{Gap, Recovery};
 pub use regular::NotRegular;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use crate::error::ReadError;
 use crate::format::{FRAME, Frame, HEADER, Header, find_intact};
 use crate::index::{self, Index, Place, View};
+use crate::mark::Mark;
 use crate::quarantine::Quarantine;
-use crate::recover::{Gap, read_damaged};
+use crate::recover::{self, Gap, read_damaged};
 use crate::storage::{File, Mode, Storage, is_unreadable};
 
 /// Read at once, where a record isn't larger.
@@ -60,23 +61,38 @@ pub struct Readers {
     dir: Arc<Path>,
     index: Arc<Index>,
     unreadable: Arc<[Unreadable]>,
+    /// As it was before the log was listed by [`crate::inspect`].
+    mark: Option<Mark>,
 }
 
 impl Readers {
     pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path, index: Arc<Index>) -> Self {
-        Self { storage, dir: dir.into(), index, unreadable: Arc::default() }
+        Self { storage, dir: dir.into(), index, unreadable: Arc::default(), mark: None }
     }
 
     /// The same for who only looks: nobody waits for these segments, and readers go on behind them.
-    pub(crate) fn without(self, unreadable: Vec<Unreadable>) -> Self {
+    pub(crate) fn without(self, unreadable: Vec<Unreadable>, mark: Option<Mark>) -> Self {
         unreadable.iter().for_each(|segment| self.pass_over(segment.first));
-        Self { unreadable: unreadable.into(), ..self }
+        Self { unreadable: unreadable.into(), mark, ..self }
     }
 
     /// The segments that could not be read when a log was listed by [`crate::inspect`]: what was in them is missing to readers.
     /// Opening the log moves them to quarantine.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
+    }
+
+    /// The last record of a log that is looked at; 0 where there never was one, `None` where the newest segment can't be read.
+    pub fn last(&self) -> Option<u64> {
+        let (follows, _) = recover::end(&*self.storage, &self.dir, &self.index.segments())?;
+        Some(follows - 1)
+    }
+
+    /// Records at the end of a log that is looked at which were confirmed, by the mark beside it, and are gone.
+    pub fn cut_off(&self) -> Option<(Gap, Mark)> {
+        let mark = self.mark?;
+        let (first, bytes) = recover::end(&*self.storage, &self.dir, &self.index.segments())?;
+        (mark.number >= first).then_some((Gap { first, last: mark.number, bytes }, mark))
     }
 
     /// The damaged places that readers of this handle have met so far, in order.
@@ -130,7 +146,21 @@ impl Readers {
 
     /// A reader whose first entry is the first with this number or a higher one.
     pub fn reader(&self, from: u64) -> Reader {
-        Reader { log: self.clone(), from, expected: from, open: None, gaps: Vec::new(), torn: 0 }
+        Reader {
+            log: self.clone(),
+            from,
+            expected: from,
+            open: None,
+            gaps: Vec::new(),
+            torn: 0,
+            behind: false,
+        }
+    }
+
+    /// The same for whoever had all records before `from`, and released none from it on: where the log begins later, what is
+    /// missing is a gap.
+    pub fn reader_behind(&self, from: u64) -> Reader {
+        Reader { behind: true, ..self.reader(from) }
     }
 
     /// The number that the segment which holds `number` begins with: where to read from to see all
@@ -192,6 +222,8 @@ pub struct Reader {
     open: Option<Open>,
     gaps: Vec<Gap>,
     torn: u64,
+    /// All from `from` on is to be there.
+    behind: bool,
 }
 
 impl Reader {
@@ -314,6 +346,12 @@ impl Reader {
                 }
             } else if let Some((segment, offset, _)) = bad {
                 self.log.index.note_tail(Place { segment, offset, bytes });
+            }
+        }
+        if std::mem::take(&mut self.behind) {
+            let follows = header.map_or(first, |header| header.follows.min(first));
+            if self.expected < follows {
+                self.gap(follows - 1, 0);
             }
         }
         self.expected = first;

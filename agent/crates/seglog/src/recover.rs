@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::error::OpenError;
 use crate::format::{FRAME, Frame, HEADER, Header, find_intact};
 use crate::index::{self, Place, Segment};
+use crate::mark::Mark;
 use crate::quarantine::Quarantine;
 use crate::storage::{File, Guard, Mode, Storage, is_unreadable};
 
@@ -46,6 +47,12 @@ pub struct Recovery {
     pub torn_at: Option<(PathBuf, u64)>,
     /// Damage in the newest segment; a reader reports that of older ones when it comes by.
     pub damaged: Vec<Gap>,
+    /// What the mark says was durable, where the log ends before it: the last of `damaged` says which records are gone.
+    pub cut_off: Option<Mark>,
+    /// The mark, where the log's owner keeps one.
+    pub mark: Option<Mark>,
+    /// The newest segment: what is damaged or torn is in it, or was behind it.
+    pub newest: Option<PathBuf>,
     /// Copies that were made of what is damaged or torn.
     pub quarantined: Vec<PathBuf>,
     /// Segments that the disk doesn't give, where they were moved to.
@@ -135,7 +142,27 @@ fn begin_beyond(storage: &dyn Storage, dir: &Path, lost: Segment) -> io::Result<
     Ok(Segment { first: header.first, salt: lost.salt, end: HEADER as u64 })
 }
 
+impl Found {
+    /// Counts as damage what was confirmed and isn't there.
+    fn up_to(mut self, mark: Option<Mark>) -> Self {
+        self.recovery.mark = mark;
+        // What can't be read now is not gone.
+        let Some(mark) =
+            mark.filter(|mark| mark.number >= self.follows && self.recovery.unverified.is_none())
+        else {
+            return self;
+        };
+        let bytes = std::mem::take(&mut self.recovery.torn_bytes);
+        self.recovery.damaged.push(Gap { first: self.follows, last: mark.number, bytes });
+        self.recovery.cut_off = Some(mark);
+        (self.follows, self.durable) = (mark.number + 1, mark.number);
+        self.next = self.next.max(self.follows);
+        self
+    }
+}
+
 pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenError> {
+    let mark = Mark::read(storage, dir);
     let mut segments = list(storage, dir)?;
     let mut recovery = Recovery::default();
     set_aside(storage, dir, &mut segments, &mut recovery);
@@ -148,7 +175,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
         let mut salt = [0; 4];
         let salt = storage.random(&mut salt).map_or(0, |()| u32::from_le_bytes(salt));
         let segments = VecDeque::new();
-        return Ok(Found { segments, next: 1, follows: 1, durable: 0, salt, recovery });
+        return Ok(Found { segments, next: 1, follows: 1, durable: 0, salt, recovery }.up_to(mark));
     };
     let Segment { first, salt, .. } = *last;
     let path = index::path(dir, first, salt);
@@ -169,6 +196,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     let header = Header::decode(&content);
     let scan = scan(&content, salt, first);
     last.end = scan.end;
+    let follows = follows_of(storage, dir, &segments, &content, &scan);
     let mut places = scan.places;
     if scan.torn > 0 {
         places.push(Place { segment: first, offset: scan.end, bytes: scan.torn });
@@ -177,14 +205,10 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     for place in places {
         recovery.quarantined.extend(quarantine.copy(storage, &path, place));
     }
+    recovery.newest = Some(path.clone());
     recovery.torn_bytes = scan.torn;
     recovery.torn_at = (scan.torn > 0).then(|| (path.clone(), scan.end.max(HEADER as u64)));
     recovery.damaged.extend(scan.gaps);
-    let follows = match header {
-        _ if scan.next > first => scan.next,
-        Some(header) => header.follows.min(first),
-        None => end_before(storage, dir, &segments),
-    };
     let damaged: u64 = recovery.damaged.iter().map(Gap::records).sum();
     recovery.records = follows.saturating_sub(segments[0].first).saturating_sub(damaged);
     // What is torn may have been a record whose bytes rotted, and then its number was used.
@@ -193,7 +217,27 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     // The segments before were durable before this one was created.
     let before = header.map_or(first, |header| header.follows.min(first));
     let durable = if recovery.unverified.is_some() { before - 1 } else { follows - 1 };
-    Ok(Found { segments: segments.into(), next, follows, durable, salt, recovery })
+    Ok(Found { segments: segments.into(), next, follows, durable, salt, recovery }.up_to(mark))
+}
+
+/// Where a log that is merely looked at ends: one more than its last record, and the bytes behind that.
+pub(crate) fn end(storage: &dyn Storage, dir: &Path, segments: &[Segment]) -> Option<(u64, u64)> {
+    let Some(last) = segments.last() else { return Some((1, 0)) };
+    let file = storage.open(&index::path(dir, last.first, last.salt), Mode::Read).ok()?;
+    let mut content = vec![0; file.size().ok()? as usize];
+    read_damaged(&*file, &mut content, 0);
+    let scan = scan(&content, last.salt, last.first);
+    Some((follows_of(storage, dir, segments, &content, &scan), scan.torn))
+}
+
+/// One more than the last record, by the newest segment's content.
+fn follows_of(storage: &dyn Storage, dir: &Path, segments: &[Segment], content: &[u8], scan: &Scan) -> u64 {
+    let first = segments.last().map_or(1, |last| last.first);
+    match Header::decode(content) {
+        _ if scan.next > first => scan.next,
+        Some(header) => header.follows.min(first),
+        None => end_before(storage, dir, segments),
+    }
 }
 
 /// The newest segment was being created when the power went: where the one before it ends.

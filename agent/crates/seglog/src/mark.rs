@@ -1,0 +1,102 @@
+//! How far a log was confirmed, kept in a small file beside its segments: by it a start knows a torn tail, which nobody was
+//! told of, from records that were durable and are gone.
+//!
+//! ```text
+//! mark := magic 8 ("TXMARK" 0 1), number u64, note 3 * u64, crc u32, 0 u32    (little-endian, 48 bytes)
+//! crc  := CRC32C of number and note
+//! ```
+//! It is written behind each fsync and never synced itself, which would cost as much as the fsync it speaks of. So it may lag
+//! behind after a power cut, by what the system had not written yet; it never runs ahead. What can't be written or read of it
+//! is no trouble: then less is known.
+
+use std::path::{Path, PathBuf};
+
+use crate::storage::{File, Mode, Storage};
+
+const NAME: &str = "mark";
+const MAGIC: [u8; 8] = *b"TXMARK\0\x01";
+const SIZE: usize = 48;
+/// Where the checksum stands.
+const CRC: usize = SIZE - 8;
+
+/// What was confirmed last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The last number that was durable.
+    pub number: u64,
+    /// What the log's owner says of it.
+    pub note: [u64; 3],
+}
+
+impl Mark {
+    fn encode(self) -> [u8; SIZE] {
+        let mut out = [0; SIZE];
+        out[..8].copy_from_slice(&MAGIC);
+        for (at, number) in std::iter::once(self.number).chain(self.note).enumerate() {
+            out[8 + 8 * at..][..8].copy_from_slice(&number.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&out[8..CRC]);
+        out[CRC..CRC + 4].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let body = bytes.get(..CRC)?.strip_prefix(&MAGIC)?;
+        let crc = bytes.get(CRC..)?.first_chunk()?;
+        let (numbers, _) = body.as_chunks();
+        let [number, note @ ..] = <[[u8; 8]; 4]>::try_from(numbers).ok()?.map(u64::from_le_bytes);
+        // Numbers stay below what a segment's name may have.
+        let fits = crc32c::crc32c(body).to_le_bytes() == *crc && number < 1 << 62;
+        fits.then_some(Self { number, note })
+    }
+
+    /// What stands beside a log, if anything does that can be read.
+    pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Option<Self> {
+        let file = storage.open(&dir.join(NAME), Mode::Read).ok()?;
+        let mut bytes = [0; SIZE];
+        let n = file.read_at(&mut bytes, 0).ok()?;
+        Self::decode(&bytes[..n])
+    }
+}
+
+/// Writes it.
+pub(crate) struct Marker {
+    path: PathBuf,
+    file: Option<Box<dyn File>>,
+}
+
+impl Marker {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { path: dir.join(NAME), file: None }
+    }
+
+    /// Replaces it. What fails is tried again with the next.
+    pub(crate) fn set(&mut self, storage: &dyn Storage, mark: Mark) {
+        let opened = match self.file.take() {
+            Some(file) => Ok(file),
+            // What can't be written there, or is no file, gives way.
+            None => storage.open(&self.path, Mode::Write).or_else(|_| storage.open(&self.path, Mode::Create)),
+        };
+        self.file = opened.and_then(|file| file.write_at(&mark.encode(), 0).map(|()| file)).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_back_and_none_of_other_bytes() {
+        let mark = Mark { number: 7, note: [u64::MAX, 1, 2] };
+        let bytes = mark.encode();
+        assert_eq!(Mark::decode(&bytes), Some(mark));
+        for at in 0..CRC + 4 {
+            let mut rotten = bytes;
+            rotten[at] ^= 4;
+            assert_eq!(Mark::decode(&rotten), None, "byte {at}");
+            assert_eq!(Mark::decode(&bytes[..at]), None);
+        }
+        assert_eq!(Mark::decode(&[0; SIZE]), None);
+        assert_eq!(Mark::decode(&Mark { number: 1 << 62, note: [0; 3] }.encode()), None);
+    }
+}
