@@ -66,8 +66,8 @@ pub(crate) struct Found {
     pub(crate) cell: Option<Cell>,
     /// `None` before the first was written, or when it was lost.
     pub(crate) cursor: Option<Cursor>,
-    /// It was lost to damage.
-    pub(crate) lost: bool,
+    /// It was lost to damage, or isn't there: a sentence's end.
+    pub(crate) lost: Option<String>,
     /// It is there, and nobody knows what it says: that is not the same as if there were none, for then what is done would wait
     /// again, and be counted again.
     pub(crate) unknown: Option<String>,
@@ -91,10 +91,15 @@ pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Found {
             }
         }
     };
+    let aside = cell.as_ref().and_then(Cell::aside);
+    let mut lost = lost.then(|| match aside {
+        Some(aside) => format!("could not be read, and was moved to {}", aside.display()),
+        None => "was damaged".to_owned(),
+    });
     let cursor = bytes.and_then(|bytes| match Cursor::decode(&bytes) {
         Ok(cursor) => Some(cursor),
         Err(error) => {
-            tracing::warn!(%error, "the spool's cursor is passed over");
+            lost = Some(format!("could not be understood ({error})"));
             None
         }
     });

@@ -20,7 +20,7 @@ pub enum Part {
     Journal = 1,
     /// Readings of windows that were open, folded from records of the journal that batches had otherwise.
     Windows = 2,
-    /// Batches of a spool that is gone.
+    /// Batches of the spool that are damaged, by their seqs, or what at most was in a spool that is gone.
     Spool = 3,
 }
 
@@ -70,6 +70,12 @@ pub struct Damage {
 }
 
 impl Damage {
+    /// Whether what is known of another one's times lies within those of this one.
+    fn spans(&self, other: &Self) -> bool {
+        let begins = self.from_ns.zip(other.from_ns).is_none_or(|(ours, its)| ours <= its);
+        begins && self.to_ns.zip(other.to_ns).is_none_or(|(ours, its)| its <= ours)
+    }
+
     /// One sentence for a person.
     pub fn sentence(&self) -> String {
         let Self { first, last, .. } = self;
@@ -80,9 +86,11 @@ impl Damage {
                     "of records {first} to {last} of the journal, which batches have, open windows miss some"
                 )
             }
-            Part::Spool => {
+            Part::Spool if matches!(self.readings, Readings::AtMost(_)) => {
                 format!("the spool is gone, and in it batches {first} to {last}, which were not acknowledged")
             }
+            Part::Spool if first == last => format!("batch {first} of the spool is damaged"),
+            Part::Spool => format!("batches {first} to {last} of the spool are damaged"),
         };
         let lost = match self.readings {
             Readings::Exactly(0) => "no reading is lost".to_owned(),
@@ -111,7 +119,11 @@ impl Damages {
         let known = self.0.iter().any(|known| {
             let same = (known.part, known.first, known.last) == (damage.part, damage.first, damage.last);
             let within = known.first <= damage.first && damage.last <= known.last;
-            same || nothing && within && known.part != Part::Spool
+            match damage.part {
+                // Each numbering begins anew: the same seqs may be other batches, of other times.
+                Part::Spool => known.part == Part::Spool && within && known.spans(&damage),
+                _ => same || nothing && within && known.part != Part::Spool,
+            }
         });
         if known {
             return false;
@@ -121,6 +133,31 @@ impl Damages {
             self.0.pop_front();
         }
         true
+    }
+
+    /// Notes a batch of the spool that turns out to be damaged; one after the other they are one.
+    pub(crate) fn note_batch(&mut self, seq: u64, times: (i64, i64), readings: u64) {
+        let known = |time| (times != (0, 0)).then_some(time);
+        let (from_ns, to_ns) = (known(times.0), known(times.1));
+        let (part, again) = (Part::Spool, 0);
+        let one = Damage {
+            part,
+            first: seq,
+            last: seq,
+            from_ns,
+            to_ns,
+            readings: Readings::Exactly(readings),
+            again,
+        };
+        if let Some(Damage { last, readings: Readings::Exactly(sum), from_ns: from, to_ns: to, .. }) =
+            self.0.back_mut().filter(|known| known.part == Part::Spool && known.last + 1 == seq)
+        {
+            (*last, *sum) = (seq, sum.saturating_add(readings));
+            *from = (*from).min(from_ns).or(*from).or(from_ns);
+            *to = (*to).max(to_ns);
+            return;
+        }
+        self.note(one);
     }
 
     pub(crate) fn list(&self) -> Vec<Damage> {
@@ -199,6 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn damaged_batches_one_after_the_other_are_one_and_those_of_another_numbering_are_others() {
+        let mut damages = Damages::default();
+        damages.note_batch(5, (10, 20), 3);
+        damages.note_batch(6, (21, 30), 4);
+        damages.note_batch(6, (21, 30), 4);
+        damages.note_batch(5, (90, 95), 1);
+        let found: Vec<_> = damages
+            .list()
+            .iter()
+            .map(|known| (known.first, known.last, known.from_ns, known.to_ns, known.readings))
+            .collect();
+        let expected = [
+            (5, 6, Some(10), Some(30), Readings::Exactly(7)),
+            (5, 5, Some(90), Some(95), Readings::Exactly(1)),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn the_newest_stay_and_survive_their_bytes() {
         let mut damages = Damages::default();
         for at in 0..MAX as u64 + 5 {
@@ -220,6 +276,9 @@ mod tests {
             "records 5 to 7 of the journal are damaged: 3 readings are lost"
         );
         assert!(said(Readings::Unknown).contains("an unknown number of readings"));
+        let batches = |last| damage(Part::Spool, 1, last, Readings::Exactly(9)).sentence();
+        assert_eq!(batches(1), "batch 1 of the spool is damaged: 9 readings are lost");
+        assert_eq!(batches(2), "batches 1 to 2 of the spool are damaged: 9 readings are lost");
         assert!(damage(Part::Spool, 1, 2, Readings::AtMost(9)).sentence().contains("at most 9 readings"));
     }
 }

@@ -278,6 +278,16 @@ impl Inspection {
         &self.state
     }
 
+    /// Of the last record of the journal that is in a batch, by the cursor; `None` without one.
+    pub fn position(&self) -> Option<Position> {
+        self.cursor.as_ref().map(|cursor| cursor.position)
+    }
+
+    /// Whether all segments are gone, by the cursor: the newest of a spool always stays.
+    pub fn is_bare(&self) -> bool {
+        self.size().0 == 0 && self.cursor.as_ref().is_some_and(|cursor| cursor.next_record > 1)
+    }
+
     /// Each numbering that the cursor knows, oldest first: its id, and what is acknowledged of it.
     pub fn epochs(&self) -> impl Iterator<Item = (Epoch, &RangeSet)> {
         self.cursor.iter().flat_map(|cursor| &cursor.epochs).map(|epoch| (epoch.id, &epoch.done))

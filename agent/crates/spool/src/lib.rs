@@ -91,7 +91,7 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Segments that the disk didn't give, where they were moved to.
     pub set_aside: Vec<std::path::PathBuf>,
-    /// The cursor was damaged: what was acknowledged lately is asked for again.
+    /// The cursor was damaged or gone: what was acknowledged lately is asked for again.
     pub cursor_lost: bool,
     /// True when a new epoch was begun.
     pub new_epoch: bool,

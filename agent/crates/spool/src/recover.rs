@@ -34,8 +34,23 @@ pub(crate) fn open(
     if !found.set_aside.is_empty() {
         tracing::error!(moved_to = ?found.set_aside, "the disk does not give segments of the spool: what waited in them is reported as lost; check the disk (dmesg, smartctl)");
     }
-    let Found { cell, cursor, lost, unknown } = cursor::open(&storage, &config.dir.join("cursor"));
-    recovery.cursor_lost = lost;
+    for gap in &found.damaged {
+        tracing::warn!(
+            segment = ?found.newest, first = gap.first, last = gap.last, records = gap.records(), bytes = gap.bytes,
+            kept_in = ?found.quarantined,
+            "the newest segment of the spool is damaged: what is intact before and behind goes on"
+        );
+    }
+    let path = config.dir.join("cursor");
+    let Found { cell, cursor, mut lost, unknown } = cursor::open(&storage, &path);
+    // One is written before the first batch is.
+    if cursor.is_none() && unknown.is_none() && log.next() > 1 {
+        lost.get_or_insert_with(|| "was gone".to_owned());
+    }
+    recovery.cursor_lost = lost.is_some();
+    if let Some(what) = &lost {
+        tracing::warn!(path = %path.display(), "the spool's cursor {what}: what was acknowledged lately is asked for again");
+    }
 
     let mut replay = Replay::new(cursor.as_ref(), &table);
     let mut heads = Heads::new(Arc::clone(&storage), config.dir.join("heads"), config.segment_bytes);
@@ -64,6 +79,7 @@ pub(crate) fn open(
     }
     let (clock_file, clocks) = ClockFile::open(&storage, &config.dir.join("clocks"));
     state.clocks = clocks;
+    state.cursor_lost = lost;
     recovery.withheld.clone_from(&withheld);
     let unproven = withheld.map(Unproven::Withheld).or_else(|| found.unverified.map(Unproven::Unsynced));
     if let Some(unproven) = &unproven {

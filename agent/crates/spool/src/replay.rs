@@ -300,7 +300,13 @@ impl<'a> Replay<'a> {
         let done = self.state.epochs.get(&epoch).is_some_and(|epoch| epoch.done.contains(order.1));
         if since >= self.cursor_at && !done && !batch.is_some_and(|batch| batch.loss) {
             let newly = batch.map_or_else(|| loss.counts.clone(), |batch| batch.newly_lost(&loss.counts));
+            let alone = batch.is_none() && loss.counts.is_empty();
             self.state.lost.note(&newly, loss.t0, loss.t1);
+            // One without counts is of a run whose last has them.
+            let damaged = newly.get(Cause::Damaged);
+            if damaged > 0 || alone {
+                self.state.damage.note_batch(order.1, (loss.t0, loss.t1), damaged);
+            }
         }
         let batch = self.state.entry(order);
         let more = batch.map_or_else(Counts::new, |batch| batch.unthinned(&loss.counts));
@@ -508,7 +514,7 @@ impl<'a> Replay<'a> {
             counts.add(Cause::Damaged, counts.get(Cause::Shipped).saturating_sub(lost));
             let loss = Loss { key: BatchKey { epoch: id, seq }, t0, t1, counts };
             // The cursor may be written before its record is: noted with that, it is noted once.
-            if loss.counts.iter().any(|(cause, _)| cause.is_lost()) {
+            if loss.counts.is_empty() || loss.counts.iter().any(|(cause, _)| cause.is_lost()) {
                 self.state.found.insert((number, seq));
             }
             self.state.insert((number, seq), Entry::of_loss(0, 0, &loss, None));

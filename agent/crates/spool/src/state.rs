@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use telemetry::{BatchKey, Boot, Counts, Epoch, Lane, OpenWindows, SeriesDef};
+use telemetry::{BatchKey, Boot, Cause, Counts, Epoch, Lane, OpenWindows, SeriesDef};
 use wire::RangeSet;
 
 use crate::clocks::Clocks;
-use crate::damage::Damages;
+use crate::damage::{Damage, Damages};
 use crate::entry::{Entry, kept};
 use crate::floor::Low;
 use crate::group::Group;
@@ -117,6 +117,8 @@ pub(crate) struct State {
     /// Losses that opening found and that have no record yet: they are noted with it, for until then another opening
     /// finds them again.
     pub(crate) found: BTreeSet<Order>,
+    /// What became of the cursor, where this start found none that it could use.
+    pub(crate) cursor_lost: Option<String>,
     /// Over a cap with nothing left that may be dropped.
     pub(crate) blocked: bool,
     pub(crate) bytes: u64,
@@ -182,6 +184,7 @@ impl State {
             lost: Losses::default(),
             damage: Damages::default(),
             found: BTreeSet::new(),
+            cursor_lost: None,
             blocked: false,
             bytes: 0,
             shares: [Share::default(); 3],
@@ -358,23 +361,27 @@ impl State {
         let (t0, t1) = times.unwrap_or((loss.t0, loss.t1));
         let loss = Loss { t0, t1, ..loss.clone() };
         if self.found.remove(&order) {
-            self.lost.note(&loss.counts, t0, t1);
+            note_found(&mut self.lost, &mut self.damage, order.1, &loss.counts, (t0, t1));
         }
         if !batch.loss {
-            self.lost.note(&batch.newly_lost(&loss.counts), t0, t1);
+            let newly = batch.newly_lost(&loss.counts);
+            self.lost.note(&newly, t0, t1);
+            if newly.get(Cause::Damaged) > 0 {
+                self.damage.note_batch(loss.key.seq, (t0, t1), newly.get(Cause::Damaged));
+            }
             self.before.merge(&batch.unthinned(&loss.counts));
         }
         self.dirty = true;
         self.insert(order, Entry::of_loss(record, size as usize, &loss, Some(&batch)));
     }
 
-    /// The last losses, for those who look, with those that have no record yet.
-    pub(crate) fn all_lost(&self) -> Vec<Lost> {
-        let mut lost = self.lost.clone();
-        for entry in self.found.iter().filter_map(|order| self.entry(*order)) {
-            lost.note(&entry.counts.counts(), entry.t0, entry.t1);
+    /// The last losses and what damage is known of, for those who look, with what has no record yet.
+    pub(crate) fn all_lost(&self) -> (Vec<Lost>, Vec<Damage>) {
+        let (mut lost, mut damage) = (self.lost.clone(), self.damage.clone());
+        for (order, entry) in self.found.iter().filter_map(|order| Some((order, self.entry(*order)?))) {
+            note_found(&mut lost, &mut damage, order.1, &entry.counts.counts(), (entry.t0, entry.t1));
         }
-        lost.list()
+        (lost.list(), damage.list())
     }
 
     /// A batch was written again elsewhere in the log.
@@ -394,7 +401,8 @@ impl State {
         let defined = self.flight.remove(&order).unwrap_or_default();
         let Some(entry) = self.take(order) else { return false };
         if self.found.remove(&order) {
-            self.lost.note(&entry.counts.counts(), entry.t0, entry.t1);
+            let (counts, times) = (entry.counts.counts(), (entry.t0, entry.t1));
+            note_found(&mut self.lost, &mut self.damage, order.1, &counts, times);
         }
         self.settled.merge(&kept(&entry.counts.counts()));
         if let Some(epoch) = self.epochs.get_mut(&order.0) {
@@ -492,6 +500,12 @@ impl State {
         // What is held is not waited for, but it shows that nothing leaves at once either.
         self.waiting.is_empty() && self.losses.is_empty() && self.flight.is_empty() && self.held.is_empty()
     }
+}
+
+/// Notes a loss that opening has found: of a batch that is damaged or gone.
+fn note_found(lost: &mut Losses, damage: &mut Damages, seq: u64, counts: &Counts, times: (i64, i64)) {
+    lost.note(counts, times.0, times.1);
+    damage.note_batch(seq, times, counts.get(Cause::Damaged));
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ pub struct Usage {
     pub lost: Vec<Lost>,
     /// What damage is known of, oldest first.
     pub damage: Vec<Damage>,
+    /// What became of the cursor, where the last start found none that it could use: a sentence.
+    pub cursor_lost: Option<String>,
 }
 
 /// A file of the spool that is there and can't be read just now.
@@ -135,11 +137,17 @@ impl Spool {
         let state = self.0.state.lock();
         let (epoch, next_seq) =
             state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
+        let (lost, damage) = state.all_lost();
         let blocked = || SpoolError::Blocked.to_string();
         Usage {
             by_priority: state.shares,
-            lost: state.all_lost(),
-            damage: state.damage.list(),
+            lost,
+            damage,
+            cursor_lost: state.cursor_lost.as_ref().map(|what| {
+                format!(
+                    "the spool's cursor {what} at the start: what was acknowledged lately was asked for again"
+                )
+            }),
             bytes: state.bytes,
             disk_bytes: state.disk_bytes,
             max_bytes: self.0.config.max_bytes,

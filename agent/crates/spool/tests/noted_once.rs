@@ -9,12 +9,25 @@ use std::time::Duration;
 
 use common::{Collector, any, class, config, key, open, rows};
 use seglog::sim::SimDisk;
-use spool::{Overflow, Priority, Spool, SpoolConfig};
+use spool::{Damage, Overflow, Part, Priority, Readings, Spool, SpoolConfig};
 use telemetry::{Cause, SeriesTable};
 
 /// Readings that the list of the last losses has.
 fn noted(spool: &Spool, cause: Cause) -> u64 {
     spool.usage().lost.iter().filter(|lost| lost.cause == cause).map(|lost| lost.count).sum()
+}
+
+/// Readings of damaged batches, by the last losses and by the notes of damage, which say the same.
+fn damaged_readings(spool: &Spool) -> u64 {
+    let readings = |damage: &Damage| match (damage.part, damage.readings) {
+        (Part::Spool, Readings::Exactly(readings)) => readings,
+        other => panic!("{other:?}"),
+    };
+    let damage = spool.usage().damage;
+    let lost = noted(spool, Cause::Damaged);
+    assert_eq!(damage.iter().map(readings).sum::<u64>(), lost, "{damage:?}");
+    assert!(damage.len() == 1 && damage[0].first == 1 && damage[0].last > 1, "one run: {damage:?}");
+    lost
 }
 
 /// A spool of 4500 readings whose first segment is gone.
@@ -51,7 +64,7 @@ fn work(spool: &Spool, table: &SeriesTable, checkpoint_first: bool) -> Result<()
 fn damage_is_noted_once_whenever_the_start_that_found_it_ends() {
     let before = damaged();
     let (spool, recovery, _) = open(&before.image(1), config());
-    let lost = noted(&spool, Cause::Damaged);
+    let lost = damaged_readings(&spool);
     assert!(recovery.damaged > 0 && lost > 0 && lost < 4500, "{recovery:?} {lost}");
     drop(spool);
     for (checkpoint_first, power) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -64,7 +77,7 @@ fn damage_is_noted_once_whenever_the_start_that_found_it_ends() {
             let opened = Spool::open(config(), disk.storage(), std::sync::Arc::clone(&table), "test");
             if let Ok((spool, _)) = opened {
                 // Without power nothing could be read.
-                assert!(disk.is_off() || noted(&spool, Cause::Damaged) == lost, "at once, {at}");
+                assert!(disk.is_off() || damaged_readings(&spool) == lost, "at once, {at}");
                 _ = work(&spool, &table, checkpoint_first);
             }
             let ended = !disk.is_off();
@@ -74,9 +87,9 @@ fn damage_is_noted_once_whenever_the_start_that_found_it_ends() {
                 disk.kill()
             }
             let (spool, _, table) = open(&disk, config());
-            assert_eq!(noted(&spool, Cause::Damaged), lost, "at the next start, {at}");
+            assert_eq!(damaged_readings(&spool), lost, "at the next start, {at}");
             work(&spool, &table, checkpoint_first).unwrap();
-            assert_eq!(noted(&spool, Cause::Damaged), lost, "at work, {at}");
+            assert_eq!(damaged_readings(&spool), lost, "at work, {at}");
             drop(spool);
             disk.kill();
             let (spool, _, _) = open(&disk, config());
@@ -87,7 +100,7 @@ fn damage_is_noted_once_whenever_the_start_that_found_it_ends() {
             drop(spool);
             disk.kill();
             let (spool, _, _) = open(&disk, config());
-            assert_eq!(noted(&spool, Cause::Damaged), lost, "when all is done, {at}");
+            assert_eq!(damaged_readings(&spool), lost, "when all is done, {at}");
             if ended {
                 break;
             }
@@ -101,15 +114,15 @@ fn damage_is_noted_once_whenever_the_start_that_found_it_ends() {
 fn damage_that_the_collector_confirms_before_it_has_a_record_stays_noted() {
     let disk = damaged();
     let (spool, _, _) = open(&disk, config());
-    let lost = noted(&spool, Cause::Damaged);
+    let lost = damaged_readings(&spool);
     let mut collector = Collector::default();
     collector.drain(&spool);
-    assert_eq!(noted(&spool, Cause::Damaged), lost);
+    assert_eq!(damaged_readings(&spool), lost);
     spool.settled_position().unwrap();
     drop(spool);
     disk.kill();
     let (spool, _, _) = open(&disk, config());
-    assert_eq!((noted(&spool, Cause::Damaged), collector.counts.get(Cause::Damaged)), (lost, lost));
+    assert_eq!((damaged_readings(&spool), collector.counts.get(Cause::Damaged)), (lost, lost));
 }
 
 #[test]
