@@ -218,17 +218,26 @@ def test_a_disk_that_is_full_or_read_only_is_named(stack: Stack, small_disk: Pat
 
 
 def test_a_data_folder_that_can_hold_no_data_is_named(stack: Stack) -> None:
-    """In /proc by the check of the config file; a link that leads to itself once the folder is to be made, and what would lie in it too."""
+    """In /proc, a link that leads back to itself or to a disk that is missing: doctor, check and run say the same of it."""
     agent = stack.agent(stack.collector(), start=False)
-    loop = agent.config.parent / "loop"
-    loop.symlink_to(loop)
+    loop, gone = agent.config.parent / "loop", agent.config.parent / "gone"
+    loop.symlink_to("loop")
+    gone.symlink_to("/nowhere/disk")
     text = agent.config.read_text()
-    for place, expected in ("/proc/telemetryx", {"config"}), (loop, {"data_dir", "identity", "link"}):
+    for place, words in (
+        ("/proc/telemetryx", "file system of the kernel (proc)"),
+        (loop, f"{loop} is a link to loop, which leads back to it: put a folder in its place"),
+        (gone / "data", f"{gone} is a link to /nowhere/disk, which isn't there: mount that disk"),
+    ):
         agent.config.write_text(text.replace(str(agent.data), str(place)))
         code, found = doctor(agent)
-        assert (code, problems(found)) == (1, expected), found
-    agent.config.write_text(text.replace(str(agent.data), "/proc/telemetryx"))
-    assert "file system of the kernel (proc)" in str(doctor(agent)[1]["config"])
+        assert (code, problems(found)) == (1, {"config"}), found
+        assert words in found["config"][0]["found"]
+        for command in ("check", "run"):
+            said = ask(command, "--config", agent.config)
+            assert said.returncode == 3
+            assert words in said.stderr
+            assert "joined.json" not in said.stderr
 
 
 def test_a_taken_port_and_a_damaged_spool_are_named(stack: Stack) -> None:

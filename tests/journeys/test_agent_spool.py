@@ -435,6 +435,8 @@ def test_a_folder_that_is_no_spool_is_named(tmp_path: Path, command: str) -> Non
     """Exit code 1, one sentence; wrong options are 2. Nothing is made there."""
     said = ask("spool", command, "--dir", tmp_path)
     assert said.returncode == 1
-    assert f"{tmp_path}/spool is no spool" in said.stderr
+    assert f"{tmp_path} holds no spool, neither in {tmp_path}/spool nor in {tmp_path}/log" in said.stderr
     assert list(tmp_path.iterdir()) == []
+    missing = ask("spool", command, "--dir", tmp_path / "nowhere")
+    assert f"there is no folder {tmp_path}/nowhere: name an agent's data folder" in missing.stderr
     assert ask("spool", command, "--wrong").returncode == 2

@@ -168,6 +168,9 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         let at = |key: &str| damage[key].as_i64().map_or("-".to_owned(), day_time);
         writeln!(out, "damage   {}; between {} and {}", text(&damage["text"]), at("from_ns"), at("to_ns"))?;
     }
+    if let Some(lost) = spool["cursor_lost"].as_str() {
+        writeln!(out, "missing  {}", text(&Value::from(lost)))?;
+    }
     if let Some(missing) = fold["missing"].as_str() {
         writeln!(out, "missing  {}", text(&Value::from(missing)))?;
     }

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{AgentConfig, Config, ConfigError};
+use crate::lock;
 
 /// Where it lies unless the file says otherwise.
 pub const USUAL: &str = "/var/lib/telemetryx/agent";
@@ -72,7 +73,13 @@ pub fn problem(data_dir: &Path) -> Option<String> {
     }
     let named = format!("agent.data_dir = {data_dir:?}");
     for place in data_dir.ancestors().filter(|place| !place.as_os_str().is_empty()) {
-        match std::fs::metadata(place) {
+        let there = std::fs::metadata(place);
+        if there.is_err()
+            && let Some(link) = lock::dead_link(place)
+        {
+            return Some(format!("{named} can't be used: {link}, or name another folder"));
+        }
+        match there {
             Ok(there) if there.is_dir() => {
                 let kind = pseudo(place)?;
                 return Some(format!(
@@ -171,6 +178,19 @@ mod tests {
             "{}",
             said(&file.join("a/b"))
         );
+        for (link, to, word) in
+            [("gone", "/nowhere/disk", "isn't there"), ("self", "self", "leads back to it")]
+        {
+            let path = folder.path().join(link);
+            std::os::unix::fs::symlink(to, &path).unwrap();
+            for path in [path.clone(), path.join("a/b")] {
+                let said = said(&path);
+                assert!(said.contains(&format!("is a link to {to}, which {word}")), "{said}");
+            }
+            let text = format!("[agent]\ndata_dir = {path:?}\n");
+            let error = Config::parse(&text, Path::new("agent.toml")).unwrap_err().to_string();
+            assert!(error.contains(word) && !error.contains("joined.json"), "{error}");
+        }
         assert!(said(Path::new("/dev/null")).contains("not a folder"));
         assert!(said(&folder.path().join("x".repeat(5_000))).contains("too long"));
         assert!(said(Path::new("/")).contains("root of all"));

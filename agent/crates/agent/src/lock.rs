@@ -1,7 +1,7 @@
 //! One agent a data folder: a lock that the kernel drops with the process.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often a lock that another has is tried again.
@@ -28,15 +28,8 @@ pub enum LockError {
         source: std::io::Error,
     },
     /// A link to a place that isn't there.
-    #[error(
-        "the data folder {path} is a link to {to}, which isn't there: mount that disk or make that folder, or set agent.data_dir to another"
-    )]
-    Dangling {
-        /// The link.
-        path: String,
-        /// Where it leads.
-        to: String,
-    },
+    #[error("the data folder can't be used: {0}, or set agent.data_dir to another")]
+    Dangling(DeadLink),
     /// Another agent has it.
     #[error("another agent is running on {0}: stop it, or give this one its own agent.data_dir")]
     Taken(String),
@@ -58,18 +51,45 @@ pub fn make(data_dir: &Path) -> Result<(), LockError> {
     if data_dir.exists() {
         return Ok(());
     }
-    if let Some(to) = dangling(data_dir) {
-        return Err(LockError::Dangling { path: data_dir.display().to_string(), to });
+    if let Some(link) = dead_link(data_dir) {
+        return Err(LockError::Dangling(link));
     }
     let unusable = |source| LockError::Unusable { path: data_dir.display().to_string(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unusable)
 }
 
-/// Where a folder that isn't there should be, by the link that stands at its name or above it: mostly a disk that isn't mounted.
-pub fn dangling(data_dir: &Path) -> Option<String> {
-    let link = data_dir.ancestors().find(|path| std::fs::symlink_metadata(path).is_ok())?;
-    let to = std::fs::read_link(link).ok().filter(|_| !link.exists())?;
-    Some(to.display().to_string())
+/// A link that leads nowhere, mostly to a disk that isn't mounted; as text with what to do about it.
+#[derive(Debug)]
+pub struct DeadLink {
+    path: PathBuf,
+    to: PathBuf,
+    /// It leads back to itself.
+    is_loop: bool,
+}
+
+impl std::fmt::Display for DeadLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (path, to) = (self.path.display(), self.to.display());
+        match self.is_loop {
+            true => write!(f, "{path} is a link to {to}, which leads back to it: put a folder in its place"),
+            false => {
+                write!(f, "{path} is a link to {to}, which isn't there: mount that disk or make that folder")
+            }
+        }
+    }
+}
+
+/// The link that stands at a folder's name or above it, where it leads nowhere.
+pub fn dead_link(folder: &Path) -> Option<DeadLink> {
+    let path = folder.ancestors().find(|path| std::fs::symlink_metadata(path).is_ok())?;
+    let to = std::fs::read_link(path).ok()?;
+    let error = std::fs::metadata(path).err()?;
+    let is_loop = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    (is_loop || error.kind() == std::io::ErrorKind::NotFound).then(|| DeadLink {
+        path: path.into(),
+        to,
+        is_loop,
+    })
 }
 
 /// Makes the folder and takes its lock.
@@ -141,6 +161,20 @@ mod tests {
         }
         std::fs::create_dir(&disk).unwrap();
         assert!(take(&link.join("data")).is_ok() && disk.join("data/lock").exists());
+    }
+
+    #[test]
+    fn a_link_that_leads_back_to_itself_is_named_as_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("link", &link).unwrap();
+        for path in [link.clone(), link.join("data")] {
+            let said = take(&path).unwrap_err().to_string();
+            assert!(
+                said.contains("link to link, which leads back to it") && said.contains("agent.data_dir"),
+                "{said}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -371,6 +371,19 @@ fn open_logs(
     )
     .context("opening the journal")?;
     tracing::info!(?recovery, "journal open");
+    for gap in &recovery.damaged {
+        tracing::warn!(
+            segment = ?recovery.newest, first = gap.first, last = gap.last, records = gap.records(), bytes = gap.bytes,
+            kept_in = ?recovery.quarantined,
+            "the newest segment of the journal is damaged, or records are gone that were behind it: what is intact before and behind goes on, and what was received in them is counted"
+        );
+    }
+    if let Some((segment, _)) = recovery.torn_at.as_ref().filter(|_| recovery.torn_bytes > 0) {
+        tracing::info!(
+            segment = %segment.display(), bytes = recovery.torn_bytes, kept_in = ?recovery.quarantined,
+            "the journal ends in bytes that are no whole record, as a kill or a power cut leaves them: nothing that was acknowledged is known to be in them"
+        );
+    }
     if !recovery.set_aside.is_empty() {
         tracing::error!(
             moved_to = ?recovery.set_aside,

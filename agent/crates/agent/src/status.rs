@@ -117,6 +117,8 @@ pub struct SpoolStatus {
     pub counts: BTreeMap<&'static str, u64>,
     /// Why it can't write now; `None` when it can.
     pub trouble: Option<String>,
+    /// What became of the cursor, where the start found none that it could use; `None` when it did.
+    pub cursor_lost: Option<String>,
     /// What of it can't be read just now, and when that is tried again; `None` when all can.
     pub withheld: Option<WithheldStatus>,
     /// That its disk has less free than others are to have; `None` when it has more.
@@ -259,6 +261,7 @@ impl From<spool::Usage> for SpoolStatus {
             quarantined: usage.quarantined,
             counts: usage.counts.iter().map(|(cause, n)| (cause.name(), n)).collect(),
             trouble: usage.trouble,
+            cursor_lost: usage.cursor_lost,
             withheld: usage.withheld.map(WithheldStatus::from),
             floor: usage.floor,
             reserve: usage.reserve.map(RoomStatus::from),

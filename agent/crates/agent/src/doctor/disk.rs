@@ -11,7 +11,6 @@ use rustix::fs::StatVfsMountFlags;
 use super::{Finding, ok, problem, warning};
 use crate::config::Config;
 use crate::human::size;
-use crate::lock;
 
 const FSYNCS: usize = 20;
 /// Fewer inodes than the agent uses up in a long outage.
@@ -57,13 +56,6 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 }
 
 fn missing(data: &Path) -> Finding {
-    if let Some(to) = lock::dangling(data) {
-        return problem(
-            "data_dir",
-            format!("{} is a link to {to}, which isn't there: the agent can't start", data.display()),
-            "mount that disk or make that folder, or set agent.data_dir to another",
-        );
-    }
     let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new("/"));
     // Root may write anywhere, and a container may have made it read-only all the same: the try decides.
     match tempfile_in(above) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use spool::inspect::{CursorState, Inspection};
-use telemetry::{Cause, Record, Stamp};
+use telemetry::{Cause, Position, Record, Stamp};
 
 use super::{Finding, ok, problem, warning};
 use crate::config::Config;
@@ -16,7 +16,9 @@ use crate::models;
 
 /// Spool and journal, quickly: what listing them and reading the heads shows.
 pub fn examine(data: &Path) -> Vec<Finding> {
-    let mut findings = vec![spool(&data.join("spool")), journal(&data.join("journal"))];
+    let (found, position) = spool(&data.join("spool"));
+    let mut findings = vec![found, journal(&data.join("journal"), position)];
+    findings.extend(unreadable_cursor(&data.join("spool")));
     let copies = quarantined(data);
     if copies > 0 {
         findings.push(warning(
@@ -67,7 +69,30 @@ fn ungiven_cursor(dir: &Path) -> Option<seglog::OpenError> {
     withheld.then_some(seglog::OpenError::Io { doing: "read", path, source })
 }
 
-fn spool(dir: &Path) -> Finding {
+/// Cursors that were set aside: the disk didn't give one, or something else stood in its place.
+fn unreadable_cursor(spool: &Path) -> Option<Finding> {
+    let names =
+        fs::read_dir(spool).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut aside: Vec<String> = names.filter(|name| name.starts_with("cursor.unreadable")).collect();
+    aside.sort();
+    let newest = aside.pop()?;
+    Some(warning(
+        "spool",
+        format!(
+            "{} stood in the cursor's place and couldn't be read; the agent has made a new one, and asked the collector again for what was acknowledged",
+            spool.join(newest).display()
+        ),
+        "check the disk (dmesg, smartctl), and remove the file when nobody needs it any more",
+    ))
+}
+
+/// What is found of it, and the position in the journal up to which batches have all.
+fn spool(dir: &Path) -> (Finding, Position) {
+    let mut position = 0;
+    (spool_up_to(dir, &mut position), position)
+}
+
+fn spool_up_to(dir: &Path, position: &mut Position) -> Finding {
     const CHECK: &str = "spool";
     if let Some(hidden) = hidden(CHECK, dir) {
         return hidden;
@@ -89,6 +114,7 @@ fn spool(dir: &Path) -> Finding {
     if let Some(error) = ungiven_cursor(dir) {
         return not_given(CHECK, &error, is_ours(dir));
     }
+    *position = inspection.position().unwrap_or(0);
     let (segments, bytes) = inspection.size();
     let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
     if let CursorState::Unusable(why) = inspection.cursor() {
@@ -96,6 +122,18 @@ fn spool(dir: &Path) -> Finding {
             CHECK,
             format!("{found}; the cursor can't be used: {why}"),
             "nothing: what was acknowledged is asked for again. Check the disk, though",
+        );
+    }
+    if *inspection.cursor() == CursorState::Missing && was_at_work(dir) {
+        let gone = match segments {
+            0 => "its segments and its cursor are gone, and were there: what waited in it is lost",
+            _ => "the cursor is gone, and was there: what was acknowledged lately is asked for again",
+        };
+        let report = if segments == 0 { problem } else { warning };
+        return report(
+            CHECK,
+            format!("{found}; {gone}"),
+            "put back what was removed while the agent is stopped, if there is a copy; else the agent makes it anew",
         );
     }
     if let Some(finding) = unreadable(CHECK, inspection.unreadable()) {
@@ -114,6 +152,15 @@ fn spool(dir: &Path) -> Finding {
             "`telemetryx-agent spool verify` says what exactly; check the disk (smartctl)",
         );
     }
+    if inspection.is_bare() {
+        return warning(
+            CHECK,
+            format!(
+                "{found}; there were some, and they are gone: as far as the cursor knows nothing waited in them"
+            ),
+            "put them back while the agent is stopped, if there is a copy; else the agent goes on behind them",
+        );
+    }
     ok(CHECK, format!("{found}; quickly looked at, `spool verify` reads it all"))
 }
 
@@ -122,7 +169,8 @@ fn was_at_work(log: &Path) -> bool {
     log.parent().is_some_and(|data| data.join("fold.checkpoint").exists())
 }
 
-fn journal(dir: &Path) -> Finding {
+/// `position` is of the last record that batches have.
+fn journal(dir: &Path, position: Position) -> Finding {
     const CHECK: &str = "journal";
     if let Some(hidden) = hidden(CHECK, dir) {
         return hidden;
@@ -146,10 +194,44 @@ fn journal(dir: &Path) -> Finding {
                 return finding;
             }
             let (segments, bytes) = inspection.size();
-            ok(CHECK, format!("{}, {}", things(segments as u64, "segment"), size(bytes)))
+            let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
+            match ends_early(&inspection, position, was_at_work(dir)) {
+                Some(gone) => problem(
+                    CHECK,
+                    format!("{found}; {gone}"),
+                    "put back what was removed while the agent is stopped, if there is a copy; else nothing: when it starts the agent counts what is gone, and notes it in `status`. Check the disk (dmesg, smartctl)",
+                ),
+                None => ok(CHECK, found),
+            }
         }
         Err(error) => not_given(CHECK, &error, is_ours(dir)),
     }
+}
+
+/// What is gone from the journal's end, by what its mark or the spool know of it: a sentence's end.
+fn ends_early(
+    inspection: &journal::inspect::Inspection,
+    position: Position,
+    was_at_work: bool,
+) -> Option<String> {
+    if let Some(gap) = inspection.cut_off() {
+        return Some(format!(
+            "positions {} to {} are gone from its end ({}): they were acknowledged",
+            gap.first,
+            gap.last,
+            things(gap.records(), "record")
+        ));
+    }
+    let last = inspection.last()?;
+    if last < position {
+        return Some(format!(
+            "positions {} to {position} are gone from its end: batches have those, but what was acknowledged behind them and was in no batch yet is lost",
+            last + 1
+        ));
+    }
+    (inspection.size().0 == 0 && was_at_work).then(|| {
+        "there were some, and they are gone: acknowledged readings in them that were in no batch yet are lost".to_owned()
+    })
 }
 
 /// That segments can't be read, whoever asks.
@@ -223,13 +305,13 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("spool");
         fs::create_dir_all(dir.join("log")).unwrap();
-        assert_eq!(spool(&dir).level, Level::Ok);
+        assert_eq!(spool(&dir).0.level, Level::Ok);
         // Nobody may open a link whose name the system refuses, root neither.
         let refused = "x".repeat(300);
         for name in ["cursor", "log/00000000000000000001-00000001.seg"] {
             let path = dir.join(name);
             std::os::unix::fs::symlink(&refused, &path).unwrap();
-            let finding = spool(&dir);
+            let (finding, _) = spool(&dir);
             assert_eq!(finding.level, Level::Problem, "{finding:?}");
             assert!(finding.found.contains(path.to_str().unwrap()), "{finding:?}");
             assert!(finding.remedy.contains("agent's user"), "{finding:?}");
@@ -244,7 +326,7 @@ mod tests {
             assert!(finding.remedy.contains("spool repair"), "{finding:?}");
             fs::remove_dir(&path).unwrap();
         }
-        assert_eq!(spool(&dir).level, Level::Ok);
+        assert_eq!(spool(&dir).0.level, Level::Ok);
     }
 
     #[test]

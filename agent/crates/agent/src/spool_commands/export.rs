@@ -16,7 +16,7 @@ use super::format::{Format, Prefix, Since};
 use super::post::{Place, Post};
 use super::progress::Progress;
 use super::target::{Pieces, Target, Whole};
-use super::{TROUBLE, Whose, boot_text, look_at, time};
+use super::{TROUBLE, Whose, boot_text, time};
 use crate::human::{moment, things};
 
 pub const EXAMPLES: &str = "\
@@ -133,7 +133,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let format = args.format()?;
     args.has_names()?;
     let folders = args.whose.folders()?;
-    let inspection = look_at(&folders.spool)?;
+    let inspection = folders.look_at()?;
     let summary = inspection.summary()?;
     if args.file().is_some() {
         super::parts::removed_at_the_end()?;

@@ -11,7 +11,7 @@ use spool::{Class, Overflow, Priority};
 use telemetry::{BatchKey, Counts, Epoch, Lane};
 use wire::RangeSet;
 
-use super::{TROUBLE, Whose, boot_text, counts_json, look_at, lost, lost_here, times_json};
+use super::{TROUBLE, Whose, boot_text, counts_json, lost, lost_here, times_json};
 use crate::human::{count, moment, size, things};
 
 pub const EXAMPLES: &str = "\
@@ -110,7 +110,7 @@ impl Args {
 /// What `main` prints.
 pub fn list(args: &Args, out: impl Write) -> anyhow::Result<ExitCode> {
     let folders = args.whose.folders()?;
-    let inspection = look_at(&folders.spool)?;
+    let inspection = folders.look_at()?;
     let mut listing = Listing {
         out,
         args,

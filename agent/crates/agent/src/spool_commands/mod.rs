@@ -12,6 +12,7 @@ macro_rules! misused {
 }
 
 mod export;
+mod folders;
 mod format;
 mod ls;
 mod parts;
@@ -22,16 +23,13 @@ mod target;
 mod time;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use inputs::Clock;
-use seglog::{Disk, Storage};
-use spool::inspect::Inspection;
 use telemetry::{Boot, Counts};
 
-use crate::{At, data_dir};
+use self::folders::{Folders, Whose};
 
 /// Damage or trouble was found.
 const TROUBLE: u8 = 1;
@@ -65,46 +63,6 @@ impl SpoolCommand {
     }
 }
 
-/// Which spool.
-#[derive(clap::Args)]
-pub struct Whose {
-    #[command(flatten)]
-    at: At,
-    /// A data folder, or a spool's folder, in place of the config file's: a copy, or another host's disk.
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-}
-
-/// The folders that a command looks at.
-pub struct Folders {
-    /// Of the spool.
-    pub spool: PathBuf,
-    /// Of everything, where it is known.
-    pub data: Option<PathBuf>,
-}
-
-impl Whose {
-    /// Of this data folder.
-    fn data(dir: &Path) -> Self {
-        Self { at: At { config: PathBuf::new() }, dir: Some(dir.to_owned()) }
-    }
-
-    /// Finds the folders.
-    ///
-    /// # Errors
-    /// When the config file can't be used.
-    pub fn folders(&self) -> anyhow::Result<Folders> {
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => data_dir::of(&self.at.config)?,
-        };
-        if self.dir.is_some() && dir.join("log").is_dir() {
-            return Ok(Folders { spool: dir, data: None });
-        }
-        Ok(Folders { spool: dir.join("spool"), data: Some(dir) })
-    }
-}
-
 /// Runs one.
 ///
 /// # Errors
@@ -129,11 +87,6 @@ pub fn list_json(data_dir: &Path, limit: u64, out: impl std::io::Write) -> anyho
 /// What is said of a segment that can't be read.
 fn unread(segment: &seglog::Unreadable) -> String {
     format!("{} can't be read: {}", segment.file.display(), segment.why)
-}
-
-fn look_at(spool: &Path) -> Result<Inspection, spool::inspect::InspectError> {
-    let storage: Arc<dyn Storage> = Arc::new(Disk);
-    Inspection::open(storage, spool)
 }
 
 /// What a loss says, but for what went on its way as it should: `1,200 overflowed`.

@@ -20,7 +20,7 @@ use telemetry::SeriesTable;
 
 use super::progress::Progress;
 use super::verify::{Place, Range, Unread, ranges, unreadable};
-use super::{Folders, TROUBLE, Whose, counts_json, look_at, lost, times_json};
+use super::{Folders, TROUBLE, Whose, counts_json, lost, times_json};
 use crate::human::{moment, things};
 use crate::lock::{self, DataLock, LockError};
 use crate::owner;
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(done);
     }
     // Looked at before the lock makes a folder: a wrong name must not leave one behind.
-    let inspection = look_at(&folders.spool)?;
+    let inspection = folders.look_at()?;
     let locks = if args.dry_run { None } else { Some(Locks::take(&folders)?) };
     let spool = damaged_spool(&inspection)?;
     let journal_dir = folders.data.as_ref().map(|data| data.join("journal")).filter(|dir| dir.is_dir());

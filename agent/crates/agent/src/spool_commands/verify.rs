@@ -1,5 +1,7 @@
 //! `spool verify`: reads every byte of spool and journal, decodes what is intact, and names what isn't.
 
+mod show;
+
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -7,14 +9,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use serde::Serialize;
 use spool::inspect::{BatchRecord, CursorState, Found, Inspection, Summary};
-use telemetry::{Cause, Counts, Record};
+use telemetry::{Counts, Position, Record};
 
+pub use self::show::{ranges, unreadable};
 use super::progress::Progress;
-use super::{TROUBLE, Whose, counts_json, look_at, lost};
-use crate::human::{count, moment, size, things};
+use super::{Folders, TROUBLE, Whose, counts_json};
+use crate::human::things;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -114,6 +116,8 @@ struct SpoolReport {
     losses: u64,
     rows: u64,
     cursor: String,
+    /// Its segments were removed: the newest of a spool always stays.
+    bare: bool,
     /// Bytes at the end that are no whole record: being written, or torn off by a crash and never confirmed.
     unfinished_bytes: u64,
     /// Bytes behind the last record of segments before the last, where no record is missing.
@@ -158,6 +162,16 @@ struct JournalReport {
     places: Vec<Place>,
     /// Of those, the ones that nothing was kept of yet.
     to_be_copied: usize,
+    /// There is no such folder.
+    missing: bool,
+    /// Why it can't be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unusable: Option<String>,
+    /// The last of `damage` are records that were confirmed, and are gone from the end; no start has counted them yet.
+    cut_off: bool,
+    /// Records that batches have, and that should be there: what came behind them and was in no batch is gone too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone: Option<Range>,
 }
 
 /// Runs it.
@@ -175,8 +189,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             folders.spool.display()
         ),
     };
-    let spool = verify_spool(&folders.spool)?;
-    let journal = journal.map(|dir| verify_journal(&dir)).transpose()?;
+    let (spool, position) = verify_spool(&folders)?;
+    let journal = journal.map(|dir| verify_journal(&dir, position)).transpose()?;
     let damaged =
         !spool.damage.is_empty() || journal.as_ref().is_some_and(|journal| !journal.damage.is_empty());
     let ok = spool.ok() && journal.as_ref().is_none_or(JournalReport::ok);
@@ -189,8 +203,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
 }
 
-fn verify_spool(dir: &Path) -> anyhow::Result<SpoolReport> {
-    let inspection = look_at(dir)?;
+/// The report, and the position in the journal that batches have all before; read before the journal is.
+fn verify_spool(folders: &Folders) -> anyhow::Result<(SpoolReport, Position)> {
+    let dir = &folders.spool;
+    let inspection = folders.look_at()?;
     let summary = inspection.summary()?;
     let (segments, bytes) = inspection.size();
     let mut report = SpoolReport {
@@ -202,6 +218,7 @@ fn verify_spool(dir: &Path) -> anyhow::Result<SpoolReport> {
             CursorState::Missing => "missing".into(),
             CursorState::Unusable(why) => why.clone(),
         },
+        bare: inspection.is_bare(),
         quarantined: inspection.quarantined(),
         ..SpoolReport::default()
     };
@@ -239,7 +256,7 @@ fn verify_spool(dir: &Path) -> anyhow::Result<SpoolReport> {
     report.to_be_copied =
         inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
     report.told(&inspection);
-    Ok(report)
+    Ok((report, inspection.position().unwrap_or(0)))
 }
 
 /// What is wrong with an intact record's batch.
@@ -286,9 +303,28 @@ fn check(batch: &BatchRecord<'_>, summary: &Summary, defined: &mut HashSet<u32>)
     wrong
 }
 
-fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
-    let inspection = journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir)
-        .with_context(|| format!("looking at the journal in {}", dir.display()))?;
+/// `position` is of the last record that batches have.
+fn verify_journal(dir: &Path, position: Position) -> anyhow::Result<JournalReport> {
+    if std::fs::symlink_metadata(dir).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        let gone = (position > 0).then_some(Range { first: 1, last: position, bytes: 0, readings: None });
+        return Ok(JournalReport {
+            folder: dir.display().to_string(),
+            missing: true,
+            gone,
+            ..JournalReport::default()
+        });
+    }
+    let inspection = match journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir) {
+        Ok(inspection) => inspection,
+        Err(error) => {
+            let unusable = Some(error.to_string());
+            return Ok(JournalReport {
+                folder: dir.display().to_string(),
+                unusable,
+                ..JournalReport::default()
+            });
+        }
+    };
     let (segments, bytes) = inspection.size();
     let mut report =
         JournalReport { folder: dir.display().to_string(), segments, bytes, ..JournalReport::default() };
@@ -319,6 +355,13 @@ fn verify_journal(dir: &Path) -> anyhow::Result<JournalReport> {
     report.to_be_copied =
         inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
     report.counts = counts_json(&report.by_cause);
+    report.cut_off = inspection.cut_off().is_some();
+    // What was noted when the agent started without it has later numbers behind it.
+    report.gone = (!report.cut_off)
+        .then(|| inspection.last())
+        .flatten()
+        .filter(|last| *last < position)
+        .map(|last| Range { first: last + 1, last: position, bytes: 0, readings: None });
     Ok(report)
 }
 
@@ -353,6 +396,11 @@ impl SpoolReport {
         self.lost = counts_json(&self.lost_counts);
     }
 
+    /// There is no cursor, though one is written before the first batch is.
+    fn is_blind(&self) -> bool {
+        self.cursor == "missing" && self.segments > 0
+    }
+
     /// Nothing is damaged, or what is damaged was kept and is counted.
     fn ok(&self) -> bool {
         let cursor = matches!(self.cursor.as_str(), "fine" | "missing");
@@ -361,155 +409,19 @@ impl SpoolReport {
             && self.bad_records == 0
             && self.lost_batches == 0
             && cursor
+            && !self.bare
+            && !self.is_blind()
     }
 }
 
 impl JournalReport {
     /// As of a spool; what was in it is counted when the agent comes there.
     fn ok(&self) -> bool {
-        self.to_be_copied == 0 && self.unreadable.is_empty()
+        !self.is_repairable() && !self.cut_off && self.gone.is_none() && self.unusable.is_none()
     }
-}
 
-impl Report {
-    fn show(&self, out: &mut impl Write) -> std::io::Result<()> {
-        let spool = &self.spool;
-        writeln!(
-            out,
-            "spool    {}: {}, {}; {} with {}, {}",
-            spool.folder,
-            things(spool.segments as u64, "segment"),
-            size(spool.bytes),
-            things(spool.batches, "batch"),
-            things(spool.rows, "row"),
-            things(spool.losses, "loss")
-        )?;
-        if !matches!(spool.cursor.as_str(), "fine" | "missing") {
-            writeln!(
-                out,
-                "DAMAGE   the cursor: {}; what was acknowledged lately is asked for again",
-                spool.cursor
-            )?;
-        }
-        unreadable(out, &spool.unreadable)?;
-        ranges(out, "record", &spool.damage, &spool.places)?;
-        for bad in &spool.bad {
-            let name = bad.seq.map_or(String::new(), |seq| format!(" (seq {seq})"));
-            writeln!(out, "DAMAGE   record {}{name}: {}", bad.record, bad.what)?;
-        }
-        if spool.bad_records > spool.bad.len() as u64 {
-            writeln!(out, "         … and {} more", count(spool.bad_records - spool.bad.len() as u64))?;
-        }
-        if spool.lost_batches > 0 {
-            let (from, to) = spool.lost_times.map_or((None, None), |times| (Some(times.0), Some(times.1)));
-            let damaged = spool.lost_counts.get(Cause::Damaged);
-            writeln!(
-                out,
-                "         {} will be reported as lost, with {} between {} and {}: {}",
-                things(spool.lost_batches as u64, "batch"),
-                things(damaged, "row"),
-                moment(from),
-                moment(to),
-                lost(&spool.lost_counts)
-            )?;
-        }
-        tails(out, &spool.tails)?;
-        unfinished(out, spool.unfinished_bytes)?;
-        if spool.quarantined > 0 {
-            writeln!(out, "         quarantine holds {}", things(spool.quarantined as u64, "copy"))?;
-        }
-        if let Some(journal) = &self.journal {
-            writeln!(
-                out,
-                "journal  {}: {}, {}; {} with {}",
-                journal.folder,
-                things(journal.segments as u64, "segment"),
-                size(journal.bytes),
-                things(journal.records, "record"),
-                things(journal.readings, "reading")
-            )?;
-            let kinds: Vec<String> = journal.kinds.iter().map(|(kind, n)| things(*n, kind)).collect();
-            if !kinds.is_empty() {
-                writeln!(out, "         {}", kinds.join(", "))?;
-            }
-            let causes: Vec<String> =
-                journal.by_cause.iter().map(|(cause, n)| format!("{} {}", count(n), cause.name())).collect();
-            if !causes.is_empty() {
-                writeln!(out, "         {}", causes.join(", "))?;
-            }
-            unreadable(out, &journal.unreadable)?;
-            ranges(out, "position", &journal.damage, &journal.places)?;
-            tails(out, &journal.tails)?;
-            unfinished(out, journal.unfinished_bytes)?;
-        }
-        let repairable = spool.lost_batches > 0
-            || spool.to_be_copied > 0
-            || !spool.unreadable.is_empty()
-            || self.journal.as_ref().is_some_and(|journal| !journal.ok());
-        writeln!(
-            out,
-            "{}",
-            match (self.ok, self.settled) {
-                (true, false) => "all is intact",
-                (true, true) => {
-                    "the damage is settled: what could be read of it is in quarantine, and what waited in it is counted as lost. Nothing needs doing; the damaged files go when all that is beside the damage has been sent"
-                }
-                (false, _) if repairable => {
-                    "what is intact beside the damage is kept; stop the agent and run `telemetryx-agent spool repair` to settle it now, else the agent does so by itself"
-                }
-                (false, _) => {
-                    "what is intact beside the damage is kept. Nothing needs doing: the agent counts each as lost when its turn comes, and makes a new cursor where that is damaged"
-                }
-            }
-        )
+    /// There is something that a repair, or the agent's start, settles.
+    fn is_repairable(&self) -> bool {
+        self.to_be_copied > 0 || !self.unreadable.is_empty()
     }
-}
-
-fn unfinished(out: &mut impl Write, bytes: u64) -> std::io::Result<()> {
-    match bytes {
-        0 => Ok(()),
-        bytes => writeln!(
-            out,
-            "         the last {} are no whole record: being written, torn off by a crash before it was confirmed, or damaged since",
-            things(bytes, "byte")
-        ),
-    }
-}
-
-fn tails(out: &mut impl Write, tails: &[Place]) -> std::io::Result<()> {
-    for tail in tails {
-        writeln!(
-            out,
-            "         at {} offset {}, {} behind the last record are no record: torn off by a crash before they were confirmed, written there by something else, or a last record that rotted. No record before them is missing",
-            tail.file,
-            tail.offset,
-            things(tail.bytes, "byte")
-        )?;
-    }
-    Ok(())
-}
-
-/// Segments that can't be read at all.
-pub fn unreadable(out: &mut impl Write, segments: &[Unread]) -> std::io::Result<()> {
-    for segment in segments {
-        writeln!(out, "DAMAGE   {} can't be read: {}", segment.file, segment.why)?;
-    }
-    Ok(())
-}
-
-/// Damaged ranges, and where they are.
-pub fn ranges(out: &mut impl Write, what: &str, ranges: &[Range], places: &[Place]) -> std::io::Result<()> {
-    for range in ranges {
-        let numbers = match range.last {
-            last if last < range.first => "no record".to_owned(),
-            last if last == range.first => format!("{what} {last}"),
-            last => format!("{what}s {} to {last} ({})", range.first, count(last - range.first + 1)),
-        };
-        let readings = range.readings.map_or(String::new(), |n| format!(", {}", things(n, "reading")));
-        writeln!(out, "DAMAGE   {numbers}: {}{readings}", things(range.bytes, "byte"))?;
-    }
-    for place in places {
-        writeln!(out, "         at {} offset {}, {}", place.file, place.offset, things(place.bytes, "byte"))?;
-    }
-    Ok(())
 }

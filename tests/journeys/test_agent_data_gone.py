@@ -1,0 +1,111 @@
+"""Somebody empties or removes files of an agent's data folder: doctor and verify say so, and the agent counts what is lost."""
+
+import json
+import os
+import re
+from typing import Any
+
+import pytest
+
+from tests.harness import Agent, Stack, until
+from tests.harness.agent_tools import ask
+
+READINGS = 300
+
+
+def killed_with_a_journal(stack: Stack) -> Agent:
+    """Give an agent that was killed with readings in its journal that are in no batch."""
+    agent = stack.agent(
+        stack.collector(start=False), extra='[[fold.route]]\nmatch = "*"\nto = "window"\nwindow = "1h"\n'
+    )
+    assert agent.write("m v=0") == 204
+    assert agent.process is not None
+    # What the last cut has is in the spool; what comes after it is in a segment of its own.
+    agent.process.stop()
+    agent.start()
+    assert agent.write("\n".join(f"m v={n}" for n in range(READINGS))) == 204
+    agent.process.kill()
+    return agent
+
+
+def verified(agent: Agent) -> tuple[int, dict[str, Any]]:
+    """Verify spool and journal."""
+    said = ask("spool", "verify", "--journal", "--json", "--config", agent.config)
+    return said.returncode, json.loads(said.stdout)
+
+
+def test_a_newest_journal_segment_that_was_emptied_is_named_and_counted(stack: Stack) -> None:
+    """Its readings were acknowledged: verify and doctor say that they are gone, and the ledger has them after the start."""
+    agent = killed_with_a_journal(stack)
+    newest = max(agent.data.glob("journal/*.seg"))
+    os.truncate(newest, 0)
+    code, report = verified(agent)
+    assert (code, report["ok"], report["journal"]["cut_off"]) == (1, False, True)
+    gap = report["journal"]["damage"][-1]
+    assert gap["readings"] >= READINGS
+    said = ask("doctor", "--config", agent.config).stdout
+    assert f"positions {gap['first']} to {gap['last']} are gone from its end" in said
+    agent.start()
+    until("it is noted", lambda: agent.status()["spool"]["damage"] != [])
+    (damage,) = agent.status()["spool"]["damage"]
+    assert (damage["part"], damage["readings"]) == ("journal", READINGS)
+    log = (agent.folder / "agent.log").read_text()
+    assert re.search(rf"WARN .*newest segment of the journal.*{newest.name}", log), log
+    assert verified(agent)[1]["settled"]
+
+
+@pytest.mark.parametrize("what", ["segments", "all", "folder"])
+def test_a_journal_that_is_gone_is_no_intact_one_and_the_spool_is_reported_all_the_same(
+    stack: Stack, what: str
+) -> None:
+    """Its segments, all that is in it, or the folder itself were removed: doctor and verify say so."""
+    agent = killed_with_a_journal(stack)
+    journal = agent.data / "journal"
+    for path in journal.glob("*.seg" if what == "segments" else "*"):
+        path.unlink()
+    if what == "folder":
+        journal.rmdir()
+    code, report = verified(agent)
+    assert (code, report["ok"]) == (1, False)
+    assert report["spool"]["batches"] > 0
+    assert report["journal"]["missing"] == (what == "folder")
+    said = ask("doctor", "--json", "--config", agent.config).stdout
+    (found,) = [one for one in json.loads(said)["findings"] if one["check"] == "journal"]
+    assert (found["level"], "gone" in found["found"]) == ("problem", True), found
+
+
+@pytest.mark.parametrize("how", ["removed", "rotten", "a folder"])
+def test_a_cursor_that_cannot_be_used_is_told(stack: Stack, how: str) -> None:
+    """The log warns, status says so until the next start, and doctor names the file that was set aside."""
+    agent = killed_with_a_journal(stack)
+    cursor = agent.data / "spool/cursor"
+    if how == "rotten":
+        cursor.write_bytes(b"\xff" * cursor.stat().st_size)
+    else:
+        cursor.unlink()
+    if how == "a folder":
+        cursor.mkdir()
+    assert "cursor" in ask("spool", "verify", "--config", agent.config).stdout
+    agent.start()
+    lost = agent.status()["spool"]["cursor_lost"]
+    assert "asked for again" in lost
+    assert re.search(r"WARN .*the spool's cursor .*asked for again", (agent.folder / "agent.log").read_text())
+    if how == "a folder":
+        assert "cursor.unreadable" in lost
+        assert "cursor.unreadable" in ask("doctor", "--config", agent.config).stdout
+    assert agent.process is not None
+    agent.process.stop()
+    agent.start()
+    assert agent.status()["spool"]["cursor_lost"] is None
+
+
+def test_a_spool_whose_segments_were_removed_is_not_intact(stack: Stack) -> None:
+    """The newest always stays: without any somebody took them, also where nothing waited in them."""
+    agent = killed_with_a_journal(stack)
+    for path in agent.data.glob("spool/log/*.seg"):
+        path.unlink()
+    said = ask("spool", "verify", "--config", agent.config)
+    assert said.returncode == 1
+    assert "its segments are gone, and there were some" in said.stdout
+    found = json.loads(ask("doctor", "--json", "--config", agent.config).stdout)["findings"]
+    assert next(one["level"] for one in found if one["check"] == "spool") != "ok"
