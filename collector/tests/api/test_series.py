@@ -23,7 +23,7 @@ async def test_a_series_is_listed_with_labels_unit_and_newest_value(api: Running
     (row,) = answer["series"]
     assert row["labels"] == {"site": "plant1", "device": "pump7"}
     assert (row["agent"], row["name"], row["unit"]) == ("edge", "temperature", "°C")
-    assert row["latest"] == {"time_ns": T0 + S, "value": 21.5}
+    assert row["latest"] == {"time_ns": T0 + S, "value": 21.5, "special": None}
 
 
 async def test_the_newest_value_is_the_newer_of_stores_and_hot_views(start: Any) -> None:

@@ -133,7 +133,31 @@ def test_query_asks_for_percentiles_of_groups_and_says_what_they_were_read_from(
     assert len(rows) > 0
     lines = list(csv.DictReader(io.StringIO(run(*asked, "-f", "csv").stdout)))
     assert [float(line["value"]) for line in lines] == [row["value"] for row in rows]
+    assert {line["level"] for line in lines} == {row["level"] for row in rows} == {"raw"}
     assert "--q" in run("query", "temperature", "--q", "0.5", status=2).stderr
+    for q in ("nan", "inf", "-0.1", "1.5"):
+        said = run(*asked[:-1], q, status=2).stderr
+        assert f"--q {float(q)} is no quantile it is a number from 0 to 1" in " ".join(said.split()), said
+
+
+def test_a_percentile_has_as_many_points_as_are_wanted_or_one_of_the_whole_time(run: Run) -> None:
+    """`--points` is for `--step auto`; `--step whole` is of quantiles alone."""
+    asked = ("query", "temperature", *RANGE, "--agg", "quantile")
+    for most in (1, 2, 5):
+        (group,) = json.loads(run(*asked, "--points", str(most), "--json").stdout)["groups"]
+        assert most / 2 <= len(group["values"]) <= most + 1
+    answer = json.loads(run(*asked, "--step", "whole", "--q", "0.5", "--json").stdout)
+    assert (answer["step_ns"], answer["groups"][0]["values"]) == (0, [24.5])
+    assert "quantile 0.5 of the whole time, exact" in " ".join(
+        run(*asked, "--step", "whole", "--q", "0.5").stdout.split()
+    )
+    assert "--agg avg has no --step whole" in run("query", "temperature", "--step", "whole", status=2).stderr
+    said = run("query", "nothing", "--agg", "quantile", "--json", status=1).stdout
+    assert json.loads(said)["warnings"] == ["no series matches 'nothing': /api/v1/series lists what there is"]
+
+
+def test_no_series_for_a_percentile_is_exit_code_1(run: Run) -> None:
+    """As for other queries."""
     assert "no series" in run("query", "nothing", "--agg", "quantile", status=1).stderr
 
 
@@ -160,11 +184,13 @@ def test_query_gives_every_point_as_csv_json_and_ndjson(run: Run) -> None:
 
 
 def test_readings_without_a_number_in_json_are_still_readings(run: Run) -> None:
-    """NaN and infinities are null; a step without a reading is a gap, and has no row."""
+    """NaN and infinities are words, as in exports; a step without a reading is a gap, and has no row."""
     lines = run("query", "torn", *RANGE, "--agg", "raw", "-f", "ndjson").stdout.splitlines()
-    assert [json.loads(line)["value"] for line in lines] == [1.0, None, 2.0, None]
+    assert [json.loads(line)["value"] for line in lines] == [1.0, "NaN", 2.0, "+Inf"]
+    assert "+Inf" in run("query", "torn", *RANGE, "--agg", "raw").stdout
+    assert "+Inf" in run("series", "torn").stdout
     lines = run("query", "torn", *RANGE, "--step", "5s", "-f", "ndjson").stdout.splitlines()
-    assert [json.loads(line)["value"] for line in lines] == [1.0, None]
+    assert [json.loads(line)["value"] for line in lines] == [1.0, "NaN"]
 
 
 @pytest.mark.parametrize("how", ["table", "csv", "ndjson"])

@@ -139,7 +139,13 @@ def query(
     ],
     since: Since = "1h",
     until: Until = None,
-    step: Annotated[str, typer.Option("--step", help="Width of a point like 10s, or auto.")] = "auto",
+    step: Annotated[
+        str,
+        typer.Option(
+            "--step",
+            help="Width of a point like 10s, or auto; with quantile also whole: one of all the time.",
+        ),
+    ] = "auto",
     agg: Annotated[
         str,
         typer.Option(
@@ -147,14 +153,20 @@ def query(
         ),
     ] = "avg",
     q: Annotated[
-        float | None, typer.Option("--q", min=0.0, max=1.0, help="Which quantile: 0.99 when left out.")
+        float | None, typer.Option("--q", help="Which quantile, from 0 to 1: 0.99 when left out.")
     ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option("--by", help="With quantile: a group for each value of this label; may be repeated."),
     ] = None,
     points: Annotated[
-        int, typer.Option("--points", min=1, max=1_000_000, help="Points a series at most.")
+        int,
+        typer.Option(
+            "--points",
+            min=1,
+            max=1_000_000,
+            help="Points a series, or a group, at most, with --step auto and raw.",
+        ),
     ] = 300,
     how: Show = Format.TABLE,
     as_json: Json = False,

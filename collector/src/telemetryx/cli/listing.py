@@ -74,7 +74,7 @@ def series(client: Client, params: Mapping[str, Any], how: Format) -> None:
             "id": str(row["id"]),
             "series": output.series(row["name"], row["labels"]),
             "agent": row["agent"],
-            "value": latest["value"],
+            "value": latest.get("special") or latest["value"],
             "unit": row["unit"],
             "when": output.ago(latest["time_ns"]),
         }

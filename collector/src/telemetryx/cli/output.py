@@ -170,7 +170,9 @@ def cell(value: object) -> str:
 
 
 def number(value: float) -> str:
-    """Write a number with six significant digits."""
+    """Write a number with six significant digits; what is none as a word."""
+    if not math.isfinite(value):
+        return _word(value)
     return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.6g}"  # noqa: PLR2004
 
 

@@ -1,10 +1,11 @@
 """`telemetryx query`: samples over time, as a line with a small chart a series, or every point for programs; percentiles by groups of series."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from telemetryx.api.special import filled
 from telemetryx.api.times import format_duration, format_time
 from telemetryx.cli import output
 from telemetryx.cli.client import Client
@@ -13,8 +14,11 @@ from telemetryx.cli.output import Format
 from telemetryx.cli.span import point
 
 QUANTILE = "quantile"
-OF_GROUPS = ("time", "time_ns", "labels", "value")
-COLUMNS = ("time", "time_ns", "agent", "name", "labels", "value", "min", "max", "unit")
+WHOLE = "whole"
+"""The step that is all of the time."""
+OF_GROUPS = ("time", "time_ns", "labels", "value", "level")
+COLUMNS = ("time", "time_ns", "agent", "name", "labels", "value", "min", "max", "unit", "level")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +44,47 @@ def run(client: Client, question: Question, how: Format) -> None:
         raise CliError(
             f"--agg {question.agg} has no --q and no --by", "they are of --agg quantile", Exit.USAGE
         )
-    answer = client.get(
-        "/query_range",
+    if question.step == WHOLE:
+        raise CliError(
+            f"--agg {question.agg} has no --step {WHOLE}",
+            "that is of --agg quantile; GET /api/v1/aggregate without `step` gives others of the whole time",
+            Exit.USAGE,
+        )
+    answer = _asked(client, "/query_range", question, {"step": question.step, "agg": question.agg})
+    step = format_duration(answer["step_ns"]) if answer["step_ns"] else "raw"
+    read = "" if answer["level"] == "raw" else f", read from rollups of {answer['level']}"
+    _print(answer, answer["series"], how, (_series, _points, COLUMNS), f"{question.agg} of {step}{read}")
+    if not answer["series"]:
+        raise _none(question)
+
+
+def _percentiles(client: Client, question: Question, how: Format) -> None:
+    """Ask for a percentile of all series that match, or of each group of them."""
+    q = 0.99 if question.q is None else question.q
+    if not 0 <= q <= 1:
+        raise CliError(f"--q {q} is no quantile", "it is a number from 0 to 1, such as 0.99", Exit.USAGE)
+    step = None if question.step == WHOLE else question.step
+    more = {"step": step, "agg": QUANTILE, "q": question.q, "by": list(question.by)}
+    answer = _asked(client, "/aggregate", question, more)
+    read = ", ".join(dict.fromkeys(one["level"] for one in answer["levels"]))
+    of = format_duration(answer["step_ns"]) if answer["step_ns"] else "the whole time"
+    title = f"{QUANTILE} {q:g} of {of}, {answer['method']}, read from {read}"
+    _print(answer, answer["groups"], how, (_group, _cells, OF_GROUPS), title)
+    if not answer["groups"]:
+        raise _none(question)
+
+
+def _asked(client: Client, path: str, question: Question, more: Mapping[str, Any]) -> Row:
+    return client.get(
+        path,
         {
             "match": question.selector,
             "start": point(question.since, "--since"),
             "end": point(question.until, "--until"),
-            "step": question.step,
-            "agg": question.agg,
             "max_points": question.points,
+            **more,
         },
     )
-    if how is Format.JSON:
-        output.write_json(answer)
-    elif how is Format.NDJSON:
-        output.write_ndjson(_points(answer))
-    elif how is Format.CSV:
-        output.write_csv(([row[name] for name in COLUMNS] for row in _points(answer)), COLUMNS)
-    elif answer["series"]:
-        step = format_duration(answer["step_ns"]) if answer["step_ns"] else "raw"
-        begin, end = output.moment(answer["start_ns"]), output.moment(answer["end_ns"])
-        rows = [_summary(line) for line in answer["series"]]
-        read = "" if answer["level"] == "raw" else f", read from rollups of {answer['level']}"
-        output.table(rows, list(rows[0]), f"{begin} to {end}, {question.agg} of {step}{read}")
-    for warning in answer["warnings"] if how is not Format.JSON else ():
-        output.nothing(warning)
-    if not answer["series"]:
-        raise _none(question)
 
 
 def _none(question: Question) -> CliError:
@@ -75,89 +93,101 @@ def _none(question: Question) -> CliError:
     )
 
 
-def _percentiles(client: Client, question: Question, how: Format) -> None:
-    """Ask for a percentile of all series that match, or of each group of them."""
-    answer = client.get(
-        "/aggregate",
-        {
-            "match": question.selector,
-            "start": point(question.since, "--since"),
-            "end": point(question.until, "--until"),
-            "step": question.step,
-            "agg": QUANTILE,
-            "q": question.q,
-            "by": list(question.by),
-        },
-    )
+def _print(
+    answer: Row,
+    lines: Sequence[Row],
+    how: Format,
+    shapes: tuple[Callable[[Row], Row], Callable[[Row], Iterator[Row]], Sequence[str]],
+    title: str,
+) -> None:
+    """Print an answer: `shapes` make a row of a line for the table, all rows for programs, and name their columns."""
+    row, rows, columns = shapes
     if how is Format.JSON:
         output.write_json(answer)
-    elif how is Format.NDJSON:
-        output.write_ndjson(_cells(answer))
+        return
+    if how is Format.NDJSON:
+        output.write_ndjson(rows(answer))
     elif how is Format.CSV:
-        output.write_csv(([row[name] for name in OF_GROUPS] for row in _cells(answer)), OF_GROUPS)
-    elif answer["groups"]:
+        output.write_csv(([one[name] for name in columns] for one in rows(answer)), columns)
+    elif lines:
         begin, end = output.moment(answer["start_ns"]), output.moment(answer["end_ns"])
-        rows = [_group(group) for group in answer["groups"]]
-        read = ", ".join(dict.fromkeys(one["level"] for one in answer["levels"]))
-        of = f"{QUANTILE} {0.99 if question.q is None else question.q:g} of {format_duration(answer['step_ns'])}"
-        output.table(rows, list(rows[0]), f"{begin} to {end}, {of}, {answer['method']}, read from {read}")
-    for warning in answer["warnings"] if how is not Format.JSON else ():
+        table = [row(line) for line in lines]
+        output.table(table, list(table[0]), f"{begin} to {end}, {title}")
+    # Where nothing matches, that is what the command ends with.
+    for warning in answer["warnings"] if lines else ():
         output.nothing(warning)
-    if not answer["groups"]:
-        raise _none(question)
 
 
-def _group(group: dict[str, Any]) -> dict[str, Any]:
-    values = [value for value in group["values"] if value is not None]
+def _group(group: Row) -> Row:
+    name = ", ".join(f"{name}={value}" for name, value in group["labels"].items()) or "all"
+    values = filled(group, "values")
+    return {"group": name, "series": group["series"], **_over_time(values, values, values)}
+
+
+def _series(line: Row) -> Row:
+    values = filled(line, "values")
+    lows, highs = (filled(line, name) or values for name in ("min", "max"))
+    found = _over_time(values, lows, highs)
     return {
-        "group": ", ".join(f"{name}={value}" for name, value in group["labels"].items()) or "all",
-        "series": group["series"],
-        "last": values[-1] if values else None,
-        "min": min(values, default=None),
-        "max": max(values, default=None),
-        "points": len(values),
-        "over time": output.sparkline(group["values"]),
+        "series": output.series(line["name"], line["labels"]),
+        "agent": line["agent"],
+        "last": found.pop("last"),
+        "unit": line["unit"],
+        **found,
     }
 
 
-def _cells(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _over_time(
+    values: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None]
+) -> Row:
+    """Tell of columns, in which a gap is None: the newest value, the extremes, how many there are, and their shape."""
+    there = [value for value in values if value is not None]
+    return {
+        "last": there[-1] if there else None,
+        "min": min(_numbers(lows), default=None),
+        "max": max(_numbers(highs), default=None),
+        "points": len(there),
+        "over time": output.sparkline(
+            [one if one is not None and math.isfinite(one) else None for one in values]
+        ),
+    }
+
+
+def _numbers(column: Sequence[float | None]) -> list[float]:
+    """Leave out gaps and what is no number; infinities are extremes."""
+    return [one for one in column if one is not None and not math.isnan(one)]
+
+
+def _cells(answer: Row) -> Iterator[Row]:
     """Yield every step of every group; a gap has no row."""
+    width = answer["step_ns"] or answer["end_ns"] - answer["start_ns"]
     for group in answer["groups"]:
-        for time_ns, value in zip(group["times_ns"], group["values"], strict=True):
+        for time_ns, value in zip(group["times_ns"], filled(group, "values"), strict=True):
             if value is not None:
                 yield {
                     "time": format_time(time_ns),
                     "time_ns": time_ns,
                     "labels": group["labels"],
                     "value": value,
+                    "level": _level(answer["levels"], time_ns, time_ns + width),
                 }
 
 
-def _summary(line: dict[str, Any]) -> dict[str, Any]:
-    values = [value for value in line["values"] if value is not None and math.isfinite(value)]
-    lows = [value for value in (line["min"] or line["values"]) if value is not None]
-    highs = [value for value in (line["max"] or line["values"]) if value is not None]
-    return {
-        "series": output.series(line["name"], line["labels"]),
-        "agent": line["agent"],
-        "last": values[-1] if values else None,
-        "unit": line["unit"],
-        "min": min(lows, default=None),
-        "max": max(highs, default=None),
-        "points": len(values),
-        "over time": output.sparkline(line["values"]),
-    }
+def _level(levels: Sequence[Row], start_ns: int, end_ns: int) -> str:
+    """Name the coarsest level that a step was read from."""
+    read = {one["level"] for one in levels if one["start_ns"] < end_ns and one["end_ns"] > start_ns}
+    return next((level for level in ("1h", "1m") if level in read), "raw")
 
 
-def _points(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _points(answer: Row) -> Iterator[Row]:
     """Yield every point; a gap has no row."""
     for line in answer["series"]:
-        blank = [None] * len(line["times_ns"])
+        values, lows, highs = (filled(line, name) for name in ("values", "min", "max"))
+        blank: list[float | None] = [None] * len(values)
         for time_ns, value, low, high in zip(
-            line["times_ns"], line["values"], line["min"] or blank, line["max"] or blank, strict=True
+            line["times_ns"], values, lows or blank, highs or blank, strict=True
         ):
-            # NOTE: NaN and infinities are null in JSON; they are readings, and only a step without any is a gap.
-            if not line["min"] or value is not None or low is not None or high is not None:
+            if value is not None:
                 yield {
                     "time": format_time(time_ns),
                     "time_ns": time_ns,
@@ -168,4 +198,5 @@ def _points(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     "min": low,
                     "max": high,
                     "unit": line["unit"],
+                    "level": answer["level"],
                 }

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from telemetryx.api.models.fields import Limit, Offset, Selector, SeriesId, Text
 from telemetryx.api.route import Model, Nanoseconds, Step, Time
+from telemetryx.api.special import Word
 
 
 class SeriesParams(Model):
@@ -35,7 +36,9 @@ class Latest(Model):
     time_ns: Nanoseconds
     """When it was measured."""
     value: float | None
-    """What was measured; null for NaN and infinities."""
+    """What was measured; null for NaN and infinities, for which JSON has no numbers."""
+    special: Word | None
+    """Which of these it is, where `value` is null."""
 
 
 class SeriesRow(Model):
@@ -125,11 +128,13 @@ class RangeSeries(Model):
     times_ns: list[Nanoseconds]
     """The beginning of each step, or each sample's time for `raw`."""
     values: list[float | None]
-    """One a time; null where there is no data: a gap stays a gap."""
+    """One a time; null where there is no data: a gap stays a gap. Null too for NaN and infinities, which `special` names."""
     min: list[float | None]
     """Smallest sample of each step; empty for `raw`."""
     max: list[float | None]
     """Largest sample of each step; empty for `raw`."""
+    special: dict[Literal["values", "min", "max"], dict[str, Word]]
+    """What JSON has no numbers for: of each column that has some, their places, from 0, and what they are."""
 
 
 class RangeAnswer(Model):
@@ -167,7 +172,9 @@ class AggregateParams(Model):
     end: Time | None = None
     """End (exclusive); now when left out."""
     step: Step | None = None
-    """Width of a point, or `auto`; the whole time is one point when left out."""
+    """Width of a point, or `auto`, which chooses one that gives at most max_points; the whole time is one point when left out."""
+    max_points: Annotated[int, Field(ge=1, le=1_000_000)] = 300
+    """Points a group at most, for `auto`."""
 
 
 class AggregateGroup(Model):
@@ -180,7 +187,9 @@ class AggregateGroup(Model):
     times_ns: list[Nanoseconds]
     """The beginning of each step."""
     values: list[float | None]
-    """One a step; null where there is no data."""
+    """One a step; null where there is no data, and for NaN and infinities, which `special` names."""
+    special: dict[Literal["values"], dict[str, Word]]
+    """What JSON has no numbers for: their places, from 0, and what they are; empty where there are none."""
 
 
 class AggregateLevel(Model):

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from telemetryx.api import damage, models, percentile
+from telemetryx.api import damage, models, percentile, special
 from telemetryx.api import span as spans
 from telemetryx.api.budget import PERCENTILE, POINT, SLICE
 from telemetryx.api.errors import BadRequest
 from telemetryx.api.percentile import Percentiles
-from telemetryx.api.rest.series import NICE_STEPS, widened
+from telemetryx.api.rest.series import NICE_STEPS, none_match, widened
 from telemetryx.api.route import Route, shown
 from telemetryx.api.span import HOUR_NS
 from telemetryx.api.times import NS, UNITS, format_time
@@ -24,6 +25,7 @@ from telemetryx.store.accounts import Role
 from telemetryx.store.percentiles import RollupBlock
 from telemetryx.types import F64, Level, RangeResult, SampleBlock, Series, Stretch, WindowBlock
 
+Mask = NDArray[np.bool_]
 MAX_SERIES: Final = 20_000
 MAX_LABELS: Final = 16
 MAX_CELLS: Final = 5_000_000
@@ -40,7 +42,6 @@ _LITTLE: Final = 0.25
 _MUCH: Final = 0.5
 #: A reading in three years: no series is slower, as far as slices are concerned.
 _LEAST: Final = 1e-8
-_POINTS: Final = 300
 QUANTILE: Final = 0.99
 
 
@@ -56,6 +57,8 @@ class Found:
     levels: Sequence[Stretch] = ()
     """What was read of which part of the time."""
     method: str = "exact"
+    gaps: Mask | None = None
+    """Where there is nothing."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -87,6 +90,8 @@ async def aggregate(world: World, params: models.AggregateParams) -> dict[str, A
     else:
         found = await _plain(world, params, rows, numbers, span, step)
     values = found.values
+    if not rows:
+        found.warnings.append(none_match(params.match))
     times = found.start_ns + found.step_ns * np.arange(values.shape[1] if rows else 0, dtype=np.int64)
     counted = np.bincount(numbers, minlength=len(groups)).tolist()
     return {
@@ -103,6 +108,7 @@ async def aggregate(world: World, params: models.AggregateParams) -> dict[str, A
                 "series": counted[at],
                 "times_ns": times,
                 "values": values[at],
+                "special": special.of({"values": values[at]}, None if found.gaps is None else found.gaps[at]),
             }
             for at, key in enumerate(groups)
         ],
@@ -135,8 +141,8 @@ def _step(params: models.AggregateParams, span: int) -> int:
     if params.step is None:
         return 0
     if params.step == "auto":
-        fits = [step for step in NICE_STEPS if step * _POINTS >= span]
-        return fits[0] if fits else NICE_STEPS[-1]
+        least = -(-span // params.max_points)
+        return next((step for step in NICE_STEPS if step >= least), least + -least % NICE_STEPS[-1])
     return params.step
 
 
@@ -150,7 +156,7 @@ async def _plain(
 ) -> Found:
     ids = [row.id for row in rows]
 
-    async def reduced() -> tuple[RangeResult, F64]:
+    async def reduced() -> tuple[RangeResult, tuple[F64, Mask]]:
         if step:
             found = await world.store.range(
                 ids, *span, step, "sum", max_points=4 * MAX_CELLS, seconds=world.limits.reading_s
@@ -160,18 +166,23 @@ async def _plain(
         return found, await asyncio.to_thread(_reduced, params.agg, found, rows, numbers)
 
     points = len(ids) * ((span[1] - span[0]) // step if step else 1)
-    found, values = await world.budget.run(SLICE + POINT * points, reduced())
+    found, (values, gaps) = await world.budget.run(SLICE + POINT * points, reduced())
     shown = found.step_ns if step else 0
     warnings = []
     if params.step not in (None, "auto", shown):
         warnings.append(widened(step, found.step_ns, found.raw_from_ns))
-    return Found(found.start_ns, found.end_ns, shown, values, found.stretches, warnings=warnings)
+    return Found(found.start_ns, found.end_ns, shown, values, found.stretches, gaps=gaps, warnings=warnings)
 
 
-def _reduced(agg: str, found: RangeResult, rows: Sequence[Series], numbers: Any) -> F64:  # noqa: ANN401  a column
-    """Reduce series to groups."""
+def _reduced(
+    agg: str,
+    found: RangeResult,
+    rows: Sequence[Series],
+    numbers: Any,  # noqa: ANN401  a column
+) -> tuple[F64, Mask]:
+    """Reduce series to groups; also tell where there is nothing."""
     if not rows:
-        return np.empty((0, 0))
+        return np.empty((0, 0)), np.empty((0, 0), np.bool_)
     by_id = {one.id: one for one in found.series}
     lines = [by_id[row.id] for row in rows]
     order = np.argsort(numbers, kind="stable")
@@ -193,7 +204,7 @@ def _reduced(agg: str, found: RangeResult, rows: Sequence[Series], numbers: Any)
         else:
             out = reduce(np.add, [line.values for line in lines], 0.0)
             out = out / number if agg == "avg" else out
-    return np.where(number > 0, out, np.nan)
+    return np.where(number > 0, out, np.nan), number == 0
 
 
 async def _percentiles(
@@ -240,7 +251,8 @@ async def _percentiles(
             "for their number readings are taken from rollups: the result is within 1 % of a reading at that rank"
         )
     method = "exact" if held.exact else "sketch"
-    return Found(start, end, shown, values.reshape(groups, steps), levels.stretches, method, warnings)
+    shaped = values.reshape(groups, steps)
+    return Found(start, end, shown, shaped, levels.stretches, method, np.isnan(shaped), warnings)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from telemetryx.api.budget import POINT, SLICE
 from telemetryx.api.errors import BadRequest
 from telemetryx.api.rest import shapes
 from telemetryx.api.rest.places import one_way
-from telemetryx.api.route import Route
+from telemetryx.api.route import Route, shown
 from telemetryx.api.span import computed, span, whole
 from telemetryx.api.times import NS, format_duration, format_time
 from telemetryx.api.world import World
@@ -102,6 +102,8 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
     warnings += _left_out(result, start) if raw else []
     if params.step not in ("auto", result.step_ns):
         changed.append(widened(step, result.step_ns, result.raw_from_ns))
+    if not rows and params.match is not None:
+        changed.append(none_match(params.match))
     heads = {row.id: row for row in rows}
     return {
         "start_ns": result.start_ns,
@@ -112,6 +114,11 @@ async def query_range(world: World, params: models.RangeParams) -> dict[str, Any
         "truncated": bool(warnings),
         "warnings": warnings + changed,
     }
+
+
+def none_match(selector: str) -> str:
+    """Say that there is nothing to show."""
+    return f"no series matches {shown(selector)}: /api/v1/series lists what there is"
 
 
 def widened(asked_ns: int, step_ns: int, raw_from_ns: int) -> str:

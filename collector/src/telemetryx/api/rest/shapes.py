@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from telemetryx.api import special
 from telemetryx.types import (
     Agent,
     Device,
@@ -115,7 +116,13 @@ def series(row: Series, latest: Mapping[int, Latest]) -> dict[str, Any]:
     newest = latest.get(row.id)
     return {
         **series_head(row),
-        "latest": None if newest is None else {"time_ns": newest.time_ns, "value": finite(newest.value)},
+        "latest": None
+        if newest is None
+        else {
+            "time_ns": newest.time_ns,
+            "value": finite(newest.value),
+            "special": special.word(newest.value),
+        },
     }
 
 
@@ -127,12 +134,16 @@ def series_head(row: Series) -> dict[str, Any]:
 def line(head: Series, row: RangeSeries, *, raw: bool) -> dict[str, Any]:
     """Shape one line of a chart. NumPy columns go to the encoder as they are; NaN becomes null there."""
     if raw:
-        return {**series_head(head), "times_ns": row.times, "values": row.values, "min": [], "max": []}
+        odd = special.of({"values": row.values})
+        return {
+            **series_head(head), "times_ns": row.times, "values": row.values, "min": [], "max": [], "special": odd
+        }  # fmt: skip
     gap = row.counts == 0
+    columns = {"values": row.values, "min": row.min, "max": row.max}
     if gap.any():
-        for column in (row.values, row.min, row.max):
+        for column in columns.values():
             column[gap] = math.nan
-    return {**series_head(head), "times_ns": row.times, "values": row.values, "min": row.min, "max": row.max}
+    return {**series_head(head), "times_ns": row.times, **columns, "special": special.of(columns, gap)}
 
 
 def severity_name(number: int) -> str:
