@@ -1,6 +1,8 @@
 """A store that fails while no agent sends and nobody asks: readiness finds it out by itself, and when it is over."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,42 @@ async def test_a_full_disk_is_noticed_without_traffic() -> None:
             assert RED in await quiet.metrics()
             (disk / "filler").unlink()
             await quiet.is_ready()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("ALTER TABLE silence RENAME TO kept", "ALTER TABLE kept RENAME TO silence", "silence is missing"),
+        (
+            "ALTER TABLE alert RENAME COLUMN rule TO kept",
+            "ALTER TABLE alert RENAME COLUMN kept TO rule",
+            "alert lacks rule",
+        ),
+    ],
+    ids=["table", "column"],
+)
+@pytest.mark.parametrize("on", ["sqlite", "postgres"])
+async def test_a_table_that_no_batch_touches_is_missed(
+    tmp_path: Path, postgres: PostgresServer, on: str, change: tuple[str, str, str]
+) -> None:
+    """While batches are stored; readiness names it, and is green when it is back."""
+    data, name = tmp_path / "data", postgres.database()
+    settings = (
+        on_postgres(postgres, tmp_path, name) if on == "postgres" else f'[collector]\ndata_dir = "{data}"\n'
+    )
+
+    def run(statement: str) -> None:
+        if on == "postgres":
+            postgres.sql(statement, name)
+            return
+        with closing(sqlite3.connect(data / "telemetry.db", isolation_level=None)) as beside:
+            beside.execute(statement)
+
+    async with collecting(settings) as quiet:
+        quiet.cut(1_772_359_200_000_000_000)
+        await quiet.delivers()
+        there, back, said = change
+        run(there)
+        await quiet.refuses("/readyz", said)
+        run(back)
+        await quiet.is_ready()

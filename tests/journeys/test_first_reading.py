@@ -14,7 +14,7 @@ def test_a_line_over_http_is_read_back_through_the_api(stack: Stack) -> None:
     assert agent.write(f"m,site=a v=1 {measured}") == 204
     found = until("the series", lambda: collector.latest('m.v{site="a"}'))
     assert found[0]["agent"] == "edge"
-    assert found[0]["latest"] == {"time_ns": measured, "value": 1.0}
+    assert found[0]["latest"] == {"time_ns": measured, "value": 1.0, "special": None}
 
 
 def test_a_mosquitto_publish_is_read_back_with_site_device_and_metric(stack: Stack) -> None:

@@ -13,7 +13,14 @@ import pytest
 import structlog
 
 from reference_agent import T0, defined, events, samples
-from telemetryx.errors import IngestClosed, QueueFull, StoreDamaged, StoreError, StoreUnavailable
+from telemetryx.errors import (
+    IngestClosed,
+    QueueFull,
+    SchemaBroken,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+)
 from telemetryx.ingest import ingest as module
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.ingest.trial import Trial
@@ -121,6 +128,48 @@ async def test_a_failing_store_drops_and_pauses_and_resumes(store: Gated) -> Non
     await running
 
 
+class Whole:
+    """A store whose tables are all there."""
+
+    async def try_write(self, size: int) -> None:
+        """Take it."""
+
+    async def check_schema(self) -> None:
+        """Find nothing missing."""
+
+
+async def test_a_table_that_is_missing_is_noticed_while_batches_are_stored(store: Gated) -> None:
+    """No batch touches it; nor is it over with a commit or a trial, but with the table."""
+    ingest = Ingest(store)
+    running = asyncio.create_task(ingest.run())
+    missing, looked = [True], asyncio.Event()
+
+    class Broken(Whole):
+        async def check_schema(self) -> None:
+            looked.set()
+            if missing:
+                raise SchemaBroken("table silence is missing")
+
+    stop = asyncio.Event()
+    trial = asyncio.create_task(Trial(Broken(), ingest, quiet_s=0.0, trouble_s=0.01, schema_s=0.0).run(stop))
+    async with asyncio.timeout(60):
+        await looked.wait()
+        while ingest.health().ready:
+            await asyncio.sleep(0.01)
+        assert ingest.health().reason == "table silence is missing"
+        assert isinstance(await ingest.submit("a", batch(1)), Stored)
+        looked.clear()
+        await looked.wait()
+        assert not ingest.health(time.monotonic() + 1).ready
+        missing.clear()
+        while not ingest.health().ready:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await trial
+    await ingest.close()
+    await running
+
+
 @pytest.mark.parametrize("reason", ["full", "read_only"])
 async def test_a_failure_is_over_when_a_trial_succeeds_though_its_agent_went_elsewhere(
     store: Gated, reason: str
@@ -137,7 +186,7 @@ async def test_a_failure_is_over_when_a_trial_succeeds_though_its_agent_went_els
     sizes: list[int] = []
     failures = [StoreUnavailable("still no room", reason)]
 
-    class Trying:
+    class Trying(Whole):
         async def try_write(self, size: int) -> None:
             sizes.append(size)
             if failures:
@@ -184,7 +233,7 @@ async def test_a_store_that_is_quiet_is_tried_and_one_that_commits_is_not(store:
     running = asyncio.create_task(ingest.run())
     tried = asyncio.Event()
 
-    class Trying:
+    class Trying(Whole):
         async def try_write(self, size: int) -> None:
             assert size == 0
             tried.set()

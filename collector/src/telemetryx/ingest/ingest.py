@@ -18,7 +18,15 @@ from typing import Final
 
 import structlog
 
-from telemetryx.errors import IngestClosed, QueueFull, StoreDamaged, StoreError, StoreUnavailable, WireError
+from telemetryx.errors import (
+    IngestClosed,
+    QueueFull,
+    SchemaBroken,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+    WireError,
+)
 from telemetryx.ingest.counters import Counters, Health
 from telemetryx.ingest.traced import committing, decoding
 from telemetryx.store.interface import Store
@@ -123,6 +131,7 @@ class Ingest:
         self._reason = ""
         self._failed: _Trouble | None = None
         self._beside: _Trouble | None = None
+        self._schema = ""
         self._tried_at = 0.0
         self.committed_at = 0.0
         self._pause_s = 0.0
@@ -143,7 +152,7 @@ class Ingest:
             for one in (self._failed, self._beside)
             if one is not None and not one.over(max(written_at, self._tried_at))
         ]
-        reason = found[0] if found else ""
+        reason = found[0] if found else self._schema
         return Health(not reason, reason, self._queued, len(self._queue))
 
     def lag_s(self) -> float:
@@ -179,6 +188,15 @@ class Ingest:
             if trouble is not None and trouble.at < began and not trouble.damage:
                 log.info("ingest.store_writable", reason=trouble.reason)
                 setattr(self, name, None)
+
+    def looked(self, error: SchemaBroken | None) -> None:
+        """Hear whether the tables are as the schema has them (trial.py): work that needs another one would fail."""
+        said = "" if error is None else str(error)
+        if said and said != self._schema:
+            log.error("ingest.schema_broken", reason=said)
+        elif self._schema and not said:
+            log.info("ingest.schema_whole", reason=self._schema)
+        self._schema = said
 
     async def submit(self, agent: str, frame: pb.Batch | pb.Loss) -> Outcome:
         """Store one frame; returns after its commit. Raises StoreUnavailable, QueueFull or IngestClosed: then it isn't stored."""

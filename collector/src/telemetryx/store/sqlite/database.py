@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -238,14 +238,7 @@ class SqliteDatabase(sqlite3.Connection):
     def schema(self) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
         """Return tables and their columns: what the applied steps make of an empty database, and what is there."""
         applied, _ = self.schema_steps()
-        known = scripts()
-        empty = sqlite3.connect(":memory:")
-        try:
-            for name in applied:
-                empty.executescript(known[name])
-            return _tables(empty), _tables(self)
-        finally:
-            empty.close()
+        return _made(tuple(applied)), _tables(self)
 
     def columns(self, table: str) -> list[str]:
         """Name a table's columns."""
@@ -373,6 +366,19 @@ class SqliteDatabase(sqlite3.Connection):
             return regex(pattern).matches(value or "")
 
         self.create_function("full_match", 2, full_match, deterministic=True)
+
+
+@lru_cache(1)
+def _made(steps: tuple[str, ...]) -> dict[str, set[str]]:
+    """Name the tables and columns that schema steps make of an empty database. Nobody changes what is returned."""
+    known = scripts()
+    empty = sqlite3.connect(":memory:")
+    try:
+        for name in steps:
+            empty.executescript(known[name])
+        return _tables(empty)
+    finally:
+        empty.close()
 
 
 def _tables(connection: sqlite3.Connection) -> dict[str, set[str]]:

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeVar
 import structlog
 
 from telemetryx.clock import Clock
-from telemetryx.errors import StoreError
+from telemetryx.errors import SchemaBroken, StoreError
 from telemetryx.store.audit import Actor
 from telemetryx.store.interface import (
     ROOM,
@@ -169,6 +169,18 @@ class TableStore(said.Said, upkeep.Upkeep):
             if ours is None:
                 raise
             raise ours from error
+
+    async def check_schema(self) -> None:
+        """Look whether all tables and columns are there. Raises SchemaBroken."""
+
+        def look(db: Database) -> list[str]:
+            applied, _ = db.schema_steps()
+            return verify.missing(db) if applied else ["the list of its schema's steps is missing"]
+
+        if lost := await self.read(look):
+            raise SchemaBroken(
+                f"the store isn't as its schema has it: {'; '.join(lost[:10])}; `telemetryx store check` names all that is missing; restore a backup"
+            )
 
     async def read(self, work: Callable[[Database], T]) -> T:
         """Run work on a snapshot, in a reader's thread."""
