@@ -529,6 +529,7 @@ def _limits(listen: Api) -> Limits:
         max_points=listen.max_query_points,
         query_timeout_s=listen.query_timeout / NS,
         max_live_clients=listen.max_live_clients,
+        export_timeout_s=listen.export_timeout / NS,
     )
 
 

@@ -7,13 +7,16 @@ import json
 import math
 from typing import Any
 
+import aiohttp
 import polars as pl
 import pytest
+from aiohttp import web
 
 from reference_agent import decoded, defined, window
 from running import T0, Running, S, key
 from telemetryx.api import export
 from telemetryx.api.times import deleted
+from telemetryx.api.world import Limits
 from telemetryx.export import rows
 from telemetryx.export.wanted import Wanted
 from telemetryx.store.interface import Retention
@@ -251,3 +254,31 @@ async def test_what_retention_took_is_said_before_the_file(api: Running, form: s
     for kind, span in (("samples", SPAN), ("rollups", long), ("events", long)):
         _, headers = await ask(api, kind, form, **span)
         assert "telemetryx-warning" not in headers
+
+
+async def test_an_export_that_takes_too_long_is_given_up(start: Any) -> None:
+    """Before the first byte with a reason; it gives its place to the next."""
+    api = await start(limits=Limits(1_000, 100, 1_000, 30.0, 3, export_timeout_s=0.0))
+    for _ in range(export.MAX_AT_ONCE + 1):
+        body, headers = await ask(api, "samples", "csv", 503)
+        assert "the export took longer than" in json.loads(body)["error"]["message"]
+        assert "export_timeout" in json.loads(body)["error"]["message"]
+        assert "retry-after" in headers
+
+
+async def test_who_does_not_read_an_export_loses_it_when_its_time_is_over(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep a place for ever. What was sent can't be taken for the whole, for the connection is broken off."""
+    api = await start(limits=Limits(1_000, 100, 1_000, 30.0, 3, export_timeout_s=3.0))
+    await api.field.send({key("x"): [(T0 + n, float(n)) for n in range(100)]})
+    stuck = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(web.StreamResponse, "write", never)
+    with pytest.raises(aiohttp.ClientError):
+        await ask(api, "samples", "csv")
+    assert stuck.is_set()

@@ -237,3 +237,22 @@ def test_a_configuration_and_a_collector_elsewhere_are_not_asked_together(
     with pytest.raises(CliError) as unreachable:
         app(far, standalone_mode=False)
     assert unreachable.value.code is Exit.UNREACHABLE
+
+
+def test_an_export_that_takes_too_long_leaves_no_file(config: Path, tmp_path: Path) -> None:
+    """Of the store here, and of a collector elsewhere that goes on sending."""
+    path = tmp_path / "out.csv"
+    with pytest.raises(CliError, match="the export takes longer than 1us") as caught:
+        export.run(config, question(str(path), timeout="1us"))
+    assert "--timeout" in caught.value.hint
+
+    class Endless:
+        def pieces(self, *_: object) -> Iterator[bytes]:
+            while True:
+                yield b"1\n"
+
+    with pytest.raises(CliError, match="the export takes longer than 1ms"):
+        export.run(config, question(str(path), timeout="1ms"), Endless())  # type: ignore[arg-type]
+    with pytest.raises(CliError, match="--timeout"):
+        export.run(config, question(str(path), timeout="soon"))
+    assert not path.exists()

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import threading
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -387,3 +388,21 @@ def test_two_readings_of_one_time_are_two(tmp_path: Path, capsys: pytest.Capture
     found = told(config, capsys, until="2026-03-01T01:00:00Z")
     assert (found["sites"][0]["readings"], found["series"][0]["interval_s"]) == (61, 60.0)
     assert found["sites"][0]["availability"] == 1.0
+
+
+def test_a_report_that_takes_too_long_or_too_much_is_ended(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a statement of `telemetryx sql` is; no file is left."""
+
+    def endless(*_: object) -> None:
+        threading.Event().wait()
+
+    monkeypatch.setattr("telemetryx.report.gather.gather", endless)
+    page = tmp_path / "report.html"
+    with pytest.raises(CliError, match="the report takes longer than 10ms") as caught:
+        report.run(config, question(html=page, timeout="10ms"), as_json=False)
+    assert "--timeout" in caught.value.hint
+    with pytest.raises(CliError, match=r"the report takes more than 1\.0 MiB of memory"):
+        report.run(config, question(html=page, memory=1), as_json=False)
+    assert not page.exists()

@@ -9,6 +9,7 @@ import importlib.util
 import pickle
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import orjson
@@ -19,7 +20,7 @@ from telemetryx.api.errors import BadRequest, Handler, NotInstalled, Unavailable
 from telemetryx.api.models.fields import Selector, Text
 from telemetryx.api.route import Model, Route, Time, read_params
 from telemetryx.api.span import span
-from telemetryx.api.times import deleted
+from telemetryx.api.times import NS, deleted, format_duration
 from telemetryx.api.world import World
 from telemetryx.errors import SelectorError, StoreError
 from telemetryx.export.wanted import CONTENT_TYPES, ENDINGS, NEED_POLARS, Form, Kind, Wanted
@@ -105,7 +106,8 @@ def endpoint(world: World) -> Handler:
         running += 1
         try:
             missing = await _missing(world, wanted)
-            return await _stream(request, pickle.dumps((engine, wanted, params.format)), params, missing)
+            asked = pickle.dumps((engine, wanted, params.format))
+            return await _stream(request, _Sending(asked, params, missing, world.limits.export_timeout_s))
         finally:
             running -= 1
 
@@ -132,9 +134,20 @@ DECLARED: Final = Route("GET", PATH, _never, Model, "Export as a file", "data", 
 """What reads the parameters, and what the reference says of them. Its answer is no JSON, so it isn't among the other routes."""
 
 
-async def _stream(
-    request: web.Request, asked: bytes, params: ExportParams, more: dict[str, str]
-) -> web.StreamResponse:
+@dataclass(slots=True)
+class _Sending:
+    """An export on its way."""
+
+    asked: bytes
+    """What the reading process is told."""
+    params: ExportParams
+    headers: dict[str, str]
+    seconds: float
+    response: web.StreamResponse | None = None
+    """Once a part of it is sent."""
+
+
+async def _stream(request: web.Request, sending: _Sending) -> web.StreamResponse:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "telemetryx.export"),
         stdin=asyncio.subprocess.PIPE,
@@ -142,7 +155,13 @@ async def _stream(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        return await _passed_on(request, child, asked, params, more)
+        async with asyncio.timeout(sending.seconds):
+            return await _passed_on(request, child, sending)
+    except TimeoutError:
+        took = f"the export took longer than {format_duration(int(sending.seconds * NS))} (export_timeout)"
+        if sending.response is None:
+            raise Unavailable(took, "ask for less", retry_after=10) from None
+        return _broken_off(request, sending.response, sending.params, took)
     finally:
         if child.returncode is None:
             with suppress(ProcessLookupError):
@@ -153,15 +172,14 @@ async def _stream(
 async def _passed_on(
     request: web.Request,
     child: asyncio.subprocess.Process,
-    asked: bytes,
-    params: ExportParams,
-    more: dict[str, str],
+    sending: _Sending,
 ) -> web.StreamResponse:
+    params = sending.params
     given, out, said = child.stdin, child.stdout, child.stderr
     if given is None or out is None or said is None:
         raise TypeError("a reading process without pipes")
     with suppress(BrokenPipeError, ConnectionResetError):
-        given.write(asked)
+        given.write(sending.asked)
         await given.drain()
     given.close()
     errors = asyncio.create_task(said.read())
@@ -176,9 +194,10 @@ async def _passed_on(
             headers={
                 "Content-Type": CONTENT_TYPES[params.format],
                 "Content-Disposition": f'attachment; filename="{name}"',
-                **more,
+                **sending.headers,
             }
         )
+        sending.response = response
         await response.prepare(request)
         piece = first
         while piece:
@@ -188,11 +207,18 @@ async def _passed_on(
     finally:
         errors.cancel()
     if code:
-        log.warning("export_failed", kind=params.kind, reason=_reason(text))
-        if request.transport is not None:
-            request.transport.abort()
-        return response
+        return _broken_off(request, response, params, _reason(text))
     await response.write_eof()
+    return response
+
+
+def _broken_off(
+    request: web.Request, response: web.StreamResponse, params: ExportParams, reason: str
+) -> web.StreamResponse:
+    """Let nobody take what was sent for the whole."""
+    log.warning("export_failed", kind=params.kind, reason=reason)
+    if request.transport is not None:
+        request.transport.abort()
     return response
 
 

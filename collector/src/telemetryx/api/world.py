@@ -113,6 +113,7 @@ class Limits:
     max_points: int
     query_timeout_s: float
     max_live_clients: int
+    export_timeout_s: float = 3_600.0
 
     @property
     def reading_s(self) -> float:

@@ -18,8 +18,10 @@ from telemetryx.cli.options import (
     Json,
     Limit,
     Many,
+    Memory,
     Show,
     Since,
+    Timeout,
     TokenFile,
     Until,
     Url,
@@ -300,12 +302,8 @@ def sql(
     ] = None,
     since: Since = "1h",
     until: Until = None,
-    timeout: Annotated[
-        str, typer.Option("--timeout", metavar="SPAN", help="How long it may take, e.g. 30s or 10m.")
-    ] = "1m",
-    memory: Annotated[
-        int, typer.Option("--memory", min=256, max=1 << 20, help="MiB of memory that it may take.")
-    ] = 2_048,
+    timeout: Timeout = "1m",
+    memory: Memory = 2_048,
     rows: Annotated[
         int, typer.Option("--rows", min=1, max=100_000_000, help="Rows that the answer may have.")
     ] = 1_000_000,
@@ -345,6 +343,7 @@ def export(
         str | None, typer.Option("--level", help="Of rollups alone: 1m (when left out) or 1h.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    timeout: Timeout = "1h",
     config: ConfigFile = None,
     url: Annotated[
         str | None,
@@ -365,7 +364,8 @@ def export(
             Exit.USAGE,
         )
     afar = None if url is None else client(url, token_file, ca_file)
-    command.run(config, command.Question(kind, to, form, match, agent, since, until, level, force), afar)
+    question = command.Question(kind, to, form, match, agent, since, until, level, force, timeout)
+    command.run(config, question, afar)
 
 
 @app.command()
@@ -386,13 +386,16 @@ def report(
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, max=1_000, help="Highest scores that are listed.")] = 50,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    timeout: Timeout = "1h",
+    memory: Memory = 2_048,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Say how available and complete each site was, and what was most anomalous, on the collector's machine."""
     from telemetryx.cli import report as command
 
-    command.run(config, command.Question(match, since, until, html, csv, top, force), as_json=as_json)
+    question = command.Question(match, since, until, html, csv, top, force, timeout, memory)
+    command.run(config, question, as_json=as_json)
 
 
 @app.command()

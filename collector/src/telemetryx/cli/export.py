@@ -7,15 +7,16 @@ reads and encodes there. A file gets its name once it is whole.
 import sys
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from telemetryx.api.times import deleted
+from telemetryx.api.times import NS, deleted, format_duration
 from telemetryx.cli import output, targets
 from telemetryx.cli.client import Client
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.span import matchers, point, span
+from telemetryx.cli.sql import watch
 from telemetryx.cli.store import opened, store_place
 from telemetryx.export.wanted import ENDINGS, FORMS, KINDS, NEED_POLARS, Form, Wanted
 
@@ -35,13 +36,15 @@ class Question:
     until: str | None
     level: str | None
     force: bool
+    timeout: str = "1h"
 
 
 def run(config: Path | None, question: Question, client: Client | None = None) -> None:
     """Read and write: the store of this machine, or what a collector elsewhere answers."""
     wanted, form = _wanted(question), _form(question)
+    until = _Until(watch.length_ns(question.timeout))
     if client is not None:
-        _from_afar(client, question, form)
+        _from_afar(client, question, form, until)
         return
     from telemetryx.errors import QueryRefused
     from telemetryx.export.run import export
@@ -57,8 +60,10 @@ def run(config: Path | None, question: Question, client: Client | None = None) -
             Exit.USAGE,
         ) from error
     place = store_place(config)
+    # What hears nothing between two rows, a long statement, the store ends by itself.
+    place = replace(place, engine=place.engine.reading_for(until.length_ns / NS))
     with _target(question) as out, opened(place) as database:
-        progress = _Progress()
+        progress = _Progress(until)
         try:
             rows = export(database, wanted, form, out, progress)
         except QueryRefused as error:
@@ -71,7 +76,7 @@ def run(config: Path | None, question: Question, client: Client | None = None) -
         output.nothing(deleted(horizon))
 
 
-def _from_afar(client: Client, question: Question, form: Form) -> None:
+def _from_afar(client: Client, question: Question, form: Form, until: "_Until") -> None:
     """Have a collector read and encode. Its clock tells what `now` is; its refusals are sentences already."""
     asked = {
         "format": form,
@@ -83,7 +88,7 @@ def _from_afar(client: Client, question: Question, form: Form) -> None:
     }
     size, warnings = 0, list[str]()
     with _target(question) as out:
-        progress = _Progress()
+        progress = _Progress(until)
         try:
             for piece in client.pieces(f"/export/{question.kind}", asked, warnings.append):
                 out.write(piece)
@@ -146,10 +151,27 @@ def _target(question: Question) -> AbstractContextManager[BinaryIO]:
     return targets.whole(Path(question.to), force=question.force)
 
 
-class _Progress:
-    """A line on a terminal that says how far it is; nothing elsewhere."""
+class _Until:
+    """When its time is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, length_ns: int) -> None:
+        self.length_ns = length_ns
+        self._end = time.monotonic() + length_ns / NS
+
+    def check(self) -> None:
+        if time.monotonic() > self._end:
+            raise CliError(
+                f"the export takes longer than {format_duration(self.length_ns)}",
+                "ask for less: a shorter --since, --match; or give it longer with --timeout",
+                Exit.USAGE,
+            )
+
+
+class _Progress:
+    """A line on a terminal that says how far it is, nothing elsewhere; and the place where a long export ends."""
+
+    def __init__(self, until: _Until) -> None:
+        self._until = until
         self._told = time.monotonic()
         self._lines = False
 
@@ -157,6 +179,7 @@ class _Progress:
         self.say(f"{rows:,} rows{f', {done:,} of {total:,} series' if total else ''}")
 
     def say(self, how_far: str) -> None:
+        self._until.check()
         now = time.monotonic()
         if sys.stderr.isatty() and now - self._told > _TELL_S:
             self._told, self._lines = now, True

@@ -36,6 +36,12 @@ SINCE = "Begin: a span before now like {}, or a time: 2026-03-01T10:00:00Z, or 2
 Since = Annotated[str, typer.Option("--since", help=SINCE.format("15m"))]
 Until = Annotated[str | None, typer.Option("--until", help="End, likewise: now when left out.")]
 Agent = Annotated[str | None, typer.Option("--agent", help="Only this agent's.")]
+Timeout = Annotated[
+    str, typer.Option("--timeout", metavar="SPAN", help="How long it may take, e.g. 30s or 10m.")
+]
+Memory = Annotated[
+    int, typer.Option("--memory", min=256, max=1 << 20, help="MiB of memory that it may take.")
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="Rows at most.")]
 Many = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Rows at most.")]
 

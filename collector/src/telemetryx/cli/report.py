@@ -3,13 +3,14 @@
 It reads the store itself, beside a running collector too, as `telemetryx sql` does, and computes with Polars.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.span import matchers, span
+from telemetryx.cli.sql import watch
 from telemetryx.cli.store import opened, store_place
 from telemetryx.cli.targets import STDOUT, needs_folder, needs_no_file, told, whole
 
@@ -25,11 +26,19 @@ class Question:
     csv: Path | None
     top: int
     force: bool
+    timeout: str = "1h"
+    memory: int = 2_048
+    """MiB."""
 
 
 def run(config: Path | None, question: Question, *, as_json: bool) -> None:
     """Read, compute, write; exit code 1 when there is no reading."""
     start, end = span(question.since, question.until)
+    limits = replace(
+        watch.limits(question.timeout, question.memory),
+        what="report",
+        less="ask for less: a shorter --since, --match",
+    )
     wanted = matchers(question.match)
     if as_json and question.html is not None and str(question.html) == STDOUT:
         raise CliError("both --json and --html - write to standard output", "leave one out", Exit.USAGE)
@@ -50,10 +59,12 @@ def run(config: Path | None, question: Question, *, as_json: bool) -> None:
     period = period_of(end - start)
     with opened(place) as database:
         try:
-            gathered = gather(database, start, end, wanted, period)
+            report = watch.within(
+                limits,
+                lambda: measure(gather(database, start, end, wanted, period), end, period, question.top),
+            )
         except QueryRefused as error:
             raise CliError(str(error), "narrow it with --match", Exit.USAGE) from error
-    report = measure(gathered, end, period, question.top)
     if question.html is not None:
         with whole(question.html, force=question.force) as out:
             out.write(page.write(report).encode())

@@ -265,9 +265,9 @@ def store_place(config: Path | None) -> Place:
 
 def file(path: Path) -> Place:
     """Name a store in a file."""
-    from telemetryx.store.sqlite.engine import SqliteEngine
+    from telemetryx.store.sqlite.engine import CHECK_S, SqliteEngine
 
-    return Place(SqliteEngine(path), str(path), "path")
+    return Place(SqliteEngine(path, read_s=CHECK_S), str(path), "path")
 
 
 @contextmanager

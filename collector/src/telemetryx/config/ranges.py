@@ -26,6 +26,7 @@ RANGES: Final[dict[str, tuple[Bound, Bound]]] = {
     "api.max_requests_per_second": (0.01, _MILLION),
     "api.max_live_clients": (1, _MILLION),
     "api.query_timeout": ("100ms", "1d"),
+    "api.export_timeout": ("1s", "30d"),
     "api.max_query_series": (1, _MILLION),
     "api.max_query_points": (100, 1000 * _MILLION),
     "gateway.max_sessions": (1, _MILLION),

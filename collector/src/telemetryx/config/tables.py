@@ -187,6 +187,8 @@ class Api(Listen):
     """WebSocket clients at once; more get 503 with Retry-After."""
     query_timeout: Duration = parse_duration("30s")
     """A query that takes longer is given up with 503."""
+    export_timeout: Duration = parse_duration("1h")
+    """An export that takes longer, as of who doesn't read it, is given up: 503, or the connection is broken off where a part of it was sent."""
     max_query_series: int = Field(default=500, ge=1)
     """Series that one query may return; the answer says when more matched."""
     max_query_points: int = Field(default=1_000_000, ge=100)

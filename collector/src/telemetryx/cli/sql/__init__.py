@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Rows that a table on a terminal shows; CSV, JSON and NDJSON give all.
 MAX_SHOWN: Final = 1_000
-_MIB: Final = 1 << 20
 _END_S: Final = 30.0
 
 
@@ -47,7 +46,7 @@ def run(config: Path | None, question: Question, how: Format) -> None:
     from telemetryx.cli.sql import statement, watch
 
     statement.check(question.statement)
-    wanted, limits = _wanted(question), _limits(question)
+    wanted, limits = _wanted(question), watch.limits(question.timeout, question.memory, question.rows)
     place = store_place(config)
     try:
         import polars  # noqa: F401, ICN001
@@ -119,17 +118,6 @@ def _hint(error: BaseException) -> str:
     if "Datetime" in str(error):
         return "compare times with texts in UTC: time > '2026-03-01T10:00:00Z'; --since 2h counts from now"
     return "; ".join(f"{name} has {', '.join(columns)}" for name, columns in sorted(SCHEMAS.items()))
-
-
-def _limits(question: Question) -> "Limits":
-    from telemetryx.api.times import TimeError, parse_duration
-    from telemetryx.cli.sql.watch import Limits
-
-    try:
-        time_ns = parse_duration(question.timeout)
-    except TimeError as error:
-        raise CliError(f"--timeout: {error}", code=Exit.USAGE) from error
-    return Limits(time_ns, question.memory * _MIB, question.rows)
 
 
 def _print(answer: Any, how: Format) -> None:  # noqa: ANN401

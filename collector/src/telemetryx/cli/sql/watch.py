@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from telemetryx.api.times import NS, format_duration
+from telemetryx.api.times import NS, TimeError, format_duration, parse_duration
 from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 
@@ -37,6 +37,21 @@ class Limits:
     """Bytes of the whole process."""
     rows: int
     """Of the answer."""
+    what: str = "statement"
+    less: str = LESS
+
+
+def limits(timeout: str, memory_mib: int, rows: int = 0) -> Limits:
+    """Read limits of a command line. Raises CliError."""
+    return Limits(length_ns(timeout), memory_mib << 20, rows)
+
+
+def length_ns(timeout: str) -> int:
+    """Read --timeout, in nanoseconds. Raises CliError."""
+    try:
+        return parse_duration(timeout)
+    except TimeError as error:
+        raise CliError(f"--timeout: {error}", code=Exit.USAGE) from error
 
 
 class _Run(Generic[T]):
@@ -67,14 +82,14 @@ def within(limits: Limits, work: Callable[[], T]) -> T:
         while not run.done.wait(_LOOK_S):
             if time.monotonic() > until:
                 raise OverLimitError(
-                    f"the statement takes longer than {format_duration(limits.time_ns)}",
-                    f"{LESS}; or give it longer with --timeout",
+                    f"the {limits.what} takes longer than {format_duration(limits.time_ns)}",
+                    f"{limits.less}; or give it longer with --timeout",
                     Exit.USAGE,
                 )
             if (taken := resident()) > limits.memory:
                 raise OverLimitError(
-                    f"the statement takes more than {output.size(limits.memory)} of memory ({output.size(taken)})",
-                    f"{LESS}; or allow more with --memory",
+                    f"the {limits.what} takes more than {output.size(limits.memory)} of memory ({output.size(taken)})",
+                    f"{limits.less}; or allow more with --memory",
                     Exit.USAGE,
                 )
     except KeyboardInterrupt:

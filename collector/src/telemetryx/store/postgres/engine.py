@@ -9,7 +9,7 @@ collectors of before, which were one to a database.
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -152,6 +152,10 @@ class PostgresEngine:
     def open_reader(self) -> PostgresDatabase:
         """Open one that only reads."""
         return self.open(_READER, self.read_s)
+
+    def reading_for(self, seconds: float) -> "PostgresEngine":
+        """Return it with another limit for a reader's statements."""
+        return replace(self, read_s=seconds)
 
     def open(self, settings: dict[str, str], timeout_s: float) -> PostgresDatabase:
         """Open a connection on a loop of its own."""

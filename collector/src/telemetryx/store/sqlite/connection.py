@@ -13,6 +13,7 @@ from typing import Final
 
 from telemetryx.errors import SchemaBroken, StoreDamaged, StoreError, StoreUnavailable
 from telemetryx.store.sqlite.database import SqliteDatabase
+from telemetryx.store.sqlite.reader import SqliteReader
 
 APPLICATION_ID: Final = 0x54454C58
 """`TELX`, in the file's header: we never write into somebody else's database."""
@@ -37,6 +38,10 @@ _REASONS: Final = {
     sqlite3.SQLITE_IOERR: ("io", "the disk refused to read or write: check it"),
     sqlite3.SQLITE_CANTOPEN: ("io", "the file can't be opened: check that its folder exists and who owns it"),
     sqlite3.SQLITE_NOMEM: ("io", "memory is short"),
+    sqlite3.SQLITE_INTERRUPT: (
+        "locked",
+        "a statement took longer than it may, so it was ended: ask for a shorter time or fewer series",
+    ),
 }
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CHANGED: Final = (
@@ -129,17 +134,18 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def open_reader(path: Path) -> SqliteDatabase:
-    """Open a connection that only reads."""
+def open_reader(path: Path, seconds: float) -> SqliteReader:
+    """Open a connection that only reads, and no statement for longer than this."""
     with translated():
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
-            factory=SqliteDatabase,
+            factory=SqliteReader,
         )
         connection.file = path
+        connection.limit(seconds)
         connection.add_functions()
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA query_only = ON")

@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,10 @@ from telemetryx.store.sqlite.database import SqliteDatabase, identity_of
 from telemetryx.store.tables import reals
 from telemetryx.types import F64
 
+READ_S: Final = 60.0
+"""As with PostgreSQL."""
+CHECK_S: Final = 3_600.0
+"""The same for commands that look at everything."""
 _TRIED: Final = 1 << 16
 """Bytes that a trial writes, at least,"""
 MOST_TRIED: Final = 8 << 20
@@ -29,6 +33,8 @@ class SqliteEngine:
     path: Path
     opened_as: tuple[int, int] | None = None
     """Device and number of the file that a collector began with: it works on no other one."""
+    read_s: float = READ_S
+    """How long a statement of a reader may take."""
     saved: list[int] = field(default_factory=list, compare=False)
     """When a log that was deleted was brought into the file."""
 
@@ -42,7 +48,11 @@ class SqliteEngine:
     def open_reader(self) -> SqliteDatabase:
         """Open one that only reads."""
         self._must_be_the_same()
-        return connection.open_reader(self.path)
+        return connection.open_reader(self.path, self.read_s)
+
+    def reading_for(self, seconds: float) -> "SqliteEngine":
+        """Return it with another limit for a reader's statements."""
+        return replace(self, read_s=seconds)
 
     def _must_be_the_same(self) -> None:
         """Refuse a file that came since: what is remembered of the store (ids of series, epochs) isn't true of it, and it may be empty."""

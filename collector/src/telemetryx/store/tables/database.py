@@ -270,6 +270,10 @@ class Database(Protocol):
 class Engine(Protocol):
     """Opens connections. It can be pickled: the planner's process opens its own."""
 
+    def reading_for(self, seconds: float) -> "Engine":
+        """Return it with another limit for a reader's statements."""
+        ...
+
     def try_write(self, size: int = 0) -> None:
         """Write something, at least about so many bytes, and undo it, beside a running collector too. Raises StoreError, or the engine's own error."""
         ...
