@@ -25,8 +25,11 @@ from telemetryx.types import F64, I64, U8
 T = TypeVar("T")
 
 _COLUMNS: Final = (
-    "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+    "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid "
+    "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition "
+    "AND attnum > 0 AND NOT attisdropped"
 )
+"""Of the tables themselves: partitions have the same, and there are thousands."""
 _AT_ONCE: Final = 64
 """Rows of a stream that are in memory."""
 _ROWS_AT_ONCE: Final = 10_000
