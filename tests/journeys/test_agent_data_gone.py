@@ -109,3 +109,24 @@ def test_a_spool_whose_segments_were_removed_is_not_intact(stack: Stack) -> None
     assert "its segments are gone, and there were some" in said.stdout
     found = json.loads(ask("doctor", "--json", "--config", agent.config).stdout)["findings"]
     assert next(one["level"] for one in found if one["check"] == "spool") != "ok"
+
+
+def test_a_checkpoint_that_is_not_given_is_waited_for(stack: Stack) -> None:
+    """It is no damage: readings are taken and kept, status says what is waited for, and nothing is missing once it is there."""
+    agent = killed_with_a_journal(stack)
+    checkpoint, kept = agent.data / "fold.checkpoint", agent.data / "kept"
+    assert checkpoint.exists()
+    checkpoint.rename(kept)
+    # Refused to everybody, as wrong rights refuse a file to all but root.
+    checkpoint.symlink_to("x" * 300)
+    agent.start()
+    assert agent.write("m v=1") == 204
+    assert "fold.checkpoint" in agent.status()["fold"]["blocked"]
+    assert agent.status()["fold"]["behind"] > 0
+    kept.rename(checkpoint)
+    until(
+        "it goes on",
+        lambda: agent.status()["fold"]["blocked"] is None and agent.status()["fold"]["behind"] == 0,
+    )
+    assert (agent.status()["fold"]["missing"], agent.status()["spool"]["damage"]) == (None, [])
+    assert list(agent.data.glob("fold.checkpoint.*")) == []

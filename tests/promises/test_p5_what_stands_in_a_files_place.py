@@ -28,6 +28,7 @@ FILES = (
     "agent.sock",
     "journal",
     "journal/lock",
+    "journal/mark",
     "journal/quarantine",
     "journal/*.seg",
     "spool/cursor",

@@ -113,10 +113,6 @@ impl Pipeline {
         if let Some(tracer) = &tracer {
             spool.trace_with(Arc::clone(tracer));
         }
-        // Without it the journal doesn't come free: it has the reserve for a full disk too.
-        let checkpoint = Checkpoint::open(spool.storage(), &data.join("fold.checkpoint"))
-            .context("opening the fold's checkpoint")?
-            .with_reserve(spool.reserve());
         let reloads = Reloads::new(&config.input);
         let (standing, late) = Standing::begin(config, &world.path, journal.clone(), Arc::clone(clock))
             .context("writing the configuration into the journal")?;
@@ -125,18 +121,20 @@ impl Pipeline {
         let taps = Arc::new(Taps::new(Arc::clone(&table)));
         let (seen, ticking, boot) = (Arc::clone(&taps), Arc::clone(clock), identity::boot_id());
         let device_clock = move |at| identity::device_clock(at, boot);
-        let work = Folding {
-            shown: Box::new(move |record| seen.offer(record)),
-            ..Folding::restore(
-                journal.clone(),
-                spool.clone(),
-                checkpoint,
-                &table,
-                models::scorer,
-                device_clock,
-            )
+        let restore = {
+            let (journal, spool, table) = (journal.clone(), spool.clone(), Arc::clone(&table));
+            let path = data.join("fold.checkpoint");
+            move || {
+                // Without it the journal doesn't come free: it has the reserve for a full disk too.
+                let checkpoint = Checkpoint::open(spool.storage(), &path)?.with_reserve(spool.reserve());
+                let seen = Arc::clone(&seen);
+                let (journal, spool) = (journal.clone(), spool.clone());
+                let work = Folding::restore(journal, spool, checkpoint, &table, models::scorer, device_clock);
+                Ok(Folding { shown: Box::new(move |record| seen.offer(record)), ..work })
+            }
         };
-        let folding = folding::start(work, move || ticking.now()).context("starting the fold's thread")?;
+        let folding = folding::start(&journal, &spool, restore, move || ticking.now())
+            .context("starting the fold's thread")?;
 
         let stop_inputs = CancellationToken::new();
         let mut inputs = JoinSet::new();

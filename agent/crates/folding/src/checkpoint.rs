@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fold::{Fold, Scorer};
-use seglog::{Cell, CellError, Mode, OpenError, Storage, regular};
+use seglog::{Cell, CellError, Mode, OpenError, Storage};
 use spool::{Reserve, Unacked};
+use telemetry::units::about;
 use telemetry::{Position, SeriesTable};
 
 /// Room at first: enough for some thousand series, and little on small flash. The file takes twice as much.
@@ -104,11 +105,12 @@ pub struct Restored {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// More than any file of ours holds.
-    #[error("the fold's state is {0} bytes, at most {LARGEST} are kept: lower agent.max_series")]
+    #[error("the fold's state is {}, at most {} are kept: lower agent.max_series", about(*.0 as u64), about(LARGEST as u64))]
     TooLarge(usize),
     /// It has to grow, and neither disk nor reserve have room for that.
     #[error(
-        "the fold's state has grown, and the disk has no {0} bytes for a larger checkpoint: free some space; until then the journal keeps its records"
+        "the fold's state has grown, and the disk has no {} for a larger checkpoint: free some space; until then the journal keeps its records",
+        about(*.0)
     )]
     NoRoom(u64),
     /// The file.
@@ -133,18 +135,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`OpenError`]; never for damage, and not for a full disk: the journal keeps its records until there is room. A file that
-    /// this user may not open is set aside, where that can be: waiting for its rights would be not to start.
+    /// is there and isn't given, for want of rights or file handles, is no damage: [`start`](crate::start) waits for it.
     pub fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, OpenError> {
-        let open = || Cell::open(Arc::clone(&storage), path, FIRST);
-        let opened = match open() {
-            Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                let aside = regular::set_aside(&*storage, path);
-                tracing::error!(path = %path.display(), ?aside, error = %source, "the fold's checkpoint can't be opened by this user: it is set aside, and what the journal still has is folded anew");
-                open()
-            }
-            opened => opened,
-        };
-        let cell = match opened {
+        let cell = match Cell::open(Arc::clone(&storage), path, FIRST) {
             Ok(cell) => Some(cell),
             Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
                 tracing::warn!(path = %path.display(), "the disk is full: the fold's checkpoint waits for room");

@@ -160,6 +160,12 @@ impl Driver {
         }
     }
 
+    /// Shows itself to whoever watches already.
+    pub(crate) fn watched_by(self, watch: Arc<Watch>) -> Self {
+        watch.applied.store(self.work.applied, Ordering::Release);
+        Self { watch, ..self }
+    }
+
     /// What others may see of it.
     pub fn watch(&self) -> Arc<Watch> {
         Arc::clone(&self.watch)
@@ -271,6 +277,10 @@ impl Driver {
 
     fn read(&mut self, now: Stamp) -> Phase {
         let found = self.reader.try_next();
+        if let Some(received) = self.reader.take_begun() {
+            // The checkpoint of before the start, until there is one of this.
+            self.work.journal.folded(self.before, received);
+        }
         for gap in self.reader.take_gaps() {
             tracing::error!(
                 ?gap,

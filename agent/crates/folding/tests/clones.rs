@@ -35,7 +35,9 @@ fn start_in(dir: &Path, readings: std::ops::Range<i64>, folding: bool) -> Option
     let clock = |at| DeviceClock { at, boot: [1; 16], synced: true };
     let work =
         Folding::restore(journal.clone(), spool.clone(), checkpoint, &table, || Box::new(NoScorer), clock);
-    let running = start(work, Stamp::default).unwrap();
+    let (journal, spool) = (work.journal.clone(), work.spool.clone());
+    let mut work = Some(work);
+    let running = start(&journal, &spool, move || Ok(work.take().unwrap()), Stamp::default).unwrap();
     journal.close();
     running.finish();
     assert_eq!(spool.position(), journal.last());

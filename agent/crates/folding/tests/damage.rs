@@ -379,6 +379,27 @@ fn a_journal_without_segments_is_noted_up_to_the_last_record_that_was_confirmed(
 }
 
 #[test]
+fn a_journal_without_segments_that_batches_have_all_of_is_noted_as_no_loss() {
+    let mut bench = start(SimDisk::new(1), START);
+    bench.take(&["level"; 3]);
+    let mut bench = bench.restarted();
+    // Killed before this start writes a checkpoint of its own.
+    bench.take(&["level"]);
+    bench.pass(6000);
+    segments(&bench.disk, "/data/journal").iter().for_each(|path| bench.disk.storage().remove(path).unwrap());
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    assert!(
+        bench.damage().iter().all(|damage| damage.readings == Readings::Exactly(0)),
+        "{:?}",
+        bench.damage()
+    );
+    assert_eq!(bench.counts().get(Cause::Damaged), 0);
+    let (samples, _, events) = bench.leave();
+    assert_eq!((samples, events), (4, Vec::new()));
+}
+
+#[test]
 fn damage_whose_readings_nobody_knows_is_noted_as_such_and_told_to_the_collector() {
     let mut bench = start(SimDisk::new(1), START);
     for _ in 0..200 {

@@ -1,15 +1,21 @@
-//! A checkpoint that the agent's user may not open, as after somebody ran the agent as root: that is no reason not to start.
+//! A checkpoint that the agent's user may not open, as after somebody ran the agent as root: that is no damage, and no reason not
+//! to start. What comes waits in the journal until it is given.
 #![allow(clippy::unwrap_used, reason = "a test fails where it is surprised")]
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use folding::Checkpoint;
-use seglog::{Disk, File, Guard, Mode, Storage};
+use fold::NoScorer;
+use folding::{Checkpoint, Folding, start};
+use journal::{Journal, JournalConfig};
+use seglog::{Disk, File, Guard, Mode, OpenError, Storage};
+use spool::{Spool, SpoolConfig};
+use telemetry::{DeviceClock, Record, SeriesTable, Stamp};
 
-/// The disk, but for the rights to one file until it is renamed.
+/// The disk, but for the rights to one file until they are given.
 #[derive(Default)]
 struct Denied(AtomicBool);
 
@@ -28,7 +34,6 @@ impl Storage for Denied {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.store(true, Ordering::Relaxed);
         Disk.rename(from, to)
     }
 
@@ -49,15 +54,80 @@ impl Storage for Denied {
     }
 }
 
+fn work(
+    data: &Path,
+    storage: Arc<dyn Storage>,
+) -> (Journal, Spool, impl FnMut() -> Result<Folding, OpenError> + use<>) {
+    let table = SeriesTable::new(10);
+    let config = SpoolConfig { min_free_bytes: 0, ..SpoolConfig::new(data.join("spool")) };
+    let (spool, _) = Spool::open(config, Arc::new(Disk), Arc::clone(&table), "edge").unwrap();
+    let config = JournalConfig { min_free_bytes: 0, ..JournalConfig::new(data.join("journal")) };
+    let (journal, _) = Journal::open(config, Arc::new(Disk), Arc::clone(&table)).unwrap();
+    let path = data.join("fold.checkpoint");
+    let (ours, its) = (journal.clone(), spool.clone());
+    let restore = move || {
+        let checkpoint = Checkpoint::open(Arc::clone(&storage), &path)?;
+        let clock = |at| DeviceClock { at, boot: [1; 16], synced: true };
+        Ok(Folding::restore(ours.clone(), its.clone(), checkpoint, &table, || Box::new(NoScorer), clock))
+    };
+    (journal, spool, restore)
+}
+
+/// Looks until it is so; fails after a minute.
+fn until(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "it never came");
+        std::thread::yield_now();
+    }
+}
+
+fn tick(journal: &Journal) {
+    let at = Stamp { wall: 1_800_000_000_000_000_000, mono: 1 };
+    let position = journal.append(&Record::Tick(DeviceClock { at, boot: [1; 16], synced: true })).unwrap();
+    journal.wait_blocking(position, Duration::from_secs(60)).unwrap();
+}
+
 #[test]
-fn it_is_kept_beside_and_the_journal_is_folded_anew() {
+fn it_is_waited_for_with_all_that_comes_kept_and_goes_on_where_it_stood() {
     let folder = tempfile::tempdir().unwrap();
+    let (journal, spool, restore) = work(folder.path(), Arc::new(Disk));
+    let running = start(&journal, &spool, restore, Stamp::default).unwrap();
+    tick(&journal);
+    journal.close();
+    running.finish();
+    drop((journal, spool));
     let path = folder.path().join("fold.checkpoint");
-    Checkpoint::open(Arc::new(Disk), &path).unwrap().set(7, Some(7), None, b"state").unwrap();
     let before = std::fs::read(&path).unwrap();
-    let mut checkpoint = Checkpoint::open(Arc::new(Denied::default()), &path).unwrap();
-    assert_eq!(checkpoint.get(), None);
-    assert_eq!(std::fs::read(folder.path().join("fold.checkpoint.unreadable")).unwrap(), before);
-    checkpoint.set(8, Some(8), None, b"other").unwrap();
-    assert_eq!(Checkpoint::open(Arc::new(Disk), &path).unwrap().get().unwrap().position, 8);
+
+    let denied = Arc::new(Denied::default());
+    let (journal, spool, restore) = work(folder.path(), Arc::clone(&denied) as Arc<dyn Storage>);
+    let running = start(&journal, &spool, restore, Stamp::default).unwrap();
+    let watch = running.watch();
+    let blocked = || watch.progress(journal.last()).blocked;
+    assert!(blocked().unwrap().contains("fold.checkpoint"), "{:?}", blocked());
+    tick(&journal);
+    let beats = watch.beats();
+    until(|| watch.beats() > beats);
+    assert_eq!(std::fs::read(&path).unwrap(), before, "it is as it was");
+    assert!(!folder.path().join("fold.checkpoint.unreadable").exists());
+
+    denied.0.store(true, Ordering::Relaxed);
+    until(|| blocked().is_none() && watch.progress(journal.last()).behind == 0);
+    assert_eq!(watch.progress(journal.last()).missing, None);
+    journal.close();
+    running.finish();
+}
+
+#[test]
+fn one_that_is_never_given_keeps_nobody_from_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, spool, restore) = work(folder.path(), Arc::new(Denied::default()));
+    let running = start(&journal, &spool, restore, Stamp::default).unwrap();
+    tick(&journal);
+    journal.close();
+    running.finish();
+    drop((journal, spool));
+    let (journal, _spool, _restore) = work(folder.path(), Arc::new(Disk));
+    assert_eq!((journal.first(), journal.last()), (1, 1), "the journal keeps what came");
 }

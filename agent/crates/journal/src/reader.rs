@@ -62,6 +62,8 @@ pub struct JournalReader {
     numbers: Numbers,
     /// Readings received up to the last record that was read.
     received: Option<u64>,
+    /// The same up to where it began, once that was met.
+    begun: Option<u64>,
     gaps: Vec<JournalGap>,
     /// Damage with no record behind it yet: reported once what was received in it is known.
     held: Vec<Gap>,
@@ -92,6 +94,7 @@ impl JournalReader {
             early: None,
             numbers: Numbers { table, segment: 0, known: HashMap::new() },
             received,
+            begun: None,
             gaps: Vec::new(),
             held: Vec::new(),
         }
@@ -173,6 +176,11 @@ impl JournalReader {
         self.received
     }
 
+    /// Readings that were received up to the position that it began behind, once: when the record there was met.
+    pub fn take_begun(&mut self) -> Option<u64> {
+        self.begun.take()
+    }
+
     /// Everything up to here was returned, or reported as a gap.
     pub fn position(&self) -> Position {
         self.passed
@@ -230,6 +238,9 @@ impl JournalReader {
             self.received = decoded.tally.map(Tally::after);
             // Before the start: read for its definitions only.
             if decoded.position <= self.passed {
+                if let Some(received) = self.received.filter(|_| decoded.position == self.passed) {
+                    self.begun = Some(received);
+                }
                 continue;
             }
             match decoded.record {

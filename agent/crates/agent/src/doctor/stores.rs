@@ -19,6 +19,9 @@ pub fn examine(data: &Path) -> Vec<Finding> {
     let (found, position) = spool(&data.join("spool"));
     let mut findings = vec![found, journal(&data.join("journal"), position)];
     findings.extend(unreadable_cursor(&data.join("spool")));
+    if let Some(error) = ungiven(&data.join("fold.checkpoint")) {
+        findings.push(not_given("checkpoint", &error, is_ours(data)));
+    }
     let copies = quarantined(data);
     if copies > 0 {
         findings.push(warning(
@@ -61,12 +64,11 @@ fn is_ours(dir: &Path) -> bool {
     fs::metadata(dir).is_ok_and(|dir| dir.uid() == rustix::process::geteuid().as_raw())
 }
 
-/// That the system doesn't give the cursor, for want of rights or file handles: what is done isn't known then.
-fn ungiven_cursor(dir: &Path) -> Option<seglog::OpenError> {
-    let path = dir.join("cursor");
-    let source = seglog::regular::open(&path).err()?;
+/// That the system doesn't give a file that is there, for want of rights or file handles: the agent waits for it.
+fn ungiven(path: &Path) -> Option<seglog::OpenError> {
+    let source = seglog::regular::open(path).err()?;
     let withheld = source.kind() != std::io::ErrorKind::NotFound && !seglog::is_unreadable(&source);
-    withheld.then_some(seglog::OpenError::Io { doing: "read", path, source })
+    withheld.then(|| seglog::OpenError::Io { doing: "read", path: path.to_owned(), source })
 }
 
 /// Cursors that were set aside: the disk didn't give one, or something else stood in its place.
@@ -111,7 +113,7 @@ fn spool_up_to(dir: &Path, position: &mut Position) -> Finding {
         Ok(inspection) => inspection,
         Err(error) => return not_given(CHECK, &error, is_ours(dir)),
     };
-    if let Some(error) = ungiven_cursor(dir) {
+    if let Some(error) = ungiven(&dir.join("cursor")) {
         return not_given(CHECK, &error, is_ours(dir));
     }
     *position = inspection.position().unwrap_or(0);
@@ -327,6 +329,17 @@ mod tests {
             fs::remove_dir(&path).unwrap();
         }
         assert_eq!(spool(&dir).0.level, Level::Ok);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_there_and_is_not_given_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        // Refused to everybody, as wrong rights refuse a file to all but root.
+        std::os::unix::fs::symlink("x".repeat(300), folder.path().join("fold.checkpoint")).unwrap();
+        let findings = examine(folder.path());
+        let finding = findings.iter().find(|finding| finding.check == "checkpoint").unwrap();
+        assert_eq!(finding.level, Level::Problem, "{finding:?}");
+        assert!(finding.found.contains("fold.checkpoint"), "{finding:?}");
     }
 
     #[test]
