@@ -246,6 +246,10 @@ impl Config {
             !follows(&problem.0) && !place(problem).is_some_and(|at| told.contains(&at))
         };
         problems.extend(config.problems().into_iter().filter(new));
+        // What a key's own check says of its length says more.
+        let told: Vec<_> = problems.iter().filter_map(place).collect();
+        let untold = |problem: &(String, String)| !place(problem).is_some_and(|at| told.contains(&at));
+        problems.extend(texts::too_long(text).into_iter().filter(untold));
         if problems.is_empty() {
             return Ok(config);
         }
@@ -346,7 +350,10 @@ impl Config {
         if name.len() > 128
             || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         {
-            say("agent", format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128"));
+            say(
+                "agent",
+                format!("agent.name {name:?} may hold letters, digits and - _ . only, at most 128 of them"),
+            );
         }
         if let Some(problem) = data_dir::problem(&self.agent.data_dir) {
             say("agent", problem);
@@ -373,7 +380,9 @@ impl Config {
         }
         if let Err(error) = self.uplink.check() {
             let section = match &error {
-                uplink::ConfigError::Share { .. } | uplink::ConfigError::Hours { .. } => "uplink.lanes",
+                uplink::ConfigError::Share { .. }
+                | uplink::ConfigError::Hours { .. }
+                | uplink::ConfigError::WholeDay { .. } => "uplink.lanes",
                 _ => "uplink",
             };
             say(section, error.to_string());
@@ -408,6 +417,8 @@ impl Config {
                 ),
             ));
         }
+        found.extend(lanes.warnings().map(|said| ("uplink.lanes".to_owned(), said)));
+        found.extend(crate::paths::floor_above_the_disk(self).map(|said| ("spool".to_owned(), said)));
         let ahead = self.fold.future_limit;
         if ahead > Span::from_secs(86_400) {
             found.push((

@@ -95,7 +95,7 @@ fn what_would_make_the_agent_useless_is_refused_with_the_key_and_what_to_do() {
         assert!(said.contains(told), "{text}: {said}");
     }
     let said = error(&format!("[agent]\nname = \"{long}\"\n"));
-    assert!(said.contains("(5002 characters)") && said.len() < 250, "{said}");
+    assert!(said.contains("(5000 characters)") && said.len() < 250, "{said}");
     let said = error(&format!("[input.tcp]\nformat = \"\\u001b{long}\"\n"));
     assert!(said.len() < 250 && !said.contains('\u{1b}'), "{said}");
 }

@@ -100,6 +100,13 @@ pub fn problem(data_dir: &Path) -> Option<String> {
     None
 }
 
+/// What the disk has in all that a folder is on, or will be; `None` where that can't be told.
+pub fn disk_bytes(data_dir: &Path) -> Option<u64> {
+    let there = data_dir.ancestors().find(|place| place.is_dir())?;
+    let stat = rustix::fs::statvfs(there).ok()?;
+    stat.f_blocks.checked_mul(stat.f_frsize).filter(|bytes| *bytes > 0)
+}
+
 /// The name of a file system that only shows what the kernel knows.
 fn pseudo(folder: &Path) -> Option<&'static str> {
     // Of statfs(2).

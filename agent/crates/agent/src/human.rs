@@ -35,14 +35,7 @@ pub fn things(n: u64, one: &str) -> String {
 
 /// Bytes in the unit that fits.
 pub fn size(bytes: u64) -> String {
-    let mut amount = bytes as f64;
-    for unit in ["B", "KiB", "MiB"] {
-        if amount < 1024.0 {
-            return if unit == "B" { format!("{amount:.0} B") } else { format!("{amount:.1} {unit}") };
-        }
-        amount /= 1024.0;
-    }
-    format!("{amount:.1} GiB")
+    telemetry::units::about(bytes)
 }
 
 /// Of hours as the configuration has them, when they open: `22:00` of `22:00-06:00`, with the zone where one is named.

@@ -32,6 +32,17 @@ pub fn warnings(config: &Config) -> Vec<(String, String)> {
         .collect()
 }
 
+/// That others are to have more of the disk than it has: then next to nothing can be kept. A sentence.
+pub fn floor_above_the_disk(config: &Config) -> Option<String> {
+    let (floor, dir) = (config.spool.min_free, &config.agent.data_dir);
+    let whole = crate::data_dir::disk_bytes(dir).filter(|whole| *whole <= floor.0)?;
+    Some(format!(
+        "spool.min_free = {floor} is as much as the disk of {} has, or more ({}): the journal and the spool hold next to nothing, and inputs push back; lower it",
+        dir.display(),
+        crate::human::size(whole)
+    ))
+}
+
 fn named(config: &Config) -> Vec<Named<'_>> {
     let mut all: Vec<Named<'_>> = Vec::new();
     let uplink = &config.uplink;

@@ -147,6 +147,22 @@ pub fn taken_at(text: &str, at: usize) -> Option<String> {
     found
 }
 
+/// How the amount of a key is written whose value stands at a byte: `a length of time as "7d"`.
+pub fn written_at(text: &str, at: usize) -> Option<&'static str> {
+    let mut found = None;
+    leaves::each(text, &mut |leaf| {
+        if leaf.span.contains(&at) {
+            found = range(leaf).map(|range| match range.kind {
+                Count => "a whole number",
+                Bytes => "a size as \"64KiB\"",
+                Rate => "a rate as \"64KiB/s\"",
+                Time => "a length of time as \"7d\"",
+            });
+        }
+    });
+    found
+}
+
 /// What a key takes, for the reference: `1 to 99`.
 pub fn taken(section: &str, key: &str) -> Option<String> {
     let range = RANGES.iter().find(|range| range.section == section && range.key == key)?;

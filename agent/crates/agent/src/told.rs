@@ -34,6 +34,9 @@ pub fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError 
     }
     let mut message = hints::plainly(error.message());
     if let Some(key) = leaves::name_at(text, at).filter(|_| hints::is_about_a_value(&message)) {
+        if let Some(written) = ranges::written_at(text, at) {
+            message = message.replace("expected a text as \"a\"", &format!("expected {written}"));
+        }
         message = format!("{key}: {message}");
         if let Some(taken) = ranges::taken_at(text, at) {
             _ = write!(message, ": {taken}");
@@ -53,7 +56,8 @@ pub fn shown(message: &str) -> String {
         let length = piece.chars().count();
         if length > LONGEST {
             escaped(&mut out, &piece.chars().take(BEGINNING).collect::<String>());
-            _ = write!(out, "… ({length} characters)");
+            let quotes = if piece.starts_with(QUOTES) { 2 } else { 0 };
+            _ = write!(out, "… ({} characters)", length.saturating_sub(quotes));
             // The quote that opened it is closed.
             out.extend(piece.chars().next().filter(|c| QUOTES.contains(c)));
         } else {
@@ -114,6 +118,8 @@ mod tests {
             let said = shown(&format!("agent.name {quoted} may hold \"letters\" only"));
             assert!(said.len() < 200 && said.ends_with(" may hold \"letters\" only"), "{said}");
             assert!(said.starts_with("agent.name ") && said.contains("characters)"), "{said}");
+            let length = quoted.trim_matches(['"', '`']).chars().count();
+            assert!(said.contains(&format!("({length} characters)")), "{said}");
         }
         let fine = "uplink.url \"http://host\" isn't `one`: set \"a\\\"b\" (Größe, 泵)";
         assert_eq!(shown(fine), fine);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use telemetry::units::about;
+
 /// Why a spool can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("the spool in {dir} can't be opened: {source}")]
@@ -20,7 +22,8 @@ pub enum SpoolError {
     Full,
     /// The file system has less free than others are to have: try again after acks.
     #[error(
-        "the disk under the spool has {free} bytes free, less than spool.min_free ({min_free}); batches wait in the journal until acknowledgements or you free space, or min_free is lowered"
+        "the disk under the spool has {} free, less than spool.min_free ({}); batches wait in the journal until acknowledgements or you free space, or spool.min_free is lowered",
+        about(*free), about(*min_free)
     )]
     Floor {
         /// Bytes free now.

@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use telemetry::units::about;
+
 use crate::reserve::Reserve;
 use crate::writer::{Writer, unwritten};
 use crate::{Room, SpoolError};
@@ -30,10 +32,10 @@ pub(crate) struct Low {
 
 impl std::fmt::Display for Low {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { free, min_free, reserve } = self;
+        let [free, min_free, reserve] = [self.free, self.min_free, self.reserve].map(about);
         write!(
             f,
-            "the disk under the spool has {free} bytes free, less than spool.min_free ({min_free}): what is taken goes to the collector in steps of at most {reserve} bytes; free space, or lower min_free"
+            "the disk under the spool has {free} free, less than spool.min_free ({min_free}): what is taken goes to the collector in steps of at most {reserve}; free space, or lower spool.min_free"
         )
     }
 }

@@ -67,6 +67,21 @@ pub fn show(value: u64, units: &[Unit]) -> Option<String> {
     Some(format!("{}{unit}", value / factor))
 }
 
+/// Bytes for a person, to a tenth of their unit: `7.9 GiB`.
+pub fn about(bytes: u64) -> String {
+    let mut amount = bytes as f64;
+    if bytes < 1 << 10 {
+        return format!("{bytes} B");
+    }
+    for unit in ["KiB", "MiB", "GiB"] {
+        amount /= 1024.0;
+        if amount < 1024.0 {
+            return format!("{amount:.1} {unit}");
+        }
+    }
+    format!("{:.1} TiB", amount / 1024.0)
+}
+
 /// Digits alone: no sign, which `parse` of the library would take.
 fn whole(text: &str) -> Result<u64, Unreadable> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -78,6 +93,12 @@ fn whole(text: &str) -> Result<u64, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_for_a_person_have_one_digit_behind_the_point() {
+        let shown = [0, 1023, 1536, 8 << 20, 252 << 30, 900 << 40].map(about);
+        assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "8.0 MiB", "252.0 GiB", "900.0 TiB"]);
+    }
 
     #[test]
     fn amounts_are_read_as_people_write_them_and_shown_the_same_way() {

@@ -103,9 +103,26 @@ impl LanesConfig {
         self.hours().map(drop)
     }
 
+    /// What it allows and nobody can want, each with the remedy.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let limit = self.limit;
+        let lanes = [("live_limit", self.live_limit), ("backlog_limit", self.backlog_limit)];
+        let above = lanes.into_iter().filter(move |(_, lane)| limit.0 > 0 && lane.0 > limit.0);
+        above.map(move |(key, lane)| {
+            format!(
+                "uplink.lanes: {key} = {lane} is above limit = {limit}, which both lanes have together: it never counts; lower it, or leave it out"
+            )
+        })
+    }
+
     pub(crate) fn hours(&self) -> Result<Option<Hours>, ConfigError> {
-        let parse =
-            |text: &String| Hours::parse(text).ok_or_else(|| ConfigError::Hours { text: text.clone() });
+        let parse = |text: &String| {
+            let refused = |text: &str| match Hours::is_whole_day(text) {
+                true => ConfigError::WholeDay { text: text.to_owned() },
+                false => ConfigError::Hours { text: text.to_owned() },
+            };
+            Hours::parse(text).ok_or_else(|| refused(text))
+        };
         self.backlog_hours.as_ref().map(parse).transpose()
     }
 }
@@ -321,5 +338,27 @@ mod tests {
         assert!(matches!(UplinkConfig { lanes: shares, ..base() }.check(), Err(ConfigError::Share { .. })));
         let hours = LanesConfig { backlog_hours: Some("at night".into()), ..LanesConfig::default() };
         assert!(matches!(UplinkConfig { lanes: hours, ..base() }.check(), Err(ConfigError::Hours { .. })));
+        for (text, whole) in
+            [("24:00-06:00", false), ("00:00-24:00", true), ("24:00-24:00 UTC", true), ("06:00-06:00", true)]
+        {
+            let hours = LanesConfig { backlog_hours: Some(text.into()), ..LanesConfig::default() };
+            let error = UplinkConfig { lanes: hours, ..base() }.check().unwrap_err();
+            let said = error.to_string();
+            assert_eq!(said.contains("leave backlog_hours out"), whole, "{said}");
+            assert_eq!(said.contains("24:00 can only be the end"), !whole, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_lanes_limit_that_the_limit_of_both_keeps_from_counting_is_warned_of() {
+        let warned = |limit, live, backlog| {
+            let [limit, live_limit, backlog_limit] = [limit, live, backlog].map(Rate);
+            LanesConfig { limit, live_limit, backlog_limit, ..LanesConfig::default() }.warnings().count()
+        };
+        assert_eq!((warned(1000, 2000, 0), warned(1000, 2000, 3000)), (1, 2));
+        assert_eq!((warned(0, 2000, 3000), warned(1000, 1000, 500), warned(1000, 0, 0)), (0, 0, 0));
+        let lanes = LanesConfig { limit: Rate(1000), live_limit: Rate(2048), ..LanesConfig::default() };
+        let said = lanes.warnings().next().unwrap();
+        assert!(said.starts_with("uplink.lanes: live_limit = 2KiB/s is above limit = 1KB/s"), "{said}");
     }
 }

@@ -71,9 +71,17 @@ pub enum ConfigError {
     },
     /// No span of the day.
     #[error(
-        "uplink.lanes: backlog_hours = {text:?} is no span of the day: write \"22:00-06:00\" for this host's time zone, \"22:00-06:00 UTC\" or \"22:00-06:00 Europe/Berlin\""
+        "uplink.lanes: backlog_hours = {text:?} is no span of the day: write \"22:00-06:00\" for this host's time zone, \"22:00-06:00 UTC\" or \"22:00-06:00 Europe/Berlin\"; 24:00 can only be the end"
     )]
     Hours {
+        /// As configured.
+        text: String,
+    },
+    /// All of the day.
+    #[error(
+        "uplink.lanes: backlog_hours = {text:?} is the whole day: leave backlog_hours out, then the backlog travels at any time"
+    )]
+    WholeDay {
         /// As configured.
         text: String,
     },

@@ -22,7 +22,7 @@ pub(crate) struct Hours {
 }
 
 impl Hours {
-    /// `HH:MM-HH:MM`, then nothing (the host's zone), `UTC` or a zone's name; `None` when it isn't that.
+    /// `HH:MM-HH:MM`, then nothing (the host's zone), `UTC` or a zone's name; `None` when it isn't that, or is the whole day.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_ascii_whitespace();
         let (from, to) = words.next()?.split_once('-')?;
@@ -31,8 +31,15 @@ impl Hours {
             Some("UTC") => TimeZone::UTC,
             Some(name) => TimeZone::get(name).ok()?,
         };
-        let (from, to) = (time(from)?, time(to)?);
+        // As a beginning it would be the next day's.
+        let (from, to) = (time(from).filter(|_| from != DAYS_END)?, time(to)?);
         (from != to && words.next().is_none()).then_some(Self { from, to, zone })
+    }
+
+    /// Whether a text says from one time of the day to the same: then there is nothing to wait for.
+    pub(crate) fn is_whole_day(text: &str) -> bool {
+        let span = text.split_ascii_whitespace().next().and_then(|span| span.split_once('-'));
+        span.is_some_and(|(from, to)| time(from).is_some_and(|from| time(to) == Some(from)))
     }
 
     /// Whether a moment lies within: from the first minute on, up to and without the last.
@@ -95,6 +102,9 @@ impl Hours {
         None
     }
 }
+
+/// How the day's end is written.
+const DAYS_END: &str = "24:00";
 
 /// `06:00`; `24:00` is the day's end.
 fn time(text: &str) -> Option<Time> {

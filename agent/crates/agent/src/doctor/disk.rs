@@ -22,7 +22,7 @@ const SLOW: Duration = Duration::from_millis(50);
 const VERY_SLOW: Duration = Duration::from_millis(500);
 
 /// All checks of the disk.
-pub fn examine(config: &Config) -> Vec<Finding> {
+pub fn examine(config: &Config, running: bool) -> Vec<Finding> {
     let data = &config.agent.data_dir;
     let metadata = match fs::metadata(data) {
         Ok(metadata) if metadata.is_dir() => metadata,
@@ -47,7 +47,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     }
     findings.push(room(config));
     findings.extend(rustix::fs::statvfs(data).ok().and_then(|stat| inodes(stat.f_files, stat.f_favail)));
-    findings.extend(reserve(config));
+    findings.extend(reserve(config, running));
     findings.push(match time_fsyncs(data) {
         Ok((median, longest)) => judge_fsync(median, longest),
         Err(error) => unwritable(data, &error),
@@ -120,10 +120,10 @@ fn room(config: &Config) -> Finding {
     let wanted = |cap: u64, used: u64| cap.saturating_sub(used);
     let wants =
         wanted(config.journal.max_bytes.0, used("journal")) + wanted(config.spool.max_bytes.0, used("spool"));
-    judge_room(free, wants, config.spool.min_free.0)
+    judge_room(free, wants, config.spool.min_free.0, stat.f_blocks * stat.f_frsize)
 }
 
-fn judge_room(free: u64, wants: u64, min_free: u64) -> Finding {
+fn judge_room(free: u64, wants: u64, min_free: u64, whole: u64) -> Finding {
     let remedy = "free some space, or lower spool.max_bytes and journal.max_bytes";
     if free < min_free {
         let found = format!(
@@ -131,6 +131,10 @@ fn judge_room(free: u64, wants: u64, min_free: u64) -> Finding {
             size(free),
             size(min_free)
         );
+        let remedy = match min_free < whole {
+            true => "free some space, or lower spool.min_free".to_owned(),
+            false => format!("lower spool.min_free: the disk has {} in all", size(whole)),
+        };
         return problem("disk", found, remedy);
     }
     if free - min_free < wants {
@@ -163,19 +167,36 @@ fn inodes(all: u64, left: u64) -> Option<Finding> {
 }
 
 /// What is kept for a full disk, where it isn't whole.
-fn reserve(config: &Config) -> Option<Finding> {
-    let entries = fs::read_dir(config.agent.data_dir.join("spool/reserve")).ok()?;
+fn reserve(config: &Config, running: bool) -> Option<Finding> {
+    let dir = config.agent.data_dir.join("spool/reserve");
+    let entries = fs::read_dir(&dir).ok()?;
     // What `stat` counts in, whatever the file system's blocks are.
     let held =
         entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|part| part.blocks() * 512).sum();
     let parts = spool::Parts::beside(config.spool.max_bytes.0);
     let whole = u64::from(parts.count) * parts.bytes;
-    (held < whole).then(|| {
-        warning(
+    let free = rustix::fs::statvfs(&dir).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    judge_reserve(held, whole, free.saturating_sub(config.spool.min_free.0), running)
+}
+
+/// `spare` is what the disk has beyond what others are to have.
+fn judge_reserve(held: u64, whole: u64, spare: u64, running: bool) -> Option<Finding> {
+    let missing = whole.checked_sub(held).filter(|missing| *missing > 0)?;
+    let found = format!("{} of the {} that are kept for a full disk are there", size(held), size(whole));
+    Some(match (missing <= spare, running) {
+        (true, false) => {
+            ok("reserve", format!("{found}; there is room for the rest: the agent takes it when it starts"))
+        }
+        (true, true) => warning(
             "reserve",
-            format!("{} of the {} that are kept for a full disk are there", size(held), size(whole)),
-            "free some space: the agent takes the rest by itself, once others have spool.min_free",
-        )
+            found,
+            "wait: there is room for the rest, and the agent takes it within seconds; if it doesn't, look into its log",
+        ),
+        (false, _) => warning(
+            "reserve",
+            found,
+            "free some space, or lower spool.min_free: the agent takes the rest by itself, once others have that much",
+        ),
     })
 }
 
@@ -259,9 +280,27 @@ mod tests {
 
     #[test]
     fn room_is_judged_by_the_floor_and_by_the_caps() {
-        assert_eq!(judge_room(10 << 30, 5 << 30, 64 << 20).level, Level::Ok);
-        assert_eq!(judge_room(3 << 30, 5 << 30, 64 << 20).level, Level::Warning);
-        assert_eq!(judge_room(10 << 20, 0, 64 << 20).level, Level::Problem);
+        let judged = |free, wants, min_free| judge_room(free, wants, min_free, 20 << 30);
+        assert_eq!(judged(10 << 30, 5 << 30, 64 << 20).level, Level::Ok);
+        assert_eq!(judged(3 << 30, 5 << 30, 64 << 20).level, Level::Warning);
+        let low = judged(10 << 20, 0, 64 << 20);
+        assert_eq!(
+            (low.level, low.remedy.as_str()),
+            (Level::Problem, "free some space, or lower spool.min_free")
+        );
+        assert_eq!(judged(1 << 30, 0, 20 << 30).remedy, "lower spool.min_free: the disk has 20.0 GiB in all");
+    }
+
+    #[test]
+    fn a_reserve_that_is_not_whole_is_no_fault_where_a_stopped_agent_will_take_the_rest() {
+        let level = |held, spare, running| {
+            judge_reserve(held, 8 << 20, spare, running)
+                .map(|finding| (finding.level, finding.remedy.is_empty()))
+        };
+        assert_eq!(level(8 << 20, 0, false), None);
+        assert_eq!(level(0, 1 << 30, false), Some((Level::Ok, true)));
+        assert_eq!(level(0, 1 << 30, true), Some((Level::Warning, false)));
+        assert_eq!(level(7 << 20, 0, false), Some((Level::Warning, false)));
     }
 
     #[test]

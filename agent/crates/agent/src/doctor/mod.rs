@@ -130,7 +130,7 @@ fn examine(found: &OnDisk, path: &Path) -> anyhow::Result<Vec<Finding>> {
     findings.push(host::running(data, &asked));
     let status = asked.ok();
     findings.extend(pushed::examine(found, status.as_ref()));
-    findings.extend(disk::examine(config));
+    findings.extend(disk::examine(config, status.is_some()));
     let hidden = identity::hidden(config);
     let probe = hidden.is_none().then(|| link::probe(config)).transpose()?;
     findings.extend(clock::examine(probe.as_ref().and_then(link::Probe::skew)));
