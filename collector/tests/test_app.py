@@ -139,7 +139,7 @@ async def test_a_batch_goes_from_the_agents_door_to_rest_live_and_metrics(start:
     ((_, points),) = heard["series"].items()
     assert points == {"times_ns": [now], "values": [21.5]}
     (row,) = (await process.get("/api/v1/series"))["series"]
-    assert row["latest"] == {"time_ns": now, "value": 21.5}
+    assert row["latest"] == {"time_ns": now, "value": 21.5, "special": None}
     totals = (await process.get("/api/v1/status"))["totals"]
     assert (totals["samples_total"], totals["batches_total"]) == (1, 1)
     assert totals["delay_p50_ms"] < 1_000 * PATIENCE_S, "milliseconds"
@@ -446,7 +446,7 @@ async def test_a_collector_on_postgresql_goes_from_the_agents_door_to_rest(
     now = time.time_ns()
     await send(process, [(now - S, 20.5), (now, 21.5)])
     (series,) = (await process.get("/api/v1/series"))["series"]
-    assert series["latest"] == {"time_ns": now, "value": 21.5}
+    assert series["latest"] == {"time_ns": now, "value": 21.5, "special": None}
     assert await process.stop() == 0
     again = await start(on(database))
     (series,) = (await again.get("/api/v1/series"))["series"]
