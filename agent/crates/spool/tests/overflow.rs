@@ -144,7 +144,8 @@ fn below_the_free_space_of_others_the_spool_waits_and_says_how_much_there_is() {
     assert!((40_000..60_000).contains(&free), "{free}: what it wrote last is less than 20,000 bytes");
     let trouble = spool.usage().trouble.unwrap();
     assert!(
-        trouble.contains(&format!("{free} bytes free")) && trouble.contains("spool.min_free"),
+        trouble.contains(&format!("{} free", telemetry::units::about(free)))
+            && trouble.contains("spool.min_free"),
         "{trouble}"
     );
     assert_eq!(spool.usage().losses, 0, "nothing is dropped for it");
