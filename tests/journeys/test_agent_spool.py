@@ -414,6 +414,19 @@ def test_options_that_do_not_go_together_are_wrong_usage(tmp_path: Path, words: 
     assert said.stderr.startswith("telemetryx-agent: ")
 
 
+@pytest.mark.parametrize("option", ["--token-file", "--ca-file"])
+def test_a_file_that_an_option_names_and_can_not_be_used_is_wrong_usage(tmp_path: Path, option: str) -> None:
+    """Whether it isn't there or holds something else; nothing is posted."""
+    (tmp_path / "spool/log").mkdir(parents=True)
+    (tmp_path / "empty").touch(0o600)
+    for file in (tmp_path / "none", tmp_path / "empty", tmp_path):
+        said = ask(
+            "spool", "export", "--to", "https://127.0.0.1:1/write", option, file, "--dir", tmp_path / "spool"
+        )
+        assert (said.returncode, said.stdout) == (2, ""), said
+        assert option in said.stderr
+
+
 @pytest.mark.parametrize("size", ["10", "65535", "0"])
 def test_pieces_that_would_be_a_file_for_each_record_are_wrong_usage(tmp_path: Path, size: str) -> None:
     """The smallest size is said."""

@@ -48,6 +48,9 @@ def test_a_file_that_is_not_there_is_named_once(command: str) -> None:
         (("http://collector:8420", "--token", JOINS), "write https://"),
         (("https://collector:8420", "--token", "tx_0123456789abcdef"), "paste it whole"),
         (("https://collector:8420", "--token", JOINS, "--name", "other"), "give one of them"),
+        (("https://collector:8420", "--token-file", "/nope/token"), "isn't there"),
+        (("https://collector:8420", "--token-file", "/"), "is a folder"),
+        (("https://collector:8420", "--token", JOINS, "--ca-file", "/nope/ca.pem"), "--ca-file"),
     ],
 )
 def test_what_can_not_be_meant_is_wrong_usage_and_nothing_is_tried(

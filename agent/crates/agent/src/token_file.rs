@@ -5,19 +5,21 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
 use uplink::secret;
+
+use crate::Misuse;
 
 /// What is in it. That others can read it is said on standard error.
 ///
 /// # Errors
-/// Where it isn't there, can't be read, or holds no text.
+/// [`Misuse`] where it isn't there, can't be read, or holds no text: another file must be named.
 pub fn read(path: &Path) -> anyhow::Result<String> {
     read_telling(path, &mut std::io::stderr())
 }
 
 fn read_telling(path: &Path, told: &mut dyn Write) -> anyhow::Result<String> {
-    let (text, exposed) = secret::text_once(path).context("--token-file")?;
+    let (text, exposed) =
+        secret::text_once(path).map_err(|error| Misuse(format!("--token-file: {error}")))?;
     if let Some(exposed) = exposed {
         // Nothing can be said when standard error is closed.
         _ = writeln!(told, "telemetryx-agent: WARNING: --token-file: {exposed}");
@@ -45,6 +47,7 @@ mod tests {
             assert_eq!(told.contains("chmod 600"), warned, "{mode:o}: {told}");
             assert!(!told.contains("s3cret"));
         }
-        assert!(read(&folder.path().join("none")).unwrap_err().to_string().contains("--token-file"));
+        let error = read(&folder.path().join("none")).unwrap_err();
+        assert!(error.is::<Misuse>() && error.to_string().contains("--token-file"), "{error}");
     }
 }

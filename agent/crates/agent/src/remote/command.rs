@@ -43,13 +43,16 @@ pub enum RemoteCommand {
     Forget {
         #[command(flatten)]
         at: At,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 impl RemoteCommand {
     /// Whether answers, errors too, are for a program.
     pub fn json(&self) -> bool {
-        matches!(self, Self::Show { json: true, .. })
+        matches!(self, Self::Show { json: true, .. } | Self::Forget { json: true, .. })
     }
 }
 
@@ -98,7 +101,7 @@ pub fn on_disk(path: &Path) -> Result<OnDisk, ConfigError> {
 pub fn run(command: RemoteCommand) -> anyhow::Result<ExitCode> {
     match command {
         RemoteCommand::Show { at, json, text } => show(&at.config, json, text),
-        RemoteCommand::Forget { at } => forget(&at.config),
+        RemoteCommand::Forget { at, json } => forget(&at.config, json),
     }
 }
 
@@ -164,19 +167,25 @@ fn word(phase: Phase, at_ns: i64) -> String {
     format!("{word} at {}", moment(Some(at_ns)))
 }
 
-fn forget(path: &Path) -> anyhow::Result<ExitCode> {
+fn forget(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let data = data_dir::of(path)?;
+    let said = |running: bool, sentence: String| match json {
+        true => writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::json!({"forgotten": true, "running": running, "file": path})
+        ),
+        false => writeln!(std::io::stdout(), "{sentence}"),
+    };
     match ask::ask_once(&data, "remote forget") {
-        Ok(_) => {
-            writeln!(std::io::stdout(), "the running agent goes back to {}: see `status`", path.display())?
-        }
+        Ok(_) => said(true, format!("the running agent goes back to {}: see `status`", path.display()))?,
         Err(AskError::NotRunning { .. }) => {
             if let Some(done) = owner::instead(&data)? {
                 return Ok(done);
             }
             let _lock = lock::take(&data)?;
             Cache::of(Arc::new(Disk), &data).write(&Kept::default())?;
-            writeln!(std::io::stdout(), "forgotten: the next start goes by {} alone", path.display())?;
+            said(false, format!("forgotten: the next start goes by {} alone", path.display()))?;
         }
         Err(error) => return Err(error.into()),
     }

@@ -257,7 +257,7 @@ fn trusting(ca_file: Option<&Path>) -> anyhow::Result<TlsConnector> {
     match uplink::trusting(ca_file) {
         Ok(config) => Ok(config.into()),
         Err(ConfigError::Pem { path, reason, .. }) => {
-            anyhow::bail!("--ca-file {} can't be used: {reason}", path.display())
+            misused!("--ca-file {} can't be used: {reason}", path.display())
         }
         Err(error) => Err(error.into()),
     }
@@ -267,13 +267,13 @@ fn trusting(ca_file: Option<&Path>) -> anyhow::Result<TlsConnector> {
 fn authorization(path: &Path) -> anyhow::Result<HeaderValue> {
     let text = token_file::read(path)?;
     let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    let token = token.with_context(|| format!("{} holds no token", path.display()))?;
+    let none = || crate::Misuse(format!("--token-file {} holds no token", path.display()));
+    let token = token.ok_or_else(none)?;
     let said = match token.contains(':') {
         true => format!("Basic {}", STANDARD.encode(token)),
         false => format!("Token {token}"),
     };
-    let mut said =
-        HeaderValue::from_str(&said).with_context(|| format!("{} holds no token", path.display()))?;
+    let mut said = HeaderValue::from_str(&said).map_err(|_| none())?;
     said.set_sensitive(true);
     Ok(said)
 }

@@ -24,6 +24,14 @@ pub enum TlsError {
         /// Why.
         error: rustls_pki_types::pem::Error,
     },
+    /// A file of another kind, or an empty one.
+    #[error("{path} holds no certificate: set {key} to a PEM file with one")]
+    Empty {
+        /// Which.
+        path: PathBuf,
+        /// The key that names it.
+        key: &'static str,
+    },
     /// Nothing to trust.
     #[error("no certificate authority to trust: set ca_file, or install the system's (ca-certificates)")]
     NoRoots,
@@ -33,9 +41,10 @@ pub enum TlsError {
 }
 
 fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    pem_text(path)
+    let found: Vec<_> = pem_text(path)
         .and_then(|text| CertificateDer::pem_slice_iter(&text).collect())
-        .map_err(|error| TlsError::File { path: path.to_owned(), key, error })
+        .map_err(|error| TlsError::File { path: path.to_owned(), key, error })?;
+    if found.is_empty() { Err(TlsError::Empty { path: path.to_owned(), key }) } else { Ok(found) }
 }
 
 /// The client's side of TLS, as the section says.
@@ -72,4 +81,21 @@ pub fn client(config: &MqttClientConfig) -> Result<ClientConfig, TlsError> {
         _ => builder.with_no_client_auth(),
     };
     Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_certificate_is_named_and_the_systems_are_not_blamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        for text in ["", "no certificate\n"] {
+            std::fs::write(&path, text).unwrap();
+            let config = MqttClientConfig { ca_file: Some(path.clone()), ..MqttClientConfig::default() };
+            let said = client(&config).unwrap_err().to_string();
+            assert!(said.contains("ca.pem holds no certificate: set ca_file"), "{said}");
+        }
+    }
 }

@@ -221,9 +221,11 @@ fn client(url: &str, pin: Pin, ca_file: Option<&Path>) -> Result<ClientConfig, E
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            let found = crate::tls::all(path);
-            let found =
-                found.map_err(|error| unusable(format!("{} can't be read: {error}", path.display())))?;
+            let unread = |error: rustls_pki_types::pem::Error| EnrolError::Authority {
+                path: path.to_owned(),
+                why: error.to_string(),
+            };
+            let found = crate::tls::all(path).map_err(unread)?;
             roots.add_parsable_certificates(found);
         }
         None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),

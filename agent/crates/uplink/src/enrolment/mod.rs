@@ -115,6 +115,14 @@ pub enum EnrolError {
         /// What to look at.
         remedy: &'static str,
     },
+    /// The file of another authority, which is asked for beside the pinned one.
+    #[error("the authority in {} (--ca-file) can't be read ({why}): name a PEM file that this user may read", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// What answers there isn't to be trusted.
     #[error("can't trust what answers at {url}: {why}")]
     Untrusted {
@@ -198,6 +206,6 @@ impl EnrolError {
 
     /// Whether what was given can't be meant, whatever is at the other end.
     pub fn is_wrong_use(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::Url(_) | Self::PlainText(_))
+        matches!(self, Self::Token(_) | Self::Url(_) | Self::PlainText(_) | Self::Authority { .. })
     }
 }
