@@ -90,6 +90,35 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     assert [word for program in programs for word in missing(program)] == []
 
 
+#: Commands without --json, and why a program needs none.
+PLAIN = {
+    "telemetryx collector": "it runs, and its log is JSON by [collector] log_format",
+    "telemetryx export": "what it prints is the data, in the form that --format says",
+    "telemetryx config reference": "what it prints is TOML",
+    "telemetryx-agent run": "it runs, and its log is JSON by [agent] log_format",
+    "telemetryx-agent top": "a live view for a person; `status --json` has what it shows",
+    "telemetryx-agent spool export": "what it prints is the readings, as NDJSON or line protocol",
+    "telemetryx-agent config": "what it prints is TOML, or with --schema JSON",
+    "telemetryx-agent hash-password": "what it prints is the one line that goes into the configuration",
+}
+
+
+def test_every_command_that_answers_does_so_in_json_too() -> None:
+    """Or there is a reason, and no reason is left of what has --json by now."""
+
+    def plain(command: Command) -> Iterator[str]:
+        if command.hidden:
+            return
+        answers = not command.commands or command.options - {"--help", "-h", "--version", "-V"}
+        if answers and "--json" not in command.options:
+            yield command.path
+        for inner in command.commands.values():
+            yield from plain(inner)
+
+    found = {path for program in (commands.telemetryx(), commands.agent()) for path in plain(program)}
+    assert found - {"telemetryx", "telemetryx-agent"} == set(PLAIN)
+
+
 def test_every_route_is_in_the_reference() -> None:
     """The paths of OpenAPI, and what is served beside them."""
     paths = {route.path for route in ROUTES} | set(document()["paths"])  # type: ignore[call-overload]

@@ -71,6 +71,26 @@ def test_the_reference_page_is_fresh() -> None:
     assert REFERENCE.read_text() == config.reference()
 
 
+def test_numbers_and_brackets_without_end_are_refused_in_our_words() -> None:
+    """Python's own are advice to a programmer, or a traceback."""
+    (said,) = problems(f"[api]\nmax_body = {5_000 * '1'}\n")
+    assert said == "c.toml: not valid TOML: a number of 5,000 digits (at line 2): nothing takes one"
+    (said,) = problems(f"a = {5_000 * '['}{5_000 * ']'}")
+    assert "it nests too deep" in said
+
+
+def test_relative_paths_are_told_but_for_those_within_the_data_directory() -> None:
+    """Started in another folder, as a service is, a collector would have other data."""
+    assert config.warnings(config.Settings()) == []
+    settings = config.parse(
+        '[collector]\ndata_dir = "here"\n[api]\ntls_cert_file = "a"\ntls_key_file = "/b"\n[store]\npath = "x.db"\n'
+        '[rules]\nfiles = ["/x.yaml", "y.yaml"]\n',
+        "c.toml",
+    )
+    told = [warning.partition(" is relative")[0] for warning in config.warnings(settings)]
+    assert told == ["collector.data_dir = 'here'", "api.tls_cert_file = 'a'", "rules.files = 'y.yaml'"]
+
+
 def test_an_unknown_key_is_refused_with_its_line_and_the_nearest() -> None:
     """A typo is found at once."""
     assert problems('[collector]\nlog_level = "info"\n\n[api]\nlisen = "x"\n') == [

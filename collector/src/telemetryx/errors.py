@@ -22,6 +22,12 @@
 Each message says what happened, with which value, and what to do. Causes are words that metrics count by.
 """
 
+import re
+from typing import Final
+
+#: Python reads no whole number of more digits (sys.get_int_max_str_digits), and says so in words about itself.
+_LONG_NUMBER: Final = re.compile(r"\d(?:_?\d){4300,}")
+
 
 class TelemetryXError(Exception):
     """The root of the collector's own errors."""
@@ -132,6 +138,15 @@ class NotCompiled(TelemetryXError):  # noqa: N818
 
 class GatewayRefused(TelemetryXError):  # noqa: N818
     """The agents' door can't open."""
+
+
+def misread(error: ValueError, text: str) -> str:
+    """Say why a text isn't of its format, without Python's advice to itself where that is a number of thousands of digits."""
+    number = _LONG_NUMBER.search(text) if "int_max_str_digits" in str(error) else None
+    if number is None:
+        return str(error)
+    line = text.count("\n", 0, number.start()) + 1
+    return f"a number of {len(number[0].replace('_', '')):,} digits (at line {line}): nothing takes one"
 
 
 def unread(error: OSError | UnicodeDecodeError) -> str:

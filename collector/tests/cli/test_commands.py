@@ -339,6 +339,9 @@ def test_config_check_names_lines_and_reference_prints_all_keys(run: Run, tmp_pa
     good = tmp_path / "good.toml"
     good.write_text(run("config", "reference").stdout)
     assert "good" in run("config", "check", str(good)).stdout
+    good.write_text('[collector]\ndata_dir = "here"\n')
+    assert "data_dir = 'here' is relative" in run("config", "check", str(good)).stderr
+    assert len(json.loads(run("config", "check", str(good), "--json").stdout)["warnings"]) == 1
     assert json.loads(run("config", "check", str(good), "--json").stdout)["http"] == "127.0.0.1:8420"
 
 
@@ -361,8 +364,15 @@ def test_rules_check_says_rules_in_sentences_and_problems_with_lines(run: Run, t
     path = tmp_path / "rules.yaml"
     path.write_text("rules:\n  - name: hot\n    select: temperature\n    window: 1m\n    when: '> 80'\n")
     assert "hot" in run("rules", "check", str(path)).stdout
+    (rule,) = json.loads(run("rules", "check", str(path), "--json").stdout)["rules"]
+    assert (rule["rule"], rule["file"]) == ("hot", str(path))
     path.write_text("rules:\n  - name: hot\n    selekt: temperature\n")
     assert f"{path}:3" in run("rules", "check", str(path), status=1).stderr
+    said = json.loads(run("rules", "check", str(path), "--json", status=1).stderr)["error"]
+    assert f"{path}:3" in said["problems"][0]
+    path.write_text(f"rules: [{{name: a, kind: link, after: {5_000 * '1'}}}]\n")
+    assert "a number of 5,000 digits (at line 1)" in run("rules", "check", str(path), status=1).stderr
+    assert "can't be read" in run("rules", "check", str(tmp_path / "none"), status=2).stderr
 
 
 def test_a_new_token_lands_in_a_file_that_only_its_owner_reads(run: Run, tmp_path: Path) -> None:
@@ -374,6 +384,9 @@ def test_a_new_token_lands_in_a_file_that_only_its_owner_reads(run: Run, tmp_pat
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text() == f"{first}  # for Anna\n{second}\n"
     run("token", "new", "--note", "a\nb", status=2)
+    said = json.loads(run("token", "new", "--out", str(path), "--note", "c", "--json").stdout)
+    assert (said["file"], said["note"]) == (str(path), "c")
+    assert path.read_text().endswith(f"{said['token']}  # c\n")
 
 
 def test_a_broken_pipe_is_no_error(collector: Collector) -> None:

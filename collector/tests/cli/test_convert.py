@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from telemetryx.cli import convert
-from telemetryx.cli.errors import CliError
+from telemetryx.cli.errors import CliError, Exit
 
 #: Values at which a reader that isn't exact shows.
 HARD = [0.1 + 0.2, 5e-324, 2.2250738585072011e-308, 1.7976931348623157e308, 1e22, 9007199254740993.0]
@@ -193,6 +193,11 @@ GOOD = json.dumps(sample(1.0))
             "spool export",
         ),
         (GOOD.replace('"value": 1.0', '"value": "abc"'), '"value" is "abc": a number', "spool export"),
+        (
+            GOOD.replace('"value": 1.0', f'"value": -{5_000 * "1"}'),
+            "line 1: a number of 5,000 digits is no reading's",
+            "spool export",
+        ),
         (GOOD.replace('"value": 1.0', '"value": NaN'), 'written as a text: "NaN"', "spool export"),
         (GOOD.replace('"flags": 1', '"flags": 300'), '"flags" is 300: .*from 0 to 255', "spool export"),
         (GOOD.replace('"name"', '"nome"'), 'no "name": a text is needed', "spool export"),
@@ -252,6 +257,54 @@ def test_a_pipe_is_read_as_standard_input_is(tmp_path: Path) -> None:
     convert.run(str(pipe), tmp_path / "out", force=False)
     writer.join()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["events.parquet", "samples.parquet"]
+
+
+def test_a_pipe_that_nobody_writes_into_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than it takes whoever writes to come."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(convert, "PATIENCE_S", 0.0)
+    with pytest.raises(CliError, match="nobody writes into") as refused:
+        convert.run(str(pipe), tmp_path / "out", force=False)
+    assert refused.value.code is Exit.USAGE
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_a_files_place_is_left_as_it_is(tmp_path: Path) -> None:
+    """Whatever --force says, and before anything is written."""
+    source = write(tmp_path / "x.ndjson", [sample(1.0), EVENT])
+    (tmp_path / "out/samples.parquet").mkdir(parents=True)
+    (tmp_path / "out/samples.parquet/kept").write_text("")
+    for force in (False, True):
+        with pytest.raises(CliError, match="is a folder, and is left as it is"):
+            convert.run(str(source), tmp_path / "out", force=force)
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["samples.parquet", "kept"]
+
+
+def test_bytes_that_are_no_text_are_not_taken_for_line_protocol(tmp_path: Path) -> None:
+    """Whatever they look like: the line that is garbled is named."""
+    source = tmp_path / "x"
+    for garbled, line in (
+        (b"\x01\x02\xff a=1\n", 1),
+        (b"\x01\x02 a=1\n", 1),
+        (GOOD.encode() + b"\n\x80\xfe\n", 2),
+    ):
+        source.write_bytes(garbled)
+        with pytest.raises(CliError, match=f"line {line} is not (UTF-8 text|JSON)") as refused:
+            convert.run(str(source), tmp_path / "out", force=False)
+        assert "line protocol" not in refused.value.message
+
+
+def test_a_program_reads_what_was_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows and files by kind."""
+    source = write(tmp_path / "x.ndjson", [sample(1.0), sample(2.0)])
+    convert.run(str(source), tmp_path / "out", force=False, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "rows": {"sample": 2, "window": 0, "event": 0},
+        "files": {"sample": f"{tmp_path}/out/samples.parquet"},
+    }
 
 
 def test_a_file_or_a_device_is_no_folder(tmp_path: Path) -> None:

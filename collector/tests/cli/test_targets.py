@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from telemetryx.cli import convert, main, token
-from telemetryx.cli.errors import CliError
-from telemetryx.cli.targets import needs_no_file, whole
+from telemetryx.cli.errors import CliError, Exit
+from telemetryx.cli.targets import free, needs_no_file, whole
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -79,12 +79,30 @@ def test_a_full_disk_that_polars_meets_is_no_fault_of_the_source(
     assert tempfile.gettempdir() in caught.value.hint
 
 
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    """One that somebody reads is written as it comes; a folder is told as one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(CliError, match="nobody reads from this pipe"), whole(pipe, force=True):
+        pass
+    with pytest.raises(CliError, match="nobody reads from this pipe"):
+        token.new(pipe, "", as_json=False)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with whole(pipe, force=False) as out:
+        out.write(b"x")
+    assert os.read(reader, 9) == b"x"
+    os.close(reader)
+    with pytest.raises(CliError, match="is a folder") as refused:
+        free(tmp_path, force=True)
+    assert refused.value.code is Exit.USAGE
+
+
 def test_a_token_for_standard_output_makes_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`-` is no token file."""
     monkeypatch.chdir(tmp_path)
-    token.new(Path("-"), "")
+    token.new(Path("-"), "", as_json=False)
     assert capsys.readouterr().out.startswith("tx_")
     assert list(tmp_path.iterdir()) == []
 
@@ -117,7 +135,7 @@ def test_what_cannot_be_written_is_told_with_the_remedy_that_fits(
 def test_a_token_file_that_cannot_be_written_is_told_with_its_remedy(name: str) -> None:
     """As any other file."""
     with pytest.raises(CliError, match="can't be written") as refused:
-        token.new(Path(name), "")
+        token.new(Path(name), "", as_json=False)
     assert refused.value.hint
 
 

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any, Final
 
+from telemetryx.errors import misread
 from telemetryx.store.care import MAX_TOML, CareRefused
 from telemetryx.store.regex import regex
 
@@ -63,7 +64,7 @@ def check(toml: str) -> None:
         ) from None
     except ValueError as error:
         raise CareRefused(
-            f"the configuration is no TOML: {error}", "telemetryx-agent check says more"
+            f"the configuration is no TOML: {misread(error, toml)}", "telemetryx-agent check says more"
         ) from error
     found = list(_forbidden(read, ()))
     if found:

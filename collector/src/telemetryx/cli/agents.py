@@ -9,7 +9,19 @@ from telemetryx.cli import output
 from telemetryx.cli.care import app as config_app
 from telemetryx.cli.care import diagnostics, log_level
 from telemetryx.cli.client import DEFAULT_URL
-from telemetryx.cli.options import CaFile, Json, Limit, Many, Show, Straight, TokenFile, Url, client, shown_as
+from telemetryx.cli.options import (
+    AgentName,
+    CaFile,
+    Json,
+    Limit,
+    Many,
+    Show,
+    Straight,
+    TokenFile,
+    Url,
+    client,
+    shown_as,
+)
 from telemetryx.cli.output import Format
 from telemetryx.cli.text import printable
 
@@ -21,8 +33,6 @@ app = typer.Typer(
 app.add_typer(config_app, name="config")
 app.command("log-level")(log_level)
 app.command("diagnostics")(diagnostics)
-
-Name = Annotated[str, typer.Argument(help="The agent's name.")]
 
 
 @app.callback()
@@ -92,7 +102,7 @@ def ls(
 
 @app.command("approve")
 def approve(
-    name: Name,
+    name: AgentName,
     config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -105,7 +115,7 @@ def approve(
 
 @app.command("reject")
 def reject(
-    name: Name,
+    name: AgentName,
     config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -118,7 +128,7 @@ def reject(
 
 @app.command("revoke")
 def revoke(
-    name: Name,
+    name: AgentName,
     config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

@@ -12,7 +12,21 @@ import typer
 from telemetryx.cli import output
 from telemetryx.cli.client import DEFAULT_URL, Asked
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.options import CaFile, Json, Limit, Show, Straight, TokenFile, Url, asked_of, shown_as
+from telemetryx.cli.options import (
+    AgentName,
+    CaFile,
+    Force,
+    Json,
+    Limit,
+    Show,
+    Straight,
+    TokenFile,
+    Url,
+    Wait,
+    asked_of,
+    given,
+    shown_as,
+)
 from telemetryx.cli.output import Format
 from telemetryx.cli.targets import STDOUT, free, whole
 from telemetryx.cli.text import printable
@@ -23,7 +37,6 @@ app = typer.Typer(
 )
 
 Version = Annotated[int, typer.Argument(min=1, help="Its version, as `agents config list` says it.")]
-Name = Annotated[str, typer.Argument(help="The agent's name.")]
 Canary = Annotated[
     str,
     typer.Option(
@@ -42,7 +55,12 @@ POLL_S: Final = 0.5
 @app.command("push")
 def push(
     file: Annotated[
-        Path, typer.Argument(help="TOML with what differs from the files on the hosts, without secrets.")
+        Path,
+        typer.Argument(
+            parser=given,
+            metavar="FILE",
+            help="TOML with what differs from the files on the hosts, without secrets.",
+        ),
     ],
     agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="Only for this agent.")] = "",
     match: Annotated[
@@ -190,7 +208,7 @@ def status(
 
 
 def log_level(
-    name: Name,
+    name: AgentName,
     level: Annotated[
         str,
         typer.Argument(
@@ -198,9 +216,7 @@ def log_level(
         ),
     ],
     lasts: Annotated[str, typer.Option("--for", metavar="SPAN", help="For how long, at most a day.")] = "15m",
-    timeout: Annotated[
-        int, typer.Option("--timeout", min=1, max=86_400, help="Seconds to wait for its answer.")
-    ] = 60,
+    timeout: Wait = 60,
     config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -217,23 +233,25 @@ def log_level(
 
 
 def diagnostics(
-    name: Name,
+    name: AgentName,
     to: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="The file to write, a .tar.zst; - is standard output.", dir_okay=False
+            "--out",
+            "-o",
+            parser=given,
+            metavar="FILE",
+            help="The file to write, a .tar.zst; - is standard output.",
         ),
     ],
-    timeout: Annotated[
-        int, typer.Option("--timeout", min=1, max=86_400, help="Seconds to wait while nothing comes.")
-    ] = 120,
+    timeout: Wait = 120,
     request: Annotated[
         int | None,
         typer.Option(
             "--request", min=1, help="Wait for what was asked before, by its number, and ask nothing new."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    force: Force = False,
     config: Straight = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

@@ -15,9 +15,11 @@ from telemetryx.cli.options import (
     Agent,
     CaFile,
     ConfigFile,
+    Force,
     Json,
     Limit,
     Many,
+    Match,
     Memory,
     Show,
     Since,
@@ -26,6 +28,8 @@ from telemetryx.cli.options import (
     Until,
     Url,
     client,
+    filled,
+    given,
     shown_as,
 )
 from telemetryx.cli.output import Format
@@ -103,11 +107,12 @@ def health(
         bool,
         typer.Option("--ready", help="Ask whether every part works, such as the store, as /readyz does."),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Say whether the collector of this configuration answers, on its own machine: for a container's health check."""
     from telemetryx.cli import health as look
 
-    look.show(config, ready=ready)
+    look.show(config, ready=ready, as_json=as_json)
 
 
 @app.command()
@@ -116,12 +121,16 @@ def demo(
         str | None,
         typer.Option("--for", metavar="SPAN", help="End by itself after e.g. 30s; without, Ctrl-C ends it."),
     ] = None,
-    folder: Annotated[Path | None, typer.Option("--folder", help="Where its data goes.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", parser=given, metavar="FOLDER", help="Where its data goes.")
+    ] = None,
     agent: Annotated[
         Path | None,
         typer.Option(
             "--agent",
             envvar="TELEMETRYX_AGENT",
+            parser=given,
+            metavar="FILE",
             help="The agent program; without, the one on the path, or else the one built in this checkout.",
         ),
     ] = None,
@@ -326,23 +335,24 @@ def sql(
 def export(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="samples, windows, rollups or events.")],
-    to: Annotated[str, typer.Option("--to", "-o", help="The file; - is standard output.")] = "-",
+    to: Annotated[
+        str,
+        typer.Option("--to", "-o", parser=filled, metavar="FILE", help="The file; - is standard output."),
+    ] = "-",
     form: Annotated[
         str | None,
         typer.Option(
             "--format", "-f", help="arrow, parquet, csv or ndjson; else by the file's ending, else csv."
         ),
     ] = None,
-    match: Annotated[
-        str | None, typer.Option("--match", help="Only series that match this selector.")
-    ] = None,
+    match: Match = None,
     agent: Agent = None,
     since: Since = "1h",
     until: Until = None,
     level: Annotated[
         str | None, typer.Option("--level", help="Of rollups alone: 1m (when left out) or 1h.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    force: Force = False,
     timeout: Timeout = "1h",
     config: ConfigFile = None,
     url: Annotated[
@@ -372,20 +382,22 @@ def export(
 def report(
     since: Annotated[str, typer.Option("--since", help=SINCE.format("7d"))] = "7d",
     until: Until = None,
-    match: Annotated[
-        str | None, typer.Option("--match", help="Only series that match this selector.")
-    ] = None,
+    match: Match = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", help="Write a page with plots to this file; - is standard output.", dir_okay=False
+            "--html",
+            parser=given,
+            metavar="FILE",
+            help="Write a page with plots to this file; - is standard output.",
         ),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Write the tables into this folder.", file_okay=False)
+        Path | None,
+        typer.Option("--csv", parser=given, metavar="FOLDER", help="Write the tables into this folder."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, max=1_000, help="Highest scores that are listed.")] = 50,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    force: Force = False,
     timeout: Timeout = "1h",
     memory: Memory = 2_048,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -401,15 +413,24 @@ def report(
 @app.command()
 def convert(
     source: Annotated[
-        str, typer.Argument(help="What `telemetryx-agent spool export` wrote; - is standard input.")
+        str,
+        typer.Argument(
+            parser=filled,
+            metavar="FILE",
+            help="What `telemetryx-agent spool export` wrote; - is standard input.",
+        ),
     ],
-    folder: Annotated[Path, typer.Argument(help="Where samples.parquet and the others go.", file_okay=False)],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    folder: Annotated[
+        Path,
+        typer.Argument(parser=given, metavar="FOLDER", help="Where samples.parquet and the others go."),
+    ],
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Turn readings exported from an agent's spool (NDJSON) into Parquet, a file a kind."""
     from telemetryx.cli import convert as command
 
-    command.run(source, folder, force=force)
+    command.run(source, folder, force=force, as_json=as_json)
 
 
 @config_app.command("reference")
@@ -424,7 +445,7 @@ def config_reference(
 
 @config_app.command("check")
 def config_check(
-    path: Annotated[Path, typer.Argument(help="The TOML file.")],
+    path: Annotated[Path, typer.Argument(parser=given, metavar="FILE", help="The TOML file.")],
     alone: Annotated[
         bool,
         typer.Option("--alone", help="Not the files that it names, as on a machine that doesn't have them."),
@@ -438,11 +459,14 @@ def config_check(
 
 
 @rules_app.command("check")
-def rules_check(paths: Annotated[list[Path], typer.Argument(help="YAML files.")]) -> None:
+def rules_check(
+    paths: Annotated[list[Path], typer.Argument(parser=given, metavar="FILE...", help="YAML files.")],
+    as_json: Json = False,
+) -> None:
     """Say what is wrong in rule files, with lines."""
     from telemetryx.cli import rules
 
-    rules.check(paths)
+    rules.check(paths, as_json=as_json)
 
 
 @rules_app.command("list")
@@ -469,7 +493,7 @@ def store_check(config: ConfigFile = None, as_json: Json = False) -> None:
 
 @store_app.command("backup")
 def store_backup(
-    to: Annotated[Path, typer.Argument(help="The file to write.")],
+    to: Annotated[Path, typer.Argument(parser=given, metavar="FILE", help="The file to write.")],
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
@@ -481,7 +505,7 @@ def store_backup(
 
 @store_app.command("restore")
 def store_restore(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
+    source: Annotated[Path, typer.Argument(parser=given, metavar="FILE", help="What `backup` wrote.")],
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
@@ -494,10 +518,22 @@ def store_restore(
 @store_app.command("copy")
 def store_copy(
     to: Annotated[
-        str, typer.Option("--to", metavar="STORE", help="A file, or postgresql://…: not there yet, or empty.")
+        str,
+        typer.Option(
+            "--to",
+            parser=filled,
+            metavar="STORE",
+            help="A file, or postgresql://…: not there yet, or empty.",
+        ),
     ],
     password_file: Annotated[
-        Path | None, typer.Option("--to-password-file", help="The database's password, in a file.")
+        Path | None,
+        typer.Option(
+            "--to-password-file",
+            parser=given,
+            metavar="FILE",
+            help="The database's password, in a file.",
+        ),
     ] = None,
     config: ConfigFile = None,
     as_json: Json = False,

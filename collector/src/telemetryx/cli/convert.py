@@ -7,27 +7,32 @@ first_since_boot and last_since_boot too): where nobody knew when a host's boot 
 boot. It streams: memory doesn't grow with the file.
 """
 
+import os
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from telemetryx.cli import exported
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.exported import KINDS, SEVERITIES
-from telemetryx.cli.output import count
+from telemetryx.cli.output import count, said
 from telemetryx.cli.targets import needs_folder, needs_no_file, of_disk, shown, told
 from telemetryx.cli.text import printable, shortened
 
 _STDIN: Final = "-"
+PATIENCE_S: Final = 5.0
+"""How long is waited for whoever writes into a pipe, as the agent does."""
+_LOOK_S: Final = 0.02
 _NAME_IT: Final = "name what `telemetryx-agent spool export` wrote, or - for standard input"
 
 
-def run(source: str, folder: Path, *, force: bool) -> None:
+def run(source: str, folder: Path, *, force: bool, as_json: bool = False) -> None:
     """Read, sort by kind, write; a kind that doesn't occur gets no file."""
     try:
         import polars as pl
@@ -48,8 +53,12 @@ def run(source: str, folder: Path, *, force: bool) -> None:
             raise CliError(
                 f"{name} holds no reading", "was the spool empty? `telemetryx-agent spool ls` says"
             )
-    rows = [f"{count(rows, kind)} in {_target(folder, kind)}" for kind, rows in written.items() if rows]
-    sys.stdout.write("\n".join(rows) + "\n")
+    files = {kind: _target(folder, kind) for kind, rows in written.items() if rows}
+    said(
+        {"rows": written, "files": {kind: str(file) for kind, file in files.items()}},
+        "\n".join(f"{count(written[kind], kind)} in {file}" for kind, file in files.items()),
+        as_json=as_json,
+    )
 
 
 def _converted(pl: Any, path: Path, folder: Path, name: str) -> dict[str, int]:  # noqa: ANN401  Polars is untyped here
@@ -75,7 +84,13 @@ def _refuse_taken(folder: Path, *, force: bool) -> None:
     needs_folder(folder)
     needs_no_file(folder)
     with told(folder):
-        there = [shown(path) for path in (_target(folder, kind) for kind in KINDS) if path.exists()]
+        found = [path for path in (_target(folder, kind) for kind in KINDS) if path.exists()]
+        strange = next((path for path in found if not path.is_file()), None)
+    if strange is not None:
+        # Not even --force means that.
+        what = "a folder" if strange.is_dir() else "no file"
+        raise CliError(f"{shown(strange)} is {what}, and is left as it is", "name another folder", Exit.USAGE)
+    there = [shown(path) for path in found]
     if there and not force:
         raise CliError(
             f"{', '.join(there)} would be overwritten", "name another folder, or give --force", Exit.USAGE
@@ -136,10 +151,27 @@ def _file(source: str, folder: Path, *, straight: bool) -> Iterator[Path]:
             if source == _STDIN:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
             else:
-                with Path(source).open("rb") as pipe:
-                    shutil.copyfileobj(pipe, copy)
+                _drained(Path(source), copy)
             copy.flush()
         yield Path(copy.name)
+
+
+def _drained(source: Path, into: IO[bytes]) -> None:
+    """Copy what somebody writes into a pipe. Without a writer it would be waited for, for ever."""
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
+        until = time.monotonic() + PATIENCE_S
+        # b"" is a pipe that nobody has open to write, None one from which nothing came yet.
+        while (first := pipe.read(1)) == b"":
+            if time.monotonic() >= until:
+                raise CliError(
+                    f"nobody writes into {shown(source)}",
+                    "start what writes into this pipe first, or name a file",
+                    Exit.USAGE,
+                )
+            time.sleep(_LOOK_S)
+        into.write(first or b"")
+        os.set_blocking(pipe.fileno(), True)
+        shutil.copyfileobj(pipe, into)
 
 
 def _unsound(pl: Any) -> Any:  # noqa: ANN401

@@ -11,7 +11,18 @@ import typer
 from telemetryx.cli import output
 from telemetryx.cli.client import DEFAULT_URL, refused
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.options import CaFile, Json, Limit, Show, Straight, TokenFile, Url, client, shown_as
+from telemetryx.cli.options import (
+    CaFile,
+    Json,
+    Limit,
+    Show,
+    Straight,
+    TokenFile,
+    Url,
+    client,
+    given,
+    shown_as,
+)
 from telemetryx.cli.output import Format
 
 app = typer.Typer(help="Make, list and revoke the tokens with which hosts join.", no_args_is_help=True)
@@ -127,7 +138,9 @@ def revoke(
 
 @app.command("authority")
 def authority(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes: ca.key and ca.pem.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=given, metavar="FOLDER", help="Where it goes: ca.key and ca.pem.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Make the authority that signs for agents and collectors, before the first collector starts; what is in the folder already stays.

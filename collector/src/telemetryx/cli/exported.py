@@ -4,6 +4,7 @@
 only after something was found wrong: it is a tenth as fast. The records are those of docs/how-to/agent-tools.md.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -21,6 +22,7 @@ _EXPORT: Final = "name what `telemetryx-agent spool export` writes, without --fo
 _MEND: Final = "mend that line or take it out: `telemetryx-agent spool export` writes none such"
 _LONGEST: Final = 16 << 20
 """Bytes of a line; a batch, which holds many records, has 4 MiB at most."""
+_MOST_DIGITS: Final = 310
 _WHOLE: Final = range(-(1 << 63), 1 << 63)
 _FLOAT_TEXTS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 _LINE_PROTOCOL: Final = re.compile(rb'[^\s{"=,]+(,\S+=\S+)* +[^\s{"=,]+=\S')
@@ -66,12 +68,21 @@ def _other_kind(file: IO[bytes]) -> tuple[str, str] | None:
     head = file.read(4096).lstrip(b" \t\r\n")
     file.seek(0)
     other = next(((what, remedy) for begins, what, remedy in _OTHERS if head.startswith(begins)), None)
-    if other is None and _LINE_PROTOCOL.match(head):
+    if other is None and _is_text(head) and _LINE_PROTOCOL.match(head):
         return (
             "line protocol",
             "export it again without --format line: `telemetryx-agent spool export -o FILE`",
         )
     return other
+
+
+def _is_text(head: bytes) -> bool:
+    """Tell whether this is the beginning of a text: what is garbled may look like anything."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not any(ord(character) < ord(" ") and character not in "\t\r\n" for character in text)
 
 
 def _fault_in(line: bytes, number: int, source: str) -> CliError | None:
@@ -82,7 +93,7 @@ def _fault_in(line: bytes, number: int, source: str) -> CliError | None:
     if not ended and len(line) == _LONGEST:
         return CliError(f"{where} is longer than {_LONGEST >> 20} MiB: that is no record", _EXPORT)
     try:
-        record = json.loads(line, parse_constant=_constant)
+        record = json.loads(line, parse_constant=_constant, parse_int=_integer)
         _check(record)
     except json.JSONDecodeError as error:
         if not ended and line.lstrip().startswith(b"{"):
@@ -102,6 +113,13 @@ def _fault_in(line: bytes, number: int, source: str) -> CliError | None:
 
 def _constant(name: str) -> None:
     raise _FaultError(f'{name} is no JSON; it is written as a text: "{name}"')
+
+
+def _integer(digits: str) -> int:
+    # The largest number that there is has 309 digits before the point; of thousands Python reads none.
+    if len(digits) > _MOST_DIGITS:
+        raise _FaultError(f"a number of {len(digits.lstrip('-')):,} digits is no reading's")
+    return int(digits)
 
 
 def _check(record: object) -> None:

@@ -10,6 +10,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.run import settings_of
 from telemetryx.cli.text import printable
@@ -23,7 +24,7 @@ MAX_ANSWER: Final = 64 << 10
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
-def show(path: Path | None, *, ready: bool) -> None:
+def show(path: Path | None, *, ready: bool, as_json: bool) -> None:
     """Print a sentence and return when all is well; raise CliError when it isn't."""
     api = settings_of(path).api
     where = "/readyz" if ready else "/healthz"
@@ -32,7 +33,8 @@ def show(path: Path | None, *, ready: bool) -> None:
         said = answer.get("error", {})
         reason = str(said.get("message", "")) if isinstance(said, dict) else ""
         raise CliError(printable(reason) or f"{where} answers {status}", "the collector's log says more")
-    print("ready" if ready else "healthy")
+    said = "ready" if ready else "healthy"
+    output.said({"state": said, **answer}, said, as_json=as_json)
 
 
 def _ask(api: "Api", where: str) -> tuple[int, dict[str, object]]:

@@ -1,33 +1,83 @@
-"""Options that many commands have in common, and what is made of them."""
+"""Options and arguments that many commands have in common, how they are read, and what is made of them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from telemetryx.cli.client import Asked, Client, read_token
 from telemetryx.cli.output import Format
 
+LONGEST_WAIT_S: Final = 86_400
+
+
+def filled(text: str) -> str:
+    """Refuse what is empty where a file or a folder is to be named: a path of nothing would be the folder that one is in."""
+    if not text:
+        raise typer.BadParameter("it is empty: name a file or a folder")
+    return text
+
+
+def given(text: str) -> Path:
+    """Read a path."""
+    return Path(filled(text))
+
+
+def seconds(value: str | int) -> int:
+    """Read how long to wait: a span like 30s or 2m, or a number of seconds, as the default is."""
+    from telemetryx.api.times import NS, TimeError, parse_duration
+
+    text = str(value)
+    try:
+        wait = int(text) if text.isdecimal() and len(text) < 10 else -(-parse_duration(text) // NS)  # noqa: PLR2004
+    except TimeError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not 1 <= wait <= LONGEST_WAIT_S:
+        raise typer.BadParameter(f"{text}: from 1s to 24h")
+    return wait
+
+
 Url = Annotated[str, typer.Option("--url", envvar="TELEMETRYX_URL", help="The collector's address.")]
 TokenFile = Annotated[
     Path | None,
-    typer.Option("--token-file", envvar="TELEMETRYX_TOKEN_FILE", help="File with a token.", dir_okay=False),
+    typer.Option(
+        "--token-file",
+        envvar="TELEMETRYX_TOKEN_FILE",
+        parser=given,
+        metavar="FILE",
+        help="File with a token.",
+    ),
 ]
 CaFile = Annotated[
     Path | None,
-    typer.Option("--ca-file", envvar="TELEMETRYX_CA_FILE", help="Authority of its certificate, PEM."),
+    typer.Option(
+        "--ca-file",
+        envvar="TELEMETRYX_CA_FILE",
+        parser=given,
+        metavar="FILE",
+        help="Authority of its certificate, PEM.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
 Show = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", "-c", envvar="TELEMETRYX_CONFIG", help="TOML file; without one, defaults."),
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="TELEMETRYX_CONFIG",
+        parser=given,
+        metavar="FILE",
+        help="TOML file; without one, defaults.",
+    ),
 ]
 Straight = Annotated[
     Path | None,
     typer.Option(
         "--config",
         "-c",
+        parser=given,
+        metavar="FILE",
         help="Work straight in the store of this configuration: on the collector's machine, as root or its user, without a login.",
     ),
 ]
@@ -41,6 +91,18 @@ Timeout = Annotated[
 ]
 Memory = Annotated[
     int, typer.Option("--memory", min=256, max=1 << 20, help="MiB of memory that it may take.")
+]
+Match = Annotated[str | None, typer.Option("--match", help="Only series that match this selector.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+AgentName = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
+Wait = Annotated[
+    int,
+    typer.Option(
+        "--timeout",
+        parser=seconds,
+        metavar="SPAN",
+        help="How long to wait while nothing comes, e.g. 30s or 2m; a number alone is seconds.",
+    ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="Rows at most.")]
 Many = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Rows at most.")]

@@ -32,6 +32,8 @@ def collector(path: Path | None, count: int = 1) -> None:
     mine = workers.mine()
     settings = settings_of(path, None if mine is None else mine.text)
     logs.configure(settings.collector.log_level, settings.collector.log_format)
+    if mine is None:
+        _warned(settings)
     if mine is None and count > 1:
         _parent(path, count)
         return
@@ -44,6 +46,15 @@ def collector(path: Path | None, count: int = 1) -> None:
         raise CliError(
             str(error), "`telemetryx config check` and `telemetryx config reference` help"
         ) from error
+
+
+def _warned(settings: "Settings") -> None:
+    import structlog
+
+    from telemetryx import config
+
+    for warning in config.warnings(settings):
+        structlog.get_logger(__name__).warning("config.warning", reason=warning)
 
 
 def loaded() -> None:
@@ -114,17 +125,28 @@ def _parent(path: Path | None, count: int) -> None:
 
 def check(path: Path, *, alone: bool, as_json: bool) -> None:
     """Read a configuration, and unless it is looked at `alone` the files that it names, and say that it can be used."""
+    from telemetryx import config
     from telemetryx.cli import output
 
     settings = settings_of(path)
     if not alone:
-        from telemetryx import config, named
+        from telemetryx import named
 
         with _problems_said():
             if wrong := named.problems(settings):
                 raise config.ConfigError([f"{path}: {one}" for one in wrong])
     http, agents, data = settings.api.listen, settings.gateway.listen, settings.collector.data_dir
-    said = {"config": str(path), "http": http, "agents": agents, "data_dir": str(data)}
+    warnings = config.warnings(settings)
+    if not as_json:
+        for warning in warnings:
+            output.nothing(f"{path}: {warning}")
+    said = {
+        "config": str(path),
+        "http": http,
+        "agents": agents,
+        "data_dir": str(data),
+        "warnings": warnings,
+    }
     output.said(said, f"{path}: good; HTTP on {http}, agents on {agents}, data in {data}", as_json=as_json)
 
 

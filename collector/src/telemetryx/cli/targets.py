@@ -55,6 +55,8 @@ def free(path: Path, *, force: bool) -> None:
     if str(path) == STDOUT:
         return
     needs_folder(path)
+    if path.is_dir():
+        raise CliError(f"{shown(path)} is a folder", "name a file in it", Exit.USAGE)
     if path.is_file() and not force:
         raise CliError(
             f"{shown(path)} would be overwritten", "name another file, or give --force", Exit.USAGE
@@ -64,6 +66,31 @@ def free(path: Path, *, force: bool) -> None:
 def shown(path: Path) -> str:
     """Give a path for a message: without what would move a cursor, and not longer than helps."""
     return printable(shortened(str(path)))
+
+
+def straight(path: Path) -> BinaryIO:
+    """Open what is no file (a device, or a pipe that somebody reads) to write into it. A pipe without a reader isn't waited for."""
+    return _opened(path, 0)
+
+
+def open_end(path: Path) -> BinaryIO:
+    """Open a file to add to its end; it is made where there is none, for its owner alone."""
+    return _opened(path, os.O_CREAT | os.O_APPEND)
+
+
+def _opened(path: Path, flags: int) -> BinaryIO:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.ENXIO and path.is_fifo():
+            raise CliError(
+                f"{shown(path)} can't be written: nobody reads from this pipe",
+                "start its reader first, or name a file",
+                Exit.USAGE,
+            ) from error
+        raise
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "wb")
 
 
 @contextmanager
@@ -77,7 +104,7 @@ def whole(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     free(path, force=force)
     with told(path):
         if path.exists() and not path.is_file():
-            with path.open("wb") as out:
+            with straight(path) as out:
                 yield out
             return
         # What a link names is replaced, not the link.

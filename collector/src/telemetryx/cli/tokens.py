@@ -7,7 +7,7 @@ import typer
 
 from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.options import ConfigFile, Json, Show, shown_as
+from telemetryx.cli.options import ConfigFile, Json, Show, given, shown_as
 from telemetryx.cli.output import Format
 from telemetryx.cli.users import RoleWord
 
@@ -20,14 +20,18 @@ app = typer.Typer(
 @app.command("new")
 def new(
     out: Annotated[
-        Path | None, typer.Option("--out", help="Add it to this token file (made with mode 600).")
+        Path | None,
+        typer.Option(
+            "--out", parser=given, metavar="FILE", help="Add it to this token file (made with mode 600)."
+        ),
     ] = None,
     note: Annotated[str, typer.Option("--note", help="A comment beside it: for whom it is.")] = "",
+    as_json: Json = False,
 ) -> None:
     """Make a random token for a token file."""
     from telemetryx.cli import token
 
-    token.new(out, note)
+    token.new(out, note, as_json=as_json)
 
 
 @app.command("create")

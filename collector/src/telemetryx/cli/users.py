@@ -10,7 +10,7 @@ import typer
 
 from telemetryx.cli import output
 from telemetryx.cli.errors import CliError, Exit
-from telemetryx.cli.options import ConfigFile, Json, Show, shown_as
+from telemetryx.cli.options import ConfigFile, Json, Show, given, shown_as
 from telemetryx.cli.output import Format
 from telemetryx.errors import unread
 
@@ -31,7 +31,12 @@ class RoleWord(StrEnum):
 User = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
 PasswordFile = Annotated[
     Path | None,
-    typer.Option("--password-file", help="File with the password; - reads it. Without, it is asked for."),
+    typer.Option(
+        "--password-file",
+        parser=given,
+        metavar="FILE",
+        help="File with the password; - reads it. Without, it is asked for.",
+    ),
 ]
 
 

@@ -4,7 +4,7 @@ The types in tables.py are the only description of the keys: the commented examp
 error messages come from them. An unknown key is refused with its line and the nearest known one, never ignored.
 """
 
-from telemetryx.config.reading import ConfigError, Settings, load, parse
+from telemetryx.config.reading import ConfigError, Settings, load, parse, warnings
 from telemetryx.config.reference import example, reference
 from telemetryx.config.tables import Api, Listen, Section, SiteBroker
 
@@ -19,4 +19,5 @@ __all__ = [
     "load",
     "parse",
     "reference",
+    "warnings",
 ]

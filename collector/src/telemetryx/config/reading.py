@@ -30,7 +30,7 @@ from telemetryx.config.tables import (
     Tracing,
     table_of,
 )
-from telemetryx.errors import unread
+from telemetryx.errors import misread, unread
 from telemetryx.store.audit import secret
 
 ENV_PREFIX: Final = "TELEMETRYX_"
@@ -41,6 +41,9 @@ _USER: Final = re.compile(r"""://[^\s'"]*@""")
 _LONG: Final = re.compile(r"""'[^']{200,}'|"[^"]{200,}"|\S{200,}""")
 #: Keys that name a place, beside those of files.
 _PLACES: Final = frozenset({"data_dir", "path", "dir"})
+#: Of them those that are meant within the data directory (`Settings.within`).
+_WITHIN: Final = frozenset({"enroll.dir", "store.path", "models.dir"})
+_RELATIVE: Final = {"collector.data_dir": "started in another folder, as a service is, it has other data"}
 #: What is said in place of the types' own words.
 _WORDS: Final = {
     "byte_size": 'this is no size: write "64KiB", "4MiB", "1GiB" or a number of bytes',
@@ -124,8 +127,10 @@ def parse(text: str, origin: str) -> Settings:
     """Turn the file's text into settings; `origin` names it in messages."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{origin}: not valid TOML: {error}"]) from error
+    except RecursionError:
+        raise ConfigError([f"{origin}: it nests too deep: no key takes so many brackets"]) from None
+    except ValueError as error:
+        raise ConfigError([f"{origin}: not valid TOML: {misread(error, text)}"]) from error
     lines = _lines(text)
     problems = list(_unknown_environment(os.environ))
     problems += [_said(parts, said, lines, origin, tree) for parts, said in _strange(tree)]
@@ -179,6 +184,31 @@ def _strange(tree: Mapping[str, Any], parts: tuple[str, ...] = ()) -> Iterator[t
 def _is_duration(parts: tuple[str, ...]) -> bool:
     bound = ranges.RANGES.get(".".join(part for part in parts if not part.isdigit()), (0, 0))[0]
     return isinstance(bound, str)
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Say what works and few want: a relative path is looked for in the folder that the collector is started in, as a service in /."""
+    return [
+        f"{where} = {str(path)!r} is relative: {_RELATIVE.get(where, 'started in another folder, as a service is, it is another file')}; "
+        "write the whole path"
+        for where, path in _paths(settings, "")
+        if not path.is_absolute() and where not in _WITHIN
+    ]
+
+
+def _paths(table: BaseModel, at: str) -> Iterator[tuple[str, Path]]:
+    """Walk all keys that name files and folders."""
+    for key in type(table).model_fields:
+        value = getattr(table, key)
+        where = f"{at}.{key}" if at else key
+        if isinstance(value, BaseModel):
+            yield from _paths(value, where)
+            continue
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, BaseModel):
+                yield from _paths(one, where)
+            elif isinstance(one, Path):
+                yield where, one
 
 
 def _no_place(folder: Path) -> str | None:

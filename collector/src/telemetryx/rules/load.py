@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from telemetryx.errors import TelemetryXError, unread
+from telemetryx.errors import TelemetryXError, misread, unread
 from telemetryx.rules.model import LinkRule, MetricRule
 
 MAX_BYTES: Final = 1 << 20
@@ -98,7 +98,8 @@ def _read(text: str, origin: str) -> tuple[list[tuple[int, AnyRule]], list[str]]
     except yaml.MarkedYAMLError as error:
         return [], [_syntax(error, text, origin)]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return [], [f"{origin}: not valid YAML: {error}"]
+        why = misread(error, text) if isinstance(error, ValueError) else error
+        return [], [f"{origin}: not valid YAML: {why}"]
     if tree is None:
         return [], []
     if not isinstance(tree, dict):
