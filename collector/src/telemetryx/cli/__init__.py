@@ -2,7 +2,7 @@
 
 `commands.py` declares every command; each loads its own module when it runs, so that `--help` and queries start fast.
 Exit codes: 0 done; 1 it ran and the answer is no (what was asked for by name is not there, a check failed); 2 wrong use; 3 the collector can't be
-reached; 4 it refused; 130 interrupted.
+reached; 4 it refused; 130 interrupted. SIGTERM and SIGHUP end it as themselves, and leave nothing half-written.
 """
 
 import gc
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from telemetryx.cli.ending import Ending
 from telemetryx.cli.errors import CliError, Exit
 
 
@@ -22,6 +23,11 @@ def main() -> None:
     # run.collector, run.demo), and for plugins of Pydantic in everything that is installed.
     gc.disable()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    with Ending():
+        _run()
+
+
+def _run() -> None:
     from telemetryx.cli.commands import app
 
     for_program = wants_json(sys.argv[1:])
