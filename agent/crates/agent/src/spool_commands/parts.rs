@@ -120,7 +120,10 @@ mod tests {
         }
         for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
             let folder = tempfile::tempdir().unwrap();
-            let mut child = Command::new(std::env::current_exe().unwrap())
+            // Whoever runs the tests may ignore signals (nohup, a background job), and its children would too.
+            let mut child = Command::new("env")
+                .arg("--default-signal")
+                .arg(std::env::current_exe().unwrap())
                 .args(["an_export_that_is_told_to_end_leaves_nothing_but_what_is_whole", "--nocapture"])
                 .env(FOLDER, folder.path())
                 .stdout(Stdio::piped())
