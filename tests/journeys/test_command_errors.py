@@ -51,6 +51,8 @@ def test_a_file_that_is_not_there_is_named_once(command: str) -> None:
         (("https://collector:8420", "--token-file", "/nope/token"), "isn't there"),
         (("https://collector:8420", "--token-file", "/"), "is a folder"),
         (("https://collector:8420", "--token", JOINS, "--ca-file", "/nope/ca.pem"), "--ca-file"),
+        (("https://collector:8420", "--token", JOINS, "--ca-file", __file__), "it holds no certificate"),
+        (("https://collector:8420/#/first", "--token", JOINS), "write https://HOST:PORT"),
     ],
 )
 def test_what_can_not_be_meant_is_wrong_usage_and_nothing_is_tried(

@@ -8,7 +8,7 @@ use telemetry::clock::SET_AFTER;
 use uplink::certificate::Validity;
 use uplink::enrolment::{Broken, Enrolled, Joined};
 
-use super::{Finding, ok, problem, warning};
+use super::{Finding, Level, ok, problem, warning};
 use crate::config::Config;
 use crate::human::moment;
 
@@ -21,7 +21,8 @@ pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Option<Find
     if let Some(broken) = config.uplink.broken.clone() {
         return Some(damaged(broken));
     }
-    let Enrolled { folder, joined } = config.uplink.enrolled.as_ref()?;
+    let enrolled = config.uplink.enrolled.as_ref()?;
+    let Enrolled { folder, joined } = enrolled;
     if let Err(error) = folder.check(true) {
         return Some(damaged(error.into()));
     }
@@ -37,8 +38,31 @@ pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Option<Find
         )),
         _ => {
             let validity = folder.validity();
-            Some(shut_out(joined, validity, status, now).unwrap_or_else(|| judge(joined, validity, now)))
+            let found =
+                shut_out(joined, validity, status, now).unwrap_or_else(|| judge(joined, validity, now));
+            let doubt = enrolled.console_doubt();
+            Some(match doubt {
+                Some(doubt) => doubtful(found, &doubt, &folder.console_file()),
+                None => found,
+            })
         }
+    }
+}
+
+/// Told while the certificate is still good: a console whose authority isn't at hand would renew none.
+fn doubtful(found: Finding, doubt: &str, copy: &Path) -> Finding {
+    let and = if found.remedy.is_empty() { String::new() } else { format!("; {}", found.remedy) };
+    Finding {
+        level: found.level.max(Level::Warning),
+        found: format!(
+            "{}; it can't be renewed where the console's certificate is of the authority by which this host joined (--ca-file): {doubt}",
+            found.found
+        ),
+        remedy: format!(
+            "put that authority's PEM file at {}, readable by the agent's user: the agent takes it up by itself{and}",
+            copy.display()
+        ),
+        ..found
     }
 }
 
@@ -139,7 +163,6 @@ fn judge(joined: &Joined, validity: Option<Validity>, now: i64) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
     use super::*;
 
     const FROM: i64 = 1_800_000_000;
@@ -188,6 +211,19 @@ mod tests {
             let own = unusable(broken(withheld), Rights { us, owner: 990 });
             assert_eq!((own.level, own.remedy.as_str()), (Level::Problem, "mend it"), "{own:?}");
         }
+    }
+
+    #[test]
+    fn a_consoles_authority_that_is_not_at_hand_is_told_while_the_certificate_is_good() {
+        let told =
+            |day: i64| doubtful(at(FROM + day * DAY), "ca.pem can't be used (gone)", Path::new("/i/copy"));
+        for (day, level) in [(1, Level::Warning), (80, Level::Warning), (91, Level::Problem)] {
+            let told = told(day);
+            assert_eq!(told.level, level);
+            assert!(told.found.contains("ca.pem can't be used (gone)"), "{}", told.found);
+            assert!(told.remedy.contains("at /i/copy"), "{}", told.remedy);
+        }
+        assert!(told(91).remedy.ends_with("open from here?"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! key.pem       the host's key, mode 0600; made here, never sent
 //! ca.pem        the collector's authority
+//! console-ca.pem  the authority of the people's door, where that is another one: a copy of what `--ca-file` named
 //! joined.json   the agent's name, its site, where the collector is met
 //! cert.pem      the certificate; missing while an operator has to approve the host
 //! ```
@@ -34,6 +35,7 @@ use crate::certificate::{Validity, public_key, validity};
 
 const KEY: &str = "key.pem";
 const CA: &str = "ca.pem";
+const CONSOLE: &str = "console-ca.pem";
 const CERT: &str = "cert.pem";
 const JOINED: &str = "joined.json";
 /// Certificates that could not be used when the next one came, so many at most: numbered from 1.
@@ -53,7 +55,8 @@ pub struct Joined {
     pub gateway: String,
     /// The name that counts in the collector's certificate; empty: the host's in the address, and the system's authorities.
     pub server_name: String,
-    /// File with an authority of the people's door, where that has a certificate of another one.
+    /// The file with an authority of the people's door, where that has a certificate of another one: a copy is kept beside
+    /// this, and enrolments of older versions have the path alone.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }
@@ -98,6 +101,11 @@ impl Folder {
     /// The collector's authority.
     pub fn ca_file(&self) -> PathBuf {
         self.path.join(CA)
+    }
+
+    /// The authority of the people's door, where that has a certificate of another one.
+    pub fn console_file(&self) -> PathBuf {
+        self.path.join(CONSOLE)
     }
 
     /// What is kept; `None` when the host never joined.
@@ -195,8 +203,23 @@ impl Folder {
     }
 
     /// Puts a new enrolment in force, with the key of [`Folder::new_key`].
-    pub(crate) fn put(&self, joined: &Joined, ca: &str, certificate: Option<&str>) -> Result<(), EnrolError> {
+    pub(crate) fn put(
+        &self,
+        joined: &Joined,
+        ca: &str,
+        console: Option<&str>,
+        certificate: Option<&str>,
+    ) -> Result<(), EnrolError> {
         self.write(&self.new.join(CA), ca, 0o644)?;
+        let copy = self.new.join(CONSOLE);
+        match console {
+            Some(console) => self.write(&copy, console, 0o644)?,
+            // Of a try that went no further.
+            None if copy.exists() => {
+                std::fs::remove_file(&copy).map_err(|source| EnrolError::Io { path: copy, source })?;
+            }
+            None => {}
+        }
         if let Some(certificate) = certificate {
             fits(certificate, &self.new.join(KEY))?;
             self.write(&self.new.join(CERT), certificate, 0o644)?;
@@ -213,6 +236,11 @@ impl Folder {
             rename(&self.path, &old)?;
         }
         rename(&self.new, &self.path)
+    }
+
+    /// Keeps the authority of the people's door beside an enrolment that has none.
+    pub(super) fn keep_console(&self, pem: &str) -> Result<(), EnrolError> {
+        self.write(&self.console_file(), pem, 0o644)
     }
 
     /// Replaces the certificate. One that can't be used gets another name.
@@ -361,7 +389,7 @@ mod tests {
         assert_eq!(folder.load().unwrap(), None);
         folder.new_key().unwrap();
         assert_eq!(folder.load().unwrap(), None, "a key alone is none");
-        folder.put(&joined("a"), "ca", None).unwrap();
+        folder.put(&joined("a"), "ca", None, None).unwrap();
         assert_eq!(folder.load().unwrap().unwrap().joined, joined("a"));
         assert_eq!(folder.validity(), None);
     }
@@ -374,7 +402,7 @@ mod tests {
         let first = std::fs::read(data.path().join("identity.new/key.pem")).unwrap();
         folder.new_key().unwrap();
         assert_eq!(std::fs::read(data.path().join("identity.new/key.pem")).unwrap(), first);
-        folder.put(&joined("a"), "ca", None).unwrap();
+        folder.put(&joined("a"), "ca", None, None).unwrap();
         assert_eq!(std::fs::read(folder.key_file()).unwrap(), first);
         assert_eq!(std::fs::metadata(folder.key_file()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
@@ -386,7 +414,7 @@ mod tests {
         let folder = Folder::of(data.path());
         for name in ["a", "b", "c"] {
             folder.new_key().unwrap();
-            folder.put(&joined(name), "ca", None).unwrap();
+            folder.put(&joined(name), "ca", None, None).unwrap();
             assert_eq!(folder.load().unwrap().unwrap().joined.agent, name);
         }
         std::fs::rename(folder.path(), data.path().join("identity.new")).unwrap();
@@ -398,7 +426,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let folder = Folder::of(data.path());
         folder.new_key().unwrap();
-        assert!(matches!(folder.put(&joined("a"), "ca", Some("none")), Err(EnrolError::Certificate(_))));
+        assert!(matches!(
+            folder.put(&joined("a"), "ca", None, Some("none")),
+            Err(EnrolError::Certificate(_))
+        ));
         assert_eq!(folder.load().unwrap(), None);
     }
 
@@ -455,7 +486,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let folder = Folder::of(data.path());
         folder.new_key().unwrap();
-        folder.put(&joined("a"), "ca", None).unwrap();
+        folder.put(&joined("a"), "ca", None, None).unwrap();
         folder.check(false).unwrap();
         let said = |authority| folder.check(authority).unwrap_err().to_string();
         assert!(said(true).contains("ca.pem can't be used (it holds no certificate)"), "{}", said(true));

@@ -2,14 +2,13 @@
 //!
 //! - at joining: whoever shows, in the chain of its certificate, the authority whose fingerprint stands in the token;
 //! - later: whoever that authority has signed for;
-//! - where the people's door has a certificate of another authority: that of `ca_file`, or the system's, for the host's name.
+//! - where the people's door has a certificate of another authority: the ones given at joining (console.rs), or the system's, for the host's name.
 //!
 //! In the first two cases the name that counts is the one that every collector's certificate has, so the collector may be met by
 //! any address.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +35,7 @@ use tokio_rustls::rustls::{
 use tonic::transport::Uri;
 
 use super::EnrolError;
+use super::console::Authorities;
 
 /// The name that every certificate has that a collector's authority made for it.
 pub(crate) const SERVER_NAME: &str = "collector.telemetryx.internal";
@@ -80,11 +80,12 @@ pub(crate) struct Door {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
+    lack: Option<String>,
 }
 
 impl Door {
-    /// Checks an address and prepares whom to believe; `ca_file` is another authority that may have signed.
-    pub(crate) fn new(url: &str, pin: Pin, ca_file: Option<&Path>) -> Result<Self, EnrolError> {
+    /// Checks an address and prepares whom to believe; `others` are authorities that may have signed too, `None` the system's.
+    pub(crate) fn new(url: &str, pin: Pin, others: Option<Authorities>) -> Result<Self, EnrolError> {
         let bad = || EnrolError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
         let (Some(scheme), Some(host), "" | "/") = (uri.scheme_str(), uri.host(), uri.path()) else {
@@ -98,12 +99,21 @@ impl Door {
             "http" => return Err(EnrolError::PlainText(url.to_owned())),
             _ => return Err(bad()),
         };
+        // What nothing is done with would be kept as part of the address.
+        if url.contains(['?', '#']) {
+            return Err(bad());
+        }
         if host.is_empty() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(bad());
         }
-        let tls = if tls { Some(Arc::new(client(url, pin, ca_file)?)) } else { None };
+        let tls = if tls { Some(Arc::new(client(url, pin, others)?)) } else { None };
         let port = uri.port_u16().unwrap_or(port);
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), host, port, tls })
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), host, port, tls, lack: None })
+    }
+
+    /// What is missing to believe it, to be told when it can't be believed.
+    pub(crate) fn lacking(self, lack: Option<String>) -> Self {
+        Self { lack, ..self }
     }
 
     /// Its address.
@@ -211,25 +221,20 @@ impl Door {
             TlsError::InvalidCertificate(why) => crate::endpoint::certificate(why),
             other => other.to_string(),
         };
+        let why = match &self.lack {
+            Some(lack) => format!("{why}. The authority by which this host joined is missing: {lack}"),
+            None => why,
+        };
         EnrolError::Untrusted { url: self.url.clone(), why }
     }
 }
 
-fn client(url: &str, pin: Pin, ca_file: Option<&Path>) -> Result<ClientConfig, EnrolError> {
+fn client(url: &str, pin: Pin, others: Option<Authorities>) -> Result<ClientConfig, EnrolError> {
     let provider = Arc::new(crypto::default_provider());
     let unusable = |why: String| EnrolError::Untrusted { url: url.to_owned(), why };
     let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let unread = |error: rustls_pki_types::pem::Error| EnrolError::Authority {
-                path: path.to_owned(),
-                why: error.to_string(),
-            };
-            let found = crate::tls::all(path).map_err(unread)?;
-            roots.add_parsable_certificates(found);
-        }
-        None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
-    }
+    let others = others.unwrap_or_else(|| rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(others);
     let others = verifier(roots, &provider).ok();
     let believes = Believes { pin, others, provider: Arc::clone(&provider) };
     Ok(ClientConfig::builder_with_provider(provider)
@@ -346,7 +351,16 @@ mod tests {
         assert!(door("http://127.0.0.1:8420").unwrap().tls.is_none());
         assert!(door("https://collector.example:8420/").unwrap().tls.is_some());
         assert!(matches!(door("http://collector.example:8420"), Err(EnrolError::PlainText(_))));
-        for url in ["collector", "ftp://a", "https://user@a", "https://a/console", ""] {
+        for url in [
+            "collector",
+            "ftp://a",
+            "https://user@a",
+            "https://a/console",
+            "https://a/#/first",
+            "https://a?x=1",
+            "https://a#",
+            "",
+        ] {
             assert!(matches!(door(url), Err(EnrolError::Url(_))), "{url}");
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::console;
 use super::folder::{Folder, Joined, bad_pem, certificate, fingerprint};
 use super::https::{Door, Pin};
 use super::{EnrolError, Enrolled, Token};
@@ -44,7 +45,9 @@ pub async fn join(folder: &Folder, ask: &Ask) -> Result<Outcome, EnrolError> {
         let (agent, collector) = (joined.agent, joined.collector);
         return Err(EnrolError::Already { agent, collector, folder: folder.path().into() });
     }
-    let door = Door::new(&ask.url, Pin::Fingerprint(ask.token.fingerprint()), ask.ca_file.as_deref())?;
+    let others = ask.ca_file.as_deref().map(console::given).transpose()?;
+    let copy = others.as_ref().map(console::pem);
+    let door = Door::new(&ask.url, Pin::Fingerprint(ask.token.fingerprint()), others)?;
     let csr = folder.new_key()?.request(&ask.agent)?;
     let body = json!({"token": ask.token.text(), "agent": ask.agent, "csr": csr, "replace": ask.replace});
     let answer = door.ask("/api/v1/enroll", Some(&body)).await?;
@@ -72,7 +75,7 @@ pub async fn join(folder: &Folder, ask: &Ask) -> Result<Outcome, EnrolError> {
         ca_file: ask.ca_file.clone(),
     };
     let certificate = answer["certificate"].as_str();
-    folder.put(&joined, &ca, certificate)?;
+    folder.put(&joined, &ca, copy.as_deref(), certificate)?;
     Ok(Outcome { joined, waits: certificate.is_none() })
 }
 
@@ -81,7 +84,10 @@ pub(crate) fn door(enrolled: &Enrolled) -> Result<Door, EnrolError> {
     let path = enrolled.folder.ca_file();
     let authority = certificate(&path).map_err(|error| bad_pem(&path, error, "no certificate"))?;
     let joined = &enrolled.joined;
-    Door::new(&joined.collector, Pin::Authority(authority), joined.ca_file.as_deref())
+    let (others, lack) = console::believed(enrolled);
+    // Older versions kept what stood behind the host as well.
+    let collector = joined.collector.split(['?', '#']).next().unwrap_or_default();
+    Ok(Door::new(collector, Pin::Authority(authority), others)?.lacking(lack))
 }
 
 /// An answer, of which something may be missing.

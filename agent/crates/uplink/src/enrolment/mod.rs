@@ -5,6 +5,7 @@
 //! csr      the host's key, and the request for a certificate of it
 //! https    one request to the people's door, believing that authority alone
 //! join     token + request up; certificate, site and the gateway's address down
+//! console  whom a console is believed by that has a certificate of another authority
 //! folder   what is kept of it, in `data_dir/identity`
 //! fitting  whether that belongs together
 //! renewal  the next certificate, at two thirds of a life and also after its end
@@ -12,6 +13,7 @@
 //!
 //! The key is made on the host and never leaves it.
 
+mod console;
 mod csr;
 mod fitting;
 mod folder;
@@ -116,7 +118,7 @@ pub enum EnrolError {
         remedy: &'static str,
     },
     /// The file of another authority, which is asked for beside the pinned one.
-    #[error("the authority in {} (--ca-file) can't be read ({why}): name a PEM file that this user may read", path.display())]
+    #[error("the authority in {} (--ca-file) can't be used ({why}): name a PEM file with its certificate, which this user may read", path.display())]
     Authority {
         /// The file.
         path: PathBuf,

@@ -10,6 +10,7 @@ use serde_json::json;
 use telemetry::clock::SET_AFTER;
 use tokio_util::sync::CancellationToken;
 
+use super::console;
 use super::folder::Folder;
 use super::join::{Read, door};
 use super::{EnrolError, Enrolled, ShutOut};
@@ -91,6 +92,7 @@ pub async fn keep_renewed(
                 URGENT
             }
             Ok(Some(enrolled)) => {
+                console::adopt(&enrolled);
                 let linked = link.connected();
                 // A damaged one is no certificate: the key gets the next one.
                 match Schedule::at(folder.usable(), host.wall(), linked) {
