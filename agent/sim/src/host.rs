@@ -163,7 +163,7 @@ impl Host {
         };
         let (journal, _) = Journal::open_stepped(config, Arc::clone(&storage), Arc::clone(&table))
             .map_err(|error| said(&error))?;
-        folding::number_on(&journal, &spool);
+        folding::number_on(&journal, &spool, Path::new("/data/fold.checkpoint"));
         journal.release(Holder::Sessions, Position::MAX);
         storage.create_dir_all(Path::new("/data")).map_err(|error| said(&error))?;
         let checkpoint =

@@ -41,6 +41,9 @@ use crate::{classes, identity, inputs_table, models, time_service};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_LOOK: Duration = Duration::from_millis(2);
 
+/// The fold's state, in the data folder.
+const CHECKPOINT: &str = "fold.checkpoint";
+
 /// After this long at the end an input that doesn't end is left behind.
 const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);
 const UPLINK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,7 +126,7 @@ impl Pipeline {
         let device_clock = move |at| identity::device_clock(at, boot);
         let restore = {
             let (journal, spool, table) = (journal.clone(), spool.clone(), Arc::clone(&table));
-            let path = data.join("fold.checkpoint");
+            let path = data.join(CHECKPOINT);
             move || {
                 // Without it the journal doesn't come free: it has the reserve for a full disk too.
                 let checkpoint = Checkpoint::open(spool.storage(), &path)?.with_reserve(spool.reserve());
@@ -389,7 +392,7 @@ fn open_logs(
         );
     }
     // A journal that was lost must not count through positions that the spool already has.
-    folding::number_on(&journal, &spool);
+    folding::number_on(&journal, &spool, &data.join(CHECKPOINT));
     if config.input.mqtt.is_none() {
         // Nobody keeps sessions: nobody holds the journal for them.
         journal.release(journal::Holder::Sessions, telemetry::Position::MAX);

@@ -23,6 +23,8 @@ const PAGE: u64 = 4096;
 const COUNTED: u8 = 0xc1;
 /// The same, and behind it what the spool had that wasn't acknowledged.
 const WITH_UNACKED: u8 = 0xc2;
+/// Says that the journal's own count comes first, before all of these.
+const TALLIED: u8 = 0xc3;
 /// Stands for a number that nobody knows, and a time.
 const UNKNOWN: (u64, i64) = (u64::MAX, i64::MIN);
 
@@ -34,6 +36,8 @@ pub struct Saved {
     /// Readings that the spool counted as received up to there. `None` where that wasn't known, and from versions that
     /// didn't say.
     pub received: Option<u64>,
+    /// The same by the journal's own count. `None` as above.
+    pub tallied: Option<u64>,
     /// What the spool had then that wasn't acknowledged: should somebody take it away, nobody else knows.
     pub unacked: Option<Unacked>,
     /// The fold's bytes.
@@ -42,9 +46,19 @@ pub struct Saved {
 
 impl Saved {
     /// Bytes (little-endian):
-    /// `position u64, [0xc1, received u64 | 0xc2, received u64, first u64, last u64, rows u64, from i64, to i64], fold`.
-    fn encode(position: Position, received: Option<u64>, unacked: Option<Unacked>, fold: &[u8]) -> Vec<u8> {
+    /// `position u64, [0xc3, tallied u64], [0xc1, received u64 | 0xc2, received u64, first u64, last u64, rows u64, from i64, to i64], fold`.
+    fn encode(
+        position: Position,
+        received: Option<u64>,
+        tallied: Option<u64>,
+        unacked: Option<Unacked>,
+        fold: &[u8],
+    ) -> Vec<u8> {
         let mut bytes = position.to_le_bytes().to_vec();
+        if let Some(tallied) = tallied {
+            bytes.push(TALLIED);
+            bytes.extend_from_slice(&tallied.to_le_bytes());
+        }
         if let Some(Unacked { first, last, rows, from_ns, to_ns }) = unacked {
             bytes.push(WITH_UNACKED);
             for number in [received.unwrap_or(UNKNOWN.0), first, last, rows] {
@@ -64,6 +78,13 @@ impl Saved {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (position, rest) = bytes.split_first_chunk()?;
         let position = Position::from_le_bytes(*position);
+        let (tallied, rest) = match rest.split_first() {
+            Some((&TALLIED, rest)) => {
+                let (tallied, rest) = rest.split_first_chunk()?;
+                (Some(u64::from_le_bytes(*tallied)), rest)
+            }
+            _ => (None, rest),
+        };
         let (received, unacked, fold) = match rest.split_first() {
             Some((&COUNTED, rest)) => {
                 let (received, fold) = rest.split_first_chunk()?;
@@ -85,7 +106,7 @@ impl Saved {
             }
             _ => (None, None, rest),
         };
-        Some(Self { position, received, unacked, fold: fold.to_vec() })
+        Some(Self { position, received, tallied, unacked, fold: fold.to_vec() })
     }
 }
 
@@ -97,6 +118,8 @@ pub struct Restored {
     pub applied: Position,
     /// As in [`Saved`].
     pub received: Option<u64>,
+    /// As in [`Saved`].
+    pub tallied: Option<u64>,
     /// As in [`Saved`].
     pub unacked: Option<Unacked>,
 }
@@ -157,6 +180,20 @@ impl Checkpoint {
         Self { reserve, ..self }
     }
 
+    /// What the file holds, without opening it; `None` where there is none, or none that can be used.
+    ///
+    /// # Errors
+    /// What the system says where the file is there and isn't given.
+    pub fn peek(storage: &dyn Storage, path: &Path) -> std::io::Result<Option<Saved>> {
+        match Cell::peek(storage, path) {
+            Ok((value, _)) => Ok(value.and_then(|value| Saved::decode(&value))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound || seglog::is_unreadable(&error) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// What it holds.
     pub fn get(&self) -> Option<Saved> {
         Saved::decode(&self.cell.as_ref()?.get()?)
@@ -165,16 +202,16 @@ impl Checkpoint {
     /// The fold as it stood there, and the position from which on the journal is to be folded. Without a
     /// checkpoint that can be used that is the journal's beginning.
     pub fn restore(&self, table: &Arc<SeriesTable>, scorer: impl Fn() -> Box<dyn Scorer>) -> Restored {
-        if let Some(Saved { position, received, unacked, fold }) = self.get() {
+        if let Some(Saved { position, received, tallied, unacked, fold }) = self.get() {
             match Fold::restore(Arc::clone(table), scorer(), &fold) {
-                Ok(fold) => return Restored { fold, applied: position, received, unacked },
+                Ok(fold) => return Restored { fold, applied: position, received, tallied, unacked },
                 Err(error) => {
                     tracing::error!(%error, "the fold's checkpoint can't be used: the journal is folded from its beginning")
                 }
             }
         }
         let fold = Fold::new(Arc::clone(table), scorer());
-        Restored { fold, applied: 0, received: None, unacked: None }
+        Restored { fold, applied: 0, received: None, tallied: None, unacked: None }
     }
 
     /// Replaces it; durable on return.
@@ -185,10 +222,11 @@ impl Checkpoint {
         &mut self,
         position: Position,
         received: Option<u64>,
+        tallied: Option<u64>,
         unacked: Option<Unacked>,
         fold: &[u8],
     ) -> Result<(), CheckpointError> {
-        let bytes = Saved::encode(position, received, unacked, fold);
+        let bytes = Saved::encode(position, received, tallied, unacked, fold);
         if bytes.len() > LARGEST {
             return Err(CheckpointError::TooLarge(bytes.len()));
         }
@@ -278,6 +316,7 @@ mod tests {
         assert!(size() < 1 << 20);
         for (position, bytes) in [(1, 10), (2, 1 << 20), (3, 10), (4, 5 << 20)] {
             let fold = vec![position as u8; bytes];
+            let tallied = (position > 2).then_some(8);
             let unacked = (position % 2 == 0).then_some(Unacked {
                 first: 3,
                 last: 9,
@@ -285,14 +324,15 @@ mod tests {
                 from_ns: Some(-5),
                 to_ns: None,
             });
-            checkpoint.set(position, Some(7), unacked, &fold).unwrap();
-            assert_eq!(checkpoint.get(), Some(Saved { position, received: Some(7), unacked, fold }));
+            checkpoint.set(position, Some(7), tallied, unacked, &fold).unwrap();
+            assert_eq!(checkpoint.get(), Some(Saved { position, received: Some(7), tallied, unacked, fold }));
         }
         let unacked = Some(Unacked { first: 3, last: 9, rows: 70, from_ns: Some(-5), to_ns: None });
-        let last = Saved { position: 4, received: Some(7), unacked, fold: vec![4; 5 << 20] };
+        let last =
+            Saved { position: 4, received: Some(7), tallied: Some(8), unacked, fold: vec![4; 5 << 20] };
         assert_eq!(open(&disk).get(), Some(last));
         let large = vec![0; LARGEST];
-        assert!(matches!(checkpoint.set(5, None, None, &large), Err(CheckpointError::TooLarge(_))));
+        assert!(matches!(checkpoint.set(5, None, None, None, &large), Err(CheckpointError::TooLarge(_))));
         assert_eq!(open(&disk).get().unwrap().position, 4);
     }
 
@@ -301,7 +341,7 @@ mod tests {
         let disk = SimDisk::new(1);
         let mut checkpoint = open(&disk);
         let fold = Fold::new(SeriesTable::new(1), Box::new(fold::NoScorer)).checkpoint();
-        checkpoint.set(9, None, None, &fold).unwrap();
+        checkpoint.set(9, None, None, None, &fold).unwrap();
         let mut bytes = 9_u64.to_le_bytes().to_vec();
         bytes.extend_from_slice(&fold);
         assert_eq!(checkpoint.cell.as_ref().unwrap().get(), Some(bytes), "as versions before wrote it");
@@ -314,10 +354,10 @@ mod tests {
     fn after_a_failed_write_the_one_before_stands_and_the_next_is_taken() {
         let disk = SimDisk::new(2);
         let mut checkpoint = open(&disk);
-        checkpoint.set(1, None, None, b"one").unwrap();
+        checkpoint.set(1, None, None, None, b"one").unwrap();
         disk.fail_sync_after(0);
-        assert!(checkpoint.set(2, None, None, b"two").is_err());
-        checkpoint.set(3, None, None, b"three").unwrap();
+        assert!(checkpoint.set(2, None, None, None, b"two").is_err());
+        checkpoint.set(3, None, None, None, b"three").unwrap();
         assert_eq!(open(&disk).get().unwrap().fold, b"three");
     }
 
@@ -327,9 +367,9 @@ mod tests {
         disk.set_capacity(Some(0));
         let mut checkpoint = open(&disk);
         assert_eq!(checkpoint.get(), None);
-        assert!(checkpoint.set(1, None, None, b"one").is_err());
+        assert!(checkpoint.set(1, None, None, None, b"one").is_err());
         disk.set_capacity(None);
-        checkpoint.set(2, None, None, b"two").unwrap();
+        checkpoint.set(2, None, None, None, b"two").unwrap();
         assert_eq!(open(&disk).get().unwrap().fold, b"two");
     }
 
@@ -341,17 +381,17 @@ mod tests {
         let mut position = 0;
         for bytes in [300 << 10, 900 << 10, 1 << 20] {
             position += 1;
-            checkpoint.set(position, None, None, &vec![1; bytes]).unwrap();
+            checkpoint.set(position, None, None, None, &vec![1; bytes]).unwrap();
         }
         disk.set_capacity(Some(disk.used()));
         let grown = vec![2; (2 << 20) - 100];
-        checkpoint.set(4, None, None, &grown).unwrap();
+        checkpoint.set(4, None, None, None, &grown).unwrap();
         assert_eq!(open(&disk).get().unwrap().fold, grown);
         let before = disk.used();
-        let refused = checkpoint.set(5, None, None, &vec![3; 9 << 20]).unwrap_err();
+        let refused = checkpoint.set(5, None, None, None, &vec![3; 9 << 20]).unwrap_err();
         assert!(matches!(refused, CheckpointError::NoRoom(_)), "{refused}");
         assert_eq!(disk.used(), before, "nothing was begun");
-        checkpoint.set(6, None, None, b"smaller again").unwrap();
+        checkpoint.set(6, None, None, None, b"smaller again").unwrap();
         assert_eq!(open(&disk).get().unwrap().fold, b"smaller again");
     }
 
@@ -364,19 +404,19 @@ mod tests {
         let path = Path::new("/data/fold.checkpoint");
         let mut checkpoint =
             Checkpoint::open(reserve.storage(), path).unwrap().with_reserve(Some(reserve.clone()));
-        checkpoint.set(1, None, None, b"small").unwrap();
+        checkpoint.set(1, None, None, None, b"small").unwrap();
         disk.set_capacity(Some(disk.used()));
         let grown = vec![1; 800 << 10];
-        checkpoint.set(2, None, None, &grown).unwrap();
+        checkpoint.set(2, None, None, None, &grown).unwrap();
         assert_eq!(open(&disk).get().unwrap().fold, grown);
         let left = reserve.left();
         assert!(left >= whole / 2, "half of it is for batches: {left} of {whole}");
         for _ in 0..3 {
-            let refused = checkpoint.set(3, None, None, &vec![2; 2 << 20]).unwrap_err();
+            let refused = checkpoint.set(3, None, None, None, &vec![2; 2 << 20]).unwrap_err();
             assert!(matches!(refused, CheckpointError::NoRoom(_)), "{refused}");
         }
         assert_eq!(reserve.left(), left);
         disk.set_capacity(None);
-        checkpoint.set(4, None, None, &vec![2; 2 << 20]).unwrap();
+        checkpoint.set(4, None, None, None, &vec![2; 2 << 20]).unwrap();
     }
 }

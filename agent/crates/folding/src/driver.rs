@@ -10,7 +10,7 @@ use telemetry::trace::Span;
 use telemetry::{BEAT, Cause, Position, Record, Rows, Stamp};
 
 use crate::damage::Found;
-use crate::missing::{lost_spool, missing};
+use crate::missing::{lost_spool, missing, spool_is_gone};
 use crate::ticks::Ticks;
 use crate::watch::Watch;
 use crate::work::Folding;
@@ -129,11 +129,16 @@ impl Driver {
         work.spool.replaying();
         let watch = Arc::new(Watch::new(work.applied));
         let fresh = work.applied == 0 && work.journal.first() <= 1;
+        if let Some(tallied) = work.tallied {
+            work.journal.folded(work.applied, tallied);
+        }
+        // A new spool counts from nothing.
+        let received = if spool_is_gone(&work) { Some(0) } else { work.received };
         Self {
             watch,
             spooled: Spooled::default(),
             compared: Some(work.applied),
-            received: work.received.or(fresh.then_some(0)),
+            received: received.or(fresh.then_some(0)),
             reader: work.journal.reader(work.applied),
             ticks: Ticks::new(now),
             started: now,
@@ -514,10 +519,11 @@ impl Driver {
         let counted = (!self.recovering).then(|| self.work.spool.counted().get(Cause::Received));
         let received = counted.or(self.received);
         let unacked = self.work.spool.unacked();
-        match self.work.checkpoint.set(applied, received, unacked, &self.work.fold.checkpoint()) {
+        let tallied = self.reader.received().filter(|_| self.reader.position() == applied);
+        match self.work.checkpoint.set(applied, received, tallied, unacked, &self.work.fold.checkpoint()) {
             Ok(()) => {
-                if let Some(received) = self.reader.received().filter(|_| self.reader.position() == applied) {
-                    self.work.journal.folded(applied, received);
+                if let Some(tallied) = tallied {
+                    self.work.journal.folded(applied, tallied);
                 }
                 self.work.journal.release(Holder::Fold, self.before);
                 self.released = self.before;

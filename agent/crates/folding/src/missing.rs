@@ -1,8 +1,12 @@
 //! What a start finds gone that was there at the last checkpoint: a checkpoint, or a spool.
 
+use std::path::Path;
+
 use journal::Journal;
 use spool::{Damage, Part, Readings, Spool, Unacked};
+use telemetry::Position;
 
+use crate::checkpoint::Checkpoint;
 use crate::work::Folding;
 
 /// What was there when this was last running and isn't now, whoever took it. What journal and spool know of themselves is
@@ -40,29 +44,45 @@ pub(crate) fn lost_spool(work: &Folding) -> Option<Damage> {
     })
 }
 
-/// Lets the journal's numbers go on behind what the spool has of it. One that ends before was taken away by somebody, or its
-/// newest part: what came after those records and was in no batch yet is gone with it, and is noted, for nobody knows how much.
-pub fn number_on(journal: &Journal, spool: &Spool) {
-    let (last, folded) = (journal.last(), spool.position());
-    if last < folded {
-        tracing::error!(
-            first_missing = last + 1,
-            "the journal, or its newest part, is gone: readings in it that were in no batch yet are lost, and nobody knows how many"
-        );
-        spool.note_damage(Damage {
-            part: Part::Journal,
-            first: last + 1,
-            last: folded,
-            from_ns: None,
-            to_ns: None,
-            readings: Readings::Unknown,
-            again: 0,
-        });
+/// Numbers that no journal has used, where nobody can say which were.
+const BEYOND: Position = 1 << 32;
+
+/// Lets the journal's numbers go on behind what spool and checkpoint have of it; `checkpoint` is the fold's file. One that ends
+/// before was taken away by somebody, or its newest part: what came after those records and was in no batch yet is gone with it,
+/// and is noted, for nobody knows how much. Call it before anything is appended.
+pub fn number_on(journal: &Journal, spool: &Spool, checkpoint: &Path) {
+    let (last, spooled) = (journal.last(), spool.position());
+    let saved = match Checkpoint::peek(&*spool.storage(), checkpoint) {
+        Ok(saved) => saved,
+        // It is waited for, and nobody else knows of the numbers before.
+        Err(_) if last == 0 && spooled == 0 => return journal.skip_to(BEYOND),
+        Err(_) => None,
+    };
+    let (applied, tallied) = saved.map_or((0, None), |saved| (saved.position, saved.tallied));
+    let known = spooled.max(applied);
+    if known <= last {
+        return;
     }
-    journal.skip_to(folded);
+    tracing::error!(
+        first_missing = last + 1,
+        "the journal, or its newest part, is gone: readings in it that were in no batch yet are lost, and nobody knows how many"
+    );
+    spool.note_damage(Damage {
+        part: Part::Journal,
+        first: last + 1,
+        last: known,
+        from_ns: None,
+        to_ns: None,
+        readings: Readings::Unknown,
+        again: 0,
+    });
+    journal.skip_to(known);
+    if let Some(tallied) = tallied.filter(|_| applied > last) {
+        journal.count_on(tallied);
+    }
 }
 
-fn spool_is_gone(work: &Folding) -> bool {
+pub(crate) fn spool_is_gone(work: &Folding) -> bool {
     // Batches carry what was received: so many counted means that there was one, whose position a spool keeps even when
     // it is empty. That the last records gave no rows, as ticks and readings of open windows do, says nothing.
     let spooled = work.received.is_some_and(|received| received > 0);

@@ -19,6 +19,8 @@ pub struct Folding {
     pub applied: Position,
     /// Readings that the spool counted as received up to there, where that is known.
     pub received: Option<u64>,
+    /// The same by the journal's own count.
+    pub tallied: Option<u64>,
     /// What the spool had when the checkpoint was written, and wasn't acknowledged.
     pub unacked: Option<Unacked>,
     /// Rows go there.
@@ -42,8 +44,8 @@ impl Folding {
         scorer: impl Fn() -> Box<dyn Scorer>,
         clock: impl Fn(Stamp) -> DeviceClock + Send + 'static,
     ) -> Self {
-        let Restored { fold, applied, received, unacked } = checkpoint.restore(table, scorer);
+        let Restored { fold, applied, received, tallied, unacked } = checkpoint.restore(table, scorer);
         let (shown, clock) = (Box::new(|_: &Record| {}), Box::new(clock));
-        Self { journal, fold, applied, received, unacked, spool, checkpoint, shown, clock }
+        Self { journal, fold, applied, received, tallied, unacked, spool, checkpoint, shown, clock }
     }
 }

@@ -255,6 +255,12 @@ impl Journal {
         }
     }
 
+    /// So many readings came up to here, as somebody else knows: the journal's files that would say so were lost. Those that
+    /// come now are counted behind them.
+    pub fn count_on(&self, received: u64) {
+        self.0.shared.state.lock().counter.go_on(received);
+    }
+
     /// The newest position given out, or skipped; 0 before the first.
     pub fn last(&self) -> Position {
         self.0.shared.state.lock().next - 1

@@ -62,6 +62,9 @@ pub struct JournalReader {
     numbers: Numbers,
     /// Readings received up to the last record that was read.
     received: Option<u64>,
+    /// Where it began to return records, and readings up to there: records before are read too, for their definitions, and
+    /// damage may begin among them.
+    start: (Position, Option<u64>),
     /// The same up to where it began, once that was met.
     begun: Option<u64>,
     gaps: Vec<JournalGap>,
@@ -94,6 +97,7 @@ impl JournalReader {
             early: None,
             numbers: Numbers { table, segment: 0, known: HashMap::new() },
             received,
+            start: (after, received),
             begun: None,
             gaps: Vec::new(),
             held: Vec::new(),
@@ -194,6 +198,7 @@ impl JournalReader {
             self.reader = state.readers.reader(state.readers.segment_first(self.passed.saturating_add(1)));
             self.numbers.segment = 0;
             self.early = None;
+            self.start = (self.passed, self.received);
             // Met again by the new reader, which begins behind what was passed.
             self.held.clear();
         }
@@ -240,6 +245,7 @@ impl JournalReader {
             if decoded.position <= self.passed {
                 if let Some(received) = self.received.filter(|_| decoded.position == self.passed) {
                     self.begun = Some(received);
+                    self.start = (self.passed, Some(received));
                 }
                 continue;
             }
@@ -273,11 +279,28 @@ impl JournalReader {
             if gap.records() == 0 {
                 continue;
             }
-            let readings = upto.zip(self.received).and_then(|(upto, received)| upto.checked_sub(received));
+            // Of no record behind the start: what was received up to there is known otherwise, or not at all.
+            if gap.last <= self.passed {
+                self.received = None;
+                continue;
+            }
+            let readings =
+                upto.zip(self.before(&gap)).and_then(|(upto, received)| upto.checked_sub(received));
             self.gap(JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings });
             self.received = upto;
         }
         true
+    }
+
+    /// Readings received up to where a gap begins, or up to the start, where it begins before that.
+    fn before(&self, gap: &Gap) -> Option<u64> {
+        let at_start = self.start.0 == self.passed;
+        match self.start.1.filter(|_| at_start) {
+            // Never less than what was read of before it.
+            Some(received) => (self.received.unwrap_or(0) <= received).then_some(received),
+            None if gap.first > self.passed => self.received,
+            None => None,
+        }
     }
 
     fn gap(&mut self, gap: JournalGap) {

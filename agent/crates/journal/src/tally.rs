@@ -124,6 +124,11 @@ impl Counter {
         self.sure.then_some(self.received)
     }
 
+    /// Goes on behind what is known from elsewhere.
+    pub(crate) fn go_on(&mut self, received: u64) {
+        *self = Self { sure: true, received: received.max(self.received) };
+    }
+
     /// The count as the next record says it, whether or not something right before it isn't known.
     pub(crate) fn count(&self) -> u64 {
         self.received

@@ -141,3 +141,36 @@ fn a_mark_that_is_gone_or_rotten_or_cannot_be_written_costs_nothing_else() {
     bench.durable(50, &[1]);
     assert_eq!(config().dir, Path::new(DIR));
 }
+
+/// Changes a byte of each of these records, which are in the newest segment.
+fn rot(sim: &SimDisk, path: &Path, numbers: std::ops::RangeInclusive<u64>) {
+    let content = sim.read(path).unwrap();
+    let mut at = 64;
+    while at + 16 <= content.len() {
+        let word = |at: usize| content[at..at + 4].try_into().map(u32::from_le_bytes).unwrap();
+        let (len, number) = (word(at) as usize, u64::from(word(at + 8)));
+        if numbers.contains(&number) {
+            sim.rot(path, at + 16 + len - 1, 1);
+        }
+        at += 16 + len;
+    }
+}
+
+#[test]
+fn of_a_gap_that_begins_before_the_checkpoint_what_is_behind_it_counts() {
+    for (rotten, last) in [(8..=12, 12), (8..=10, 10), (9..=11, 11), (8..=9, 9)] {
+        for known in [true, false] {
+            let (sim, files) = killed();
+            rot(&sim, files.last().unwrap(), rotten.clone());
+            let bench = open(&sim);
+            if known {
+                bench.journal.folded(9, 18);
+            }
+            let gaps = gaps_of(&bench, 9);
+            let readings = known.then_some(2 * (last - 9));
+            let told: Vec<_> = gaps.iter().map(|gap| (gap.first, gap.last, gap.readings)).collect();
+            let expected = if last > 9 { vec![(10, last, readings)] } else { Vec::new() };
+            assert_eq!(told, expected, "{rotten:?}, known {known}");
+        }
+    }
+}
