@@ -168,7 +168,8 @@ pub struct UserConfig {
     #[serde(default)]
     pub certificate: bool,
     /// Client ids of this user: nobody else gets one of them, and this user no other. `*` stands for any characters, `%u` is
-    /// the user's name. Empty: any that is nobody's by such a list; then whoever comes first has an id.
+    /// the user's name; of two users' patterns the closer one counts. Empty: any that is nobody's by such a list; then whoever
+    /// comes first has an id.
     #[serde(default)]
     pub client_ids: Vec<String>,
     /// Topic filters this user may publish to; `%u` is the user's name, `%c` the client id.
@@ -323,6 +324,7 @@ impl MqttConfig {
             }
             self.check_user(user)?;
         }
+        client_ids::check_lists(&self.users).map_err(ConfigError)?;
         for (key, patterns) in
             [("anonymous_write", &self.anonymous_write), ("anonymous_read", &self.anonymous_read)]
         {
