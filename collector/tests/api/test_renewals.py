@@ -8,6 +8,7 @@ from telemetryx.api.rest.enroll import RENEWAL_S, RENEWALS
 from telemetryx.enrolment.service import Policy
 
 S = 10**9
+FLOOD = 100
 
 
 async def _asked(api: Running, path: str, body: dict[str, Any]) -> tuple[int, str, str | None]:
@@ -65,6 +66,19 @@ async def test_nobody_takes_an_agents_renewals_without_its_key(api: Running) -> 
     assert (await _renewed(api, host))[0] == 200
     assert api.world.enrolment is not None
     assert api.world.enrolment.refused == {"signature": 50, "too_often": 10}
+
+
+async def test_who_floods_an_address_keeps_no_agent_behind_it_from_renewing(start: Any) -> None:
+    """Neither with forged renewals nor with challenges, however many: more than an address may ask of everything else."""
+    api = await start(rate=FLOOD / 4)
+    (host,) = await _joined(api, "pump")
+    forged = {"agent": "pump", "challenge": "x", "signature": "x"}
+    status = [(await _asked(api, "/renew", forged))[0] for _ in range(FLOOD)]
+    assert status == [401] * 50 + [429] * (FLOOD - 50)
+    for _ in range(FLOOD):
+        async with api.client.get("/api/v1/enroll/challenge") as answer:
+            assert answer.status == 200
+    assert (await _renewed(api, host))[0] == 200
 
 
 async def test_an_agent_that_waits_for_approval_may_ask_often(api: Running) -> None:

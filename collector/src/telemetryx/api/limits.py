@@ -41,8 +41,10 @@ class Buckets:
         return wait
 
 
-def middleware(requests: Limit, peers: Peers, special: Mapping[str, Limit]) -> Middleware:
+def middleware(requests: Limit, peers: Peers, special: Mapping[str, Limit | None]) -> Middleware:
     """Answer 429 to an address that asks too often; some paths that anybody may ask have smaller buckets of their own.
+
+    One with `None` is limited where it is known who asks, and costs no more than a refusal here until then.
 
     Logins have growing delays beside (throttle.py).
     """
@@ -50,8 +52,11 @@ def middleware(requests: Limit, peers: Peers, special: Mapping[str, Limit]) -> M
     @web.middleware
     async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
         source = network(peers.of(request))
-        if wait := await special.get(request.path, requests).wait_s(source):
-            raise TooMany(f"too many requests from {source}", f"wait {wait:.1f} s", retry_after=wait)
+        share = special.get(request.path, requests)
+        if share is not None and (wait := await share.wait_s(source)):
+            raise TooMany(
+                f"too many requests from {source}", f"wait {max(wait, 0.1):.1f} s", retry_after=wait
+            )
         return await handler(request)
 
     return limit

@@ -105,15 +105,12 @@ def create(world: World, config: Config) -> web.Application:
     def bucket(name: str, rate: float, burst: float) -> Limit:
         return config.bucket(name, rate, burst, limits.Buckets(rate, burst, config.monotonic).take)
 
-    asked, renewing = (
-        bucket(name, config.max_requests_per_second, 2 * config.max_requests_per_second)
-        for name in ("api", "renewing")
-    )
+    asked = bucket("api", config.max_requests_per_second, 2 * config.max_requests_per_second)
     if world.enrolment is not None:
         world.enrolment.unproven = bucket("unproven", 5.0, 50.0)
         every_s = min(enroll.RENEWAL_S, world.enrolment.policy.lifetime_ns / 4e9)
         world.enrolment.renewals = bucket("renewals", 1 / every_s, enroll.RENEWALS)
-    special = {enroll.JOINING: bucket("enroll", 5.0, 50.0), **dict.fromkeys(enroll.RENEWING, renewing)}
+    special = {enroll.JOINING: bucket("enroll", 5.0, 50.0), **dict.fromkeys(enroll.RENEWING)}
     roles = auth.Roles()
     app = web.Application(
         client_max_size=world.limits.max_body,

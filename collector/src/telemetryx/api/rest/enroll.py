@@ -1,8 +1,9 @@
 """/api/v1/enroll: hosts join with a token and renew with their key; people make tokens, approve and revoke.
 
 The three requests of hosts need no login: a token, or the agent's key, is what they show. Their bodies are small. Joining is
-limited by address. So is renewing, but as widely as everything else, and beside it: a whole site may stand behind one address.
-What counts there is the agent, which has shown its key.
+limited by address. Renewing isn't: a whole site may stand behind one address, and whoever floods it there must not keep the
+others from their certificates. What counts is the agent, which has shown its key; an address only for what isn't signed with
+one. To know that takes a look at the store and one signature.
 """
 
 import hashlib
