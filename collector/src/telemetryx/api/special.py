@@ -39,11 +39,3 @@ def _known(value: float) -> Word:
     found = word(value)
     assert found is not None  # noqa: S101 - it isn't finite
     return found
-
-
-def filled(answered: Mapping[str, Any], name: str) -> list[float | None]:
-    """Return a column of an answer with them in it; a gap is None."""
-    column: list[float | None] = list(answered[name])
-    for at, said in answered.get("special", {}).get(name, {}).items():
-        column[int(at)] = float(said)
-    return column

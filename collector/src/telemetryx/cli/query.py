@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from telemetryx.api.special import filled
 from telemetryx.api.times import format_duration, format_time
 from telemetryx.cli import output
 from telemetryx.cli.client import Client
@@ -120,13 +119,13 @@ def _print(
 
 def _group(group: Row) -> Row:
     name = ", ".join(f"{name}={value}" for name, value in group["labels"].items()) or "all"
-    values = filled(group, "values")
+    values = _filled(group, "values")
     return {"group": name, "series": group["series"], **_over_time(values, values, values)}
 
 
 def _series(line: Row) -> Row:
-    values = filled(line, "values")
-    lows, highs = (filled(line, name) or values for name in ("min", "max"))
+    values = _filled(line, "values")
+    lows, highs = (_filled(line, name) or values for name in ("min", "max"))
     found = _over_time(values, lows, highs)
     return {
         "series": output.series(line["name"], line["labels"]),
@@ -162,7 +161,7 @@ def _cells(answer: Row) -> Iterator[Row]:
     """Yield every step of every group; a gap has no row."""
     width = answer["step_ns"] or answer["end_ns"] - answer["start_ns"]
     for group in answer["groups"]:
-        for time_ns, value in zip(group["times_ns"], filled(group, "values"), strict=True):
+        for time_ns, value in zip(group["times_ns"], _filled(group, "values"), strict=True):
             if value is not None:
                 yield {
                     "time": format_time(time_ns),
@@ -182,7 +181,7 @@ def _level(levels: Sequence[Row], start_ns: int, end_ns: int) -> str:
 def _points(answer: Row) -> Iterator[Row]:
     """Yield every point; a gap has no row."""
     for line in answer["series"]:
-        values, lows, highs = (filled(line, name) for name in ("values", "min", "max"))
+        values, lows, highs = (_filled(line, name) for name in ("values", "min", "max"))
         blank: list[float | None] = [None] * len(values)
         for time_ns, value, low, high in zip(
             line["times_ns"], values, lows or blank, highs or blank, strict=True
@@ -200,3 +199,11 @@ def _points(answer: Row) -> Iterator[Row]:
                     "unit": line["unit"],
                     "level": answer["level"],
                 }
+
+
+def _filled(answered: Mapping[str, Any], name: str) -> list[float | None]:
+    """Return a column of an answer with its numbers that JSON has none for; a gap is None."""
+    column: list[float | None] = list(answered[name])
+    for at, said in answered.get("special", {}).get(name, {}).items():
+        column[int(at)] = float(said)
+    return column
