@@ -27,6 +27,13 @@ from telemetryx.types import Committed
 Start = Callable[..., Awaitable[Running]]
 
 
+class Served(TestServer):
+    """As the collector's own server: a handler goes on when its client leaves."""
+
+    async def _make_runner(self, **kwargs: Any) -> Any:
+        return await super()._make_runner(**{**kwargs, "handler_cancellation": False})
+
+
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start APIs with a store in a temporary folder."""
@@ -83,7 +90,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         # Requests are counted on the test's clock: on that of a busy machine there would be turns again before a test is done.
         config = server.Config(console or tmp_path / "none", rate, monotonic=lambda: clock.mono_ns() / S)
         app = server.create(world, config)
-        served = TestServer(app)
+        served = Served(app)
         await served.start_server(max_line_size=server.MAX_LINE)
         client = TestClient(served)
         clients.append(client)

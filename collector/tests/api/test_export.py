@@ -282,3 +282,54 @@ async def test_who_does_not_read_an_export_loses_it_when_its_time_is_over(
     with pytest.raises(aiohttp.ClientError):
         await ask(api, "samples", "csv")
     assert stuck.is_set()
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
+    """Count the exports that gave their place back."""
+    count, stream = asyncio.Semaphore(0), export._stream
+
+    async def counted(*arguments: Any) -> web.StreamResponse:
+        try:
+            return await stream(*arguments)
+        finally:
+            count.release()
+
+    monkeypatch.setattr(export, "_stream", counted)
+    return count
+
+
+async def much(api: Running) -> None:
+    """Store what no pipe and no socket holds."""
+    site = "s" * 500
+    await api.field.send({key("x", site=site): [(T0 + n, float(n)) for n in range(30_000)]})
+    await api.field.send({key("y"): [(T0, 1.0)]})
+
+
+async def test_aborted_exports_give_their_places_back(api: Running, ended: asyncio.Semaphore) -> None:
+    """Whatever the reading process had in its pipe when the client left."""
+    await much(api)
+    for _ in range(export.MAX_AT_ONCE + 1):
+        answer = await api.client.get("/api/v1/export/samples", params={"format": "ndjson", **SPAN})
+        assert answer.status == 200, await answer.read()
+        await answer.content.readexactly(1)
+        answer.close()
+        async with asyncio.timeout(60):
+            await ended.acquire()
+    body, _ = await ask(api, "samples", "csv", match="y")
+    assert body.count(b"\n") == 2
+
+
+async def test_an_export_whose_time_is_over_gives_its_place_back_with_a_full_pipe(
+    start: Any, ended: asyncio.Semaphore
+) -> None:
+    """The client is there, and reads nothing."""
+    api = await start(limits=Limits(1_000, 100, 1_000, 30.0, 3, export_timeout_s=2.0))
+    await much(api)
+    for _ in range(export.MAX_AT_ONCE):
+        answer = await api.client.get("/api/v1/export/samples", params={"format": "ndjson", **SPAN})
+        async with asyncio.timeout(60):
+            await ended.acquire()
+        answer.close()
+    async with api.client.get("/api/v1/export/samples", params={"match": "y", **SPAN}) as answer:
+        assert b"exports run already" not in await answer.read()

@@ -34,7 +34,11 @@ PATH: Final = "/api/v1/export/{kind}"
 MAX_AT_ONCE: Final = 2
 WARNING: Final = "Telemetryx-Warning"
 """The header that has before a file what `warnings` has in a JSON answer."""
+END_S: Final = 10.0
+"""How long a reading process that was killed may take to be gone; then its place is given to the next all the same."""
 _PIECE: Final = 64 << 10
+_ENDING: Final[set[asyncio.Task[None]]] = set()
+"""Reading processes that are being ended: the loop itself keeps no task."""
 
 
 class ExportParams(Model):
@@ -163,10 +167,23 @@ async def _stream(request: web.Request, sending: _Sending) -> web.StreamResponse
             raise Unavailable(took, "ask for less", retry_after=10) from None
         return _broken_off(request, sending.response, sending.params, took)
     finally:
-        if child.returncode is None:
-            with suppress(ProcessLookupError):
-                child.kill()
-        await child.wait()
+        # In a task of its own: who leaves, or is cut off, has this one cancelled.
+        ending = asyncio.create_task(_end(child, sending.params))
+        _ENDING.add(ending)
+        ending.add_done_callback(_ENDING.discard)
+        await asyncio.shield(ending)
+
+
+async def _end(child: asyncio.subprocess.Process, params: ExportParams) -> None:
+    """End the process, and read what it left in its pipes: asyncio takes it for ended when they are, and a full one is read no further by itself."""
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            child.kill()
+    try:
+        async with asyncio.timeout(END_S):
+            await child.communicate()
+    except TimeoutError:
+        log.warning("export_does_not_end", kind=params.kind, pid=child.pid)
 
 
 async def _passed_on(
@@ -206,6 +223,7 @@ async def _passed_on(
         code, text = await child.wait(), await errors
     finally:
         errors.cancel()
+        await asyncio.gather(errors, return_exceptions=True)
     if code:
         return _broken_off(request, response, params, _reason(text))
     await response.write_eof()
