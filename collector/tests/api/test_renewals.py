@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from enrolment.conftest import Host
 from running import Running
 from telemetryx.api.rest.enroll import RENEWAL_S, RENEWALS
+from telemetryx.cli.agents import _until
 from telemetryx.enrolment.service import Policy
+from telemetryx.store.enrolment import EnrolledQuery, Life
 
 S = 10**9
 FLOOD = 100
@@ -89,3 +93,51 @@ async def test_an_agent_that_waits_for_approval_may_ask_often(api: Running) -> N
     for _ in range(2 * RENEWALS):
         status, text, _ = await _renewed(api, host)
         assert (status, '"certificate":null' in text.replace(" ", "")) == (200, True), text
+
+
+async def test_metrics_say_until_when_certificates_last_of_who_may_come_in(api: Running) -> None:
+    """And when they are to be renewed; nothing of one that was revoked."""
+    assert api.world.enrolment is not None
+    await _joined(api, "pump", "gone")
+    async with api.client.post("/api/v1/enroll/agents/gone/revoke") as answer:
+        assert answer.status == 200
+    (row,) = await api.world.enrolment.agents(EnrolledQuery(1, state="active"))
+    assert row.issued_ns is not None
+    assert row.expires_ns is not None
+    async with api.client.get("/metrics") as answer:
+        lines = [
+            line for line in (await answer.text()).splitlines() if "certificate" in line and line[0] != "#"
+        ]
+    told = {name: float(value) for name, value in (line.split(" ") for line in lines)}
+    ends = row.expires_ns / 1e9
+    assert told == {
+        'telemetryx_collector_agent_certificate_expires_seconds{agent="pump"}': ends,
+        'telemetryx_collector_agent_certificate_renewal_seconds{agent="pump"}': pytest.approx(
+            ends - 30 * 86_400, abs=3_600
+        ),
+    }
+
+
+def test_a_certificate_is_overdue_when_half_of_the_time_for_its_renewal_is_over_and_expired_at_its_end() -> (
+    None
+):
+    """As `agents ls` says it and the alert rule judges it."""
+    life = Life("pump", 0, 90)
+    told = {now: life.overdue(now) for now in (0, 60, 75, 76, 89, 90, 900)}
+    assert told == {
+        0: "",
+        60: "",
+        75: "",
+        76: "renewal overdue",
+        89: "renewal overdue",
+        90: "expired",
+        900: "expired",
+    }
+
+
+def test_agents_ls_says_of_a_certificate_that_it_has_ended() -> None:
+    """Not of one that was revoked: nobody waits for its renewal."""
+    row = {"agent": "pump", "state": "active", "renewed_ns": S, "expires_ns": 90 * S}
+    assert _until(row) == "1970-01-01T00:01:30Z (expired)"
+    assert _until({**row, "state": "revoked"}) == "1970-01-01T00:01:30Z"
+    assert _until({**row, "expires_ns": None}) == "-"

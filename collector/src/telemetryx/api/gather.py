@@ -15,6 +15,7 @@ from telemetryx.api.alertpages import open_alerts
 from telemetryx.api.metrics import MAX_AGENTS, Metric, Reading
 from telemetryx.api.world import Judge
 from telemetryx.clock import Clock
+from telemetryx.store.enrolment import Life
 from telemetryx.store.interface import AgentQuery, Store, StoreUsage
 from telemetryx.types import LOST, Agent, AgentState, LossRow, cause_name
 
@@ -36,6 +37,10 @@ class Joined(Protocol):
         """Name those that never come in again."""
         ...
 
+    async def certificates(self, limit: int) -> list[Life]:
+        """Return from when until when certificates last of agents that may come in."""
+        ...
+
 
 class Gather:
     """Holds the last answers."""
@@ -55,6 +60,7 @@ class Gather:
         self._joined = joined
         self._shut_out: frozenset[str] = frozenset()
         self._enrolled: dict[str, int] = {}
+        self._lives: list[Life] = []
         self._ask_configured = configured
         self._configured: dict[str, int] = {}
         self._at = -FRESH_NS
@@ -89,6 +95,7 @@ class Gather:
                 standing.update(str(alert["state"]) for alert in some)
             self._enrolled = await self._joined.counts()
             self._shut_out = await self._joined.shut_out()
+            self._lives = await self._joined.certificates(MAX_AGENTS)
             self._configured = await self._ask_configured()
             self._alerts = standing
             self._at = self._clock.mono_ns()
@@ -118,6 +125,8 @@ class Gather:
                 Metric.AGENT_SKEW,
                 [((row.name,), row.skew_ms / 1e3) for row in self._agents if row.name not in self._shut_out],
             ),
+            (Metric.CERTIFICATE_ENDS, [((life.agent,), life.expires_ns / 1e9) for life in self._lives]),
+            (Metric.CERTIFICATE_DUE, [((life.agent,), life.due_ns / 1e9) for life in self._lives]),
             (Metric.AGENT_SPANS, [reading for row in self._agents for reading in spans_of(row)]),
             (
                 Metric.LOST,

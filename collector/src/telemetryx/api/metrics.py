@@ -96,6 +96,18 @@ class Metric(Enum):
     AGENT_SKEW = Declared(
         "agent_clock_skew_seconds", "gauge", "The agent's clock less ours, unless it was revoked.", ("agent",)
     )
+    CERTIFICATE_ENDS = Declared(
+        "agent_certificate_expires_seconds",
+        "gauge",
+        "When the certificate of an agent that joined with a token ends, in seconds since the epoch; none for one that waits or was revoked.",
+        ("agent",),
+    )
+    CERTIFICATE_DUE = Declared(
+        "agent_certificate_renewal_seconds",
+        "gauge",
+        "When the agent is to renew it, at two thirds of its life, in seconds since the epoch.",
+        ("agent",),
+    )
     LOST = Declared(
         "agent_lost_readings_total", "counter", "Readings that were lost, by cause.", ("agent", "cause")
     )

@@ -167,5 +167,20 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "joined": output.moment(row["asked_ns"]),
         "from": row["peer"],
         "renewed": "-" if row["renewed_ns"] is None else output.moment(row["renewed_ns"]),
-        "certificate until": "-" if row["expires_ns"] is None else output.moment(row["expires_ns"]),
+        "certificate until": _until(row),
     }
+
+
+def _until(row: dict[str, Any]) -> str:
+    """Write until when a certificate is good, and whether it should have been renewed: nobody visits the host."""
+    if row["expires_ns"] is None:
+        return "-"
+    from telemetryx.clock import SystemClock
+    from telemetryx.store.enrolment import Life
+
+    said = output.moment(row["expires_ns"])
+    if row["state"] != "active" or row["renewed_ns"] is None:
+        return said
+    life = Life(row["agent"], row["renewed_ns"], row["expires_ns"])
+    why = life.overdue(SystemClock().now_ns())
+    return f"{said} ({why})" if why else said

@@ -27,6 +27,7 @@ from telemetryx.store.enrolment import (
     EnrolmentRefused,
     Issued,
     Joining,
+    Life,
     State,
     Token,
 )
@@ -241,6 +242,10 @@ class Enrolment:
     async def shut_out(self) -> frozenset[str]:
         """Name the agents that were revoked or rejected."""
         return await self._store.read(table.shut_out)
+
+    async def certificates(self, limit: int) -> list[Life]:
+        """Return from when until when certificates last of agents that may come in, by name."""
+        return await self._store.read(lambda db: table.certificates(db, limit))
 
     async def approve(self, agent: str, actor: Actor) -> Enrolled | None:
         """Let in one that waits; it fetches its certificate by itself."""

@@ -103,6 +103,26 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """From when until when an agent's newest certificate lasts, in nanoseconds since the epoch."""
+
+    agent: str
+    issued_ns: int
+    expires_ns: int
+
+    @property
+    def due_ns(self) -> int:
+        """When the agent is to renew it: at two thirds of its life."""
+        return self.issued_ns + (self.expires_ns - self.issued_ns) * 2 // 3
+
+    def overdue(self, now_ns: int) -> str:
+        """Say that it has ended, or that half of the time for renewing it is over; empty while neither is so."""
+        if now_ns >= self.expires_ns:
+            return "expired"
+        return "renewal overdue" if 2 * now_ns > self.due_ns + self.expires_ns else ""
+
+
+@dataclass(frozen=True, slots=True)
 class EnrolledQuery:
     """Which enrolled agents, by name."""
 

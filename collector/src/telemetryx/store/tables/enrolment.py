@@ -14,6 +14,7 @@ from telemetryx.store.enrolment import (
     Issue,
     Issued,
     Joining,
+    Life,
     State,
     Token,
 )
@@ -130,6 +131,16 @@ def shut_out(connection: Database) -> frozenset[str]:
     """Name those that never come in again."""
     rows = connection.execute("SELECT agent FROM enrolled WHERE state = ?", (State.REVOKED.value,))
     return frozenset(str(agent) for (agent,) in rows)
+
+
+def certificates(connection: Database, limit: int) -> list[Life]:
+    """Return from when until when certificates last of agents that may come in, by name."""
+    lasts = ", ".join(_NEWEST.format(column) for column in ("issued_ns", "expires_ns"))
+    rows = connection.execute(
+        f"SELECT agent, {lasts} FROM enrolled WHERE state = ? ORDER BY agent LIMIT ?",
+        (State.ACTIVE.value, limit),
+    )
+    return [Life(*row) for row in rows if row[1] is not None]
 
 
 def join(
