@@ -290,6 +290,28 @@ async def test_rollups_of_an_older_collector_get_sketches_from_raw_data_and_say_
     assert {part.level for part in levels.stretches} == {"1h"}
 
 
+@pytest.mark.parametrize("each", [30, 60], ids=["two a minute", "one a minute"])
+async def test_hours_of_slow_series_of_an_older_collector_get_sketches_too(
+    open_store: Callable[[], Awaitable[TableStore]], clock: ManualClock, each: int
+) -> None:
+    """Their minutes need none, so those don't tell; before the raw horizon an hour is computed from them."""
+    store = await open_store()
+    line = [(START + n * each * SECOND, 5.0 + n * 7 % 90) for n in range(6 * 3600 // each)]
+    await one(store, 1, Payload(samples({1: line, 2: line[::70]})))
+    await compacted(store)
+    clock.advance(DAY)
+    await store.apply_retention(KEEP, START + 2 * HOUR + 30 * MINUTE + DAY)
+    wanted = [await rows(store, table) for table in ("rollup_1m", "rollup_1h")]
+    assert set(await kept(store, "rollup_1m")) == {None}
+    await older(store)
+    store = await open_store()
+    assert await store.verify() == []
+    await compacted(store)
+    assert await store.read(sketching.finished)
+    assert [await rows(store, table) for table in ("rollup_1m", "rollup_1h")] == wanted
+    assert await store.verify() == []
+
+
 async def test_a_new_store_has_nothing_to_compute_anew(store: TableStore) -> None:
     """No note is made where there was no rollup."""
     assert await store.read(sketching.finished)

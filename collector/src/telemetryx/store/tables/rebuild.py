@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from telemetryx.store.tables import hours, rolled, rollup, sketches
+from telemetryx.store.tables import hourly, hours, rolled, rollup, sketches
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.hours import Fault
 from telemetryx.store.tables.rollup import HOUR
-from telemetryx.store.tables.spans import Span
 
 _AT_ONCE: Final = 500 * HOUR
 """How long a stretch of hours is computed at once."""
@@ -49,22 +46,5 @@ def rebuild(connection: Database, faults: Sequence[Fault]) -> Done:
         first = max(one.t0_ns, -(-kept_from // HOUR) * HOUR if kept_from is not None else one.t0_ns)
         end = min(one.t1_ns, -(-horizon // HOUR) * HOUR)
         for start in range(first // HOUR * HOUR, end, _AT_ONCE):
-            written += _hours(connection, one.series, (start, min(end, start + _AT_ONCE)))
+            written += hourly.compute(connection, one.series, (start, min(end, start + _AT_ONCE)))
     return Done(len(dirty), written)
-
-
-def _hours(connection: Database, series: int, span: Span) -> int:
-    """Compute hours from the minutes that are kept of them; return how many. One with more readings than its minutes have is left: some of these are gone."""
-    sketched = sketches.available()
-    found = rollup.stored(connection, "rollup_1m", [series], *span, sketched=sketched)
-    owners, made = rollup.reduce_many(*found, HOUR)
-    keys = list(zip(owners.tolist(), made.times.tolist(), strict=True))
-    more = dict(connection.find_many("rollup_1h", ("series_id", "t0_ns"), ("t0_ns", "count"), keys))
-    some = np.array(
-        [more.get(key[1], 0) <= count for key, count in zip(keys, made.counts.tolist(), strict=True)]
-    )
-    if not some.any():
-        return 0
-    rows = list(made.take(some).rows_of(owners[some], connection.reals))
-    connection.replace_many("rollup_1h", ("series_id", "t0_ns"), rollup.COLUMNS, rows)
-    return len(rows)

@@ -2,8 +2,8 @@
 
 Such rows were written before there were any, or by a collector without the compiled module. The migration, and whoever writes such rows (refresh.py), notes up to when there
 are some (`unsketched_to_ns` in `meta`). Series by series and hour by hour, some at a time and only
-when nothing else is to be done, they are marked as dirty, so refresh.py computes them anew; when all are done the notes go. What lies before the raw horizon stays
-without: queries say which readings they know nothing of.
+when nothing else is to be done, they are marked as dirty, so refresh.py computes them anew; when all are done the notes go. Before the raw horizon hours are computed from their minutes, of which
+one or two readings need no sketch; what isn't known of minutes there stays so: queries say which readings they know nothing of.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from telemetryx.store.tables import rollup, sketches
+from telemetryx.store.tables import hourly, rollup, sketches
 from telemetryx.store.tables.database import Database, Read, Write
 from telemetryx.store.tables.rollup import HOUR
 
@@ -37,6 +37,8 @@ class Portion:
     hour_ns: int
     after: int | None
     """Behind which series of the same hour; None: in the next hour."""
+    past: bool = False
+    """Whether the hour is computed from its minutes, for its raw data is gone."""
 
 
 class Sketching:
@@ -108,21 +110,29 @@ def find(connection: Database) -> Portion | None:
         start = notes[FROM]
     else:
         (oldest,) = connection.execute(
-            "SELECT min((SELECT min(t0_ns) FROM rollup_1h WHERE series_id = series.id AND t0_ns > ?)) FROM series",
-            (horizon - HOUR,),
+            "SELECT min((SELECT min(t0_ns) FROM rollup_1h WHERE series_id = series.id)) FROM series"
         ).fetchone()
         start = notes[TO] if oldest is None else int(oldest)
-    hour = max(start, horizon) // HOUR * HOUR
+    hour = start // HOUR * HOUR
     if hour >= notes[TO]:
         return Portion((), hour, hour, None)
-    begun = max(hour, horizon)
+    begun, past = max(hour, horizon), hour + HOUR <= horizon
+    unsketched = "series_id = series.id AND sketch IS NULL AND count > 2 AND t0_ns"
+    lacks = f"EXISTS (SELECT 1 FROM rollup_1h WHERE {unsketched} = ?)"
+    given = [after, hour]
+    if past:
+        lacks += (
+            " AND EXISTS (SELECT 1 FROM rollup_1m WHERE series_id = series.id AND t0_ns >= ? AND t0_ns < ?)"
+        )
+        given += [hour, hour + HOUR]
+    else:
+        lacks = f"({lacks} OR EXISTS (SELECT 1 FROM rollup_1m WHERE {unsketched} >= ? AND t0_ns < ?))"
+        given += [begun, hour + HOUR]
     rows = connection.execute(
-        "SELECT id FROM series WHERE id > ? AND EXISTS (SELECT 1 FROM rollup_1m WHERE series_id = series.id "
-        "AND t0_ns >= ? AND t0_ns < ? AND sketch IS NULL AND count > 2) ORDER BY id LIMIT ?",
-        (after if hour == start else 0, begun, hour + HOUR, AT_ONCE),
+        f"SELECT id FROM series WHERE id > ? AND {lacks} ORDER BY id LIMIT ?", (*given, AT_ONCE)
     ).fetchall()
     found = [int(row[0]) for row in rows]
-    return Portion(found, begun, hour, found[-1] if len(found) == AT_ONCE else None)
+    return Portion(found, begun, hour, found[-1] if len(found) == AT_ONCE else None, past)
 
 
 def mark(connection: Database, portion: Portion) -> None:
@@ -133,7 +143,13 @@ def mark(connection: Database, portion: Portion) -> None:
     if portion.hour_ns >= end:
         connection.execute("DELETE FROM meta WHERE key IN (?, ?, ?)", (FROM, SERIES, TO))
         return
-    rows = [(series, portion.start_ns, portion.hour_ns + HOUR) for series in portion.series]
-    connection.insert_many("dirty", ("series_id", "t0_ns", "t1_ns"), rows)
+    span = (portion.hour_ns, portion.hour_ns + HOUR)
+    if portion.past and portion.series:
+        connection.lock_rollups()
+        for series in portion.series:
+            hourly.compute(connection, series, span)
+    else:
+        rows = [(series, portion.start_ns, span[1]) for series in portion.series]
+        connection.insert_many("dirty", ("series_id", "t0_ns", "t1_ns"), rows)
     hour, after = (portion.hour_ns + HOUR, 0) if portion.after is None else (portion.hour_ns, portion.after)
     _set(connection, {FROM: hour, SERIES: after})
