@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from api.test_accounts import bearer
+from enrolment.conftest import Host
 from running import T0, Running, S
 from telemetryx.api.world import Limits
 from telemetryx.care.check import check
@@ -255,6 +256,26 @@ async def test_requests_that_cannot_be_are_refused(api: Running) -> None:
     for _ in range(8):
         await send(api, "POST", "/agents/pump/diagnostics")
     await send(api, "POST", "/agents/pump/diagnostics", 409)
+
+
+async def test_what_is_for_a_revoked_agent_is_refused_at_once(api: Running) -> None:
+    """Nothing reaches it any more: what was asked or pushed would wait for nothing."""
+    token = (await send(api, "POST", "/enroll/tokens"))["token"]
+    host = Host("gone")
+    await send(api, "POST", "/enroll", token=token, agent=host.name, csr=host.csr())
+    await connected(api, "gone")
+    made = await send(api, "POST", "/configs", toml="a = 1", agent="gone")
+    await send(api, "POST", "/enroll/agents/gone/revoke")
+    for path, body in (
+        ("/agents/gone/diagnostics", {}),
+        ("/agents/gone/log-level", {"level": "debug"}),
+        ("/configs/check", {"toml": "a = 2", "agent": "gone"}),
+        ("/configs", {"toml": "a = 2", "agent": "gone"}),
+        (f"/configs/{made['config']['version']}/push-again", {}),
+    ):
+        error = (await send(api, "POST", path, 409, **body))["error"]
+        assert "'gone' was revoked" in error["message"]
+        assert "--agent gone --replace" in error["hint"]
 
 
 async def test_a_bundle_is_fetched_as_a_file_once_it_is_whole(api: Running) -> None:

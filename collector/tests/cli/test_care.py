@@ -218,6 +218,16 @@ async def test_from_a_push_to_a_bundle(collector: Collector, tmp_path: Path) -> 
     assert "agents config list" in (await run(collector, "config", "show", "99", status=1)).stderr
 
 
+async def test_a_look_at_a_push_for_a_name_that_no_agent_has_says_so(
+    collector: Collector, tmp_path: Path
+) -> None:
+    """Exit code 1: it would wait for one of that name."""
+    file = tmp_path / "new.toml"
+    file.write_text('[agent]\nlog = "info"\n')
+    said = await run(collector, "config", "push", str(file), "--agent", "nobody", "--check", status=1)
+    assert "no agent is called 'nobody'" in said.stderr
+
+
 async def test_what_may_not_be_pushed_is_said_with_its_key(collector: Collector, tmp_path: Path) -> None:
     """Before anything is asked or sent."""
     file = tmp_path / "evil.toml"

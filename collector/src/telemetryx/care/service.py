@@ -27,7 +27,8 @@ from telemetryx.store.care import (
     Target,
     matchers,
 )
-from telemetryx.store.tables import audit, pushed, requests
+from telemetryx.store.enrolment import State
+from telemetryx.store.tables import audit, enrolment, pushed, requests
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.rules import Lender
 
@@ -67,9 +68,12 @@ class Care:
     async def check(self, push: Push) -> Reach:
         """Say what pushing it would do, and do nothing. Raises CareRefused."""
         await self._checked(push)
-        return await self.store.read(
-            lambda db: reach(push.target, push.canary, pushed.standing(db), pushed.known(db))
-        )
+
+        def work(db: Database) -> Reach:
+            _hears(db, push.target.agent)
+            return reach(push.target, push.canary, pushed.standing(db), pushed.known(db))
+
+        return await self.store.read(work)
 
     async def push(self, push: Push, actor: Actor) -> tuple[Config, Reach]:
         """Want it at those whom it is for, from now on. Raises CareRefused."""
@@ -156,6 +160,7 @@ class Care:
         mark = os.urandom(16)
 
         def work(db: Database) -> Request:
+            _hears(db, agent)
             for known in pushed.known(db, agent):
                 if known.connected and known.said is not None and not known.said.requests:
                     raise CareRefused(
@@ -257,6 +262,7 @@ class Care:
         now = self.clock.now_ns()
 
         def work(db: Database) -> tuple[Config, Reach]:
+            _hears(db, push.target.agent)
             standing = pushed.standing(db)
             found = reach(push.target, push.canary, standing, pushed.known(db))
             before = next((one for one in standing.configs if one.target == push.target), None)
@@ -274,6 +280,14 @@ class Care:
         )
         self.told()
         return made, found
+
+
+def _hears(db: Database, agent: str) -> None:
+    """Refuse what is for an agent that was revoked, and would wait for nothing. Raises CareRefused."""
+    found = enrolment.find(db, agent) if agent else None
+    if found is not None and found.state is State.REVOKED and not found.never_in:
+        what, way_out = found.shut_out()
+        raise CareRefused(f"{what}: nothing reaches it any more", way_out, conflict=True)
 
 
 def _no(version: int) -> CareRefused:

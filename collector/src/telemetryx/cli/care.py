@@ -89,6 +89,13 @@ def push(
     far = asked_of(config, url, token_file, ca_file)
     reach = far.send("POST", "/configs/check", body)
     if check:
+        if agent and not any(reach[key] for key in ("agents", "unsupported", "overruled")):
+            # Pushed all the same it waits for one of that name: whoever only looks learns of a slip.
+            raise CliError(
+                f"no agent is called {printable(agent)!r}: pushed, it would wait for one of that name",
+                "`telemetryx agents` lists them",
+                Exit.NO,
+            )
         if as_json:
             output.write_json(reach)
         else:
