@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from postgres_server import PASSWORD, PostgresServer
 from reference_agent import SECOND, T0, decoded, defined, events, samples
 from telemetryx.clock import ManualClock
-from telemetryx.errors import SchemaTooNew, StoreDamaged, StoreError, StoreUnavailable
+from telemetryx.errors import SchemaBroken, SchemaTooNew, StoreDamaged, StoreError, StoreUnavailable
 from telemetryx.store.alerts import GroupRow, RulesCommit
 from telemetryx.store.interface import EventQuery, Retention
 from telemetryx.store.postgres import engine as opening
@@ -53,6 +53,44 @@ def batch(seq: int, time_ns: int = T0, body: str = "words", agent: str = "a") ->
 
 
 # --- starting
+
+
+async def test_a_schema_made_later_before_that_of_the_tables_changes_nothing(
+    database: PostgresEngine,
+) -> None:
+    """One with the user's name comes first in search_path; tables are looked for where their names lead."""
+    store = await PostgresStore.open(database)
+    await store.commit([batch(1)])
+    await store.write(lambda db: db.execute("CREATE SCHEMA AUTHORIZATION CURRENT_USER"))
+    for _ in range(2):
+        await store.check_schema()
+        assert await store.verify() == []
+        await store.close()
+        store = await PostgresStore.open(database)
+    assert isinstance((await store.commit([batch(1)]))[0], Duplicate)
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    await store.write(lambda db: db.continue_ids(1))
+    moved = await store.read(
+        lambda db: db.execute(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(CURRENT_USER) AND NOT relispartition AND relkind = 'r'"
+        ).fetchone()
+    )
+    assert moved[0] == 0
+    await store.close()
+
+
+async def test_tables_that_no_name_leads_to_are_looked_for_before_anything_is_restored(
+    database: PostgresEngine,
+) -> None:
+    """The advice for a whole database is its search_path, not a backup over it."""
+    store = await PostgresStore.open(database)
+    await store.write(
+        lambda db: db.script("CREATE SCHEMA elsewhere; ALTER TABLE silence SET SCHEMA elsewhere")
+    )
+    with pytest.raises(SchemaBroken, match=r"table silence is missing.*search_path.*if they are gone"):
+        await store.check_schema()
+    await store.close()
 
 
 @pytest.mark.parametrize(

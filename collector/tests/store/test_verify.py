@@ -7,7 +7,7 @@ import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, samples, window
 from telemetryx.clock import ManualClock
-from telemetryx.errors import StoreDamaged
+from telemetryx.errors import SchemaBroken, StoreDamaged
 from telemetryx.store.interface import Retention
 from telemetryx.store.tables import rebuild
 from telemetryx.store.tables.database import Database
@@ -56,6 +56,24 @@ async def test_a_store_that_nobody_touched_is_sound(store: TableStore) -> None:
     while (report := await store.compact(everything=True)).more or report.batches:
         pass
     assert await store.verify() == []
+
+
+async def test_steps_of_a_newer_collector_are_no_fault_while_all_known_tables_are_there(
+    store: TableStore,
+) -> None:
+    """Another host was brought up to date first; where its step took what is known here, that is what is said."""
+    await filled(store)
+    steps = "schema_step" if store.shared else "_sqlite_migrations"
+    columns = "(name)" if store.shared else "(migration_set, name, applied_at)"
+    row = "('0099_future')" if store.shared else "('telemetryx', '0099_future', 'now')"
+    await store.write(run(f"INSERT INTO {steps} {columns} VALUES {row}"))  # noqa: S608 - the test's own names
+    await store.check_schema()
+    assert await store.verify() == []
+    await store.write(run("DROP TABLE silence"))
+    with pytest.raises(
+        SchemaBroken, match=r"newer collector \(schema step 0099_future.*upgrade the collector"
+    ):
+        await store.check_schema()
 
 
 def flip(table: str, column: str, share: float) -> Callable[[Database], None]:

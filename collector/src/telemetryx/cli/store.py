@@ -36,14 +36,14 @@ def check(config: Path | None, *, as_json: bool) -> None:
     """Look whether a collector can work on the store and write to it (which is undone), without reading what is in it; exit code 1 when not."""
     from telemetryx.errors import SchemaTooNew, StoreError
     from telemetryx.store.migrations import refuse_newer
-    from telemetryx.store.tables.verify import missing
+    from telemetryx.store.tables.verify import missing, regain
 
     place = store_place(config)
     problem = None
     without_log = _without_log(place)
     with opened(place, newer=True) as connection:
         applied, known = connection.schema_steps()
-        lost = [] if set(applied) - set(known) else missing(connection)
+        lost, remedy = [] if set(applied) - set(known) else missing(connection), regain(connection)
         commits = connection.newest_commit() if applied and not lost else 0
         size = connection.bytes_on_disk()
         warnings = clock_warnings(connection, time.time_ns()) if applied and not lost else []
@@ -54,7 +54,7 @@ def check(config: Path | None, *, as_json: bool) -> None:
     except SchemaTooNew as error:
         problem = str(error)
     if lost:
-        problem = f"{'; '.join(lost)}: restore a backup"
+        problem = f"{'; '.join(lost)}: {remedy}"
     if not applied:
         problem = "it has no tables of a collector yet: the first start makes them"
     if problem is None:

@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 _COLUMNS: Final = (
     "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid "
-    "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition "
+    "WHERE pg_table_is_visible(pg_class.oid) AND relkind IN ('r', 'p') AND NOT relispartition "
     "AND attnum > 0 AND NOT attisdropped"
 )
-"""Of the tables themselves: partitions have the same, and there are thousands."""
+"""Of the tables themselves: partitions have the same, and there are thousands. Those that a name leads to, in whichever schema of `search_path`."""
 _AT_ONCE: Final = 64
 """Rows of a stream that are in memory."""
 _ROWS_AT_ONCE: Final = 10_000
@@ -340,13 +340,13 @@ class PostgresDatabase:
         there: dict[str, set[str]] = {}
         for table, column in self.execute(_COLUMNS):
             there.setdefault(table, set()).add(column)
-        return schema.tables(known[name] for name in applied), there
+        return schema.tables(known[name] for name in applied if name in known), there
 
     def columns(self, table: str) -> list[str]:
         """Name a table's columns."""
         rows = self.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() "
-            "AND table_name = ? ORDER BY ordinal_position",
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(CAST(? AS TEXT))) "
+            "AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             (table,),
         )
         return [row[0] for row in rows]
@@ -354,7 +354,8 @@ class PostgresDatabase:
     def continue_ids(self, newest_commit: int) -> None:
         """Move every sequence behind the rows."""
         counted = self.execute(
-            "SELECT table_name FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'"
+            "SELECT relname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid WHERE pg_table_is_visible(pg_class.oid) "
+            "AND relkind IN ('r', 'p') AND NOT relispartition AND attidentity <> '' AND NOT attisdropped"
         ).fetchall()
         sequences = [(f"pg_get_serial_sequence('\"{table}\"', 'id')", table) for (table,) in counted]
         sequences += [("'chunk_id'", "chunk"), ("'event_id'", "event")]

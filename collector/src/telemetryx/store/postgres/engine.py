@@ -200,7 +200,10 @@ class PostgresEngine:
         where, said = f"the database {self.where}", str(error) or type(error).__name__
         ours: StoreError | None = error if isinstance(error, StoreError) else None
         if lacks := next((says for kind, says in _LACKS if isinstance(error, kind)), None):
-            ours = SchemaBroken(f"{where} {lacks}: restore a backup, or name an empty database ({said})")
+            ours = SchemaBroken(
+                f"{where} {lacks}: see that the schema with its tables is in the user's search_path; if they are gone, restore a "
+                f"backup into an empty database and name that ({said})"
+            )
         elif found := next((says for kind, says in _DAMAGED if isinstance(error, kind)), None):
             ours = StoreDamaged(f"{where} {found} ({said})")
         elif why := next((row[1:] for row in _REASONS if isinstance(error, row[0])), None):

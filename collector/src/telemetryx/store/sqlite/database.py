@@ -237,8 +237,8 @@ class SqliteDatabase(sqlite3.Connection):
 
     def schema(self) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
         """Return tables and their columns: what the applied steps make of an empty database, and what is there."""
-        applied, _ = self.schema_steps()
-        return _made(tuple(applied)), _tables(self)
+        applied, known = self.schema_steps()
+        return _made(tuple(name for name in known if name in applied)), _tables(self)
 
     def columns(self, table: str) -> list[str]:
         """Name a table's columns."""

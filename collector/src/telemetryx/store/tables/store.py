@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeVar
 import structlog
 
 from telemetryx.clock import Clock
-from telemetryx.errors import SchemaBroken, StoreError
+from telemetryx.errors import SchemaBroken, SchemaTooNew, StoreError
 from telemetryx.store.audit import Actor
 from telemetryx.store.interface import (
     ROOM,
@@ -32,6 +32,7 @@ from telemetryx.store.interface import (
     SeriesQuery,
     StoreUsage,
 )
+from telemetryx.store.migrations import refuse_newer
 from telemetryx.store.percentiles import Levels, RollupBlock
 from telemetryx.store.tables import (
     accounts,
@@ -173,14 +174,21 @@ class TableStore(said.Said, upkeep.Upkeep):
     async def check_schema(self) -> None:
         """Look whether all tables and columns are there. Raises SchemaBroken."""
 
-        def look(db: Database) -> list[str]:
-            applied, _ = db.schema_steps()
-            return verify.missing(db) if applied else ["the list of its schema's steps is missing"]
-
-        if lost := await self.read(look):
+        def look(db: Database) -> None:
+            applied, known = db.schema_steps()
+            lost = verify.missing(db) if applied else ["the list of its schema's steps is missing"]
+            if not lost:
+                return
+            try:
+                refuse_newer(applied, known)
+            except SchemaTooNew as error:
+                raise SchemaBroken(str(error)) from error
             raise SchemaBroken(
-                f"the store isn't as its schema has it: {'; '.join(lost[:10])}; `telemetryx store check` names all that is missing; restore a backup"
+                f"the store isn't as its schema has it: {'; '.join(lost[:10])}; `telemetryx store check` names all that is missing; "
+                f"{verify.regain(db)}"
             )
+
+        await self.read(look)
 
     async def read(self, work: Callable[[Database], T]) -> T:
         """Run work on a snapshot, in a reader's thread."""

@@ -32,7 +32,7 @@ from telemetryx.types import F64
 
 
 def missing(connection: Database) -> list[str]:
-    """Say which tables and columns of the applied schema steps aren't there."""
+    """Say which tables and columns of the applied schema steps aren't there. Of steps that only a newer collector knows nothing is said."""
     wanted, there = connection.schema()
     return [
         f"table {table} is missing"
@@ -41,6 +41,16 @@ def missing(connection: Database) -> list[str]:
         for table, columns in sorted(wanted.items())
         if columns - there.get(table, set())
     ]
+
+
+def regain(connection: Database) -> str:
+    """Say what to do about tables that aren't there."""
+    if connection.shared:
+        return (
+            "see that the schema with the collector's tables is in its user's search_path (`SHOW search_path`); "
+            "if they are gone, restore a backup into an empty database and name that"
+        )
+    return "restore a backup"
 
 
 def verify(connection: Database, numbers: Numbers) -> list[str]:

@@ -23,7 +23,9 @@ def migrate(database: PostgresDatabase) -> list[str]:
     database.begin()
     try:
         database.execute("SELECT pg_advisory_xact_lock(?)", (MIGRATION_LOCK,))
-        database.execute(_STEPS)
+        # Not where another schema of `search_path` has it: IF NOT EXISTS looks into the first alone.
+        if database.execute("SELECT to_regclass('schema_step') IS NULL").fetchone()[0]:
+            database.execute(_STEPS)
         applied = [row[0] for row in database.execute("SELECT name FROM schema_step ORDER BY name")]
         refuse_newer(applied, known)
         pending = [name for name in known if name not in applied]
