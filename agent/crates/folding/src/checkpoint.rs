@@ -160,6 +160,12 @@ impl Checkpoint {
     /// [`OpenError`]; never for damage, and not for a full disk: the journal keeps its records until there is room. A file that
     /// is there and isn't given, for want of rights or file handles, is no damage: [`start`](crate::start) waits for it.
     pub fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, OpenError> {
+        // Neither is a link to where nothing is: what it leads to comes with its disk.
+        if let Err(source) = storage.open(path, Mode::Read)
+            && seglog::regular::is_dead_link(&source)
+        {
+            return Err(OpenError::Io { doing: "opened", path: path.to_owned(), source });
+        }
         let cell = match Cell::open(Arc::clone(&storage), path, FIRST) {
             Ok(cell) => Some(cell),
             Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
@@ -187,6 +193,7 @@ impl Checkpoint {
     pub fn peek(storage: &dyn Storage, path: &Path) -> std::io::Result<Option<Saved>> {
         match Cell::peek(storage, path) {
             Ok((value, _)) => Ok(value.and_then(|value| Saved::decode(&value))),
+            Err(error) if seglog::regular::is_dead_link(&error) => Err(error),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || seglog::is_unreadable(&error) => {
                 Ok(None)
             }

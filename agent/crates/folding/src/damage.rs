@@ -130,6 +130,11 @@ impl Found {
         if below.is_none() && readings == Readings::Exactly(0) && again == 0 && !gave_up {
             return false;
         }
+        let nothing = readings == Readings::Exactly(0) && again == 0 && !gave_up;
+        if nothing && self.damage.iter().any(|damage| damage.part == Part::Journal) {
+            // Of a gap that goes on behind what batches have: that one is told.
+            return false;
+        }
         if let Readings::Exactly(lost) = readings {
             for cause in [Cause::Derived, Cause::Shipped, Cause::Damaged] {
                 self.counts.add(cause, lost);

@@ -128,7 +128,7 @@ impl Driver {
         work.spool.clock(clock.boot, clock.at);
         work.spool.replaying();
         let watch = Arc::new(Watch::new(work.applied));
-        let fresh = work.applied == 0 && work.journal.first() <= 1;
+        let fresh = work.applied == 0 && work.journal.is_whole();
         if let Some(tallied) = work.tallied {
             work.journal.folded(work.applied, tallied);
         }

@@ -14,7 +14,7 @@ use crate::work::Folding;
 /// or that there was a spool.
 pub(crate) fn missing(work: &Folding) -> Option<String> {
     let first = work.journal.first();
-    if work.applied == 0 && first > 1 {
+    if work.applied == 0 && first > 1 && !work.journal.is_whole() {
         return Some(format!(
             "the fold's checkpoint is gone or damaged: what open windows held of the journal's records before {first} is \
              lost, and counted as far as the spool knows how many they held"

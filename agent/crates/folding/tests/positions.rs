@@ -162,3 +162,25 @@ fn a_hole_around_the_checkpoint_loses_what_is_behind_that_also_without_a_mark() 
     remove(&bench.disk, "/data/journal/mark");
     loses(bench, 7);
 }
+
+#[test]
+fn without_segments_before_the_first_checkpoint_the_mark_counts_what_no_batch_has() {
+    let mut bench = start(SimDisk::new(1), START);
+    bench.take(&["level"]);
+    bench.pass(6000);
+    bench.spool.cut().unwrap();
+    let folded = bench.spool.position();
+    let intake = bench.intake(&["level"; 7]);
+    let last = bench.journal.append(&intake).unwrap();
+    bench.journal.step();
+    take_away(&bench.disk, "journal");
+    let mut bench = bench.killed();
+    bench.pass(2000);
+    bench.spool.cut().unwrap();
+    let [damage] = bench.damage()[..] else { panic!("{:?}", bench.damage()) };
+    assert_eq!((damage.part, damage.first, damage.last), (Part::Journal, folded + 1, last));
+    assert_eq!(damage.readings, Readings::Exactly(7));
+    assert_eq!(bench.counts().get(Cause::Damaged), 7);
+    balances(&bench.counts());
+    assert_eq!(bench.driver.watch().progress(0).missing, None, "nothing was folded that isn't known");
+}

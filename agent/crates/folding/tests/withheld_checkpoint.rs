@@ -131,3 +131,32 @@ fn one_that_is_never_given_keeps_nobody_from_ending() {
     let (journal, _spool, _restore) = work(folder.path(), Arc::new(Disk));
     assert_eq!((journal.first(), journal.last()), (1, 1), "the journal keeps what came");
 }
+
+#[test]
+fn a_link_that_leads_nowhere_is_waited_for_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, kept) = (folder.path().join("fold.checkpoint"), folder.path().join("kept"));
+    let (journal, spool, restore) = work(folder.path(), Arc::new(Disk));
+    let running = start(&journal, &spool, restore, Stamp::default).unwrap();
+    tick(&journal);
+    journal.close();
+    running.finish();
+    drop((journal, spool));
+    std::fs::rename(&path, &kept).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("disk/fold.checkpoint"), &path).unwrap();
+    assert!(Checkpoint::peek(&Disk, &path).is_err(), "nobody knows its position");
+
+    let (journal, spool, restore) = work(folder.path(), Arc::new(Disk));
+    let running = start(&journal, &spool, restore, Stamp::default).unwrap();
+    let watch = running.watch();
+    let blocked = || watch.progress(journal.last()).blocked;
+    assert!(blocked().unwrap().contains("a link that leads nowhere"), "{:?}", blocked());
+    tick(&journal);
+    // The disk is mounted.
+    std::fs::create_dir(folder.path().join("disk")).unwrap();
+    std::fs::rename(&kept, folder.path().join("disk/fold.checkpoint")).unwrap();
+    until(|| blocked().is_none() && watch.progress(journal.last()).behind == 0);
+    assert!(path.is_symlink(), "nothing was set aside");
+    journal.close();
+    running.finish();
+}

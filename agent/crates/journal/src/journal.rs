@@ -272,6 +272,11 @@ impl Journal {
         state.readers.first().min(state.next)
     }
 
+    /// Whether it has let go of nothing since its first record: what is missing before the oldest that is there was taken away.
+    pub fn is_whole(&self) -> bool {
+        self.0.shared.state.lock().is_whole()
+    }
+
     /// True when it was at its cap since this was last asked: whoever can release something should.
     pub fn take_short(&self) -> bool {
         self.0.shared.short.swap(false, Ordering::Relaxed)

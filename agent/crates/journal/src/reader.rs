@@ -85,7 +85,7 @@ impl JournalReader {
         // Nothing came before the first record there ever was.
         let received = match state.folded {
             (position, received) if position == after && after > 0 => Some(received),
-            _ => (after == 0 && state.readers.first() <= 1).then_some(0),
+            _ => (after == 0 && state.is_whole()).then_some(0),
         };
         drop(state);
         Self {

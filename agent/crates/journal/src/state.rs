@@ -302,6 +302,12 @@ impl State {
         last.then(|| self.counter.received())
     }
 
+    /// Whether nothing was ever let go of: its first record is the first there was, or would be.
+    pub(crate) fn is_whole(&self) -> bool {
+        // Segments go only behind a checkpoint, and the mark knows of that before they do.
+        self.readers.first() <= 1 || self.bare && self.folded.0 == 0
+    }
+
     /// Up to where every holder has passed, as far as it is durable.
     pub(crate) fn releasable(&self) -> Position {
         self.passed.iter().copied().min().unwrap_or(0).min(self.mark)

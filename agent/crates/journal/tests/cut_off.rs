@@ -106,12 +106,13 @@ fn what_was_written_and_never_confirmed_is_a_torn_tail_and_no_gap() {
 fn without_any_segment_what_is_behind_the_checkpoint_is_a_gap() {
     let (sim, files) = killed();
     files.iter().for_each(|path| sim.storage().remove(path).unwrap());
-    assert_eq!(looked_at(&sim), [JournalGap { first: 1, last: 12, bytes: 0, readings: None }]);
+    let whole = JournalGap { first: 1, last: 12, bytes: 0, readings: Some(24) };
+    assert_eq!(looked_at(&sim), [JournalGap { readings: None, ..whole }]);
     let bench = open(&sim);
     assert_eq!(bench.journal.last(), 12, "no number is given twice");
     let gap = |first| JournalGap { first, last: 12, bytes: 0, readings: None };
     assert_eq!(gaps_of(&bench, 5), [gap(6)]);
-    assert_eq!(gaps_of(&bench, 0), [gap(1)]);
+    assert_eq!(gaps_of(&bench, 0), [whole], "nothing was let go of before the first checkpoint");
     assert_eq!(gaps_of(&bench, 12), []);
 }
 
@@ -173,4 +174,20 @@ fn of_a_gap_that_begins_before_the_checkpoint_what_is_behind_it_counts() {
             assert_eq!(told, expected, "{rotten:?}, known {known}");
         }
     }
+}
+
+#[test]
+fn a_mark_of_another_log_says_nothing() {
+    let (sim, _) = killed();
+    let mark = PathBuf::from(DIR).join("mark");
+    let other = SimDisk::new(4);
+    let bench = open(&other);
+    bench.durable(1, &[1]);
+    other.kill();
+    drop(bench);
+    other.put(&mark, &sim.read(&mark).unwrap());
+    assert_eq!(looked_at(&other), []);
+    let bench = open(&other);
+    assert_eq!((bench.recovery.cut_off, bench.journal.last()), (None, 1));
+    assert_eq!(gaps_of(&bench, 0), []);
 }

@@ -188,7 +188,7 @@ impl Log {
     /// opening knows ([`Recovery::cut_off`]). One small write, and no fsync.
     pub fn confirm(&mut self, note: [u64; 3]) {
         if self.poison.is_none() {
-            self.marker.set(&*self.storage, Mark { number: self.durable, note });
+            self.marker.set(&*self.storage, Mark { number: self.durable, note, salt: self.index.salt });
         }
     }
 
@@ -400,6 +400,7 @@ pub fn inspect(storage: Arc<dyn Storage>, dir: &Path) -> Result<Readers, OpenErr
     // Before the list: a writer may go on meanwhile.
     let mark = Mark::read(&*storage, dir);
     let found = recover::list(&*storage, dir)?;
+    let mark = mark.filter(|mark| mark.is_of(&found));
     let mut unreadable = Vec::new();
     for segment in found.iter().filter(|segment| segment.end == 0) {
         let path = index::path(dir, segment.first, segment.salt);

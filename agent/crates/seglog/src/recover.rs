@@ -164,6 +164,7 @@ impl Found {
 pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenError> {
     let mark = Mark::read(storage, dir);
     let mut segments = list(storage, dir)?;
+    let mark = mark.filter(|mark| mark.is_of(&segments));
     let mut recovery = Recovery::default();
     set_aside(storage, dir, &mut segments, &mut recovery);
     // DURABILITY: the names that were listed must stay.
@@ -173,7 +174,9 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<Found, OpenEr
     let Some(last) = segments.last_mut() else {
         // Where the system has no randomness the salt is 0: the checksums work the same.
         let mut salt = [0; 4];
-        let salt = storage.random(&mut salt).map_or(0, |()| u32::from_le_bytes(salt));
+        let fresh = storage.random(&mut salt).map_or(0, |()| u32::from_le_bytes(salt));
+        // The log that was there goes on.
+        let salt = mark.map_or(fresh, |mark| mark.salt);
         let segments = VecDeque::new();
         return Ok(Found { segments, next: 1, follows: 1, durable: 0, salt, recovery }.up_to(mark));
     };

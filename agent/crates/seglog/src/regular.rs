@@ -53,6 +53,12 @@ pub fn is_not_regular(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
 }
 
+/// True where a link stands in a file's place that leads nowhere, mostly to a disk that isn't mounted: [`NotRegular`] too.
+pub fn is_dead_link(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<NotRegular>());
+    inner.is_some_and(|inner| *inner == NotRegular::LINK)
+}
+
 /// Opens a file for reading.
 ///
 /// # Errors
