@@ -67,15 +67,23 @@ pub struct DeadLink {
     is_loop: bool,
 }
 
+impl DeadLink {
+    /// What stands there.
+    pub fn stands(&self) -> String {
+        let (path, to) = (self.path.display(), self.to.display());
+        let leads = if self.is_loop { "leads back to it" } else { "isn't there" };
+        format!("{path} is a link to {to}, which {leads}")
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        if self.is_loop { "put a folder in its place" } else { "mount that disk or make that folder" }
+    }
+}
+
 impl std::fmt::Display for DeadLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (path, to) = (self.path.display(), self.to.display());
-        match self.is_loop {
-            true => write!(f, "{path} is a link to {to}, which leads back to it: put a folder in its place"),
-            false => {
-                write!(f, "{path} is a link to {to}, which isn't there: mount that disk or make that folder")
-            }
-        }
+        write!(f, "{}: {}", self.stands(), self.remedy())
     }
 }
 

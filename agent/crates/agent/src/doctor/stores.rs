@@ -12,6 +12,7 @@ use telemetry::{Cause, Position, Record, Stamp};
 use super::{Finding, ok, problem, warning};
 use crate::config::Config;
 use crate::human::{size, things};
+use crate::lock::{self, DeadLink};
 use crate::models;
 
 /// Spool and journal, quickly: what listing them and reading the heads shows.
@@ -19,7 +20,10 @@ pub fn examine(data: &Path) -> Vec<Finding> {
     let (found, position) = spool(&data.join("spool"));
     let mut findings = vec![found, journal(&data.join("journal"), position)];
     findings.extend(unreadable_cursor(&data.join("spool")));
-    if let Some(error) = ungiven(&data.join("fold.checkpoint")) {
+    let checkpoint = data.join("fold.checkpoint");
+    if let Some(link) = lock::dead_link(&checkpoint) {
+        findings.push(elsewhere("checkpoint", &link));
+    } else if let Some(error) = ungiven(&checkpoint) {
         findings.push(not_given("checkpoint", &error, is_ours(data)));
     }
     let copies = quarantined(data);
@@ -60,6 +64,11 @@ fn not_given(check: &'static str, error: &(dyn Error + 'static), ours: bool) -> 
     }
 }
 
+/// That a folder or file is on a disk that isn't there: what is on it isn't lost.
+fn elsewhere(check: &'static str, link: &DeadLink) -> Finding {
+    problem(check, link.stands(), link.remedy())
+}
+
 fn is_ours(dir: &Path) -> bool {
     fs::metadata(dir).is_ok_and(|dir| dir.uid() == rustix::process::geteuid().as_raw())
 }
@@ -98,6 +107,9 @@ fn spool_up_to(dir: &Path, position: &mut Position) -> Finding {
     const CHECK: &str = "spool";
     if let Some(hidden) = hidden(CHECK, dir) {
         return hidden;
+    }
+    if let Some(link) = lock::dead_link(&dir.join("log")) {
+        return elsewhere(CHECK, &link);
     }
     if !dir.join("log").is_dir() {
         if dir.join("cursor").exists() || was_at_work(dir) {
@@ -176,6 +188,9 @@ fn journal(dir: &Path, position: Position) -> Finding {
     const CHECK: &str = "journal";
     if let Some(hidden) = hidden(CHECK, dir) {
         return hidden;
+    }
+    if let Some(link) = lock::dead_link(dir) {
+        return elsewhere(CHECK, &link);
     }
     if !dir.is_dir() && was_at_work(dir) {
         return problem(
@@ -300,6 +315,26 @@ mod tests {
         assert_eq!(not_given("spool", &error, true).level, Level::Problem);
         let error = journal::OpenError::Log(denied(std::io::ErrorKind::Other));
         assert_eq!(not_given("journal", &error, false).level, Level::Problem, "that is so for everybody");
+    }
+
+    #[test]
+    fn what_is_on_a_disk_that_is_not_mounted_is_not_called_gone() {
+        let data = tempfile::tempdir().unwrap();
+        fs::create_dir_all(data.path().join("spool/log")).unwrap();
+        fs::create_dir_all(data.path().join("journal")).unwrap();
+        fs::write(data.path().join("fold.checkpoint"), b"").unwrap();
+        for (name, check) in [("spool", "spool"), ("journal", "journal"), ("fold.checkpoint", "checkpoint")] {
+            let (path, aside) = (data.path().join(name), data.path().join("aside"));
+            fs::rename(&path, &aside).unwrap();
+            std::os::unix::fs::symlink(data.path().join("mnt/there"), &path).unwrap();
+            let findings = examine(data.path());
+            let finding = findings.iter().find(|finding| finding.check == check).unwrap();
+            assert_eq!(finding.level, Level::Problem, "{finding:?}");
+            assert!(finding.found.contains("is a link to") && !finding.found.contains("lost"), "{finding:?}");
+            assert!(finding.remedy.contains("mount that disk"), "{finding:?}");
+            fs::remove_file(&path).unwrap();
+            fs::rename(&aside, &path).unwrap();
+        }
     }
 
     #[test]

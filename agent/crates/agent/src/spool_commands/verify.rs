@@ -17,6 +17,7 @@ pub use self::show::{ranges, unreadable};
 use super::progress::Progress;
 use super::{Folders, TROUBLE, Whose, counts_json};
 use crate::human::things;
+use crate::lock;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -314,6 +315,10 @@ fn verify_journal(dir: &Path, position: Position) -> anyhow::Result<JournalRepor
             ..JournalReport::default()
         });
     }
+    if let Some(link) = lock::dead_link(dir) {
+        let unusable = Some(link.to_string());
+        return Ok(JournalReport { folder: dir.display().to_string(), unusable, ..JournalReport::default() });
+    }
     let inspection = match journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir) {
         Ok(inspection) => inspection,
         Err(error) => {
@@ -423,5 +428,25 @@ impl JournalReport {
     /// There is something that a repair, or the agent's start, settles.
     fn is_repairable(&self) -> bool {
         self.to_be_copied > 0 || !self.unreadable.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_on_a_disk_that_is_not_mounted_is_neither_damaged_nor_lost() {
+        let data = tempfile::tempdir().unwrap();
+        let dir = data.path().join("journal");
+        std::os::unix::fs::symlink(data.path().join("mnt/there"), &dir).unwrap();
+        let journal = verify_journal(&dir, 7).unwrap();
+        assert!(!journal.ok());
+        let spool = SpoolReport { cursor: "fine".into(), ..SpoolReport::default() };
+        let mut out = Vec::new();
+        Report { ok: false, settled: false, spool, journal: Some(journal) }.show(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("mount that disk"), "{text}");
+        assert!(!text.contains("DAMAGE") && !text.contains("as lost"), "{text}");
     }
 }

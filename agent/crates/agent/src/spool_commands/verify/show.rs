@@ -16,7 +16,7 @@ impl JournalReport {
         if self.missing {
             writeln!(out, "DAMAGE   the journal {} is gone, and was there", self.folder)?;
         } else if let Some(why) = &self.unusable {
-            return writeln!(out, "DAMAGE   the journal {} can't be looked at: {why}", self.folder);
+            return writeln!(out, "UNKNOWN  the journal {} can't be looked at: {why}", self.folder);
         } else {
             writeln!(
                 out,
@@ -131,6 +131,9 @@ impl Report {
                 (true, false) => "all is intact",
                 (true, true) => {
                     "the damage is settled: what could be read of it is in quarantine, and what waited in it is counted as lost. Nothing needs doing; the damaged files go when all that is beside the damage has been sent"
+                }
+                (false, _) if self.journal.as_ref().is_some_and(|journal| journal.unusable.is_some()) => {
+                    "what is in the journal isn't known, and nothing is lost by that: make it readable, and look again"
                 }
                 (false, _) if repairable => {
                     "what is intact beside the damage is kept; stop the agent and run `telemetryx-agent spool repair` to settle it now, else the agent does so by itself"
