@@ -4,7 +4,7 @@ set -eu
 
 usage() {
     cat <<'TEXT'
-usage: install.sh [agent] [--from FOLDER|URL] [--collector URL --token TOKEN [--name NAME] [--replace]] [--dry-run]
+usage: install.sh [agent] [--from FOLDER|URL] [--collector URL --token TOKEN [--name NAME] [--ca-file FILE] [--replace]] [--dry-run]
        install.sh collector [--from FOLDER|URL] [--open] [--dry-run]
 
   agent               install the agent (the default): .deb on Debian and Ubuntu (amd64, arm64, armhf), .rpm on Fedora, RHEL, SUSE and their kin
@@ -13,6 +13,7 @@ usage: install.sh [agent] [--from FOLDER|URL] [--collector URL --token TOKEN [--
   --collector URL     enrol the agent with this collector, https://HOST:8420
   --token TOKEN       the token that `telemetryx enroll token` printed there; or in the environment, TELEMETRYX_ENROLL_TOKEN
   --name NAME         what the collector calls this agent; default: the host's name
+  --ca-file FILE      PEM file with the authority that signed the console's certificate, where that isn't the collector's own
   --replace           this is the host of an agent that was there before, rebuilt; the token must allow it
   --open              open the collector to other machines: both doors listen on all addresses, with TLS; people need an account
   --dry-run           only say what would be done
@@ -27,31 +28,32 @@ fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 wrong() { printf 'install: %s\n\n' "$*" >&2; usage >&2; exit 2; }
 
-what='' from='' collector='' token=${TELEMETRYX_ENROLL_TOKEN:-} name='' replace='' open='' dry='' joining=''
+what='' from='' collector='' token=${TELEMETRYX_ENROLL_TOKEN:-} name='' ca='' replace='' open='' dry='' joining=''
 while [ $# -gt 0 ]; do
     case $1 in
         agent | collector)
             [ -z "$what" ] || wrong "$what and $1 are two installations: one at a time"
             what=$1
             ;;
-        --from=* | --collector=* | --token=* | --name=*)
+        --from=* | --collector=* | --token=* | --name=* | --ca-file=*)
             # As two words, which the next round reads.
             option=${1%%=*} value=${1#*=}
             shift
             set -- "$option" "$value" "$@"
             continue
             ;;
-        --from | --collector | --token | --name)
+        --from | --collector | --token | --name | --ca-file)
             # One that is empty is a shell's variable that wasn't set.
             [ -n "${2:-}" ] || wrong "$1 needs a value"
             case $1 in
-                --token | --name) joining=$1 ;;
+                --token | --name | --ca-file) joining=$1 ;;
             esac
             case $1 in
                 --from) from=$2 ;;
                 --collector) collector=$2 ;;
                 --token) token=$2 ;;
                 --name) name=$2 ;;
+                --ca-file) ca=$2 ;;
             esac
             shift
             ;;
@@ -73,10 +75,25 @@ if [ -n "$collector" ]; then
         https://?* | http://localhost | http://localhost:* | http://127.* | http://\[::1\]*) ;;
         *) wrong "--collector $collector is no collector's address: write https://HOST:8420, as \`telemetryx enroll token\` printed it" ;;
     esac
+    host=${collector#*://}
+    case ${host%/} in
+        *[/?\#@[:space:]]*) wrong "--collector $collector has more in it than a host and a port: write https://HOST:8420, without a path behind it" ;;
+    esac
     case $token in
         txe1.*.*) ;;
         *) wrong "this is no enrolment token (it doesn't begin with txe1.): paste it whole, as \`telemetryx enroll token\` printed it" ;;
     esac
+    # As the collector takes names.
+    case $name in
+        '' | *[A-Za-z0-9]*) ;;
+        *) wrong "--name $name is no agent's name: letters, digits and - _ . only, a letter or digit among them" ;;
+    esac
+    case $name in *[!A-Za-z0-9._-]*) wrong "--name $name is no agent's name: letters, digits and - _ . only, a letter or digit among them" ;; esac
+    [ ${#name} -le 128 ] || wrong "--name has ${#name} characters: at most 128 are taken"
+    if [ -n "$ca" ]; then
+        if [ ! -f "$ca" ] || [ ! -r "$ca" ]; then wrong "--ca-file $ca is no file that can be read: name the PEM file of the authority"; fi
+        grep -q 'BEGIN CERTIFICATE' "$ca" || wrong "--ca-file $ca holds no certificate: name the PEM file of the authority"
+    fi
 elif [ -n "$joining" ]; then
     [ "$what" = agent ] || wrong "$joining is for an agent: the collector has nothing to enrol with"
     wrong "$joining is for joining a collector, which --collector https://HOST:8420 names"
@@ -182,6 +199,18 @@ elif have rpm; then as_root rpm -U "$file" || fail "rpm could not install $file:
 else fail "neither dnf, yum, zypper nor rpm is here"
 fi
 
+# Which doors of a config file only this machine reaches, however they are written.
+# shellcheck disable=SC2016  # Python's
+closed_doors='
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    config = tomllib.load(file)
+for table in ("api", "gateway"):
+    host = str(config.get(table, {}).get("listen", "127.0.0.1:0")).rpartition(":")[0].strip("[]")
+    if host in ("localhost", "::1") or host.startswith("127."):
+        print(f"[{table}] listen", end=" ")
+'
+
 # --- joined and running --------------------------------------------------------------------------------
 unit=telemetryx-$what
 if [ -n "$collector" ]; then
@@ -190,6 +219,7 @@ if [ -n "$collector" ]; then
     export TELEMETRYX_ENROLL_TOKEN="$token"
     set -- telemetryx-agent enroll "$collector"
     [ -z "$name" ] || set -- "$@" --name "$name"
+    [ -z "$ca" ] || set -- "$@" --ca-file "$ca"
     # The same line again is an upgrade: a host that has joined stays as it is, and its agent is restarted.
     if [ -n "$replace" ]; then set -- "$@" --replace; else set -- "$@" --if-needed; fi
     as_root "$@" || fail "the agent is installed, but not enrolled: the reason is above. Then run: telemetryx-agent enroll $collector --token TOKEN"
@@ -198,6 +228,10 @@ if [ -n "$open" ]; then
     config=/etc/telemetryx/collector.toml
     say "opening the collector to other machines, in $config"
     as_root sed -i 's/^listen = "127\.0\.0\.1:\(842[01]\)" */listen = "0.0.0.0:\1"   /' "$config" || fail "$config can't be changed: set listen in [api] and [gateway]"
+    if [ -z "$dry" ]; then
+        closed=$(as_root /usr/lib/telemetryx/bin/python3 -c "$closed_doors" "$config") || fail "$config can't be read: the reason is above. Mend it, set listen in [api] and [gateway] to \"0.0.0.0:8420\" and \"0.0.0.0:8421\", and systemctl restart telemetryx-collector"
+        [ -z "$closed" ] || fail "the collector is installed, but not open: in $config, ${closed% } is still of this machine alone. Set listen in [api] to \"0.0.0.0:8420\" and in [gateway] to \"0.0.0.0:8421\", and systemctl restart telemetryx-collector"
+    fi
 fi
 if [ -d /run/systemd/system ]; then
     since=$(date '+%Y-%m-%d %H:%M:%S')

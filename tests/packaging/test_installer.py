@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -164,6 +165,39 @@ def test_it_opens_a_collector_to_other_machines_when_told_to(tmp_path: Path, sho
     assert after == before
 
 
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        ('[api]\nlisten = "0.0.0.0:8420"\n[gateway]\nlisten = "[::]:8421"\n', ""),
+        ("api.listen = '0.0.0.0:8420'\ngateway = {listen = '10.0.0.1:8421'}\n", ""),
+        ("[api]\n  listen='127.0.0.1:8420'\n[gateway]\nlisten = '0.0.0.0:8421'\n", "[api] listen "),
+        ('[api]\n"listen" = "localhost:8420"\n[gateway]\n', "[api] listen [gateway] listen "),
+        ("", "[api] listen [gateway] listen "),
+    ],
+)
+def test_it_sees_which_doors_of_a_config_file_are_not_open(tmp_path: Path, text: str, closed: str) -> None:
+    """However the line is written: the edit changes the one that the package ships, and the rest is said to a person."""
+    code = re.search(r"^closed_doors='\n(.*?)^'\n", INSTALL.read_text(), re.DOTALL | re.MULTILINE)
+    assert code is not None
+    file = tmp_path / "collector.toml"
+    file.write_text(text)
+    said = subprocess.run(
+        [sys.executable, "-c", code[1], file], check=True, capture_output=True, text=True
+    ).stdout
+    assert said == closed
+
+
+def test_it_hands_the_authority_of_a_console_on(tmp_path: Path, shop: Path) -> None:
+    """Before anything is installed it has been looked at."""
+    file = tmp_path / "ca.pem"
+    file.write_text("-----BEGIN CERTIFICATE-----\n")
+    code, said = install(
+        *(tmp_path, "--from", shop, "--collector", "https://c/", "--token", JOINS, f"--ca-file={file}")
+    )
+    assert code == 0, said
+    assert f"would run: telemetryx-agent enroll https://c/ --ca-file {file} --if-needed\n" in said
+
+
 def test_an_upgrade_keeps_a_config_file_that_was_changed_and_asks_nobody(tmp_path: Path, shop: Path) -> None:
     """From a pipe, dpkg's question would be answered by the script's own text."""
     code, said = install(tmp_path, "--from", shop)
@@ -207,6 +241,44 @@ def test_an_upgrade_keeps_a_config_file_that_was_changed_and_asks_nobody(tmp_pat
             2,
             "write https://HOST:8420",
         ),
+        (("--collector", "https://c:8420/#/x", "--token", JOINS), "debian", "x86_64", 2, "without a path"),
+        (("--collector", "https://c:8420/a", "--token", JOINS), "debian", "x86_64", 2, "without a path"),
+        (
+            ("--collector", "https://c", "--token", JOINS, "--name", "a b"),
+            "debian",
+            "x86_64",
+            2,
+            "no agent's name",
+        ),
+        (
+            ("--collector", "https://c", "--token", JOINS, "--name", ".."),
+            "debian",
+            "x86_64",
+            2,
+            "no agent's name",
+        ),
+        (
+            ("--collector", "https://c", "--token", JOINS, "--name", "a" * 129),
+            "debian",
+            "x86_64",
+            2,
+            "at most 128",
+        ),
+        (
+            ("--collector", "https://c", "--token", JOINS, "--ca-file", "/nope"),
+            "debian",
+            "x86_64",
+            2,
+            "no file that can be read",
+        ),
+        (
+            ("--collector", "https://c", "--token", JOINS, "--ca-file", str(ROOT / "LICENSE")),
+            "debian",
+            "x86_64",
+            2,
+            "holds no certificate",
+        ),
+        (("--ca-file", "/nope"), "debian", "x86_64", 2, "--ca-file is for joining a collector"),
         (("--collector", "https://c:8420", "--token", "tx_0"), "debian", "x86_64", 2, "no enrolment token"),
     ],
 )
