@@ -43,6 +43,23 @@ def test_a_file_that_is_not_there_is_named_once(command: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("status", "--json", "--fast"), "unexpected argument '--fast' found"),
+        (("enroll", "--json"), "required arguments"),
+        (("spool", "ls", "--lines", "--json"), "--lines"),
+    ],
+)
+def test_wrong_usage_is_json_too_when_that_was_asked_for(words: tuple[str, ...], said: str) -> None:
+    """As the help promises of each error; and no usage behind it, which no program reads."""
+    done = _ask(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    error = json.loads(done.stderr)["error"]
+    assert said in error
+    assert "Usage" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (("collector:8420", "--token", JOINS), "write https://HOST:PORT"),
         (("https://collector:8420/console", "--token", JOINS), "write https://HOST:PORT"),
         (("http://collector:8420", "--token", JOINS), "write https://"),

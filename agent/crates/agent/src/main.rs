@@ -205,7 +205,10 @@ const CONFIG_REFUSED: u8 = 3;
 const NOT_RUNNING: u8 = 4;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return unparsed(&error),
+    };
     let json = cli.command.json();
     match dispatch(cli.command) {
         Ok(code) => code,
@@ -224,6 +227,27 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Says what is wrong with the arguments, in JSON where that was asked for among them; help and version stay as they are.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    let mut given = std::env::args_os().take_while(|given| given != "--");
+    if !error.use_stderr() || !given.any(|given| given == "--json") {
+        error.exit();
+    }
+    say_error(&misuse(error), true);
+    ExitCode::from(MISUSED)
+}
+
+/// The library's words in one sentence, without the usage behind them.
+fn misuse(error: &clap::Error) -> String {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing: --help lists them".into();
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let told = text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more information").next();
+    told.unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -329,6 +353,24 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_arguments_is_one_sentence() {
+        for (given, said) in [
+            (
+                &["status", "--jso"][..],
+                "unexpected argument '--jso' found tip: a similar argument exists: '--json'",
+            ),
+            (
+                &["enroll", "--json"],
+                "the following required arguments were not provided: --token <TOKEN> <URL>",
+            ),
+            (&["spool"], "a command is missing: --help lists them"),
+        ] {
+            let error = Cli::try_parse_from([&["telemetryx-agent"], given].concat()).err().unwrap();
+            assert_eq!(misuse(&error), said);
+        }
+    }
 
     #[test]
     fn a_cause_is_said_once() {
