@@ -8,8 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from telemetryx.cli import options
+from telemetryx.cli import options, output
 from telemetryx.cli.commands import app
+from telemetryx.cli.errors import CliError, Exit
 
 ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "USER": "ana"}
 
@@ -109,3 +110,14 @@ def test_every_timeout_takes_spans() -> None:
         for name, _, told in arguments(callback):
             if name in {"timeout", "wait"}:
                 assert told.metavar == "SPAN", words
+
+
+def test_json_and_another_format_are_refused_together() -> None:
+    """One would be passed over in silence. JSON twice is no contradiction, and the table is what nobody asked for."""
+    for how in (output.Format.CSV, output.Format.NDJSON):
+        with pytest.raises(CliError, match="two ways to print") as refused:
+            options.shown_as(how, as_json=True)
+        assert refused.value.code == Exit.USAGE
+        assert options.shown_as(how, as_json=False) is how
+    for how in (output.Format.TABLE, output.Format.JSON):
+        assert options.shown_as(how, as_json=True) is output.Format.JSON

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from telemetryx.cli.client import Asked, Client, read_token
+from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.output import Format
 
 LONGEST_WAIT_S: Final = 86_400
@@ -123,5 +124,9 @@ def asked_of(config: Path | None, url: str, token_file: Path | None, ca_file: Pa
 
 
 def shown_as(how: Format, as_json: bool) -> Format:
-    """Return how to print: --json wins over --format."""
+    """Return how to print: --json is JSON. Raises CliError for it beside a --format of something else."""
+    if as_json and how in {Format.CSV, Format.NDJSON}:
+        raise CliError(
+            f"--json and --format {how.value} are two ways to print", "give one of them", Exit.USAGE
+        )
     return Format.JSON if as_json else how
