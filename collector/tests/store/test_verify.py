@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, samples, window
+from telemetryx.cli.store import _remedy
 from telemetryx.clock import ManualClock
 from telemetryx.errors import SchemaBroken, StoreDamaged
 from telemetryx.store.interface import Retention
@@ -187,6 +188,84 @@ async def test_rollups_that_were_changed_are_computed_anew(store: TableStore, ki
         pass
     assert await everything(store) == before
     assert await store.verify() == []
+
+
+def bend(table: str) -> Callable[[Database], None]:
+    """Change a byte of the first sketch of a table of rollups."""
+
+    def work(db: Database) -> None:
+        first = f"FROM {table} WHERE sketch IS NOT NULL ORDER BY series_id, t0_ns LIMIT 1"
+        series, time, sketch = db.execute(f"SELECT series_id, t0_ns, sketch {first}").fetchone()
+        data = bytearray(sketch)
+        data[len(data) // 2] ^= 0xA5
+        db.execute(
+            f"UPDATE {table} SET sketch = ? WHERE series_id = ? AND t0_ns = ?",  # noqa: S608 - one of two
+            (bytes(data), series, time),
+        )
+
+    return work
+
+
+async def aged(store: TableStore, clock: ManualClock) -> None:
+    """Let raw data be gone."""
+    while (report := await store.compact(everything=True)).more or report.batches:
+        pass
+    day = 24 * HOUR
+    clock.advance(3 * day)
+    await store.apply_retention(Retention(day, day, 900 * day, 900 * day), clock.now_ns())
+
+
+@pytest.mark.parametrize("table", ["rollup_1m", "rollup_1h"])
+@pytest.mark.parametrize("gone", [False, True], ids=["raw data there", "raw data gone"])
+async def test_a_damaged_sketch_is_told_once_with_what_helps(
+    store: TableStore, clock: ManualClock, table: str, *, gone: bool
+) -> None:
+    """A rebuild where there is something to compute it from, else a backup alone; and nothing more once it waits to be computed anew."""
+    await filled(store)
+    if gone:
+        await aged(store, clock)
+    await store.write(bend(table))
+    (problem,) = await store.verify()
+    assert problem.startswith(f"{table}: the sketch of series 1 at")
+    lost = gone and table == "rollup_1m"
+    assert ("a backup alone has it" if lost else "`telemetryx store rebuild`") in problem
+    assert ("store rebuild" in _remedy([problem])) is not lost
+    faults = await store.read(rebuild.plan)
+    await store.write(lambda db: rebuild.rebuild(db, faults))
+    for _ in range(2):
+        assert await store.verify() == ([problem] if lost else [])
+        while (report := await store.compact()).more or report.rollups:
+            pass
+
+
+async def test_figures_that_wait_to_be_computed_anew_are_no_problem(store: TableStore) -> None:
+    """Rows that contradict themselves, of minutes and hours."""
+    await filled(store)
+    for table in ("rollup_1m", "rollup_1h"):
+        await store.write(run(f"UPDATE {table} SET min = max + 1"))  # noqa: S608 - one of two
+    assert any("contradict" in problem for problem in await store.verify())
+    faults = await store.read(rebuild.plan)
+    await store.write(lambda db: rebuild.rebuild(db, faults))
+    assert await store.verify() == []
+
+
+async def test_hours_that_did_not_know_when_their_first_reading_was_are_sound_with_late_ones(
+    store: TableStore, clock: ManualClock
+) -> None:
+    """They span their unit, and keep their first and last readings; the minutes that late readings made know better."""
+    await filled(store)
+    await aged(store, clock)
+    for table, unit in (("rollup_1m", 60_000), ("rollup_1h", 3_600_000)):
+        await store.write(run(f"UPDATE {table} SET first_ms = 0, last_ms = {unit - 1}"))  # noqa: S608 - the test's own
+    assert await store.verify() == []
+    late = samples({1: [(T0 // HOUR * HOUR + 90 * SECOND, 7.5), (T0 + 6 * HOUR + 30 * 60 * SECOND, 3.5)]})
+    (outcome,) = await store.commit([decoded(BatchKey("a", EPOCH, 5), Payload(late), DEFS)])
+    assert isinstance(outcome, Stored)
+    while (report := await store.compact(everything=True)).more or report.batches or report.rollups:
+        pass
+    assert await store.verify() == []
+    await store.write(run("UPDATE rollup_1h SET count = count + 1"))
+    assert any("shows something else than its minutes" in problem for problem in await store.verify())
 
 
 async def everything(store: TableStore) -> list[tuple[object, ...]]:

@@ -180,7 +180,9 @@ def verify(config: Path | None, *, as_json: bool) -> None:
 
 
 def _remedy(problems: Sequence[str]) -> str:
-    rolled = all("rollup" in problem for problem in problems)
+    rolled = all("rollup" in problem for problem in problems) and any(
+        "store rebuild" in problem for problem in problems
+    )
     anew = "`telemetryx store rebuild` has rollups computed anew from what is left of their readings"
     return f"{anew}; else restore a backup" if rolled else "restore a backup, or export what can be read"
 

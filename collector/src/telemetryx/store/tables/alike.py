@@ -41,22 +41,24 @@ def equal(made: Parts, kept: Parts, of: Kept) -> Mask:
         sums = np.abs(made.sums - kept.sums) <= rounding
     sums |= (made.sums == kept.sums) | (np.isnan(made.sums) & np.isnan(kept.sums))
     alike: Mask = sums & (made.times == kept.times) & (made.counts == kept.counts)
-    for a, b in (
-        (made.mins, kept.mins),
-        (made.maxs, kept.maxs),
-        (made.firsts, kept.firsts),
-        (made.lasts, kept.lasts),
-    ):
+    for a, b in ((made.mins, kept.mins), (made.maxs, kept.maxs)):
         alike &= (a == b) | (np.isnan(a) & np.isnan(b))
-    return alike & _same_places(made, kept, of.unit_ns) & _same_sketches(made, kept, of.unsketched_to_ns)
+    return alike & _same_ends(made, kept, of.unit_ns) & _same_sketches(made, kept, of.unsketched_to_ns)
 
 
-def _same_places(made: Parts, kept: Parts, unit_ns: int) -> Mask:
-    """Compare when first and last readings were. Rows of before that was noted span their unit (migration 0003)."""
+def _same_ends(made: Parts, kept: Parts, unit_ns: int) -> Mask:
+    """Compare first and last readings and when they were.
+
+    Rows of before that was noted span their unit (migration 0003). Such an hour keeps its own first and last reading when late ones come, though
+    its minutes may know better.
+    """
     first, last = _place(kept, kept.first_at), _place(kept, kept.last_at)
     spans: Mask = (first == 0) & (last == unit_ns // _MS - 1)
     here: Mask = (_place(made, made.first_at) == first) & (_place(made, made.last_at) == last)
-    return here | spans
+    values = np.ones(len(made), np.bool_)
+    for a, b in ((made.firsts, kept.firsts), (made.lasts, kept.lasts)):
+        values &= (a == b) | (np.isnan(a) & np.isnan(b))
+    return (here & values) | (spans & (values | (unit_ns > MINUTE)))
 
 
 def _place(parts: Parts, at: I64) -> I64:

@@ -5,8 +5,8 @@ time from which minutes are kept some of an hour's may be gone. A store that an 
 retention: the hour in which a series' oldest minute lies is then compared no further than that it must be there.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
@@ -27,18 +27,24 @@ _ORPHANS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A stretch of a series' rollups that don't show what they should, and a sentence about it."""
+    """A stretch of a series' rollups that don't show what they should, and what is wrong with them."""
 
     series: int
     t0_ns: int
     t1_ns: int
     said: str
+    times: Sequence[int] = field(default=(), compare=False)
+    """Where in it, when not everywhere."""
 
 
-def problems(connection: Database, *, sketched: bool) -> list[str]:
-    """Return what is wrong with hours, a sentence a series and kind of fault."""
+def problems(
+    connection: Database, *, sketched: bool, named: Collection[tuple[int, int]] = frozenset()
+) -> list[str]:
+    """Return what is wrong with hours, a sentence a series and kind of fault, but for those (series and time) that are named already."""
     first: dict[tuple[int, str], str] = {}
     for one in faults(connection, sketched=sketched):
+        if (one.series, one.t0_ns) in named:
+            continue
         first.setdefault((one.series, one.said), f"{one.said}, first at {one.t0_ns} ns; {REBUILD}")
     return [*first.values(), *_orphans(connection)]
 

@@ -4,7 +4,7 @@ Before the raw horizon rollups are all there is, and only what a row says itself
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -26,20 +26,25 @@ from telemetryx.store.tables import (
 )
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.hours import REBUILD, Fault
-from telemetryx.store.tables.rollup import MINUTE, Many, Parts
+from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
 
 _AT_ONCE: Final = 10_000
 """Rollups whose sketches are decoded at once."""
+_UNITS: Final = {"rollup_1m": MINUTE, "rollup_1h": HOUR}
+_CHANGED: Final = "the sketch {} can't be decoded"
 
 
 def problems(connection: Database) -> list[str]:
-    """Return the problems found, as sentences."""
-    found = _rollup_rows(connection) + _rollup_sketches(connection)
+    """Return the problems found, as sentences. What waits to be computed anew is left out."""
+    named = dict[str, set[tuple[int, int]]](rollup_1m=set(), rollup_1h=set())
+    found = _rollup_rows(connection) + _rollup_sketches(connection, named)
     # What is no number in a row is named by now.
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        found += [fault.said for fault in minutes(connection)]
+        for fault in minutes(connection):
+            left = [time for time in fault.times if (fault.series, time) not in named["rollup_1m"]]
+            found += [f"{fault.said}, first at {time} ns; {REBUILD}" for time in left[:1]]
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        found += hours.problems(connection, sketched=_has_sketches(connection))
+        found += hours.problems(connection, sketched=_has_sketches(connection), named=named["rollup_1h"])
     return found
 
 
@@ -47,15 +52,46 @@ def _rollup_rows(connection: Database) -> list[str]:
     """Compare the figures of each rollup row with each other."""
     problems = []
     low, high, first, last = map(reals.number, ("min", "max", "first", "last"))
-    for table in ("rollup_1m", "rollup_1h"):
+    horizon = rollup.raw_horizon(connection)
+    for table, unit in _UNITS.items():
         (wrong,) = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE count < 1 OR {low} > {high} OR {first} < {low} OR {last} < {low} "
+            f"SELECT count(*) FROM {table} WHERE (count < 1 OR {low} > {high} OR {first} < {low} OR {last} < {low} "
             # To PostgreSQL NaN is greater than every number; to SQLite it is NULL.
-            f"OR {first} > {high} AND first <> 'NaN' OR {last} > {high} AND last <> 'NaN'"
+            f"OR {first} > {high} AND first <> 'NaN' OR {last} > {high} AND last <> 'NaN') AND NOT EXISTS (SELECT 1 FROM dirty "
+            f"WHERE dirty.series_id = {table}.series_id AND {table}.t0_ns + {unit} > ? AND dirty.t1_ns > ? "
+            f"AND dirty.t1_ns > {table}.t0_ns AND dirty.t0_ns < {table}.t0_ns + {unit})",
+            (horizon, horizon),
         ).fetchone()
         if wrong:
             problems.append(f"{table} has {wrong:,} rows whose figures contradict each other")
     return problems
+
+
+def _waits(connection: Database, table: str, series: int, time: int) -> bool:
+    """Tell whether a row is to be computed anew."""
+    end, horizon = time + _UNITS[table], rollup.raw_horizon(connection)
+    return (
+        end > horizon
+        and connection.execute(
+            "SELECT 1 FROM dirty WHERE series_id = ? AND t1_ns > ? AND t0_ns < ? LIMIT 1",
+            (series, max(time, horizon), end),
+        ).fetchone()
+        is not None
+    )
+
+
+def _remedy(connection: Database, table: str, series: int, time: int) -> str:
+    """Return what can be done about a row that is wrong: of what is gone nothing is computed."""
+    end = time + _UNITS[table]
+    kept = end > rollup.raw_horizon(connection)
+    if table == "rollup_1h" and not kept:
+        kept = bool(
+            connection.execute(
+                "SELECT 1 FROM rollup_1m WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ? LIMIT 1",
+                (series, time, end),
+            ).fetchall()
+        )
+    return REBUILD if kept else "what it was computed from is gone: a backup alone has it"
 
 
 def _has_sketches(connection: Database) -> bool:
@@ -63,18 +99,27 @@ def _has_sketches(connection: Database) -> bool:
     return sketches.available() and "sketch" in connection.columns("rollup_1m")
 
 
-def _rollup_sketches(connection: Database) -> list[str]:
-    """Decode the sketch of each rollup, and compare it, and the row's sum, with the row's count, minimum and maximum."""
+def _rollup_sketches(connection: Database, named: Mapping[str, set[tuple[int, int]]]) -> list[str]:
+    """Decode the sketch of each rollup, and compare it, and the row's sum, with the row's count, minimum and maximum.
+
+    Those that can't be decoded are entered into `named`: all that is wrong with such a row is said then.
+    """
     problems: list[str] = []
     if "sketch" not in connection.columns("rollup_1m"):
         return problems
-    for table in ("rollup_1m", "rollup_1h"):
+    for table in _UNITS:
         if not sketches.available() and _any_sketch(connection, table):
             problems.append(f"the sketches of {table} can't be checked without the compiled module")
         rows = iter(connection.stream(f"SELECT series_id, t0_ns, count, sum, min, max, sketch FROM {table}"))
         while some := list(islice(rows, _AT_ONCE)):
             try:
-                problems += _figures(table, some)
+                for series, time, what in _figures(some):
+                    if _waits(connection, table, series, time):
+                        continue
+                    if what == _CHANGED:
+                        named[table].add((series, time))
+                    said = what.format(f"of series {series} at {time} ns")
+                    problems.append(f"{table}: {said}; {_remedy(connection, table, series, time)}")
             except (TypeError, ValueError, OverflowError, AttributeError) as error:
                 first, last = some[0], some[-1]
                 problems.append(
@@ -90,8 +135,8 @@ def _any_sketch(connection: Database, table: str) -> bool:
     )
 
 
-def _figures(table: str, rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Compare what some rows of a table say of their readings."""
+def _figures(rows: Sequence[Sequence[Any]]) -> list[tuple[int, int, str]]:
+    """Compare what some rows of a table say of their readings; return series, time and what is wrong."""
     series, times, counts, *values, kept = zip(*rows, strict=True)
     sums, mins, maxs = map(reals.read, values)
     figures = (np.array(counts, np.int64), sums, mins, maxs)
@@ -105,11 +150,11 @@ def _figures(table: str, rows: Sequence[Sequence[Any]]) -> list[str]:
         # A sum that went beyond all numbers on its way says nothing, nor one with a NaN.
         beyond = np.isfinite(means) & ((means < mins - room) | (means > maxs + room))
     return [
-        f"{table}: the {what} of series {series[at]} at {times[at]} ns {said}"
-        for found, what, said in (
-            (changed, "sketch", "can't be decoded"),
-            (others, "sketch", "doesn't hold what its row says"),
-            (np.flatnonzero(beyond), "sum", "can't be that of readings between its minimum and maximum"),
+        (int(series[at]), int(times[at]), what)
+        for found, what in (
+            (changed, _CHANGED),
+            (others, "the sketch {} doesn't hold what its row says"),
+            (np.flatnonzero(beyond), "the sum {} can't be that of readings between its minimum and maximum"),
         )
         for at in found.tolist()
     ]
@@ -159,11 +204,8 @@ def _compared(connection: Database, members: Sequence[int], span: spans.Span) ->
             if alike.same(one, other, of):
                 continue
             times = alike.differences(one, other, of)
-            said = (
-                f"series {series}: its rollups show something else than its chunks and windows hold, first at {times[0]} ns; "
-                f"{REBUILD}"
-            )
-            found.append(Fault(series, int(times[0]), int(times[-1]) + MINUTE, said))
+            said = f"series {series}: its rollups show something else than its chunks and windows hold"
+            found.append(Fault(series, int(times[0]), int(times[-1]) + MINUTE, said, times.tolist()))
     return found
 
 
