@@ -80,7 +80,8 @@ impl TracingConfig {
         self.endpoint.as_ref()?;
         let read = self.headers().err();
         read.or_else(|| uplink::trusting(Some(self.ca_file.as_deref()?)).err().map(|error| error.to_string()))
-            .map(|error| format!("tracing.{error}"))
+            // What reads authorities names the uplink's key.
+            .map(|error| format!("tracing.{}", error.strip_prefix("uplink.").unwrap_or(&error)))
     }
 
     /// What a message is sent with. The files are read each time: a token that was renewed is used, one that is missing may come.
@@ -201,6 +202,9 @@ mod tests {
         assert!(config.unusable_file().unwrap().contains("chmod 600"));
         std::fs::remove_file(&token).unwrap();
         assert!(config.unusable_file().unwrap().starts_with("tracing.token_file"));
+        let ca_file = Some(file("ca.pem", "no certificate"));
+        let said = TracingConfig { ca_file, token_file: None, ..config.clone() }.unusable_file().unwrap();
+        assert!(said.starts_with("tracing.ca_file"), "{said}");
         assert_eq!(TracingConfig { endpoint: None, ..config }.unusable_file(), None);
     }
 }
