@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -19,9 +20,10 @@ from running import T0, Field, S, key
 from telemetryx import app, config
 from telemetryx.api.delay import Delay
 from telemetryx.api.live.hub import Hub
+from telemetryx.cli import query
 from telemetryx.clock import ManualClock
 from telemetryx.store.sqlite.store import SqliteStore
-from telemetryx.types import BatchKey, Cause
+from telemetryx.types import Aggregate, BatchKey, Cause
 from telemetryx.wire.payload import Payload
 
 NASTY = "pump\x1b[31m<b>'; DROP TABLE series;--"
@@ -504,3 +506,10 @@ def test_an_alert_that_is_not_there_cannot_be_taken_on(run: Run) -> None:
     assert "`telemetryx alerts --state all` lists them" in said
     run("acknowledge", "7", "--author", "", status=2)
     run("acknowledge", "7", "--withdraw", status=1)
+
+
+def test_an_aggregate_that_is_unknown_is_named_with_all_that_are(run: Run) -> None:
+    """Also quantile, which another path of the API answers."""
+    assert set(query.AGGS) == set(get_args(Aggregate))
+    said = run("query", "temperature", "--agg", "median", status=2).stderr
+    assert "avg, min, max, sum, count, last, raw or quantile" in said

@@ -23,6 +23,11 @@ async def test_a_statement_in_a_file_ends(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable, match=r"took longer than it may.*shorter time"):
             snapshots.read(lambda db, asked=asked: db.execute(asked).fetchall())  # type: ignore[misc]
 
+    with pytest.raises(StoreUnavailable, match="took longer than it may"):
+        snapshots.read(lambda db: db.cursor().execute(ENDLESS.format("count(*)")).fetchall())  # type: ignore[attr-defined]
+    late = snapshots.read(lambda db: db.cursor())  # type: ignore[attr-defined]
+    assert late.execute("SELECT 1").fetchone() == (1,), "its time isn't that of a statement before"
+
     def streamed(db: Database) -> int:
         end, rows = time.monotonic() + 0.2, 0
         for _ in db.stream(ENDLESS.format("i")):

@@ -13,6 +13,8 @@ from telemetryx.cli.output import Format
 from telemetryx.cli.span import point
 
 QUANTILE = "quantile"
+AGGS = ("avg", "min", "max", "sum", "count", "last", "raw")
+"""What else a point can be; a test compares it with `types.Aggregate`, whose module loads NumPy."""
 WHOLE = "whole"
 """The step that is all of the time."""
 OF_GROUPS = ("time", "time_ns", "labels", "value", "level")
@@ -39,6 +41,10 @@ def run(client: Client, question: Question, how: Format) -> None:
     if question.agg == QUANTILE:
         _percentiles(client, question, how)
         return
+    if question.agg not in AGGS:
+        raise CliError(
+            f"--agg {question.agg} isn't known", f"it is {', '.join(AGGS)} or {QUANTILE}", Exit.USAGE
+        )
     if question.q is not None or question.by:
         raise CliError(
             f"--agg {question.agg} has no --q and no --by", "they are of --agg quantile", Exit.USAGE

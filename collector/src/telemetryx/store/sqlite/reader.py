@@ -5,6 +5,7 @@ done once in so many steps of SQLite's machine.
 """
 
 import math
+import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -13,6 +14,18 @@ from telemetryx.store.sqlite.database import SqliteDatabase
 
 _STEPS: Final = 100_000
 """Steps of the machine between two looks at the clock: about a millisecond."""
+
+
+class Timed(sqlite3.Cursor):
+    """A cursor of a connection that reads."""
+
+    connection: "SqliteReader"
+
+    def execute(self, statement: str, parameters: Any = (), /) -> "Timed":  # noqa: ANN401 - as sqlite3 has it
+        """Run a statement; its time begins."""
+        self.connection.begin_time()
+        super().execute(statement, parameters)
+        return self
 
 
 class SqliteReader(SqliteDatabase):
@@ -29,13 +42,21 @@ class SqliteReader(SqliteDatabase):
     def _over(self) -> int:
         return time.monotonic() > self._until
 
+    def begin_time(self) -> None:
+        """Begin the time of a statement."""
+        self._until = time.monotonic() + self._seconds
+
+    def cursor(self, factory: Any = Timed) -> Any:  # noqa: ANN401 - as sqlite3 has it
+        """Make a cursor whose statements end too."""
+        return super().cursor(factory)
+
     def execute(self, statement: str, parameters: Any = (), /) -> Any:  # noqa: ANN401 - as sqlite3 has it
         """Run a statement; its time begins."""
-        self._until = time.monotonic() + self._seconds
+        self.begin_time()
         return super().execute(statement, parameters)
 
     def stream(self, statement: str, parameters: Sequence[Any] = (), /) -> Iterable[Any]:
         """Run a query; with each row its time begins anew, for whoever takes them may take his time."""
         for row in self.execute(statement, parameters):
             yield row
-            self._until = time.monotonic() + self._seconds
+            self.begin_time()
