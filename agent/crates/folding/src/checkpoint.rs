@@ -10,7 +10,7 @@ use fold::{Fold, Scorer};
 use seglog::{Cell, CellError, Mode, OpenError, Storage};
 use spool::{Reserve, Unacked};
 use telemetry::units::about;
-use telemetry::{Position, SeriesTable};
+use telemetry::{Epoch, Position, SeriesTable};
 
 /// Room at first: enough for some thousand series, and little on small flash. The file takes twice as much.
 const FIRST: usize = 256 << 10;
@@ -23,6 +23,8 @@ const PAGE: u64 = 4096;
 const COUNTED: u8 = 0xc1;
 /// The same, and behind it what the spool had that wasn't acknowledged.
 const WITH_UNACKED: u8 = 0xc2;
+/// The same, and then which epoch that was of, and how many rows were in batches.
+const WITH_CUT: u8 = 0xc4;
 /// Says that the journal's own count comes first, before all of these.
 const TALLIED: u8 = 0xc3;
 /// Stands for a number that nobody knows, and a time.
@@ -46,7 +48,8 @@ pub struct Saved {
 
 impl Saved {
     /// Bytes (little-endian):
-    /// `position u64, [0xc3, tallied u64], [0xc1, received u64 | 0xc2, received u64, first u64, last u64, rows u64, from i64, to i64], fold`.
+    /// `position u64, [0xc3, tallied u64], [0xc1, received u64 | 0xc2 or 0xc4, received u64, first u64, last u64, rows u64, from i64, to i64]`,
+    /// behind 0xc4 `epoch 16 bytes, shipped u64`, then `fold`.
     fn encode(
         position: Position,
         received: Option<u64>,
@@ -59,13 +62,17 @@ impl Saved {
             bytes.push(TALLIED);
             bytes.extend_from_slice(&tallied.to_le_bytes());
         }
-        if let Some(Unacked { first, last, rows, from_ns, to_ns }) = unacked {
-            bytes.push(WITH_UNACKED);
+        if let Some(Unacked { first, last, rows, from_ns, to_ns, cut }) = unacked {
+            bytes.push(if cut.is_some() { WITH_CUT } else { WITH_UNACKED });
             for number in [received.unwrap_or(UNKNOWN.0), first, last, rows] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
             for time in [from_ns, to_ns] {
                 bytes.extend_from_slice(&time.unwrap_or(UNKNOWN.1).to_le_bytes());
+            }
+            if let Some((epoch, shipped)) = cut {
+                bytes.extend_from_slice(&epoch.0);
+                bytes.extend_from_slice(&shipped.to_le_bytes());
             }
         } else if let Some(received) = received {
             bytes.push(COUNTED);
@@ -90,7 +97,7 @@ impl Saved {
                 let (received, fold) = rest.split_first_chunk()?;
                 (Some(u64::from_le_bytes(*received)), None, fold)
             }
-            Some((&WITH_UNACKED, mut rest)) => {
+            Some((&tag @ (WITH_UNACKED | WITH_CUT), mut rest)) => {
                 let mut next = || {
                     let (number, behind) = rest.split_first_chunk()?;
                     rest = behind;
@@ -102,7 +109,14 @@ impl Saved {
                     let time = i64::from_le_bytes(time);
                     (time != UNKNOWN.1).then_some(time)
                 });
-                (received, Some(Unacked { first, last, rows, from_ns, to_ns }), rest)
+                let mut cut = None;
+                if tag == WITH_CUT {
+                    let (epoch, behind) = rest.split_first_chunk()?;
+                    let (shipped, behind) = behind.split_first_chunk()?;
+                    cut = Some((Epoch(*epoch), u64::from_le_bytes(*shipped)));
+                    rest = behind;
+                }
+                (received, Some(Unacked { first, last, rows, from_ns, to_ns, cut }), rest)
             }
             _ => (None, None, rest),
         };
@@ -330,11 +344,13 @@ mod tests {
                 rows: 70,
                 from_ns: Some(-5),
                 to_ns: None,
+                cut: (position == 2).then_some((Epoch([6; 16]), 90)),
             });
             checkpoint.set(position, Some(7), tallied, unacked, &fold).unwrap();
             assert_eq!(checkpoint.get(), Some(Saved { position, received: Some(7), tallied, unacked, fold }));
         }
-        let unacked = Some(Unacked { first: 3, last: 9, rows: 70, from_ns: Some(-5), to_ns: None });
+        let unacked =
+            Some(Unacked { first: 3, last: 9, rows: 70, from_ns: Some(-5), to_ns: None, cut: None });
         let last =
             Saved { position: 4, received: Some(7), tallied: Some(8), unacked, fold: vec![4; 5 << 20] };
         assert_eq!(open(&disk).get(), Some(last));

@@ -10,7 +10,7 @@ use telemetry::trace::Span;
 use telemetry::{BEAT, Cause, Position, Record, Rows, Stamp};
 
 use crate::damage::Found;
-use crate::missing::{lost_spool, missing, spool_is_gone};
+use crate::missing::{ends_early, lost_spool, missing, spool_is_gone};
 use crate::ticks::Ticks;
 use crate::watch::Watch;
 use crate::work::Folding;
@@ -263,6 +263,11 @@ impl Driver {
         }
         if let Some(damage) = lost_spool(&self.work) {
             self.found.spool(damage);
+        }
+        if ends_early(&self.work) {
+            // It counts on from what it has; once a checkpoint says that, it isn't told again.
+            self.received = Some(self.spooled.counted.get(Cause::Received));
+            self.hurry = true;
         }
         Ok(())
     }

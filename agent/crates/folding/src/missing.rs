@@ -4,7 +4,7 @@ use std::path::Path;
 
 use journal::Journal;
 use spool::{Damage, Part, Readings, Spool, Unacked};
-use telemetry::Position;
+use telemetry::{Cause, Position};
 
 use crate::checkpoint::Checkpoint;
 use crate::work::Folding;
@@ -20,28 +20,44 @@ pub(crate) fn missing(work: &Folding) -> Option<String> {
              lost, and counted as far as the spool knows how many they held"
         ));
     }
-    spool_is_gone(work).then(|| match work.unacked {
-        Some(Unacked { first, last, rows, .. }) => format!(
-            "the spool is gone: its batches {first} to {last} with at most {rows} readings, which were not acknowledged, \
+    let what = match (spool_is_gone(work), ends_early(work)) {
+        (true, _) => "the spool is gone",
+        (_, true) => {
+            "the spool ends before what the last checkpoint says: its newest part is gone, or it is an older copy"
+        }
+        _ => return None,
+    };
+    Some(match (lost_spool(work), work.unacked) {
+        (Some(Damage { first, last, readings: Readings::AtMost(rows), .. }), _) => format!(
+            "{what}: its batches {first} to {last} with at most {rows} readings, which were not acknowledged, \
              are lost, and not counted"
         ),
-        None => "the spool is gone: as of the last checkpoint all that was in it was acknowledged".to_owned(),
+        (_, Some(_)) => format!("{what}: no batch that was not acknowledged held a reading"),
+        (_, None) => format!("{what}: as of the last checkpoint all that was in it was acknowledged"),
     })
 }
 
-/// What was in a spool that is gone. The collector may have some of it, whose acknowledgement came after the
-/// checkpoint: so it is told, and not counted.
+/// What was in a spool that is gone, or in the part of it that is. The collector may have some of it, whose acknowledgement
+/// came after the checkpoint: so it is told, and not counted.
 pub(crate) fn lost_spool(work: &Folding) -> Option<Damage> {
-    let Unacked { first, last, rows, from_ns, to_ns } = work.unacked.filter(|_| spool_is_gone(work))?;
-    Some(Damage {
-        part: Part::Spool,
-        first,
-        last,
-        from_ns,
-        to_ns,
-        readings: Readings::AtMost(rows),
-        again: 0,
-    })
+    let Unacked { mut first, last, mut rows, from_ns, to_ns, cut } = work.unacked?;
+    if !spool_is_gone(work) {
+        if !ends_early(work) {
+            return None;
+        }
+        let usage = work.spool.usage();
+        let counted = |cause| usage.counts.get(cause);
+        if let Some((epoch, shipped)) = cut {
+            // What it still has isn't lost. Thinning since then may have made few rows of many readings, which aren't either.
+            let received = work.received.unwrap_or(0).saturating_sub(counted(Cause::Received));
+            rows = rows.min(received.max(shipped.saturating_sub(counted(Cause::Shipped))));
+            if usage.epoch == Some(epoch) {
+                first = first.max(usage.next_seq).min(last);
+            }
+        }
+    }
+    let readings = Readings::AtMost(rows);
+    (rows > 0).then_some(Damage { part: Part::Spool, first, last, from_ns, to_ns, readings, again: 0 })
 }
 
 /// Numbers that no journal has used, where nobody can say which were.
@@ -87,4 +103,12 @@ pub(crate) fn spool_is_gone(work: &Folding) -> bool {
     // it is empty. That the last records gave no rows, as ticks and readings of open windows do, says nothing.
     let spooled = work.received.is_some_and(|received| received > 0);
     spooled && work.spool.position() == 0
+}
+
+/// Whether the spool has less than it had at the checkpoint, which is written only once what it speaks of is durable in
+/// batches and named by the cursor. Its position alone says nothing: behind it there may have been ticks.
+pub(crate) fn ends_early(work: &Folding) -> bool {
+    let counted = work.spool.counted().get(Cause::Received);
+    let position = work.spool.position();
+    position > 0 && position < work.applied && work.received.is_some_and(|received| counted < received)
 }

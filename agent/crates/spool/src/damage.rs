@@ -20,7 +20,7 @@ pub enum Part {
     Journal = 1,
     /// Readings of windows that were open, folded from records of the journal that batches had otherwise.
     Windows = 2,
-    /// Batches of the spool that are damaged, by their seqs, or what at most was in a spool that is gone.
+    /// Batches of the spool that are damaged, by their seqs, or what at most was in a spool, or its newest part, that is gone.
     Spool = 3,
 }
 
@@ -87,7 +87,9 @@ impl Damage {
                 )
             }
             Part::Spool if matches!(self.readings, Readings::AtMost(_)) => {
-                format!("the spool is gone, and in it batches {first} to {last}, which were not acknowledged")
+                format!(
+                    "the spool, or its newest part, is gone, and in it batches {first} to {last}, which were not acknowledged"
+                )
             }
             Part::Spool if first == last => format!("batch {first} of the spool is damaged"),
             Part::Spool => format!("batches {first} to {last} of the spool are damaged"),

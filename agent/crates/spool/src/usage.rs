@@ -19,6 +19,8 @@ pub struct Unacked {
     pub from_ns: Option<i64>,
     /// Latest event time.
     pub to_ns: Option<i64>,
+    /// Of which epoch the seqs are, and the rows of all batches cut until then; `None` from versions that didn't say.
+    pub cut: Option<(Epoch, u64)>,
 }
 
 /// How full it is and what it did.
@@ -129,6 +131,7 @@ impl Spool {
             rows,
             from_ns: times.map(|times| times.0),
             to_ns: times.map(|times| times.1.max(state.newest_t1)),
+            cut: Some((epoch.id, shipped)),
         })
     }
 
