@@ -125,7 +125,7 @@ fn alerted(alert: AlertDescription) -> Option<String> {
 }
 
 /// What is wrong with the collector's certificate, and what to do.
-pub(crate) fn certificate(why: &CertificateError) -> String {
+fn certificate(why: &CertificateError) -> String {
     match why {
         CertificateError::UnknownIssuer => "its certificate is signed by no authority that this agent trusts: set uplink.ca_file to the certificate of the authority that signed it (without ca_file the system's authorities are trusted)".into(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use telemetry::clock::SET_AFTER;
 use uplink::certificate::Validity;
-use uplink::enrolment::{Broken, Enrolled, Joined};
+use uplink::enrolment::{Broken, Doubt, Enrolled, Joined};
 
 use super::{Finding, Level, ok, problem, warning};
 use crate::config::Config;
@@ -15,8 +15,13 @@ use crate::human::moment;
 const CHECK: &str = "identity";
 const SECOND: i64 = 1_000_000_000;
 
-/// Nothing of a host that never joined: a token may be all that it has.
-pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Option<Finding> {
+/// Nothing of a host that never joined: a token may be all that it has. `console` is what a try of the console showed.
+pub fn examine(
+    config: &Config,
+    status: Option<&Value>,
+    console: Option<&Doubt>,
+    now: i64,
+) -> Option<Finding> {
     let damaged = |broken| unusable(broken, Rights::of(&config.agent.data_dir));
     if let Some(broken) = config.uplink.broken.clone() {
         return Some(damaged(broken));
@@ -38,32 +43,38 @@ pub fn examine(config: &Config, status: Option<&Value>, now: i64) -> Option<Find
         )),
         _ => {
             let validity = folder.validity();
-            let found =
-                shut_out(joined, validity, status, now).unwrap_or_else(|| judge(joined, validity, now));
-            let doubt = enrolled.console_doubt();
-            Some(match doubt {
-                Some(doubt) => doubtful(found, &doubt, &folder.console_file()),
+            let shut_out = shut_out(joined, validity, status, now);
+            let renews = shut_out.is_none() && validity.is_some_and(|validity| in_time(validity, now));
+            let found = shut_out.unwrap_or_else(|| judge(joined, validity, now));
+            // By a clock that isn't set no certificate of the console's is good.
+            let console = console.filter(|_| now >= SET_AFTER).cloned();
+            Some(match console.or_else(|| enrolled.console_doubt()) {
+                Some(doubt) => doubtful(found, doubt, renews),
                 None => found,
             })
         }
     }
 }
 
-/// Told while the certificate is still good: a console whose authority isn't at hand would renew none.
-fn doubtful(found: Finding, doubt: &str, copy: &Path) -> Finding {
-    let and = if found.remedy.is_empty() { String::new() } else { format!("; {}", found.remedy) };
+/// Told while the certificate is still good: a console that isn't believed would renew none. `renews`: all that is left to do
+/// is to renew the certificate, so that what keeps it from that is what has to be mended.
+fn doubtful(found: Finding, doubt: Doubt, renews: bool) -> Finding {
+    let Doubt { found: why, remedy } = doubt;
+    let remedy = match renews || found.remedy.is_empty() {
+        true => remedy,
+        false => format!("{remedy}; {}", found.remedy),
+    };
     Finding {
         level: found.level.max(Level::Warning),
-        found: format!(
-            "{}; it can't be renewed where the console's certificate is of the authority by which this host joined (--ca-file): {doubt}",
-            found.found
-        ),
-        remedy: format!(
-            "put that authority's PEM file at {}, readable by the agent's user: the agent takes it up by itself{and}",
-            copy.display()
-        ),
+        found: format!("{}; {why}", found.found),
+        remedy,
         ..found
     }
+}
+
+/// Whether this host's clock can be right, by when its certificate was issued.
+fn in_time(validity: Validity, now: i64) -> bool {
+    now >= SET_AFTER && now / SECOND >= validity.from
 }
 
 /// What the running agent was told when it asked for a certificate, as long as there is none that is good.
@@ -132,7 +143,7 @@ fn judge(joined: &Joined, validity: Option<Validity>, now: i64) -> Finding {
         );
     };
     let (begins, ends) = (moment(from.checked_mul(SECOND)), moment(to.checked_mul(SECOND)));
-    if now < SET_AFTER || now / SECOND < from {
+    if !in_time(Validity { from, to }, now) {
         return problem(
             CHECK,
             format!(
@@ -215,15 +226,20 @@ mod tests {
 
     #[test]
     fn a_consoles_authority_that_is_not_at_hand_is_told_while_the_certificate_is_good() {
-        let told =
-            |day: i64| doubtful(at(FROM + day * DAY), "ca.pem can't be used (gone)", Path::new("/i/copy"));
+        let told = |day: i64| {
+            let doubt =
+                Doubt { found: "ca.pem can't be used (gone)".into(), remedy: "put it at /i/copy".into() };
+            doubtful(at(FROM + day * DAY), doubt, in_time(GOOD, (FROM + day * DAY) * SECOND))
+        };
         for (day, level) in [(1, Level::Warning), (80, Level::Warning), (91, Level::Problem)] {
             let told = told(day);
             assert_eq!(told.level, level);
             assert!(told.found.contains("ca.pem can't be used (gone)"), "{}", told.found);
-            assert!(told.remedy.contains("at /i/copy"), "{}", told.remedy);
+            // What an expired certificate alone would take is of no use until that is mended.
+            assert_eq!(told.remedy, "put it at /i/copy");
         }
-        assert!(told(91).remedy.ends_with("open from here?"));
+        let unset = told(-1);
+        assert!(unset.remedy.starts_with("put it at /i/copy; set the clock"), "{}", unset.remedy);
     }
 
     #[test]

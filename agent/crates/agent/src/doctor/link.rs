@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use uplink::Identity;
 use uplink::certificate::Validity;
+use uplink::enrolment::Doubt;
 use uplink::probe::{Greeted, ProbeReport, SessionRefused, TlsRefused};
 
 use super::{Finding, Level, ok, problem, warning};
@@ -21,9 +22,15 @@ const DAY: i64 = 86_400;
 pub struct Probe {
     url: ProbeReport,
     fallback: Option<ProbeReport>,
+    console: Option<Doubt>,
 }
 
 impl Probe {
+    /// That the console isn't trusted, where certificates are renewed.
+    pub fn console(&self) -> Option<&Doubt> {
+        self.console.as_ref()
+    }
+
     /// This host's clock minus the collector's, nanoseconds.
     pub fn skew(&self) -> Option<i64> {
         [Some(&self.url), self.fallback.as_ref()].into_iter().flatten().find_map(greeted).map(|it| it.skew_ns)
@@ -34,7 +41,7 @@ fn greeted(report: &ProbeReport) -> Option<&Greeted> {
     report.session.as_ref()?.as_ref().ok()
 }
 
-/// Tries both ways.
+/// Tries both ways, and the door where the certificate is renewed.
 ///
 /// # Errors
 /// When the system gives no runtime.
@@ -47,12 +54,19 @@ pub fn probe(config: &Config) -> anyhow::Result<Probe> {
         labels: Vec::new(),
     };
     let (uplink, now) = (&config.uplink, super::clock::now);
-    let probe = runtime.block_on(async {
-        Probe {
-            url: uplink::probe::probe(uplink, &identity, now).await,
-            fallback: uplink::probe::probe_fallback(uplink, &identity, now).await,
+    let patience = Duration::from_secs(uplink.connect_timeout);
+    let console = async {
+        match &uplink.enrolled {
+            Some(enrolled) => enrolled.console_refused(patience).await,
+            None => None,
         }
-    });
+    };
+    let ways = async {
+        let url = uplink::probe::probe(uplink, &identity, now).await;
+        (url, uplink::probe::probe_fallback(uplink, &identity, now).await)
+    };
+    let (console, (url, fallback)) = runtime.block_on(async { tokio::join!(console, ways) });
+    let probe = Probe { url, fallback, console };
     // A name service that doesn't answer must not hold the command up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(probe)

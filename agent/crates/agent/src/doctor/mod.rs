@@ -134,7 +134,8 @@ fn examine(found: &OnDisk, path: &Path) -> anyhow::Result<Vec<Finding>> {
     let hidden = identity::hidden(config);
     let probe = hidden.is_none().then(|| link::probe(config)).transpose()?;
     findings.extend(clock::examine(probe.as_ref().and_then(link::Probe::skew)));
-    findings.extend(identity::examine(config, status.as_ref(), clock::now()));
+    let console = probe.as_ref().and_then(link::Probe::console);
+    findings.extend(identity::examine(config, status.as_ref(), console, clock::now()));
     findings.extend(hidden.map(|remedy| warning("link", "can't be tried without the enrolment", remedy)));
     findings.extend(probe.iter().flat_map(|probe| link::judge(probe, clock::now())));
     findings.extend(status.as_ref().and_then(client::broker_limit).map(|limit| link::messages(&limit)));

@@ -97,7 +97,7 @@ pub fn check_lists(users: &[UserConfig]) -> Result<(), String> {
                     user.name
                 ));
             }
-            let meant = pattern.replace("%u", &user.name);
+            let meant = once(&pattern.replace("%u", &user.name));
             if let Some((_, whose)) =
                 seen.iter().find(|(other, whose)| *other == meant && *whose != user.name)
             {
@@ -110,6 +110,15 @@ pub fn check_lists(users: &[UserConfig]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A pattern with one star where several stand together, which name the same.
+fn once(pattern: &str) -> String {
+    let mut out = pattern.to_owned();
+    while out.contains("**") {
+        out = out.replace("**", "*");
+    }
+    out
 }
 
 /// Checks a configured pattern.
@@ -225,6 +234,8 @@ mod tests {
         let same = said(&[("ada", &["pump7"]), ("bob", &["b", "pump7"])]);
         assert!(same.contains("\"ada\" and \"bob\"") && same.contains("one of them"), "{same}");
         assert!(said(&[("ada", &["%u-*"]), ("bob", &["ada-*"])]).contains("name the same"));
+        assert!(said(&[("ada", &["a**-*"]), ("bob", &["a*-***"])]).contains("name the same"));
+        assert!(said(&[("ada-*", &["%u*"]), ("bob", &["ada-*"])]).contains("name the same"));
         assert!(said(&[("ada", &["*"])]).contains("leave client_ids out"));
         let fine = config(&[("ada", &["%u-*", "ada-*"]), ("bob", &["%u-*"])]);
         assert_eq!(check_lists(&fine.users), Ok(()));

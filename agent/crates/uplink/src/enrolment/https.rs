@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{
@@ -44,6 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 << 10;
 const MISSING: &str = "it doesn't show the authority that is expected";
 
+const GIVE: &str = "give the PEM file of the authority that signed it with --ca-file";
 const OTHER_PORT: &str = "is this the port of its console, [api] listen there, and not the agents'?";
 const NO_TLS: &str =
     "write https:// where its console speaks TLS, or name the console's port, [api] listen there";
@@ -72,6 +74,8 @@ pub(crate) enum Pin {
     Fingerprint([u8; 32]),
     /// This one.
     Authority(CertificateDer<'static>),
+    /// None: the other ones alone are believed.
+    Nobody,
 }
 
 /// A people's door.
@@ -81,6 +85,7 @@ pub(crate) struct Door {
     port: u16,
     tls: Option<Arc<ClientConfig>>,
     lack: Option<String>,
+    way: String,
 }
 
 impl Door {
@@ -108,12 +113,12 @@ impl Door {
         }
         let tls = if tls { Some(Arc::new(client(url, pin, others)?)) } else { None };
         let port = uri.port_u16().unwrap_or(port);
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), host, port, tls, lack: None })
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), host, port, tls, lack: None, way: GIVE.into() })
     }
 
-    /// What is missing to believe it, to be told when it can't be believed.
-    pub(crate) fn lacking(self, lack: Option<String>) -> Self {
-        Self { lack, ..self }
+    /// What is told when it can't be believed: what is missing for that, and where its authority belongs.
+    pub(crate) fn lacking(self, lack: Option<String>, way: String) -> Self {
+        Self { lack, way, ..self }
     }
 
     /// Its address.
@@ -134,21 +139,39 @@ impl Door {
     }
 
     async fn answer(&self, path: &str, body: Option<&Value>) -> Result<Value, EnrolError> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .map_err(|error| self.unreached(error.to_string(), way_on(&error)))?;
+        let stream = self.reach().await?;
         match &self.tls {
             None => self.over(stream, path, body).await,
-            Some(tls) => {
-                let name =
-                    ServerName::try_from(self.host.clone()).map_err(|_| EnrolError::Url(self.url.clone()))?;
-                let stream = TlsConnector::from(Arc::clone(tls))
-                    .connect(name, stream)
-                    .await
-                    .map_err(|error| self.no_tls(&error))?;
-                self.over(stream, path, body).await
-            }
+            Some(tls) => self.over(self.believe(tls, stream).await?, path, body).await,
         }
+    }
+
+    /// Looks whether it can be reached within this time and is to be believed, and asks nothing.
+    pub(crate) async fn meet(&self, patience: Duration) -> Result<(), EnrolError> {
+        let met = async {
+            let stream = self.reach().await?;
+            match &self.tls {
+                None => Ok(()),
+                Some(tls) => self.believe(tls, stream).await.map(drop),
+            }
+        };
+        let late = || self.unreached(format!("no answer within {patience:?}"), ON_THE_WAY);
+        timeout(patience, met).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn reach(&self) -> Result<TcpStream, EnrolError> {
+        TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| self.unreached(error.to_string(), way_on(&error)))
+    }
+
+    async fn believe(
+        &self,
+        tls: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, EnrolError> {
+        let name = ServerName::try_from(self.host.clone()).map_err(|_| EnrolError::Url(self.url.clone()))?;
+        TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| self.no_tls(&error))
     }
 
     async fn over(
@@ -211,27 +234,53 @@ impl Door {
     fn no_tls(&self, error: &std::io::Error) -> EnrolError {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
         let Some(tls) = inner else { return self.unreached(error.to_string(), way_on(error)) };
-        let why = match tls {
+        let (why, remedy) = match tls {
             TlsError::General(why) if why == MISSING => {
-                "it doesn't show the authority that the token names: is this the collector that made the token? Something between may pose as it; if its console has a certificate of another authority, give that one with --ca-file".into()
+                ("it doesn't show the authority that the token names: is this the collector that made the token? Something between may pose as it; if its console has a certificate of another authority, give that one with --ca-file".into(), String::new())
             }
             TlsError::InvalidMessage(_) => {
                 return self.unreached("what answers there speaks no TLS".into(), OTHER_PORT);
             }
-            TlsError::InvalidCertificate(why) => crate::endpoint::certificate(why),
-            other => other.to_string(),
+            TlsError::InvalidCertificate(why) => self.unbelieved(why),
+            other => (other.to_string(), OTHER_PORT.into()),
         };
         let why = match &self.lack {
             Some(lack) => format!("{why}. The authority by which this host joined is missing: {lack}"),
             None => why,
         };
-        EnrolError::Untrusted { url: self.url.clone(), why }
+        EnrolError::Untrusted { url: self.url.clone(), why, remedy }
+    }
+
+    /// What is wrong with its certificate, and what to do. Nothing of `[uplink]` is read for it.
+    fn unbelieved(&self, why: &CertificateError) -> (String, String) {
+        match why {
+            // The second: an authority of the same name has another key, as after it was replaced.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => (
+                "its certificate is signed by no authority that this host believes for the console".into(),
+                self.way.clone(),
+            ),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
+                "its certificate has expired".into(),
+                "renew it on the collector, and check this host's clock".into(),
+            ),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                ("its certificate is not valid yet".into(), "check this host's clock".into())
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+                format!("its certificate is for another name than {}", self.host),
+                "give the console a certificate with that name (tls_cert_file in [api]), or enroll the host again at a name that is in it".into(),
+            ),
+            other => (
+                format!("its certificate can't be used ({other:?})"),
+                "give the console another one (tls_cert_file in [api])".into(),
+            ),
+        }
     }
 }
 
 fn client(url: &str, pin: Pin, others: Option<Authorities>) -> Result<ClientConfig, EnrolError> {
     let provider = Arc::new(crypto::default_provider());
-    let unusable = |why: String| EnrolError::Untrusted { url: url.to_owned(), why };
+    let unusable = |why: String| EnrolError::Untrusted { url: url.to_owned(), why, remedy: String::new() };
     let mut roots = RootCertStore::empty();
     let others = others.unwrap_or_else(|| rustls_native_certs::load_native_certs().certs);
     roots.add_parsable_certificates(others);
@@ -267,6 +316,7 @@ impl Believes {
     fn authority(&self, chain: &[CertificateDer<'_>]) -> Option<CertificateDer<'static>> {
         match &self.pin {
             Pin::Authority(certificate) => Some(certificate.clone()),
+            Pin::Nobody => None,
             Pin::Fingerprint(wanted) => chain
                 .iter()
                 .find(|certificate| digest(&SHA256, certificate).as_ref() == wanted)
@@ -302,7 +352,10 @@ impl ServerCertVerifier for Believes {
         };
         let foreign = matches!(
             &pinned,
-            Err(TlsError::General(_) | TlsError::InvalidCertificate(CertificateError::UnknownIssuer))
+            Err(TlsError::General(_)
+                | TlsError::InvalidCertificate(
+                    CertificateError::UnknownIssuer | CertificateError::BadSignature
+                ))
         );
         match (&self.others, pinned) {
             (Some(others), Err(first)) if foreign => others

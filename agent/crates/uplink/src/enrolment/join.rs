@@ -85,9 +85,14 @@ pub(crate) fn door(enrolled: &Enrolled) -> Result<Door, EnrolError> {
     let authority = certificate(&path).map_err(|error| bad_pem(&path, error, "no certificate"))?;
     let joined = &enrolled.joined;
     let (others, lack) = console::believed(enrolled);
+    let door = Door::new(address(joined), Pin::Authority(authority), others)?;
+    Ok(door.lacking(lack, console::way_out(enrolled)))
+}
+
+/// Where the people's door is.
+pub(super) fn address(joined: &Joined) -> &str {
     // Older versions kept what stood behind the host as well.
-    let collector = joined.collector.split(['?', '#']).next().unwrap_or_default();
-    Ok(Door::new(collector, Pin::Authority(authority), others)?.lacking(lack))
+    joined.collector.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// An answer, of which something may be missing.

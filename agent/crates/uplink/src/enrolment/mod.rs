@@ -25,6 +25,7 @@ mod token;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use console::Doubt;
 pub use folder::{Enrolled, Folder, Joined};
 pub use join::{Ask, Outcome, join};
 pub use renewal::{Schedule, keep_renewed, renew};
@@ -126,12 +127,14 @@ pub enum EnrolError {
         why: String,
     },
     /// What answers there isn't to be trusted.
-    #[error("can't trust what answers at {url}: {why}")]
+    #[error("can't trust what answers at {url}: {why}{}", what_to_do(remedy))]
     Untrusted {
         /// The address.
         url: String,
-        /// Why, and what to do.
+        /// Why.
         why: String,
+        /// What to do, where the reason doesn't say it.
+        remedy: String,
     },
     /// What answers there is no collector of ours.
     #[error(

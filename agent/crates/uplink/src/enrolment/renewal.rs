@@ -99,11 +99,21 @@ pub async fn keep_renewed(
                     // Without a link it may be that somebody looks after the files.
                     Schedule::Wait(pause) => {
                         link.shut_out(None);
+                        tokio::select! {
+                            () = console::refresh(&enrolled) => {}
+                            () = shutdown.cancelled() => return,
+                        }
                         if linked { pause } else { pause.min(URGENT) }
                     }
                     Schedule::Due { urgent: now } => {
                         let tried = tokio::select! {
-                            tried = renew(&enrolled) => tried,
+                            tried = async {
+                                let tried = renew(&enrolled).await;
+                                if tried.is_ok() {
+                                    console::refresh(&enrolled).await;
+                                }
+                                tried
+                            } => tried,
                             () = shutdown.cancelled() => return,
                         };
                         tell(&link, &tried, now);
