@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use journal::Journal;
 use seglog::OpenError;
+use seglog::regular::is_dead_link;
 use spool::Spool;
 use telemetry::Stamp;
 
@@ -98,9 +99,16 @@ fn restored(
 
 /// Says why nothing is folded, in the log once.
 fn withheld(watch: &Watch, error: &OpenError) {
-    let why = format!(
-        "the fold's checkpoint is there and can't be read just now ({error}): nothing of it is lost, what comes waits in the journal, and it is tried again"
-    );
+    let why = match error {
+        // Who moved the link away would begin the fold anew.
+        OpenError::Io { path, source, .. } if is_dead_link(source) => format!(
+            "the fold's checkpoint {} is a link that leads nowhere, mostly to a disk that isn't mounted: mount that disk or make that folder. Nothing of it is lost, what comes waits in the journal, and it is tried again",
+            path.display()
+        ),
+        _ => format!(
+            "the fold's checkpoint is there and can't be read just now ({error}): nothing of it is lost, what comes waits in the journal, and it is tried again"
+        ),
+    };
     if watch.progress.lock().blocked.replace(why.clone()).is_none() {
         tracing::error!("{why}");
     }

@@ -150,7 +150,9 @@ fn a_link_that_leads_nowhere_is_waited_for_too() {
     let running = start(&journal, &spool, restore, Stamp::default).unwrap();
     let watch = running.watch();
     let blocked = || watch.progress(journal.last()).blocked;
-    assert!(blocked().unwrap().contains("a link that leads nowhere"), "{:?}", blocked());
+    let why = blocked().unwrap();
+    assert!(why.contains("a link that leads nowhere") && why.contains("mount that disk"), "{why}");
+    assert!(!why.contains("move away"), "{why}");
     tick(&journal);
     // The disk is mounted.
     std::fs::create_dir(folder.path().join("disk")).unwrap();

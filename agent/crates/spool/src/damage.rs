@@ -80,6 +80,12 @@ impl Damage {
     pub fn sentence(&self) -> String {
         let Self { first, last, .. } = self;
         let what = match self.part {
+            // Batches may have some of those whose readings nobody knows, and more may have come behind the last number known.
+            Part::Journal if self.readings == Readings::Unknown => {
+                format!(
+                    "records {first} to {last} of the journal are damaged or gone, or what came behind them"
+                )
+            }
             Part::Journal => format!("records {first} to {last} of the journal are damaged"),
             Part::Windows => {
                 format!(
@@ -99,6 +105,10 @@ impl Damage {
             Readings::Exactly(1) => "1 reading is lost".to_owned(),
             Readings::Exactly(n) => format!("{n} readings are lost"),
             Readings::AtMost(n) => format!("at most {n} readings are lost, and not in the ledger"),
+            Readings::Unknown if self.part == Part::Journal => {
+                "an unknown number of readings that were in no batch is lost, and not in the ledger"
+                    .to_owned()
+            }
             Readings::Unknown => "an unknown number of readings is lost, and not in the ledger".to_owned(),
         };
         let again = match self.again {
@@ -277,7 +287,10 @@ mod tests {
             said(Readings::Exactly(3)),
             "records 5 to 7 of the journal are damaged: 3 readings are lost"
         );
-        assert!(said(Readings::Unknown).contains("an unknown number of readings"));
+        assert_eq!(
+            said(Readings::Unknown),
+            "records 5 to 7 of the journal are damaged or gone, or what came behind them: an unknown number of readings that were in no batch is lost, and not in the ledger"
+        );
         let batches = |last| damage(Part::Spool, 1, last, Readings::Exactly(9)).sentence();
         assert_eq!(batches(1), "batch 1 of the spool is damaged: 9 readings are lost");
         assert_eq!(batches(2), "batches 1 to 2 of the spool are damaged: 9 readings are lost");
