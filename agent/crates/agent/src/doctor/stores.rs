@@ -17,10 +17,13 @@ use crate::models;
 
 /// Spool and journal, quickly: what listing them and reading the heads shows.
 pub fn examine(data: &Path) -> Vec<Finding> {
+    let checkpoint = data.join("fold.checkpoint");
+    // Read before the logs are: beside a running agent they may be ahead of it, never behind.
+    let saved = folding::Checkpoint::peek(&seglog::Disk, &checkpoint).ok().flatten();
     let (found, position) = spool(&data.join("spool"));
+    let position = position.max(saved.map_or(0, |saved| saved.position));
     let mut findings = vec![found, journal(&data.join("journal"), position)];
     findings.extend(unreadable_cursor(&data.join("spool")));
-    let checkpoint = data.join("fold.checkpoint");
     if let Some(link) = lock::dead_link(&checkpoint) {
         findings.push(elsewhere("checkpoint", &link));
     } else if let Some(error) = ungiven(&checkpoint) {

@@ -19,7 +19,7 @@ use spool::{Spool, SpoolConfig};
 use telemetry::SeriesTable;
 
 use super::progress::Progress;
-use super::verify::{Place, Range, Unread, ranges, unreadable};
+use super::verify::{Place, Range, Unread, folded, gone, ranges, unreadable};
 use super::{Folders, TROUBLE, Whose, counts_json, lost, times_json};
 use crate::human::{moment, things};
 use crate::lock::{self, DataLock, LockError};
@@ -80,14 +80,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(done);
     }
     // Looked at before the lock makes a folder: a wrong name must not leave one behind.
+    let seen = folded(&folders);
     let inspection = folders.look_at()?;
     let locks = if args.dry_run { None } else { Some(Locks::take(&folders)?) };
     let spool = damaged_spool(&inspection)?;
-    let journal_dir = folders.data.as_ref().map(|data| data.join("journal")).filter(|dir| dir.is_dir());
+    let named = folders.data.as_ref().map(|data| data.join("journal"));
+    // A link to a disk that isn't mounted isn't gone.
+    let may_be_gone = named.as_ref().is_some_and(|dir| dir.is_dir() || dir.symlink_metadata().is_err());
+    let journal_dir = named.filter(|dir| dir.is_dir());
     let looked =
         journal_dir.map(|dir| journal::inspect::Inspection::open(Arc::new(Disk), &dir)).transpose()?;
     let journal = looked.as_ref().map(damaged_journal).transpose()?;
     let losses = inspection.losses(!spool.ranges.is_empty());
+    let position = inspection.position().unwrap_or(0).max(seen);
+    let gone = if may_be_gone { gone(looked.as_ref(), position) } else { None };
 
     let mut copies: Vec<PathBuf> = Vec::new();
     let mut moved: Vec<PathBuf> = Vec::new();
@@ -116,7 +122,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let found: Vec<Found> = std::iter::once(spool).chain(journal).collect();
     let settled = losses.is_empty() && cursor.is_none() && found.iter().all(Found::is_settled);
     let left = found.iter().map(|found| found.unreadable.len()).sum::<usize>().saturating_sub(moved.len());
-    let done = Done { dry_run: args.dry_run, found, losses, cursor, copies, moved };
+    let is_gone = gone.is_some();
+    let done = Done { dry_run: args.dry_run, found, losses, cursor, copies, moved, gone };
     let mut out = std::io::stdout().lock();
     match args.json {
         true => writeln!(out, "{}", done.json())?,
@@ -127,7 +134,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "{} can't be moved to quarantine: look after the folder's rights and its disk, or move away by hand what stands there",
         things(left as u64, "segment")
     );
-    Ok(if args.dry_run && !settled { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
+    Ok(if is_gone || args.dry_run && !settled { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
 }
 
 /// What keeps an agent, and another repair, from the folders: the lock of the data folder that they are in, and the log's own,
@@ -245,6 +252,8 @@ struct Done {
     cursor: Option<String>,
     copies: Vec<PathBuf>,
     moved: Vec<PathBuf>,
+    /// What is gone from the journal's end.
+    gone: Option<Range>,
 }
 
 impl Done {
@@ -261,6 +270,13 @@ impl Done {
             unreadable(out, &segments)?;
             let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
             ranges(out, found.what, &found.ranges, &places)?;
+        }
+        if let Some(gone) = &self.gone {
+            writeln!(
+                out,
+                "DAMAGE   positions {} to {} of the journal are gone, and what came behind them: put them back if there is a copy; else the agent notes that when it starts, and nothing else settles it",
+                gone.first, gone.last
+            )?;
         }
         for copy in &self.copies {
             writeln!(out, "copied   to {}", copy.display())?;
@@ -285,7 +301,7 @@ impl Done {
             )?;
         }
         let n = self.losses.len();
-        if n == 0 && self.cursor.is_none() && self.found.iter().all(Found::is_fine) {
+        if n == 0 && self.cursor.is_none() && self.gone.is_none() && self.found.iter().all(Found::is_fine) {
             return writeln!(out, "nothing is damaged");
         }
         if n == 0 {
@@ -330,7 +346,7 @@ impl Done {
             .collect();
         json!({
             "dry_run": self.dry_run, "found": damage, "losses": losses, "cursor": self.cursor, "copies": self.copies,
-            "moved": self.moved,
+            "moved": self.moved, "journal_gone": self.gone,
         })
     }
 }

@@ -190,7 +190,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             folders.spool.display()
         ),
     };
-    let (spool, position) = verify_spool(&folders)?;
+    // Read before the logs are: beside a running agent they may be ahead of it, never behind.
+    let seen = folded(&folders);
+    let (spool, position) = match verify_spool(&folders) {
+        Err(error) if seen > 0 && journal.as_ref().is_some_and(|dir| !dir.exists()) => {
+            return Err(error.context(
+                "the journal is gone too, and was there: what was received and is in no batch is lost with it",
+            ));
+        }
+        found => found?,
+    };
+    let position = position.max(seen);
     let journal = journal.map(|dir| verify_journal(&dir, position)).transpose()?;
     let damaged =
         !spool.damage.is_empty() || journal.as_ref().is_some_and(|journal| !journal.damage.is_empty());
@@ -202,6 +212,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         false => report.show(&mut out)?,
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
+}
+
+/// The position of the last record that the fold's checkpoint has; 0 without one.
+pub fn folded(folders: &Folders) -> Position {
+    let path = folders.data.as_ref().map(|data| data.join("fold.checkpoint"));
+    let saved = path.and_then(|path| folding::Checkpoint::peek(&seglog::Disk, &path).ok().flatten());
+    saved.map_or(0, |saved| saved.position)
 }
 
 /// The report, and the position in the journal that batches have all before; read before the journal is.
@@ -304,14 +321,26 @@ fn check(batch: &BatchRecord<'_>, summary: &Summary, defined: &mut HashSet<u32>)
     wrong
 }
 
-/// `position` is of the last record that batches have.
+/// What the journal should have and hasn't, where batches or the fold have all up to `position`: that of one that is whole
+/// otherwise (`None` = it isn't there).
+pub fn gone(inspection: Option<&journal::inspect::Inspection>, position: Position) -> Option<Range> {
+    let last = match inspection {
+        None => 0,
+        // The mark names what is gone more exactly.
+        Some(journal) if journal.cut_off().is_some() => return None,
+        // What was noted when the agent started without it has later numbers behind it.
+        Some(journal) => journal.last()?,
+    };
+    (last < position).then_some(Range { first: last + 1, last: position, bytes: 0, readings: None })
+}
+
+/// `position` is of the last record that batches, or the fold, have.
 fn verify_journal(dir: &Path, position: Position) -> anyhow::Result<JournalReport> {
     if std::fs::symlink_metadata(dir).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        let gone = (position > 0).then_some(Range { first: 1, last: position, bytes: 0, readings: None });
         return Ok(JournalReport {
             folder: dir.display().to_string(),
             missing: true,
-            gone,
+            gone: gone(None, position),
             ..JournalReport::default()
         });
     }
@@ -361,12 +390,7 @@ fn verify_journal(dir: &Path, position: Position) -> anyhow::Result<JournalRepor
         inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
     report.counts = counts_json(&report.by_cause);
     report.cut_off = inspection.cut_off().is_some();
-    // What was noted when the agent started without it has later numbers behind it.
-    report.gone = (!report.cut_off)
-        .then(|| inspection.last())
-        .flatten()
-        .filter(|last| *last < position)
-        .map(|last| Range { first: last + 1, last: position, bytes: 0, readings: None });
+    report.gone = gone(Some(&inspection), position);
     Ok(report)
 }
 
@@ -448,5 +472,19 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("mount that disk"), "{text}");
         assert!(!text.contains("DAMAGE") && !text.contains("as lost"), "{text}");
+    }
+
+    #[test]
+    fn a_journal_that_ends_before_the_checkpoint_is_damaged() {
+        let gone = |position| gone(None, position).map(|gone| (gone.first, gone.last));
+        assert_eq!((gone(0), gone(7)), (None, Some((1, 7))));
+        let data = tempfile::tempdir().unwrap();
+        let folders = Whose::data(data.path()).folders().unwrap();
+        assert_eq!(folded(&folders), 0);
+        let path = data.path().join("fold.checkpoint");
+        let mut checkpoint = folding::Checkpoint::open(Arc::new(seglog::Disk), &path).unwrap();
+        checkpoint.set(7, None, None, None, b"fold").unwrap();
+        assert_eq!(folded(&folders), 7);
+        assert!(!verify_journal(&data.path().join("journal"), folded(&folders)).unwrap().ok());
     }
 }
