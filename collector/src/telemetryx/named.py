@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel
-
 from telemetryx import doors
 from telemetryx.certificate import Certificate, CertificateError
 from telemetryx.config import Settings
+from telemetryx.config.paths import paths
 from telemetryx.errors import GatewayRefused, unread
 from telemetryx.gateway import tokens
 from telemetryx.standing import StartError, rules_of, tokens_of
@@ -27,7 +26,11 @@ def problems(settings: Settings) -> list[str]:
     """Say what is wrong with them, each with the table and key that names it."""
     found: list[str] = []
     unusable: set[Path] = set()
-    for where, path in _named(settings, ""):
+    for at, key, path in paths(settings):
+        # What is wrong with the files of rules, they say themselves.
+        if not key.endswith("_file"):
+            continue
+        where = f"[{at}] {key}"
         if (why := _unusable(path, where)) is not None:
             found.append(f"{where}: {path} {why}")
             unusable.add(path)
@@ -38,21 +41,6 @@ def problems(settings: Settings) -> list[str]:
             except _REFUSALS as error:
                 found.append(str(error))
     return found
-
-
-def _named(table: BaseModel, at: str) -> Iterator[tuple[str, Path]]:
-    """Walk all keys that name a file; rules say what is wrong with theirs themselves."""
-    for key in type(table).model_fields:
-        value = getattr(table, key)
-        where = f"{at}.{key}" if at else key
-        if isinstance(value, BaseModel):
-            yield from _named(value, where)
-        elif isinstance(value, list | tuple):
-            for number, one in enumerate(value, start=1):
-                if isinstance(one, BaseModel):
-                    yield from _named(one, f"{where}.{number}")
-        elif isinstance(value, Path) and key.endswith("_file"):
-            yield f"[{at}] {key}", value
 
 
 def _unusable(path: Path, where: str) -> str | None:

@@ -1,6 +1,8 @@
 //! The driver step by step, on a simulated disk and under a clock that the test moves.
 #![allow(clippy::unwrap_used, reason = "a test may end so")]
 
+mod support;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use telemetry::{
     Cause, DeviceClock, Intake, Lane, Position, Record, SeriesDef, SeriesKey, SeriesTable, Stamp, Traced,
     Tracer,
 };
+
+use support::rot_record;
 
 const SECOND: u64 = 1_000_000_000;
 const CHECKPOINT: &str = "/data/fold.checkpoint";
@@ -266,25 +270,6 @@ fn a_start_says_what_is_gone_that_nobody_can_count() {
     // Before the first checkpoint the journal has everything still.
     assert_eq!(missing(&[CHECKPOINT], 3), None);
     assert_eq!(missing(&["/data/spool"], 3), None);
-}
-
-/// Changes a byte of the journal's record with this number.
-fn rot_record(disk: &SimDisk, number: Position) {
-    let segments = disk.paths().into_iter().filter(|path| path.extension().is_some_and(|is| is == "seg"));
-    for path in segments.filter(|path| path.starts_with("/data/journal")) {
-        let content = disk.read(&path).unwrap();
-        let mut at = 64;
-        while at + 16 <= content.len() {
-            let word = |at: usize| content[at..at + 4].try_into().map(u32::from_le_bytes).unwrap();
-            let (len, found) = (word(at) as usize, u64::from(word(at + 8)));
-            if found == number {
-                assert!(disk.rot(&path, at + 16 + len - 1, 1));
-                return;
-            }
-            at += 16 + len;
-        }
-    }
-    panic!("the journal has no record {number}");
 }
 
 #[test]

@@ -88,15 +88,19 @@ fn tick(journal: &Journal) {
     journal.wait_blocking(position, Duration::from_secs(60)).unwrap();
 }
 
-#[test]
-fn it_is_waited_for_with_all_that_comes_kept_and_goes_on_where_it_stood() {
-    let folder = tempfile::tempdir().unwrap();
-    let (journal, spool, restore) = work(folder.path(), Arc::new(Disk));
+/// An agent that takes in a tick and ends.
+fn ticked(data: &Path, storage: Arc<dyn Storage>) {
+    let (journal, spool, restore) = work(data, storage);
     let running = start(&journal, &spool, restore, Stamp::default).unwrap();
     tick(&journal);
     journal.close();
     running.finish();
-    drop((journal, spool));
+}
+
+#[test]
+fn it_is_waited_for_with_all_that_comes_kept_and_goes_on_where_it_stood() {
+    let folder = tempfile::tempdir().unwrap();
+    ticked(folder.path(), Arc::new(Disk));
     let path = folder.path().join("fold.checkpoint");
     let before = std::fs::read(&path).unwrap();
 
@@ -122,12 +126,7 @@ fn it_is_waited_for_with_all_that_comes_kept_and_goes_on_where_it_stood() {
 #[test]
 fn one_that_is_never_given_keeps_nobody_from_ending() {
     let folder = tempfile::tempdir().unwrap();
-    let (journal, spool, restore) = work(folder.path(), Arc::new(Denied::default()));
-    let running = start(&journal, &spool, restore, Stamp::default).unwrap();
-    tick(&journal);
-    journal.close();
-    running.finish();
-    drop((journal, spool));
+    ticked(folder.path(), Arc::new(Denied::default()));
     let (journal, _spool, _restore) = work(folder.path(), Arc::new(Disk));
     assert_eq!((journal.first(), journal.last()), (1, 1), "the journal keeps what came");
 }
@@ -136,12 +135,7 @@ fn one_that_is_never_given_keeps_nobody_from_ending() {
 fn a_link_that_leads_nowhere_is_waited_for_too() {
     let folder = tempfile::tempdir().unwrap();
     let (path, kept) = (folder.path().join("fold.checkpoint"), folder.path().join("kept"));
-    let (journal, spool, restore) = work(folder.path(), Arc::new(Disk));
-    let running = start(&journal, &spool, restore, Stamp::default).unwrap();
-    tick(&journal);
-    journal.close();
-    running.finish();
-    drop((journal, spool));
+    ticked(folder.path(), Arc::new(Disk));
     std::fs::rename(&path, &kept).unwrap();
     std::os::unix::fs::symlink(folder.path().join("disk/fold.checkpoint"), &path).unwrap();
     assert!(Checkpoint::peek(&Disk, &path).is_err(), "nobody knows its position");

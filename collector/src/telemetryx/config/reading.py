@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from telemetryx.config import ranges
+from telemetryx.config.paths import paths
 from telemetryx.config.tables import (
     Api,
     Collector,
@@ -188,27 +189,13 @@ def _is_duration(parts: tuple[str, ...]) -> bool:
 
 def warnings(settings: Settings) -> list[str]:
     """Say what works and few want: a relative path is looked for in the folder that the collector is started in, as a service in /."""
+    named = ((f"{at}.{key}" if at else key, path) for at, key, path in paths(settings))
     return [
         f"{where} = {str(path)!r} is relative: {_RELATIVE.get(where, 'started in another folder, as a service is, it is another file')}; "
         "write the whole path"
-        for where, path in _paths(settings, "")
+        for where, path in named
         if not path.is_absolute() and where not in _WITHIN
     ]
-
-
-def _paths(table: BaseModel, at: str) -> Iterator[tuple[str, Path]]:
-    """Walk all keys that name files and folders."""
-    for key in type(table).model_fields:
-        value = getattr(table, key)
-        where = f"{at}.{key}" if at else key
-        if isinstance(value, BaseModel):
-            yield from _paths(value, where)
-            continue
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, BaseModel):
-                yield from _paths(one, where)
-            elif isinstance(one, Path):
-                yield where, one
 
 
 def _no_place(folder: Path) -> str | None:
