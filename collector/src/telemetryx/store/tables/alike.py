@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetryx.store.tables.rollup import MINUTE, Parts
+from telemetryx.store.tables.rollup import HOUR, MINUTE, Parts
 from telemetryx.types import I64
 
 Mask = NDArray[np.bool_]
@@ -36,6 +36,25 @@ def same(made: Parts, kept: Parts, of: Kept) -> bool:
 
 def equal(made: Parts, kept: Parts, of: Kept) -> Mask:
     """Compare row by row what was made with what is kept."""
+    return (
+        _same_figures(made, kept)
+        & _same_ends(made, kept, of.unit_ns)
+        & _same_sketches(made, kept, of.unsketched_to_ns)
+    )
+
+
+def only_less(made: Parts, kept: Parts) -> Mask:
+    """Tell which kept hours say nothing else than what was made, but maybe less: no sketch, or not when their first and last readings were."""
+    found: Mask = _same_figures(made, kept) & (_spanning(kept, HOUR) | _same_values(made, kept))
+    if made.sketches is not None and kept.sketches is not None:
+        pairs = zip(made.sketches.blobs(len(made)), kept.sketches.blobs(len(kept)), strict=True)
+        found &= np.fromiter(
+            (there is None or there == could_be for could_be, there in pairs), np.bool_, len(made)
+        )
+    return found
+
+
+def _same_figures(made: Parts, kept: Parts) -> Mask:
     with np.errstate(over="ignore", invalid="ignore"):
         rounding = ROUNDING * np.maximum(np.abs(made.mins), np.abs(made.maxs)) * made.counts
         sums = np.abs(made.sums - kept.sums) <= rounding
@@ -43,7 +62,7 @@ def equal(made: Parts, kept: Parts, of: Kept) -> Mask:
     alike: Mask = sums & (made.times == kept.times) & (made.counts == kept.counts)
     for a, b in ((made.mins, kept.mins), (made.maxs, kept.maxs)):
         alike &= (a == b) | (np.isnan(a) & np.isnan(b))
-    return alike & _same_ends(made, kept, of.unit_ns) & _same_sketches(made, kept, of.unsketched_to_ns)
+    return alike
 
 
 def _same_ends(made: Parts, kept: Parts, unit_ns: int) -> Mask:
@@ -52,13 +71,23 @@ def _same_ends(made: Parts, kept: Parts, unit_ns: int) -> Mask:
     Rows of before that was noted span their unit (migration 0003). Such an hour keeps its own first and last reading when late ones come, though
     its minutes may know better.
     """
-    first, last = _place(kept, kept.first_at), _place(kept, kept.last_at)
-    spans: Mask = (first == 0) & (last == unit_ns // _MS - 1)
-    here: Mask = (_place(made, made.first_at) == first) & (_place(made, made.last_at) == last)
+    here: Mask = _place(made, made.first_at) == _place(kept, kept.first_at)
+    here &= _place(made, made.last_at) == _place(kept, kept.last_at)
+    values = _same_values(made, kept)
+    return (here & values) | (_spanning(kept, unit_ns) & (values | (unit_ns > MINUTE)))
+
+
+def _spanning(kept: Parts, unit_ns: int) -> Mask:
+    """Tell which rows don't know when their first and last readings were."""
+    mask: Mask = (_place(kept, kept.first_at) == 0) & (_place(kept, kept.last_at) == unit_ns // _MS - 1)
+    return mask
+
+
+def _same_values(made: Parts, kept: Parts) -> Mask:
     values = np.ones(len(made), np.bool_)
     for a, b in ((made.firsts, kept.firsts), (made.lasts, kept.lasts)):
         values &= (a == b) | (np.isnan(a) & np.isnan(b))
-    return (here & values) | (spans & (values | (unit_ns > MINUTE)))
+    return values
 
 
 def _place(parts: Parts, at: I64) -> I64:

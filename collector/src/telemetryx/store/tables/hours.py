@@ -12,12 +12,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from telemetryx.store.tables import alike, reading, rollup, sketches, sketching
+from telemetryx.store.tables import alike, hourly, reading, rollup, sketches, sketching, sound
 from telemetryx.store.tables.alike import Mask
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.rollup import HOUR, Many, Parts
 
 REBUILD: Final = "`telemetryx store rebuild` has what is left of it computed anew"
+LOST: Final = "what it was computed from is gone: a backup alone has it"
+_FEWER: Final = "some of its minutes are gone, or were changed: a backup alone has them"
+_UNDECIDED: Final = "which of the two is right isn't known, for raw data is gone: a backup alone tells"
 AT_ONCE: Final = 10_000
 """Minutes that are held at once."""
 _KEY: Final = ("series_id", "t0_ns")
@@ -35,6 +38,7 @@ class Fault:
     said: str
     times: Sequence[int] = field(default=(), compare=False)
     """Where in it, when not everywhere."""
+    remedy: str = REBUILD
 
 
 def problems(
@@ -45,7 +49,9 @@ def problems(
     for one in faults(connection, sketched=sketched):
         if (one.series, one.t0_ns) in named:
             continue
-        first.setdefault((one.series, one.said), f"{one.said}, first at {one.t0_ns} ns; {REBUILD}")
+        first.setdefault(
+            (one.series, one.said + one.remedy), f"{one.said}, first at {one.t0_ns} ns; {one.remedy}"
+        )
     return [*first.values(), *_orphans(connection)]
 
 
@@ -56,8 +62,8 @@ def faults(connection: Database, *, sketched: bool) -> Iterator[Fault]:
         hours = block[1].times // HOUR * HOUR
         for series, hour in zip(block[0].tolist(), hours.tolist(), strict=True):
             oldest.setdefault(series, hour)
-        for series, hour, what in _compared(connection, block, oldest, sketched=sketched):
-            yield Fault(series, hour, hour + HOUR, f"rollup_1h: series {series} {what}")
+        for series, hour, what, remedy in _compared(connection, block, oldest, sketched=sketched):
+            yield Fault(series, hour, hour + HOUR, f"rollup_1h: series {series} {what}", remedy=remedy)
 
 
 def _blocks(connection: Database, *, sketched: bool) -> Iterator[Many]:
@@ -96,8 +102,8 @@ def _many(rows: Sequence[Sequence[Any]]) -> Many:
 
 def _compared(
     connection: Database, minutes: Many, oldest: dict[int, int], *, sketched: bool
-) -> Iterator[tuple[int, int, str]]:
-    """Yield series, hour and what is wrong."""
+) -> Iterator[tuple[int, int, str, str]]:
+    """Yield series, hour, what is wrong and what helps. Where minutes are wrong themselves, which is named elsewhere, their hour needn't show them."""
     series, made = rollup.reduce_many(*minutes, HOUR)
     keys = list(zip(series.tolist(), made.times.tolist(), strict=True))
     columns = rollup.COLUMNS if sketched else rollup.COLUMNS[:-1]
@@ -105,7 +111,7 @@ def _compared(
     settled = _settled(connection, series, made)
     absent = np.array([key not in there for key in keys], np.bool_)
     for at in np.flatnonzero(settled & absent).tolist():
-        yield (*keys[at], "lacks an hour whose minutes are there")
+        yield (*keys[at], "lacks an hour whose minutes are there", REBUILD)
     full = settled & ~absent & _full(connection, keys, oldest)
     if not full.any():
         return
@@ -115,8 +121,16 @@ def _compared(
     if sketched:
         _forgive(minutes, some, kept, series[full])
     of = alike.Kept(HOUR, sketching.unsketched_to(connection))
-    for at in np.flatnonzero(~alike.equal(some, kept, of)).tolist():
-        yield (*keys[places[at]], "has an hour that shows something else than its minutes")
+    differ = ~alike.equal(some, kept, of)
+    if not differ.any():
+        return
+    owned, hurt = (series[full], some), hourly.hurt_hours(minutes)
+    helped = (some.times + HOUR > rollup.raw_horizon(connection)) | hourly.computable(owned, kept, hurt)
+    differ &= helped | sound.doubtful(kept) | ~hourly.among(owned, hurt)
+    for at in np.flatnonzero(differ).tolist():
+        other = _FEWER if kept.counts[at] > some.counts[at] else _UNDECIDED
+        remedy = REBUILD if helped[at] else other
+        yield (*keys[places[at]], "has an hour that shows something else than its minutes", remedy)
 
 
 def _settled(connection: Database, series: Any, hours: Parts) -> Mask:  # noqa: ANN401 - a column
@@ -159,13 +173,18 @@ def _forgive(minutes: Many, made: Parts, kept: Parts, series: Any) -> None:  # n
 
 
 def _orphans(connection: Database) -> list[str]:
-    """Name hours without a minute, where a minute before them is kept."""
-    kept_from = max(rollup.minutes_from(connection) or rollup.NEVER, rollup.hours_from(connection))
+    """Name hours without a minute, where minutes are kept: where that isn't noted, behind the series' first one."""
+    noted = rollup.minutes_from(connection)
+    kept_from = max(rollup.NEVER if noted is None else noted, rollup.hours_from(connection))
+    behind = (
+        "AND EXISTS (SELECT 1 FROM rollup_1m AS before WHERE before.series_id = hour.series_id AND before.t0_ns < hour.t0_ns) "
+        if noted is None
+        else ""
+    )
     found = connection.execute(
         "SELECT series_id, t0_ns FROM rollup_1h AS hour WHERE t0_ns >= ? AND NOT EXISTS (SELECT 1 FROM rollup_1m AS own "
         f"WHERE own.series_id = hour.series_id AND own.t0_ns >= hour.t0_ns AND own.t0_ns < hour.t0_ns + {HOUR}) "
-        "AND EXISTS (SELECT 1 FROM rollup_1m AS before WHERE before.series_id = hour.series_id AND before.t0_ns < hour.t0_ns) "
-        "AND NOT EXISTS (SELECT 1 FROM dirty WHERE dirty.series_id = hour.series_id AND dirty.t1_ns > hour.t0_ns "
+        f"{behind}AND NOT EXISTS (SELECT 1 FROM dirty WHERE dirty.series_id = hour.series_id AND dirty.t1_ns > hour.t0_ns "
         f"AND dirty.t0_ns < hour.t0_ns + {HOUR}) ORDER BY series_id, t0_ns LIMIT {_ORPHANS}",
         (kept_from,),
     ).fetchall()

@@ -30,7 +30,8 @@ class Done:
 def plan(connection: Database) -> list[Fault]:
     """Look for what is to be computed anew; on a snapshot."""
     sketched = sketches.available() and "sketch" in connection.columns("rollup_1m")
-    return [*rolled.minutes(connection), *hours.faults(connection, sketched=sketched)]
+    some = hours.faults(connection, sketched=sketched)
+    return [*rolled.minutes(connection), *(one for one in some if one.remedy == hours.REBUILD)]
 
 
 def rebuild(connection: Database, faults: Sequence[Fault]) -> Done:

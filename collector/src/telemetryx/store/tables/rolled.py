@@ -1,10 +1,11 @@
-"""Do rollups show what they should? Their rows' own figures and sketches, and from the raw horizon on minutes against raw data; hours.py compares hours with minutes.
+"""Do rollups show what they should? Their rows' own figures and sketches (sound.py), and from the raw horizon on minutes against raw data; hours.py compares hours with minutes.
 
 Before the raw horizon rollups are all there is, and only what a row says itself can be compared.
 """
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -14,30 +15,30 @@ from telemetryx.errors import StoreDamaged
 from telemetryx.store.tables import (
     alike,
     chunks,
+    hourly,
     hours,
     ranges,
     reading,
-    reals,
     refresh,
     rollup,
     sketches,
     sketching,
+    sound,
     spans,
 )
 from telemetryx.store.tables.database import Database
-from telemetryx.store.tables.hours import REBUILD, Fault
+from telemetryx.store.tables.hours import LOST, REBUILD, Fault
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Many, Parts
 
 _AT_ONCE: Final = 10_000
 """Rollups whose sketches are decoded at once."""
 _UNITS: Final = {"rollup_1m": MINUTE, "rollup_1h": HOUR}
-_CHANGED: Final = "the sketch {} can't be decoded"
 
 
 def problems(connection: Database) -> list[str]:
     """Return the problems found, as sentences. What waits to be computed anew is left out."""
     named = dict[str, set[tuple[int, int]]](rollup_1m=set(), rollup_1h=set())
-    found = _rollup_rows(connection) + _rollup_sketches(connection, named)
+    found = _rollup_rows(connection, named)
     # What is no number in a row is named by now.
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         for fault in minutes(connection):
@@ -46,25 +47,6 @@ def problems(connection: Database) -> list[str]:
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         found += hours.problems(connection, sketched=_has_sketches(connection), named=named["rollup_1h"])
     return found
-
-
-def _rollup_rows(connection: Database) -> list[str]:
-    """Compare the figures of each rollup row with each other."""
-    problems = []
-    low, high, first, last = map(reals.number, ("min", "max", "first", "last"))
-    horizon = rollup.raw_horizon(connection)
-    for table, unit in _UNITS.items():
-        (wrong,) = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE (count < 1 OR {low} > {high} OR {first} < {low} OR {last} < {low} "
-            # To PostgreSQL NaN is greater than every number; to SQLite it is NULL.
-            f"OR {first} > {high} AND first <> 'NaN' OR {last} > {high} AND last <> 'NaN') AND NOT EXISTS (SELECT 1 FROM dirty "
-            f"WHERE dirty.series_id = {table}.series_id AND {table}.t0_ns + {unit} > ? AND dirty.t1_ns > ? "
-            f"AND dirty.t1_ns > {table}.t0_ns AND dirty.t0_ns < {table}.t0_ns + {unit})",
-            (horizon, horizon),
-        ).fetchone()
-        if wrong:
-            problems.append(f"{table} has {wrong:,} rows whose figures contradict each other")
-    return problems
 
 
 def _waits(connection: Database, table: str, series: int, time: int) -> bool:
@@ -81,17 +63,12 @@ def _waits(connection: Database, table: str, series: int, time: int) -> bool:
 
 
 def _remedy(connection: Database, table: str, series: int, time: int) -> str:
-    """Return what can be done about a row that is wrong: of what is gone nothing is computed."""
+    """Return what can be done about a row that is wrong: of what is gone nothing is computed, nor an hour of minutes that are wrong themselves."""
     end = time + _UNITS[table]
     kept = end > rollup.raw_horizon(connection)
     if table == "rollup_1h" and not kept:
-        kept = bool(
-            connection.execute(
-                "SELECT 1 FROM rollup_1m WHERE series_id = ? AND t0_ns >= ? AND t0_ns < ? LIMIT 1",
-                (series, time, end),
-            ).fetchall()
-        )
-    return REBUILD if kept else "what it was computed from is gone: a backup alone has it"
+        kept = hourly.helps(connection, series, (time, end))
+    return REBUILD if kept else LOST
 
 
 def _has_sketches(connection: Database) -> bool:
@@ -99,33 +76,56 @@ def _has_sketches(connection: Database) -> bool:
     return sketches.available() and "sketch" in connection.columns("rollup_1m")
 
 
-def _rollup_sketches(connection: Database, named: Mapping[str, set[tuple[int, int]]]) -> list[str]:
-    """Decode the sketch of each rollup, and compare it, and the row's sum, with the row's count, minimum and maximum.
+@dataclass(slots=True)
+class _Said:
+    """What is wrong with some rows of a series: the first of them, how many there are, and where the last is."""
 
-    Those that can't be decoded are entered into `named`: all that is wrong with such a row is said then.
+    first_ns: int
+    rows: int = 0
+    last_ns: int = 0
+
+    def add(self, time_ns: int) -> None:
+        """Count one."""
+        self.first_ns, self.last_ns = min(self.first_ns, time_ns), max(self.last_ns, time_ns)
+        self.rows += 1
+
+    def __str__(self) -> str:
+        """Tell of the others."""
+        more = self.rows - 1
+        return f" (so it is with {more:,} more up to {self.last_ns} ns)" if more else ""
+
+
+def _rollup_rows(connection: Database, named: Mapping[str, set[tuple[int, int]]]) -> list[str]:
+    """Compare the figures of each row with each other, and with its sketch; a sentence a series, kind of fault and remedy.
+
+    These rows are entered into `named`: all that is wrong with them is said then.
     """
     problems: list[str] = []
-    if "sketch" not in connection.columns("rollup_1m"):
-        return problems
+    sketched = "sketch" in connection.columns("rollup_1m")
+    columns = rollup.COLUMNS if sketched else rollup.COLUMNS[:-1]
     for table in _UNITS:
-        if not sketches.available() and _any_sketch(connection, table):
+        if sketched and not sketches.available() and _any_sketch(connection, table):
             problems.append(f"the sketches of {table} can't be checked without the compiled module")
-        rows = iter(connection.stream(f"SELECT series_id, t0_ns, count, sum, min, max, sketch FROM {table}"))
+        said: dict[tuple[int, str, str], _Said] = {}
+        rows = iter(connection.stream(f"SELECT {', '.join(columns)} FROM {table}"))
         while some := list(islice(rows, _AT_ONCE)):
             try:
-                for series, time, what in _figures(some):
+                for series, time, what in _wrong(some):
                     if _waits(connection, table, series, time):
                         continue
-                    if what == _CHANGED:
-                        named[table].add((series, time))
-                    said = what.format(f"of series {series} at {time} ns")
-                    problems.append(f"{table}: {said}; {_remedy(connection, table, series, time)}")
+                    named[table].add((series, time))
+                    key = (series, what, _remedy(connection, table, series, time))
+                    said.setdefault(key, _Said(time)).add(time)
             except (TypeError, ValueError, OverflowError, AttributeError) as error:
                 first, last = some[0], some[-1]
                 problems.append(
                     f"{table}: between series {first[0]} at {first[1]} ns and series {last[0]} at {last[1]} ns something "
                     f"is no number, or no sketch: {error}"
                 )
+        problems += [
+            f"{table}: {what.format(f'of series {series} at {one.first_ns} ns')}{one}; {remedy}"
+            for (series, what, remedy), one in said.items()
+        ]
     return problems
 
 
@@ -135,29 +135,13 @@ def _any_sketch(connection: Database, table: str) -> bool:
     )
 
 
-def _figures(rows: Sequence[Sequence[Any]]) -> list[tuple[int, int, str]]:
-    """Compare what some rows of a table say of their readings; return series, time and what is wrong."""
-    series, times, counts, *values, kept = zip(*rows, strict=True)
-    sums, mins, maxs = map(reals.read, values)
-    figures = (np.array(counts, np.int64), sums, mins, maxs)
-    packed = sketches.of_blobs(kept).packed
-    assert packed is not None  # noqa: S101 - of blobs there are always some
-    nothing = np.empty(0, np.int64)
-    changed, others = sketches.faults(packed, figures) if sketches.available() else (nothing, nothing)
-    with np.errstate(all="ignore"):
-        means = sums / figures[0]
-        room = 1e-6 * np.maximum(np.abs(mins), np.abs(maxs))
-        # A sum that went beyond all numbers on its way says nothing, nor one with a NaN.
-        beyond = np.isfinite(means) & ((means < mins - room) | (means > maxs + room))
-    return [
-        (int(series[at]), int(times[at]), what)
-        for found, what in (
-            (changed, _CHANGED),
-            (others, "the sketch {} doesn't hold what its row says"),
-            (np.flatnonzero(beyond), "the sum {} can't be that of readings between its minimum and maximum"),
-        )
-        for at in found.tolist()
-    ]
+def _wrong(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[int, int, str]]:
+    """Yield series and time of the rows that are wrong by themselves, and what is wrong."""
+    series, *rest = zip(*rows, strict=True)
+    parts = rollup.Parts.of_columns(rest)
+    for what, places in sound.faults(parts):
+        for at in places.tolist():
+            yield int(series[at]), int(parts.times[at]), what
 
 
 def minutes(connection: Database) -> Iterator[Fault]:
