@@ -35,6 +35,7 @@ from telemetryx.cli.options import (
 from telemetryx.cli.output import Format
 from telemetryx.cli.quarantine_commands import app as quarantine_app
 from telemetryx.cli.silences import app as silence_app
+from telemetryx.cli.store_commands import app as store_app
 from telemetryx.cli.tokens import app as token_app
 from telemetryx.cli.users import app as user_app
 
@@ -54,7 +55,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check and explain the collector's configuration.", no_args_is_help=True)
 rules_app = typer.Typer(help="Check rule files, list the loaded rules.", no_args_is_help=True)
-store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 for name, group in (
     ("agents", agents_app),
     ("config", config_app),
@@ -481,108 +481,6 @@ def rules_list(
     from telemetryx.cli import listing
 
     listing.rules(client(url, token_file, ca_file), shown_as(how, as_json))
-
-
-@store_app.command("check")
-def store_check(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Check that a collector can work on the store: it is there, ours, of a known schema, whole and writable."""
-    from telemetryx.cli import store
-
-    store.check(config, as_json=as_json)
-
-
-@store_app.command("backup")
-def store_backup(
-    to: Annotated[Path, typer.Argument(parser=given, metavar="FILE", help="The file to write.")],
-    config: ConfigFile = None,
-    as_json: Json = False,
-) -> None:
-    """Write the whole store into one file, also while a collector runs on it. Of a database in PostgreSQL too."""
-    from telemetryx.cli import moving
-
-    moving.backup(config, to, as_json=as_json)
-
-
-@store_app.command("restore")
-def store_restore(
-    source: Annotated[Path, typer.Argument(parser=given, metavar="FILE", help="What `backup` wrote.")],
-    config: ConfigFile = None,
-    as_json: Json = False,
-) -> None:
-    """Make a backup the collector's store, where there is none or an empty database; with the collector stopped."""
-    from telemetryx.cli import moving
-
-    moving.restore(config, source, as_json=as_json)
-
-
-@store_app.command("copy")
-def store_copy(
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            parser=filled,
-            metavar="STORE",
-            help="A file, or postgresql://…: not there yet, or empty.",
-        ),
-    ],
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--to-password-file",
-            parser=given,
-            metavar="FILE",
-            help="The database's password, in a file.",
-        ),
-    ] = None,
-    config: ConfigFile = None,
-    as_json: Json = False,
-) -> None:
-    """Copy the store into another one, from SQLite to PostgreSQL or back; rows are counted on both sides.
-
-    Stop the collector first, a running one is refused: what it stores meanwhile would be missing, and agents don't send it again.
-    """
-    from telemetryx.cli import moving
-
-    moving.copy(config, to, password_file, as_json=as_json)
-
-
-@store_app.command("verify")
-def store_verify(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Check that the store is sound, and that ledger, batches and chunks agree."""
-    from telemetryx.cli import store
-
-    store.verify(config, as_json=as_json)
-
-
-@store_app.command("rebuild")
-def store_rebuild(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Have rollups computed anew that verify finds wrong: from raw data while that is kept, hours from before it from their minutes. Also while a collector runs."""
-    from telemetryx.cli import store
-
-    store.rebuild(config, as_json=as_json)
-
-
-@store_app.command("clock")
-def store_clock(
-    config: ConfigFile = None,
-    confirm: Annotated[
-        bool, typer.Option("--confirm", help="This machine's clock is right: delete by it from now on.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Show what time retention goes by, and confirm a clock that it doubts because it is far ahead of when the store was in use last."""
-    from telemetryx.cli import store
-
-    store.clock(config, confirm=confirm, as_json=as_json)
-
-
-@store_app.command("stats")
-def store_stats(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Show how big the store is and what is in it."""
-    from telemetryx.cli import store
-
-    store.stats(config, as_json=as_json)
 
 
 @app.command("audit")
