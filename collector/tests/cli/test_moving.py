@@ -252,13 +252,19 @@ def test_a_store_that_lacks_a_table_or_a_column_is_neither_usable_nor_sound(
     store.check(config, as_json=False)
     store.verify(config, as_json=False)
     asyncio.run(change())
-    asyncio.run(change('DROP TABLE "window"', "ALTER TABLE alert DROP COLUMN summary"))
+    asyncio.run(change('DROP TABLE "window"', "DROP TABLE dirty", "ALTER TABLE alert DROP COLUMN summary"))
     capsys.readouterr()
-    with pytest.raises(CliError, match="table alert lacks summary; table window is missing"):
+    with pytest.raises(
+        CliError, match="table alert lacks summary; table dirty is missing; table window is missing"
+    ):
         store.check(config, as_json=False)
-    with pytest.raises(CliError, match="2 problems"):
+    with pytest.raises(CliError, match="3 problems"):
         store.verify(config, as_json=False)
-    assert capsys.readouterr().out.splitlines() == ["table alert lacks summary", "table window is missing"]
+    assert capsys.readouterr().out.splitlines() == [
+        "table alert lacks summary",
+        "table dirty is missing",
+        "table window is missing",
+    ]
 
 
 def test_a_database_that_is_read_only_cant_be_used(tmp_path: Path, database: PostgresEngine) -> None:

@@ -18,6 +18,7 @@ from telemetryx.cli.text import printable
 
 if TYPE_CHECKING:
     from telemetryx.store.tables.database import Database, Engine
+    from telemetryx.store.tables.verify import Waiting
 
 _PAGES: Final = 4_096
 
@@ -153,6 +154,7 @@ def verify(config: Path | None, *, as_json: bool) -> None:
     from telemetryx.store.sqlite import wal
     from telemetryx.store.tables import plain
     from telemetryx.store.tables.numbers import Numbers
+    from telemetryx.store.tables.verify import missing, waiting
     from telemetryx.store.tables.verify import verify as check
 
     place = store_place(config)
@@ -162,13 +164,22 @@ def verify(config: Path | None, *, as_json: bool) -> None:
         problems = check(connection, numbers)
         if without_log and not problems and (lost := wal.lost(connection, Path(place.name))):
             problems = [lost]
-        rows, samples = plain.coverage(connection, numbers)
+        whole = not missing(connection)
+        rows, samples = plain.coverage(connection, numbers) if whole else (0, 0)
+        left = waiting(connection) if whole else None
     if as_json:
-        said = {"problems": problems, "samples": samples, "plain_rows": rows}
+        said = {
+            "problems": problems,
+            "samples": samples,
+            "plain_rows": rows,
+            "waiting": left and asdict(left),
+        }
         output.write_json({place.key: place.name, "sound": not problems, **said})
     else:
         for problem in problems:
             print(printable(problem))
+        if left:
+            print(_left(left))
     if problems:
         raise CliError(
             f"{place.name} has {output.count(len(problems), 'problem')}",
@@ -177,6 +188,22 @@ def verify(config: Path | None, *, as_json: bool) -> None:
     if not as_json:
         covered = f"; {rows:,} of {samples:,} raw samples are plain rows too" if rows else ""
         print(f"{place.name} is sound{covered}")
+
+
+def _left(left: "Waiting") -> str:
+    """Say what a collector has yet to do."""
+    said = []
+    if left.batches:
+        said.append(
+            f"{output.count(left.batches, 'batch', 'batches')} as shipped ({left.samples:,} samples) to be compacted"
+        )
+    if left.rollups:
+        said.append(
+            f"{output.count(left.rollups, 'stretch', 'stretches')} of series whose rollups are to be computed"
+        )
+    if left.sketches:
+        said.append("rollups of an older collector that are to get sketches")
+    return f"a collector that runs on it has yet to do: {'; '.join(said)}. Queries read what was shipped meanwhile"
 
 
 def _remedy(problems: Sequence[str]) -> str:
@@ -205,9 +232,13 @@ def rebuild(config: Path | None, *, as_json: bool) -> None:
         with failures_said(place):
             writer = place.engine.open_writer()
             try:
-                writer.begin()
-                done = anew.rebuild(writer, faults)
-                writer.commit()
+                for piece in anew.pieces(faults):
+                    begun = time.monotonic()
+                    writer.begin()
+                    done += anew.rebuild(writer, piece)
+                    writer.commit()
+                    # Agents of a collector that runs wait for whoever writes: every other moment is theirs.
+                    time.sleep(time.monotonic() - begun)
             finally:
                 writer.close()
     if as_json:

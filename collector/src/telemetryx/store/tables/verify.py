@@ -8,6 +8,7 @@ so does a chunk that is missing (rolled.py). Before the raw horizon rollups are 
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from telemetryx.store.tables import (
     requests,
     rolled,
     rollup,
+    sketching,
 )
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database
@@ -68,6 +70,33 @@ def verify(connection: Database, numbers: Numbers) -> list[str]:
     problems += pushed.faults(connection)
     problems += requests.faults(connection)
     return problems
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a collector has yet to do behind what it stored. Queries show everything meanwhile, from what was shipped."""
+
+    batches: int
+    """To be compacted,"""
+    samples: int
+    """and what is in them."""
+    rollups: int
+    """Stretches of series whose rollups are to be computed."""
+    sketches: bool
+    """Whether rollups of an older collector are to get theirs."""
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything."""
+        return bool(self.batches or self.rollups or self.sketches)
+
+
+def waiting(connection: Database) -> Waiting:
+    """Count what isn't done yet."""
+    batches, samples = connection.execute(
+        "SELECT count(*), CAST(coalesce(sum(samples), 0) AS BIGINT) FROM batch"
+    ).fetchone()
+    (stretches,) = connection.execute("SELECT count(*) FROM dirty").fetchone()
+    return Waiting(int(batches), int(samples), int(stretches), not sketching.finished(connection))
 
 
 def _ledger(connection: Database) -> list[str]:
