@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from typing import Any
 
 import pytest
@@ -130,3 +131,34 @@ def test_a_checkpoint_that_is_not_given_is_waited_for(stack: Stack) -> None:
     )
     assert (agent.status()["fold"]["missing"], agent.status()["spool"]["damage"]) == (None, [])
     assert list(agent.data.glob("fold.checkpoint.*")) == []
+
+
+def test_an_older_copy_of_the_spool_is_named_with_what_it_lacks(stack: Stack) -> None:
+    """Verify, doctor and repair name its batches and how many readings they held before any start, and the start notes them."""
+    agent = stack.agent(stack.collector(start=False))
+    spool, copy = agent.data / "spool", agent.folder / "copy"
+    assert agent.write("m v=0") == 204
+    assert agent.process is not None
+    agent.process.stop()
+    shutil.copytree(spool, copy)
+    agent.start()
+    assert agent.write("\n".join(f"m v={n}" for n in range(READINGS))) == 204
+    agent.process.stop()
+    assert verified(agent)[0] == 0
+    shutil.rmtree(spool)
+    shutil.copytree(copy, spool)
+    code, report = verified(agent)
+    lacks = report["spool"]["lacks"]
+    assert (code, report["ok"]) == (1, False)
+    first, last = lacks["seqs"]
+    assert READINGS <= lacks["readings_at_most"] < 2 * READINGS
+    named = f"its batches {first} to {last} with at most {lacks['readings_at_most']} readings"
+    for tool in (["spool", "verify"], ["spool", "repair", "--dry-run"], ["doctor"]):
+        said = ask(*tool, "--config", agent.config)
+        assert named in said.stdout, said.stdout
+        assert said.returncode != 0
+    agent.start()
+    until("it is noted", lambda: agent.status()["spool"]["damage"] != [])
+    (damage,) = agent.status()["spool"]["damage"]
+    assert (damage["part"], damage["first"], damage["last"]) == ("spool", first, last)
+    until("it is told no more", lambda: verified(agent)[0] == 0)

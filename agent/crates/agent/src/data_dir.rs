@@ -11,6 +11,14 @@ use crate::lock;
 pub const USUAL: &str = "/var/lib/telemetryx/agent";
 /// Where versions up to 0.1 had it.
 pub const BEFORE: &str = "/var/lib/telemetryx-agent";
+/// The fold's checkpoint in it.
+pub const CHECKPOINT: &str = "fold.checkpoint";
+
+/// What the fold's checkpoint in it says, for those who only look; `None` without one that can be read. Beside a running agent
+/// read it before its logs: they may be ahead of it then, never behind.
+pub fn saved(data: &Path) -> Option<folding::Saved> {
+    folding::Checkpoint::peek(&seglog::Disk, &data.join(CHECKPOINT)).ok().flatten()
+}
 
 /// The folder to use. Data of a version that had another default is found there, as long as there is none at the usual place.
 pub fn in_use(configured: PathBuf, before: &Path) -> PathBuf {

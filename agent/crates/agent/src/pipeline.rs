@@ -25,6 +25,7 @@ use uplink::{Identity, LinkState, Uplink};
 use crate::care;
 use crate::classes::FreeFloor;
 use crate::config::Config;
+use crate::data_dir::CHECKPOINT;
 use crate::inputs_table::Reloads;
 use crate::logging::Logging;
 use crate::remote::{Merged, Remote};
@@ -42,7 +43,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_LOOK: Duration = Duration::from_millis(2);
 
 /// The fold's state, in the data folder.
-const CHECKPOINT: &str = "fold.checkpoint";
 
 /// After this long at the end an input that doesn't end is left behind.
 const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ mod work;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Restored, Saved};
 pub use driver::{Driver, Step};
-pub use missing::number_on;
+pub use missing::{Lacking, number_on};
 pub use thread::{Running, start};
 pub use watch::{Progress, Watch};
 pub use work::Folding;

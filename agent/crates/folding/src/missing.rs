@@ -1,12 +1,13 @@
 //! What a start finds gone that was there at the last checkpoint: a checkpoint, or a spool.
 
+use std::fmt;
 use std::path::Path;
 
 use journal::Journal;
-use spool::{Damage, Part, Readings, Spool, Unacked};
+use spool::{Damage, Extent, Part, Readings, Spool, Unacked};
 use telemetry::{Cause, Position};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Saved};
 use crate::work::Folding;
 
 /// What was there when this was last running and isn't now, whoever took it. What journal and spool know of themselves is
@@ -20,44 +21,108 @@ pub(crate) fn missing(work: &Folding) -> Option<String> {
              lost, and counted as far as the spool knows how many they held"
         ));
     }
-    let what = match (spool_is_gone(work), ends_early(work)) {
-        (true, _) => "the spool is gone",
-        (_, true) => {
-            "the spool ends before what the last checkpoint says: its newest part is gone, or it is an older copy"
-        }
-        _ => return None,
-    };
-    Some(match (lost_spool(work), work.unacked) {
-        (Some(Damage { first, last, readings: Readings::AtMost(rows), .. }), _) => format!(
-            "{what}: its batches {first} to {last} with at most {rows} readings, which were not acknowledged, \
-             are lost, and not counted"
-        ),
-        (_, Some(_)) => format!("{what}: no batch that was not acknowledged held a reading"),
-        (_, None) => format!("{what}: as of the last checkpoint all that was in it was acknowledged"),
-    })
+    Lacking::of(&Told::by(work), &work.spool.extent()).map(|lacking| lacking.to_string())
 }
 
 /// What was in a spool that is gone, or in the part of it that is. The collector may have some of it, whose acknowledgement
 /// came after the checkpoint: so it is told, and not counted.
 pub(crate) fn lost_spool(work: &Folding) -> Option<Damage> {
-    let Unacked { mut first, last, mut rows, from_ns, to_ns, cut } = work.unacked?;
-    if !spool_is_gone(work) {
-        if !ends_early(work) {
+    Lacking::of(&Told::by(work), &work.spool.extent())?.lost
+}
+
+/// What the last checkpoint says of the spool beside it.
+struct Told {
+    applied: Position,
+    received: Option<u64>,
+    unacked: Option<Unacked>,
+}
+
+impl Told {
+    fn by(work: &Folding) -> Self {
+        Self { applied: work.applied, received: work.received, unacked: work.unacked }
+    }
+
+    fn spool_is_gone(&self, extent: &Extent) -> bool {
+        // Batches carry what was received: so many counted means that there was one, whose position a spool keeps even when
+        // it is empty. That the last records gave no rows, as ticks and readings of open windows do, says nothing.
+        let spooled = self.received.is_some_and(|received| received > 0);
+        spooled && extent.position == 0
+    }
+
+    fn ends_early(&self, extent: &Extent) -> bool {
+        let counted = extent.counts.get(Cause::Received);
+        let behind = extent.position > 0 && extent.position < self.applied;
+        behind && self.received.is_some_and(|received| counted < received)
+    }
+}
+
+/// What a spool lacks of what the last checkpoint says was in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// All of it, not only its newest part.
+    all: bool,
+    /// What is lost with it, unless that was acknowledged since.
+    pub lost: Option<Damage>,
+    /// Batches waited in it.
+    waited: bool,
+}
+
+impl Lacking {
+    /// Of a spool that isn't opened yet.
+    pub fn seen(saved: &Saved, extent: &Extent) -> Option<Self> {
+        let Saved { position: applied, received, unacked, .. } = *saved;
+        Self::of(&Told { applied, received, unacked }, extent)
+    }
+
+    fn of(told: &Told, extent: &Extent) -> Option<Self> {
+        let all = told.spool_is_gone(extent);
+        if !all && !told.ends_early(extent) {
             return None;
         }
-        let usage = work.spool.usage();
-        let counted = |cause| usage.counts.get(cause);
-        if let Some((epoch, shipped)) = cut {
-            // What it still has isn't lost. Thinning since then may have made few rows of many readings, which aren't either.
-            let received = work.received.unwrap_or(0).saturating_sub(counted(Cause::Received));
-            rows = rows.min(received.max(shipped.saturating_sub(counted(Cause::Shipped))));
-            if usage.epoch == Some(epoch) {
-                first = first.max(usage.next_seq).min(last);
+        let lost = told.unacked.and_then(|unacked| {
+            let Unacked { mut first, last, mut rows, from_ns, to_ns, cut } = unacked;
+            if let Some((epoch, shipped)) = cut.filter(|_| !all) {
+                // What it still has isn't lost. Thinning since then may have made few rows of many readings, which aren't either.
+                let counted = |cause| extent.counts.get(cause);
+                let received = told.received.unwrap_or(0).saturating_sub(counted(Cause::Received));
+                rows = rows.min(received.max(shipped.saturating_sub(counted(Cause::Shipped))));
+                if extent.epoch == Some(epoch) {
+                    first = first.max(extent.next_seq).min(last);
+                }
             }
+            let readings = Readings::AtMost(rows);
+            (rows > 0).then_some(Damage {
+                part: Part::Spool,
+                first,
+                last,
+                from_ns,
+                to_ns,
+                readings,
+                again: 0,
+            })
+        });
+        Some(Self { all, lost, waited: told.unacked.is_some() })
+    }
+}
+
+impl fmt::Display for Lacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.all {
+            true => "the spool is gone",
+            false => {
+                "the spool ends before what the last checkpoint says: its newest part is gone, or it is an older copy"
+            }
+        })?;
+        match (self.lost, self.waited) {
+            (Some(Damage { first, last, readings: Readings::AtMost(rows), .. }), _) => write!(
+                f,
+                ": its batches {first} to {last} with at most {rows} readings, which were not acknowledged, \
+                 are lost, and not counted"
+            ),
+            (_, true) => f.write_str(": no batch that was not acknowledged held a reading"),
+            (_, false) => f.write_str(": as of the last checkpoint all that was in it was acknowledged"),
         }
     }
-    let readings = Readings::AtMost(rows);
-    (rows > 0).then_some(Damage { part: Part::Spool, first, last, from_ns, to_ns, readings, again: 0 })
 }
 
 /// Numbers that no journal has used, where nobody can say which were.
@@ -99,16 +164,11 @@ pub fn number_on(journal: &Journal, spool: &Spool, checkpoint: &Path) {
 }
 
 pub(crate) fn spool_is_gone(work: &Folding) -> bool {
-    // Batches carry what was received: so many counted means that there was one, whose position a spool keeps even when
-    // it is empty. That the last records gave no rows, as ticks and readings of open windows do, says nothing.
-    let spooled = work.received.is_some_and(|received| received > 0);
-    spooled && work.spool.position() == 0
+    Told::by(work).spool_is_gone(&work.spool.extent())
 }
 
 /// Whether the spool has less than it had at the checkpoint, which is written only once what it speaks of is durable in
 /// batches and named by the cursor. Its position alone says nothing: behind it there may have been ticks.
 pub(crate) fn ends_early(work: &Folding) -> bool {
-    let counted = work.spool.counted().get(Cause::Received);
-    let position = work.spool.position();
-    position > 0 && position < work.applied && work.received.is_some_and(|received| counted < received)
+    Told::by(work).ends_early(&work.spool.extent())
 }

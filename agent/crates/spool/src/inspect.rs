@@ -15,6 +15,7 @@ use seglog::{Cell, Damage, Gap, Met, Readers, Storage, Unreadable};
 use telemetry::{BatchKey, Counts, Epoch, Lane, Position, SeriesDef, SeriesTable};
 use wire::{Checksum, RangeSet};
 
+use crate::Extent;
 use crate::clocks::Clocks;
 use crate::cursor::Cursor;
 use crate::group::Group;
@@ -108,6 +109,15 @@ impl<'a> BatchRecord<'a> {
             payload,
         }
     }
+}
+
+/// What opening a spool would come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    /// Batches that are gone, which the collector will be told.
+    pub losses: Vec<LossRecord>,
+    /// How far it has come.
+    pub extent: Extent,
 }
 
 /// A loss that stands for a batch.
@@ -399,10 +409,14 @@ impl Inspection {
         Ok(summary)
     }
 
-    /// The losses that opening would find, and then tell the collector: holes in the numbering that damage left.
-    /// `whole` reads every segment even where its heads are kept: damage behind those shows to opening only once a batch
-    /// is sent.
+    /// What opening would find of losses, which it then tells the collector. `whole` as in [`Inspection::opening`].
     pub fn losses(&self, whole: bool) -> Vec<LossRecord> {
+        self.opening(whole).losses
+    }
+
+    /// What opening would come to: the holes in the numbering that damage left, and how far the spool has come. `whole` reads every segment even where its heads are kept: damage behind those shows to opening only once a batch
+    /// is sent.
+    pub fn opening(&self, whole: bool) -> Opening {
         let table = SeriesTable::new(usize::MAX);
         let mut replay = Replay::new(self.cursor.as_ref(), &table);
         let segments = self.readers.segments();
@@ -419,10 +433,11 @@ impl Inspection {
         heads::strays(&*self.storage, &self.dir.join("heads"), &known, |kept| replay.remember(&kept));
         let (state, ..) = replay.finish(self.cursor.as_ref());
         let fresh = state.entries().filter(|(_, entry)| entry.record == 0);
-        fresh
+        let losses = fresh
             .filter_map(|(order, entry)| loss_of(&state, order, entry))
             .map(|loss| LossRecord { key: loss.key, times: (loss.t0, loss.t1), counts: loss.counts })
-            .collect()
+            .collect();
+        Opening { losses, extent: state.extent() }
     }
 
     /// Every record without its payload, from the heads where they are kept.

@@ -72,7 +72,7 @@ pub use group::Group;
 pub use losses::Lost;
 pub use reserve::{Parts, Reserve};
 use state::State;
-pub use usage::{ClockHeld, Room, Share, Unacked, Usage, Withheld};
+pub use usage::{ClockHeld, Extent, Room, Share, Unacked, Usage, Withheld};
 use writer::Writer;
 
 /// What was merely counted (a reading that went into a window) is shipped at this age, with the next rows or alone.

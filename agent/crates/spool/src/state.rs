@@ -21,7 +21,7 @@ use crate::held::{Held, less};
 use crate::losses::{Losses, Lost};
 use crate::proof::Waiting;
 use crate::record::{Head, Loss, Standing};
-use crate::{Room, Share};
+use crate::{Extent, Room, Share};
 
 /// Younger than this is live.
 pub(crate) const LIVE: Duration = Duration::from_secs(10);
@@ -212,6 +212,12 @@ impl State {
         if position > self.position {
             (self.position, self.open) = (position, open);
         }
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        let (epoch, next_seq) =
+            self.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
+        Extent { position: self.position, counts: self.before.clone(), epoch, next_seq }
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -96,6 +96,19 @@ pub struct Room {
     pub whole: u64,
 }
 
+/// How far a spool has come, whether it is open or only looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Of the last record of the journal that is in a batch.
+    pub position: Position,
+    /// What was counted up to there, since there is a spool.
+    pub counts: Counts,
+    /// Its numbering; `None` before the first batch.
+    pub epoch: Option<Epoch>,
+    /// The number of the next batch in it.
+    pub next_seq: u64,
+}
+
 /// Batches of one priority that wait for an ack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
@@ -135,11 +148,15 @@ impl Spool {
         })
     }
 
+    /// How far it has come.
+    pub fn extent(&self) -> Extent {
+        self.0.state.lock().extent()
+    }
+
     /// How full it is and what it did.
     pub fn usage(&self) -> Usage {
         let state = self.0.state.lock();
-        let (epoch, next_seq) =
-            state.current().map_or((None, 1), |(_, epoch)| (Some(epoch.id), epoch.next_seq));
+        let Extent { position, counts, epoch, next_seq } = state.extent();
         let (lost, damage) = state.all_lost();
         let blocked = || SpoolError::Blocked.to_string();
         Usage {
@@ -163,8 +180,8 @@ impl Spool {
             pending: state.pending,
             epoch,
             next_seq,
-            position: state.position,
-            counts: state.before.clone(),
+            position,
+            counts,
             acked: state.acked,
             quarantined: state.quarantined,
             trouble: state.trouble.clone().or_else(|| state.blocked.then(blocked)),

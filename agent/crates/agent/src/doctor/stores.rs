@@ -11,16 +11,16 @@ use telemetry::{Cause, Position, Record, Stamp};
 
 use super::{Finding, ok, problem, warning};
 use crate::config::Config;
+use crate::data_dir;
 use crate::human::{size, things};
 use crate::lock::{self, DeadLink};
 use crate::models;
 
 /// Spool and journal, quickly: what listing them and reading the heads shows.
 pub fn examine(data: &Path) -> Vec<Finding> {
-    let checkpoint = data.join("fold.checkpoint");
-    // Read before the logs are: beside a running agent they may be ahead of it, never behind.
-    let saved = folding::Checkpoint::peek(&seglog::Disk, &checkpoint).ok().flatten();
-    let (found, position) = spool(&data.join("spool"));
+    let checkpoint = data.join(data_dir::CHECKPOINT);
+    let saved = data_dir::saved(data);
+    let (found, position) = spool(&data.join("spool"), saved.as_ref());
     let position = position.max(saved.map_or(0, |saved| saved.position));
     let mut findings = vec![found, journal(&data.join("journal"), position)];
     findings.extend(unreadable_cursor(&data.join("spool")));
@@ -101,12 +101,12 @@ fn unreadable_cursor(spool: &Path) -> Option<Finding> {
 }
 
 /// What is found of it, and the position in the journal up to which batches have all.
-fn spool(dir: &Path) -> (Finding, Position) {
+fn spool(dir: &Path, saved: Option<&folding::Saved>) -> (Finding, Position) {
     let mut position = 0;
-    (spool_up_to(dir, &mut position), position)
+    (spool_up_to(dir, saved, &mut position), position)
 }
 
-fn spool_up_to(dir: &Path, position: &mut Position) -> Finding {
+fn spool_up_to(dir: &Path, saved: Option<&folding::Saved>, position: &mut Position) -> Finding {
     const CHECK: &str = "spool";
     if let Some(hidden) = hidden(CHECK, dir) {
         return hidden;
@@ -134,6 +134,15 @@ fn spool_up_to(dir: &Path, position: &mut Position) -> Finding {
     *position = inspection.position().unwrap_or(0);
     let (segments, bytes) = inspection.size();
     let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
+    let opening = inspection.opening(false);
+    let lacking = saved.and_then(|saved| folding::Lacking::seen(saved, &opening.extent));
+    if let Some(lacking) = lacking.filter(|_| segments > 0 && inspection.unreadable().is_empty()) {
+        return problem(
+            CHECK,
+            format!("{found}; {lacking}"),
+            "put back what is gone while the agent is stopped, if there is a copy; else nothing: when it starts the agent notes it in `status`. Check the disk (dmesg, smartctl)",
+        );
+    }
     if let CursorState::Unusable(why) = inspection.cursor() {
         return warning(
             CHECK,
@@ -156,7 +165,7 @@ fn spool_up_to(dir: &Path, position: &mut Position) -> Finding {
     if let Some(finding) = unreadable(CHECK, inspection.unreadable()) {
         return finding;
     }
-    let losses = inspection.losses(false);
+    let losses = opening.losses;
     let rows: u64 = losses.iter().map(|loss| loss.counts.get(Cause::Damaged)).sum();
     if !losses.is_empty() {
         return problem(
@@ -183,7 +192,7 @@ fn spool_up_to(dir: &Path, position: &mut Position) -> Finding {
 
 /// Whether an agent has worked in the data folder that a log lies in: it has both logs before it has a checkpoint.
 fn was_at_work(log: &Path) -> bool {
-    log.parent().is_some_and(|data| data.join("fold.checkpoint").exists())
+    log.parent().is_some_and(|data| data.join(data_dir::CHECKPOINT).exists())
 }
 
 /// `position` is of the last record that batches have.
@@ -245,7 +254,7 @@ fn ends_early(
     let last = inspection.last()?;
     if last < position {
         return Some(format!(
-            "positions {} to {position} are gone from its end: batches have those, but what was acknowledged behind them and was in no batch yet is lost",
+            "positions {} to {position} are gone from its end: batches or the fold's checkpoint have what was in those, but what was acknowledged behind them and was in no batch yet is lost",
             last + 1
         ));
     }
@@ -325,8 +334,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         fs::create_dir_all(data.path().join("spool/log")).unwrap();
         fs::create_dir_all(data.path().join("journal")).unwrap();
-        fs::write(data.path().join("fold.checkpoint"), b"").unwrap();
-        for (name, check) in [("spool", "spool"), ("journal", "journal"), ("fold.checkpoint", "checkpoint")] {
+        fs::write(data.path().join(data_dir::CHECKPOINT), b"").unwrap();
+        for (name, check) in
+            [("spool", "spool"), ("journal", "journal"), (data_dir::CHECKPOINT, "checkpoint")]
+        {
             let (path, aside) = (data.path().join(name), data.path().join("aside"));
             fs::rename(&path, &aside).unwrap();
             std::os::unix::fs::symlink(data.path().join("mnt/there"), &path).unwrap();
@@ -345,13 +356,13 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("spool");
         fs::create_dir_all(dir.join("log")).unwrap();
-        assert_eq!(spool(&dir).0.level, Level::Ok);
+        assert_eq!(spool(&dir, None).0.level, Level::Ok);
         // Nobody may open a link whose name the system refuses, root neither.
         let refused = "x".repeat(300);
         for name in ["cursor", "log/00000000000000000001-00000001.seg"] {
             let path = dir.join(name);
             std::os::unix::fs::symlink(&refused, &path).unwrap();
-            let (finding, _) = spool(&dir);
+            let (finding, _) = spool(&dir, None);
             assert_eq!(finding.level, Level::Problem, "{finding:?}");
             assert!(finding.found.contains(path.to_str().unwrap()), "{finding:?}");
             assert!(finding.remedy.contains("agent's user"), "{finding:?}");
@@ -366,18 +377,18 @@ mod tests {
             assert!(finding.remedy.contains("spool repair"), "{finding:?}");
             fs::remove_dir(&path).unwrap();
         }
-        assert_eq!(spool(&dir).0.level, Level::Ok);
+        assert_eq!(spool(&dir, None).0.level, Level::Ok);
     }
 
     #[test]
     fn a_checkpoint_that_is_there_and_is_not_given_is_named() {
         let folder = tempfile::tempdir().unwrap();
         // Refused to everybody, as wrong rights refuse a file to all but root.
-        std::os::unix::fs::symlink("x".repeat(300), folder.path().join("fold.checkpoint")).unwrap();
+        std::os::unix::fs::symlink("x".repeat(300), folder.path().join(data_dir::CHECKPOINT)).unwrap();
         let findings = examine(folder.path());
         let finding = findings.iter().find(|finding| finding.check == "checkpoint").unwrap();
         assert_eq!(finding.level, Level::Problem, "{finding:?}");
-        assert!(finding.found.contains("fold.checkpoint"), "{finding:?}");
+        assert!(finding.found.contains(data_dir::CHECKPOINT), "{finding:?}");
     }
 
     #[test]

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use seglog::{Damage, Disk, Guard, Log, Options, Storage, Unreadable};
 use serde_json::json;
-use spool::inspect::{CursorState, LossRecord};
+use spool::inspect::{CursorState, LossRecord, Opening};
 use spool::{Spool, SpoolConfig};
 use telemetry::SeriesTable;
 
 use super::progress::Progress;
-use super::verify::{Place, Range, Unread, folded, gone, ranges, unreadable};
+use super::verify::{Lacks, Place, Range, Unread, gone, ranges, saved, unreadable};
 use super::{Folders, TROUBLE, Whose, counts_json, lost, times_json};
 use crate::human::{moment, things};
 use crate::lock::{self, DataLock, LockError};
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(done);
     }
     // Looked at before the lock makes a folder: a wrong name must not leave one behind.
-    let seen = folded(&folders);
+    let saved = saved(&folders);
     let inspection = folders.look_at()?;
     let locks = if args.dry_run { None } else { Some(Locks::take(&folders)?) };
     let spool = damaged_spool(&inspection)?;
@@ -91,7 +91,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let looked =
         journal_dir.map(|dir| journal::inspect::Inspection::open(Arc::new(Disk), &dir)).transpose()?;
     let journal = looked.as_ref().map(damaged_journal).transpose()?;
-    let losses = inspection.losses(!spool.ranges.is_empty());
+    let Opening { losses, extent } = inspection.opening(!spool.ranges.is_empty());
+    let lacks = saved.as_ref().and_then(|saved| Lacks::of(saved, &extent));
+    let seen = saved.map_or(0, |saved| saved.position);
     let position = inspection.position().unwrap_or(0).max(seen);
     let gone = if may_be_gone { gone(looked.as_ref(), position) } else { None };
 
@@ -122,8 +124,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let found: Vec<Found> = std::iter::once(spool).chain(journal).collect();
     let settled = losses.is_empty() && cursor.is_none() && found.iter().all(Found::is_settled);
     let left = found.iter().map(|found| found.unreadable.len()).sum::<usize>().saturating_sub(moved.len());
-    let is_gone = gone.is_some();
-    let done = Done { dry_run: args.dry_run, found, losses, cursor, copies, moved, gone };
+    let is_gone = gone.is_some() || lacks.is_some();
+    let done = Done { dry_run: args.dry_run, found, losses, cursor, copies, moved, lacks, gone };
     let mut out = std::io::stdout().lock();
     match args.json {
         true => writeln!(out, "{}", done.json())?,
@@ -252,6 +254,8 @@ struct Done {
     cursor: Option<String>,
     copies: Vec<PathBuf>,
     moved: Vec<PathBuf>,
+    /// What is gone from the spool, by the fold's checkpoint.
+    lacks: Option<Lacks>,
     /// What is gone from the journal's end.
     gone: Option<Range>,
 }
@@ -270,6 +274,12 @@ impl Done {
             unreadable(out, &segments)?;
             let places: Vec<Place> = found.damage.iter().map(Place::from).collect();
             ranges(out, found.what, &found.ranges, &places)?;
+        }
+        if let Some(Lacks { what, .. }) = &self.lacks {
+            writeln!(
+                out,
+                "DAMAGE   {what}: put back what is gone if there is a copy; else the agent notes that when it starts, and nothing else settles it"
+            )?;
         }
         if let Some(gone) = &self.gone {
             writeln!(
@@ -301,7 +311,8 @@ impl Done {
             )?;
         }
         let n = self.losses.len();
-        if n == 0 && self.cursor.is_none() && self.gone.is_none() && self.found.iter().all(Found::is_fine) {
+        let whole = self.cursor.is_none() && self.gone.is_none() && self.lacks.is_none();
+        if n == 0 && whole && self.found.iter().all(Found::is_fine) {
             return writeln!(out, "nothing is damaged");
         }
         if n == 0 {
@@ -346,7 +357,7 @@ impl Done {
             .collect();
         json!({
             "dry_run": self.dry_run, "found": damage, "losses": losses, "cursor": self.cursor, "copies": self.copies,
-            "moved": self.moved, "journal_gone": self.gone,
+            "moved": self.moved, "spool_lacks": self.lacks, "journal_gone": self.gone,
         })
     }
 }

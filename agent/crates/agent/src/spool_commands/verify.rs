@@ -10,12 +10,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
-use spool::inspect::{BatchRecord, CursorState, Found, Inspection, Summary};
+use spool::inspect::{BatchRecord, CursorState, Found, Inspection, Opening, Summary};
 use telemetry::{Counts, Position, Record};
 
 pub use self::show::{ranges, unreadable};
 use super::progress::Progress;
 use super::{Folders, TROUBLE, Whose, counts_json};
+use crate::data_dir;
 use crate::human::things;
 use crate::lock;
 
@@ -108,6 +109,35 @@ struct Bad {
     what: String,
 }
 
+/// What a spool lacks of what was in it: it is an older copy, or its newest part is gone.
+#[derive(Clone, Serialize)]
+pub struct Lacks {
+    /// A sentence.
+    pub what: String,
+    /// The first and last of the batches that are gone, and how many readings they held at most; nothing where all that was in
+    /// it had been acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seqs: Option<(u64, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readings_at_most: Option<u64>,
+}
+
+impl Lacks {
+    /// By the fold's checkpoint, of a spool that would come so far.
+    pub fn of(saved: &folding::Saved, extent: &spool::Extent) -> Option<Self> {
+        let lacking = folding::Lacking::seen(saved, extent)?;
+        let lost = lacking.lost;
+        Some(Self {
+            what: lacking.to_string(),
+            seqs: lost.map(|lost| (lost.first, lost.last)),
+            readings_at_most: lost.and_then(|lost| match lost.readings {
+                spool::Readings::AtMost(readings) | spool::Readings::Exactly(readings) => Some(readings),
+                spool::Readings::Unknown => None,
+            }),
+        })
+    }
+}
+
 #[derive(Default, Serialize)]
 struct SpoolReport {
     folder: String,
@@ -135,6 +165,9 @@ struct SpoolReport {
     lost_batches: usize,
     lost: serde_json::Value,
     quarantined: usize,
+    /// What the fold's checkpoint says was in it, and isn't; no start has noted it yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lacks: Option<Lacks>,
     #[serde(skip)]
     lost_counts: Counts,
     #[serde(skip)]
@@ -190,9 +223,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             folders.spool.display()
         ),
     };
-    // Read before the logs are: beside a running agent they may be ahead of it, never behind.
-    let seen = folded(&folders);
-    let (spool, position) = match verify_spool(&folders) {
+    let saved = saved(&folders);
+    let seen = saved.as_ref().map_or(0, |saved| saved.position);
+    let (spool, position) = match verify_spool(&folders, saved.as_ref()) {
         Err(error) if seen > 0 && journal.as_ref().is_some_and(|dir| !dir.exists()) => {
             return Err(error.context(
                 "the journal is gone too, and was there: what was received and is in no batch is lost with it",
@@ -214,15 +247,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
 }
 
-/// The position of the last record that the fold's checkpoint has; 0 without one.
-pub fn folded(folders: &Folders) -> Position {
-    let path = folders.data.as_ref().map(|data| data.join("fold.checkpoint"));
-    let saved = path.and_then(|path| folding::Checkpoint::peek(&seglog::Disk, &path).ok().flatten());
-    saved.map_or(0, |saved| saved.position)
+/// What the fold's checkpoint says, where the data folder is known.
+pub fn saved(folders: &Folders) -> Option<folding::Saved> {
+    folders.data.as_deref().and_then(data_dir::saved)
 }
 
 /// The report, and the position in the journal that batches have all before; read before the journal is.
-fn verify_spool(folders: &Folders) -> anyhow::Result<(SpoolReport, Position)> {
+fn verify_spool(
+    folders: &Folders,
+    saved: Option<&folding::Saved>,
+) -> anyhow::Result<(SpoolReport, Position)> {
     let dir = &folders.spool;
     let inspection = folders.look_at()?;
     let summary = inspection.summary()?;
@@ -273,7 +307,7 @@ fn verify_spool(folders: &Folders) -> anyhow::Result<(SpoolReport, Position)> {
     report.unreadable = inspection.unreadable().iter().map(Unread::from).collect();
     report.to_be_copied =
         inspection.damage().iter().filter(|place| inspection.is_to_be_copied(place)).count();
-    report.told(&inspection);
+    report.told(&inspection, saved);
     Ok((report, inspection.position().unwrap_or(0)))
 }
 
@@ -412,8 +446,9 @@ impl SpoolReport {
     }
 
     /// What opening will tell the collector.
-    fn told(&mut self, inspection: &Inspection) {
-        let losses = inspection.losses(!self.damage.is_empty());
+    fn told(&mut self, inspection: &Inspection, saved: Option<&folding::Saved>) {
+        let Opening { losses, extent } = inspection.opening(!self.damage.is_empty());
+        self.lacks = saved.and_then(|saved| Lacks::of(saved, &extent));
         self.lost_batches = losses.len();
         for loss in &losses {
             self.lost_counts.merge(&loss.counts);
@@ -437,6 +472,7 @@ impl SpoolReport {
             && self.unreadable.is_empty()
             && self.bad_records == 0
             && self.lost_batches == 0
+            && self.lacks.is_none()
             && cursor
             && !self.bare
             && !self.is_blind()
@@ -480,11 +516,11 @@ mod tests {
         assert_eq!((gone(0), gone(7)), (None, Some((1, 7))));
         let data = tempfile::tempdir().unwrap();
         let folders = Whose::data(data.path()).folders().unwrap();
-        assert_eq!(folded(&folders), 0);
-        let path = data.path().join("fold.checkpoint");
+        assert_eq!(saved(&folders), None);
+        let path = data.path().join(data_dir::CHECKPOINT);
         let mut checkpoint = folding::Checkpoint::open(Arc::new(seglog::Disk), &path).unwrap();
         checkpoint.set(7, None, None, None, b"fold").unwrap();
-        assert_eq!(folded(&folders), 7);
-        assert!(!verify_journal(&data.path().join("journal"), folded(&folders)).unwrap().ok());
+        let position = saved(&folders).unwrap().position;
+        assert!(!verify_journal(&data.path().join("journal"), position).unwrap().ok());
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use telemetry::Cause;
 
 use super::super::lost;
-use super::{JournalReport, Place, Range, Report, Unread};
+use super::{JournalReport, Lacks, Place, Range, Report, Unread};
 use crate::human::{count, moment, size, things};
 
 impl JournalReport {
@@ -48,7 +48,7 @@ impl JournalReport {
         if let Some(gone) = &self.gone {
             writeln!(
                 out,
-                "DAMAGE   positions {} to {} are gone: batches have those; what was received behind them and was in no batch is lost, and nobody knows how much. The agent notes that when it starts",
+                "DAMAGE   positions {} to {} are gone: batches or the fold's checkpoint have what was in those; what was received behind them and was in no batch is lost, and nobody knows how much. The agent notes that when it starts",
                 gone.first, gone.last
             )?;
         }
@@ -110,6 +110,12 @@ impl Report {
                 moment(from),
                 moment(to),
                 lost(&spool.lost_counts)
+            )?;
+        }
+        if let Some(Lacks { what, .. }) = &spool.lacks {
+            writeln!(
+                out,
+                "DAMAGE   {what}: put back what is gone while the agent is stopped, if there is a copy; else the agent notes that when it starts"
             )?;
         }
         tails(out, &spool.tails)?;
