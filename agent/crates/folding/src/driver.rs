@@ -308,10 +308,12 @@ impl Driver {
                 if full {
                     self.recover_to = self.recover_to.min(durable.max(self.work.applied));
                 }
-                // Damage at the very end of what was to be recovered: nothing more will come of it.
+                // The last numbers that were to be recovered are gone, or nobody had them. A record behind them will tell: no
+                // checkpoint passes by them before, and on a full disk there may be none for long.
                 let over = self.recovering && durable >= self.recover_to;
                 if over {
-                    self.passed(self.recover_to.max(self.work.applied));
+                    self.recover_to = self.work.applied;
+                    self.watch.applied.fetch_max(durable, Ordering::Release);
                 }
                 self.waited = !over;
                 return Phase::Due;

@@ -30,34 +30,43 @@ pub struct Bench {
     pub driver: Driver,
     pub now: Stamp,
     pub config: &'static [u8],
+    pub min_free: u64,
 }
 
 pub fn start(disk: SimDisk, now: Stamp) -> Bench {
     start_with(disk, now, WINDOW)
 }
 
-/// As a start of the agent opens them.
 pub fn start_with(disk: SimDisk, now: Stamp, config_json: &'static [u8]) -> Bench {
+    start_above(disk, now, config_json, 0)
+}
+
+/// As a start of the agent opens them; `min_free` is what the journal leaves to others on the disk.
+pub fn start_above(disk: SimDisk, now: Stamp, config_json: &'static [u8], min_free: u64) -> Bench {
     let table = SeriesTable::new(100);
     let config = SpoolConfig { min_free_bytes: 0, batch_bytes: 200, ..SpoolConfig::new("/data/spool") };
     let (spool, _) = Spool::open(config, disk.storage(), Arc::clone(&table), "edge").unwrap();
     let config = JournalConfig {
         max_bytes: 1 << 20,
         segment_bytes: 4096,
-        min_free_bytes: 0,
+        min_free_bytes: min_free,
         ..JournalConfig::new("/data/journal")
     };
     let (journal, _) = Journal::open_stepped(config, disk.storage(), Arc::clone(&table)).unwrap();
     folding::number_on(&journal, &spool, Path::new(CHECKPOINT));
     journal.release(Holder::Sessions, Position::MAX);
     let checkpoint = Checkpoint::open(disk.storage(), Path::new(CHECKPOINT)).unwrap();
-    journal.append(&Record::Tick(DeviceClock { at: now, boot: [1; 16], synced: true })).unwrap();
-    journal.append(&Record::Config { stamp: now, generation: 1, config: config_json.to_vec() }).unwrap();
+    let begun = [
+        Record::Tick(DeviceClock { at: now, boot: [1; 16], synced: true }),
+        Record::Config { stamp: now, generation: 1, config: config_json.to_vec() },
+    ];
+    // The agent goes on without where the journal has no room.
+    _ = journal.append_all(&begun);
     journal.step();
     let clock = |at| DeviceClock { at, boot: [1; 16], synced: true };
     let work =
         Folding::restore(journal.clone(), spool.clone(), checkpoint, &table, || Box::new(NoScorer), clock);
-    Bench { disk, table, journal, spool, driver: Driver::new(work, now), now, config: config_json }
+    Bench { disk, table, journal, spool, driver: Driver::new(work, now), now, config: config_json, min_free }
 }
 
 impl Bench {
@@ -97,7 +106,7 @@ impl Bench {
     /// The process is killed, and another one starts on what is there.
     pub fn killed(self) -> Bench {
         self.disk.kill();
-        start_with(self.disk.clone(), self.now, self.config)
+        start_above(self.disk.clone(), self.now, self.config, self.min_free)
     }
 
     /// It ends in order, and another one starts.
@@ -106,9 +115,9 @@ impl Bench {
         for _ in 0..1000 {
             self.now.mono += Duration::from_secs(1).as_nanos() as u64;
             if self.driver.step(self.now) == Step::Ended {
-                let (disk, now, config) = (self.disk.clone(), self.now, self.config);
+                let (disk, now, config, min_free) = (self.disk.clone(), self.now, self.config, self.min_free);
                 drop(self);
-                return start_with(disk, now, config);
+                return start_above(disk, now, config, min_free);
             }
         }
         panic!("it never ends");
