@@ -164,8 +164,10 @@ impl Found {
             if damage.part != Part::Spool {
                 damage.to_ns = damage.to_ns.or(now);
             }
-            tracing::error!("{}", damage.sentence());
-            spool.note_damage(damage);
+            // Each start finds it again until a checkpoint is behind it.
+            if spool.note_damage(damage) {
+                tracing::error!("{}", damage.sentence());
+            }
             let nothing = damage.readings == Readings::Exactly(0) && damage.again == 0;
             if let (Some(time), false) = (now, nothing) {
                 rows.events.push(event(&damage, time));

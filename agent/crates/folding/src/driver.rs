@@ -292,10 +292,6 @@ impl Driver {
             self.work.journal.folded(self.before, received);
         }
         for gap in self.reader.take_gaps() {
-            tracing::error!(
-                ?gap,
-                "a part of the journal is damaged; what is intact before and after it goes on"
-            );
             self.gone(gap);
         }
         let (position, record) = match found {
@@ -403,6 +399,15 @@ impl Driver {
     fn gone(&mut self, gap: JournalGap) {
         self.watch.progress.lock().damaged_records += gap.last.saturating_sub(gap.first) + 1;
         let noted = || self.work.spool.usage().damage;
+        let again =
+            |known: &Damage| known.part != Part::Spool && known.first <= gap.last && gap.first <= known.last;
+        // Each start finds it again until a checkpoint is behind it.
+        if !noted().iter().any(again) {
+            tracing::error!(
+                ?gap,
+                "a part of the journal is damaged; what is intact before and after it goes on"
+            );
+        }
         self.found.gap(gap, &self.spooled, self.received, noted);
         self.received = self.received.zip(gap.readings).and_then(|(some, more)| some.checked_add(more));
     }

@@ -144,19 +144,11 @@ pub fn number_on(journal: &Journal, spool: &Spool, checkpoint: &Path) {
     if known <= last {
         return;
     }
-    tracing::error!(
-        first_missing = last + 1,
-        "the journal, or its newest part, is gone: readings in it that were in no batch yet are lost, and nobody knows how many"
-    );
-    spool.note_damage(Damage {
-        part: Part::Journal,
-        first: last + 1,
-        last: known,
-        from_ns: None,
-        to_ns: None,
-        readings: Readings::Unknown,
-        again: 0,
-    });
+    let (first, part, readings) = (last + 1, Part::Journal, Readings::Unknown);
+    let damage = Damage { part, first, last: known, from_ns: None, to_ns: None, readings, again: 0 };
+    if spool.note_damage(damage) {
+        tracing::error!("{}", damage.sentence());
+    }
     journal.skip_to(known);
     if let Some(tallied) = tallied.filter(|_| applied > last) {
         journal.count_on(tallied);

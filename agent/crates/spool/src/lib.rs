@@ -250,24 +250,24 @@ impl Spool {
         Ok(Spooled { position: state.position, counted: state.before.clone(), open: state.open })
     }
 
-    /// Notes damage, at once and for good; what is noted already is so once. Rows that tell of it may follow.
-    pub fn note_damage(&self, damage: Damage) {
+    /// Notes damage, at once and for good; false where it was noted already. Rows that tell of it may follow.
+    pub fn note_damage(&self, damage: Damage) -> bool {
         let mut writer = self.0.writer.lock();
         let now = {
             let mut state = self.0.state.lock();
             if !state.damage.note(damage) {
-                return;
+                return false;
             }
             state.dirty = true;
             state.now
         };
-        if !writer.proven() {
-            return;
-        }
         // Before a checkpoint passes by it, it is written in any case.
-        if let Err(error) = writer.save_cursor(now) {
+        if writer.proven()
+            && let Err(error) = writer.save_cursor(now)
+        {
             tracing::warn!(%error, "what is damaged can't be written down yet");
         }
+        true
     }
 
     /// What time it is, for whoever can't go on: a spool that couldn't be opened whole is opened anew by that.
