@@ -42,8 +42,6 @@ use crate::{classes, identity, inputs_table, models, time_service};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_LOOK: Duration = Duration::from_millis(2);
 
-/// The fold's state, in the data folder.
-
 /// After this long at the end an input that doesn't end is left behind.
 const INPUTS_TIMEOUT: Duration = Duration::from_secs(10);
 const UPLINK_TIMEOUT: Duration = Duration::from_secs(10);
