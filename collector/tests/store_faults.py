@@ -139,9 +139,9 @@ class Faulty:
 
 
 @contextlib.asynccontextmanager
-async def collecting(settings: str) -> AsyncIterator[Faulty]:
-    """Run a collector with these settings beside its two doors; at the end stop it in order."""
-    doors = '[api]\nlisten = "127.0.0.1:0"\n[gateway]\nlisten = "127.0.0.1:0"\n'
+async def collecting(settings: str, api: str = "") -> AsyncIterator[Faulty]:
+    """Run a collector with these settings, and these of its API, beside its two doors; at the end stop it in order."""
+    doors = f'[api]\nlisten = "127.0.0.1:0"\n{api}\n[gateway]\nlisten = "127.0.0.1:0"\n'
     async with started(config.parse(settings + doors, "test.toml"), SystemClock()) as at:
         yield Faulty(f"http://127.0.0.1:{at.http}", at.grpc, ReferenceAgent("edge"), [])
 

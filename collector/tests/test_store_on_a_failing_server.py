@@ -60,14 +60,14 @@ async def test_a_slow_server_slows_down_and_a_silent_one_holds_batches(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Delays pass through as delays; a server from which nothing comes any more is a fault with an end."""
-    monkeypatch.setattr("telemetryx.store.postgres.engine.WRITE_S", 10.0)
+    monkeypatch.setattr("telemetryx.store.postgres.engine.WRITE_S", 5.0)
     async with slow_proxy(postgres.port) as proxy:
         settings = on_postgres(postgres, tmp_path, postgres.database(), proxy.port)
-        async with collecting(settings) as faulty:
+        async with collecting(settings, 'query_timeout = "5s"') as faulty:
             now = time.time_ns()
             faulty.cut(now)
             await faulty.delivers()
-            proxy.delay_s = 0.1
+            proxy.delay_s = 0.05
             faulty.cut(now + 1)
             await faulty.delivers()
             proxy.open.clear()

@@ -6,6 +6,7 @@ cross-site reads). A change that a browser asks for by its cookie also carries t
 pages can know. What a request needs is the role of its route; a route without one lets nobody in.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -36,6 +37,8 @@ MIN_TOKEN_LENGTH: Final = 16
 #: Of a cookie that we made; a longer one isn't ours.
 MAX_COOKIE: Final = 200
 OPEN: Final = Caller("anybody", Role.ADMIN, "open")
+OPEN_S: Final = 2.0
+"""How long the store is waited for that should say whether there are accounts: it is asked before everything else, also by who scrapes."""
 _HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
@@ -159,8 +162,9 @@ class Gate:
         if self.closed or self.tokens or self._memory.accounts:
             return False
         try:
-            self._memory.accounts = await accounts.any()
-        except StoreError:
+            async with asyncio.timeout(OPEN_S):
+                self._memory.accounts = await accounts.any()
+        except (StoreError, TimeoutError):
             # With a store that can't be read an open API goes on; one of which that isn't known stays shut.
             if self._memory.accounts is None:
                 raise
@@ -261,8 +265,8 @@ def _is_static(request: web.Request) -> bool:
     return resource is not None and resource.canonical == STATIC
 
 
-def middleware(gate: Gate, accounts: Accounts, roles: Roles) -> Middleware:
-    """Guard every route by the role that it needs."""
+def middleware(gate: Gate, accounts: Accounts, roles: Roles, within_s: float) -> Middleware:
+    """Guard every route by the role that it needs. A store that doesn't say who asks is waited for so long."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -271,9 +275,14 @@ def middleware(gate: Gate, accounts: Accounts, roles: Roles) -> Middleware:
         if needed is Role.ANYONE and not request.path.startswith("/api/"):
             return await handler(request)
         try:
-            caller = await gate.identify(request, accounts)
+            async with asyncio.timeout(within_s):
+                caller = await gate.identify(request, accounts)
         except StoreError as error:
             raise Unavailable(str(error), "try again in a moment", retry_after=1) from error
+        except TimeoutError as error:
+            raise Unavailable(
+                "the store doesn't answer, so it isn't known who asks", "try again in a moment", retry_after=1
+            ) from error
         if caller.role < needed:
             if caller.role is Role.ANYONE and "Authorization" in request.headers:
                 raise Unauthorized(

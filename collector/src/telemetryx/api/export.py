@@ -121,7 +121,8 @@ def endpoint(world: World) -> Handler:
 async def _missing(world: World, wanted: Wanted) -> dict[str, str]:
     """Return the header that says what of an export's time its retention has taken: the file itself has no place for it."""
     try:
-        horizon = await world.store.raw_horizon()
+        async with asyncio.timeout(world.limits.query_timeout_s):
+            horizon = await world.store.raw_horizon()
     except StoreError as error:
         if not error.retry:
             raise

@@ -93,6 +93,8 @@ class Sockets:
 _SOCKETS: Final = web.AppKey("sockets", Sockets)
 ROLES: Final = web.AppKey("roles", auth.Roles)
 RECHECK_S: Final = 15.0
+GATHER_S: Final = 5.0
+"""How long /metrics waits for the numbers of the store: who scrapes waits ten seconds."""
 """How often a live client's session is looked at again though nobody changed anything: it may have run out."""
 
 
@@ -120,8 +122,8 @@ def create(world: World, config: Config) -> web.Application:
             prometheus.shape(),
             errors.middleware,
             limits.middleware(asked, world.gate.peers, special),
-            auth.middleware(world.gate, world.store.accounts, roles),
-            _bounded(),
+            auth.middleware(world.gate, world.store.accounts, roles, world.limits.query_timeout_s),
+            _bounded(world.limits.query_timeout_s),
         ],
     )
     app[ROLES] = roles
@@ -267,9 +269,10 @@ async def _while_admitted(
 def _metrics_endpoint(world: World) -> errors.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         del request
-        # With a store that can't be read the process's own numbers are shown still: that is when they are needed.
-        with contextlib.suppress(StoreError):
-            await world.gather()
+        # With a store that can't be read, or says nothing, the process's own numbers are shown still: that is when they are needed.
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(GATHER_S):
+                await world.gather()
         return web.Response(
             body=world.metrics.exposition().encode(), headers={"Content-Type": metrics.CONTENT_TYPE}
         )
@@ -342,7 +345,7 @@ def _counting(counts: Counts) -> Middleware:
     return count
 
 
-def _bounded() -> Middleware:
+def _bounded(within_s: float) -> Middleware:
     running = asyncio.Semaphore(MAX_RUNNING)
     queued = 0
 
@@ -359,7 +362,14 @@ def _bounded() -> Middleware:
             )
         queued += 1
         try:
-            await running.acquire()
+            async with asyncio.timeout(within_s):
+                await running.acquire()
+        except TimeoutError as error:
+            raise errors.Unavailable(
+                f"other requests took longer than {within_s:g} s: the store is slow, or doesn't answer",
+                "try again in a moment",
+                retry_after=1,
+            ) from error
         finally:
             queued -= 1
         try:

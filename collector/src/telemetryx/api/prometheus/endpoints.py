@@ -38,6 +38,7 @@ API: Final = f"{PREFIX}/api/v1"
 BEHAVES_LIKE: Final = "3.0.0"
 STATUS: Final = {"bad_data": 400, "execution": 422, "timeout": 503, "unavailable": 503, "not_found": 404}
 _KINDS: Final = {400: "bad_data", 404: "not_found", 429: "unavailable", 503: "unavailable", 500: "internal"}
+GRACE_S: Final = 1.0
 MAX_ALERTS: Final = 10_000
 #: A time beyond all that may be asked for; an hour more still fits into 64 bits.
 EVER_NS: Final = LAST_NS // 2
@@ -57,7 +58,10 @@ def add(app: web.Application, world: World) -> None:
 
     def endpoint(ask: Ask) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            return _response(await ask(world, workers, await params.read(request, world.limits.max_body)))
+            asked = await params.read(request, world.limits.max_body)
+            # Queries end by themselves before that, and say so as Prometheus does.
+            async with asyncio.timeout(world.limits.query_timeout_s + GRACE_S):
+                return _response(await ask(world, workers, asked))
 
         return _refusing(handle)
 

@@ -1,5 +1,6 @@
 """/api/v1/configs and /api/v1/requests: agents are configured and asked from afar. docs/how-to/remote-care.md says how."""
 
+import asyncio
 from collections import Counter
 from typing import Any, Final, Protocol
 
@@ -175,7 +176,8 @@ def answer(world: World) -> Handler:
             raise TypeError(f"{params} are no parameters of a request")
         care = _care(world)
         try:
-            found = await care.request(params.id)
+            async with asyncio.timeout(world.limits.query_timeout_s):
+                found = await care.request(params.id)
         except CareRefused as error:
             raise _refusal(error) from error
         except StoreError as error:

@@ -1,0 +1,91 @@
+"""A store that doesn't answer, as a database behind a dead link: who asks hears so in time, whatever it is, and never after as long as a reader waits for it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from running import Running
+from telemetryx.api.world import Limits
+
+WITHIN_S = 0.3
+TOKEN = "a-token-of-an-account"
+
+
+@pytest.fixture
+async def silent(start: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    """An open API whose store answers nothing from now on; all of its readers wait for it."""
+    monkeypatch.setattr("telemetryx.api.auth.OPEN_S", 0.1)
+    monkeypatch.setattr("telemetryx.api.server.GATHER_S", 0.2)
+    monkeypatch.setattr("telemetryx.api.prometheus.endpoints.GRACE_S", 0.1)
+    api = await start(limits=Limits(1 << 16, 100, 100_000, WITHIN_S, 3))
+    await api.get("/series")
+    speaks = threading.Event()
+    waiting = [asyncio.create_task(api.world.store.read(lambda _: speaks.wait())) for _ in range(16)]
+    await asyncio.sleep(0)
+    yield api
+    speaks.set()
+    await asyncio.gather(*waiting)
+
+
+def paths(api: Running) -> list[str]:
+    """All that can be read without a name in the path."""
+    app: Any = api.client.app
+    found = {
+        route.resource.canonical for route in app.router.routes() if route.method == "GET" and route.resource
+    }
+    return sorted(path for path in found if "{" not in path and "login" not in path and "oidc" not in path)
+
+
+async def test_every_path_answers_in_time(silent: Running) -> None:
+    """With 503 where the store is needed: no path may be forgotten, so all are asked."""
+    asked = paths(silent)
+    assert {"/api/v1/status", "/api/v1/audit", "/prometheus/api/v1/rules", "/metrics"} <= set(asked)
+    asked = [path for path in asked if path != "/api/v1/live"]
+    asked += ["/api/v1/export/samples", "/api/v1/requests/1/answer", "/api/v1/query_range?match=x"]
+    query = {"match": "x", "query": "x", "match[]": "x", "start": "1", "end": "2", "step": "1"}
+    refused = set()
+    for path in asked:
+        begun = time.monotonic()
+        async with asyncio.timeout(30):
+            for params in (query, {}):
+                async with silent.client.get(path, params=params) as answer:
+                    if answer.status == 503:
+                        refused.add(path)
+        assert time.monotonic() - begun < 20, path
+    assert {"/api/v1/status", "/api/v1/series", "/prometheus/api/v1/query"} <= refused
+    assert {"/api/v1/export/samples", "/api/v1/requests/1/answer", "/api/v1/query_range?match=x"} <= refused
+
+
+async def test_metrics_and_health_answer_without_the_store(silent: Running) -> None:
+    """That is when they are needed: before who scrapes gives up."""
+    for path in ("/metrics", "/healthz", "/readyz"):
+        async with asyncio.timeout(8), silent.client.get(path) as answer:
+            assert answer.status == 200, path
+
+
+async def test_who_asks_by_a_token_that_only_the_store_knows_hears_that_it_says_nothing(
+    silent: Running,
+) -> None:
+    """Neither let in nor called a stranger."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with asyncio.timeout(20), silent.client.get("/api/v1/series", headers=headers) as answer:
+        assert answer.status == 503
+        said = (await answer.json())["error"]["message"]
+    assert said == "the store doesn't answer, so it isn't known who asks"
+
+
+async def test_requests_that_wait_behind_others_hear_that_these_take_too_long(silent: Running) -> None:
+    """Forty at once, of which sixteen are answered at a time."""
+
+    async def one() -> int:
+        async with silent.client.get("/api/v1/agents") as answer:
+            return answer.status
+
+    begun = time.monotonic()
+    async with asyncio.timeout(60):
+        assert set(await asyncio.gather(*(one() for _ in range(40)))) == {503}
+    assert time.monotonic() - begun < 20
