@@ -72,6 +72,17 @@ async def test_what_is_committed_reaches_a_subscriber_and_only_what_it_asked_for
     assert await stream.points(1) == [(T0, 1.5)]
 
 
+async def test_readings_that_json_has_no_number_for_are_named(api: Running) -> None:
+    """A null alone would be a gap. A series without any has no such key: most have none."""
+    stream = await subscribed(api, match="m")
+    odd = [(T0 + n * S, value) for n, value in enumerate((1.5, math.nan, math.inf, -math.inf))]
+    await api.field.send({M: odd, key("m", site="b"): [(T0, 9.0)]})
+    lines = sorted((await stream.hear("samples"))["series"].values(), key=lambda one: len(one["values"]))
+    assert [line["values"] for line in lines] == [[9.0], [1.5, None, None, None]]
+    assert "special" not in lines[0]
+    assert lines[1]["special"] == {"values": {"1": "NaN", "2": "+Inf", "3": "-Inf"}}
+
+
 async def test_a_gap_that_this_process_noticed_is_told_to_who_listens(api: Running) -> None:
     """Commits of others that were compacted before they were read here: the page asks for the range, as after a late resume."""
     silent = await connect(api)

@@ -48,7 +48,7 @@ The server sends:
 
 | message | when |
 |---|---|
-| `{"type":"samples","cursor":n,"series":{"<id>":{"times_ns":[..],"values":[..]}},"dropped":0}` | at most `max_hz` times a second; a window counts by its last sample; `dropped` points were left out because the client was too slow |
+| `{"type":"samples","cursor":n,"series":{"<id>":{"times_ns":[..],"values":[..]}},"dropped":0}` | at most `max_hz` times a second; a window counts by its last sample; where a value is NaN or infinite it is null, and `"special":{"values":{"<place>":"+Inf"}}` beside it names it, as everywhere; `dropped` points were left out because the client was too slow |
 | `{"type":"agents","agents":[..],"counts":{..},"now_ns":n}` | agents that changed, shaped as in `/api/v1/agents` |
 | `{"type":"alert","alert":{..}}` | an alert changed, shaped as in `/api/v1/alerts` |
 | `{"type":"event","cursor":n,"event":{..}}` | an event was stored |

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetryx.api import special
 from telemetryx.sets import distinct
 from telemetryx.types import F64, I64, Committed
 
@@ -102,7 +103,9 @@ class Pending:
             order = np.argsort(times, kind="stable")
             dropped += max(0, len(order) - most)
             keep = order[-most:]
-            series[str(number)] = {"times_ns": times[keep], "values": values[keep]}
+            line = series[str(number)] = {"times_ns": times[keep], "values": values[keep]}
+            if odd := special.of({"values": line["values"]}):
+                line["special"] = odd
         return series, dropped
 
 
