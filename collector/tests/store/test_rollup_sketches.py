@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import telemetryx
-from reference_agent import SECOND, defined, samples, window
+from reference_agent import SECOND, decoded, defined, samples, window
 from store_batches import compacted, one
 from store_rollups import DAY, KEEP, START, expire, kept, near, percentiles, rows, sketched
 from telemetryx import _native
@@ -25,7 +25,7 @@ from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.hours import REBUILD
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Parts
 from telemetryx.store.tables.store import TableStore
-from telemetryx.types import DamagedSketch, SketchBlock
+from telemetryx.types import BatchKey, DamagedSketch, SketchBlock, Stored
 from telemetryx.wire.payload import Payload
 
 NUMBERS = st.one_of(
@@ -311,6 +311,48 @@ async def test_hours_of_slow_series_of_an_older_collector_get_sketches_too(
     assert await store.read(sketching.finished)
     assert [await rows(store, table) for table in ("rollup_1m", "rollup_1h")] == wanted
     assert await store.verify() == []
+
+
+async def test_old_hours_are_computed_for_many_series_at_once_where_no_agent_waits_for_it(
+    open_store: Callable[[], Awaitable[TableStore]], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction writes and reads nothing; what says all by itself, as a value that never changes does, isn't looked at."""
+    store = await open_store()
+    times = [START + n * MINUTE for n in range(2 * 60)]
+    lines = {
+        number: [(at, 5.0 if number > 30 else number + at // MINUTE % 7 * 1.5) for at in times]
+        for number in range(1, 41)
+    }
+    names = defined(*(f"m{number}" for number in lines))
+    (outcome,) = await store.commit([decoded(BatchKey("slow", bytes(16), 1), Payload(samples(lines)), names)])
+    assert isinstance(outcome, Stored)
+    await compacted(store)
+    clock.advance(DAY)
+    await store.apply_retention(KEEP, START + 2 * HOUR + DAY)
+    wanted = await rows(store, "rollup_1h")
+    await older(store)
+    store = await open_store()
+    looked: list[int] = []
+    writing = False
+    stored, mark = rollup.stored, sketching.mark
+
+    def read(*asked: Any, **how: Any) -> Any:
+        assert not writing
+        return stored(*asked, **how)
+
+    def write(db: Database, portion: sketching.Portion) -> None:
+        nonlocal writing
+        looked.append(len(portion.series))
+        writing = True
+        mark(db, portion)
+        writing = False
+
+    monkeypatch.setattr(rollup, "stored", read)
+    monkeypatch.setattr(sketching, "mark", write)
+    await compacted(store)
+    assert [number for number in looked if number] == [30, 30]
+    assert await store.read(sketching.finished)
+    assert await rows(store, "rollup_1h") == wanted
 
 
 async def test_a_new_store_has_nothing_to_compute_anew(store: TableStore) -> None:

@@ -6,7 +6,7 @@ take the hour with it, which still knows better. An hour that is gone is compute
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,36 +16,43 @@ from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.rollup import HOUR, Many, Parts
 from telemetryx.store.tables.spans import Span
 
+Rows = list[tuple[Any, ...]]
 _KEY: Final = ("series_id", "t0_ns")
 
 
 def compute(connection: Database, series: int, span: Span) -> int:
     """Compute the hours that can be, in a span of whole ones; return how many."""
-    owners, made = _wanted(connection, series, span)
-    if len(owners):
-        rows = list(made.rows_of(owners, connection.reals))
-        connection.replace_many("rollup_1h", _KEY, rollup.COLUMNS, rows)
-    return len(owners)
+    rows = rows_of(connection, [series], span)
+    write(connection, rows)
+    return len(rows)
 
 
 def helps(connection: Database, series: int, span: Span) -> bool:
     """Tell whether `compute` would write an hour."""
-    return len(_wanted(connection, series, span)[0]) > 0
+    return len(rows_of(connection, [series], span)) > 0
 
 
-def _wanted(connection: Database, series: int, span: Span) -> Many:
+def write(connection: Database, rows: Rows) -> None:
+    """Write what `rows_of` has found, before anything else touches these rollups."""
+    connection.replace_many("rollup_1h", _KEY, rollup.COLUMNS, rows)
+
+
+def rows_of(connection: Database, series: Sequence[int], span: Span) -> Rows:
+    """Return the hours of these series that are to be written, as rows of their table."""
     sketched = sketches.available() and "sketch" in connection.columns("rollup_1m")
-    minutes = rollup.stored(connection, "rollup_1m", [series], *span, sketched=sketched)
+    minutes = rollup.stored(connection, "rollup_1m", series, *span, sketched=sketched)
     owners, made = rollup.reduce_many(*minutes, HOUR)
-    _, kept = rollup.stored(connection, "rollup_1h", [series], *span, sketched=sketched)
-    if not len(made) or not len(kept):
-        return owners, made
-    at = np.minimum(np.searchsorted(kept.times, made.times), len(kept) - 1)
-    there = kept.times[at] == made.times
+    others, kept = rollup.stored(connection, "rollup_1h", series, *span, sketched=sketched)
+    place = {key: at for at, key in enumerate(_keys((others, kept)))}
+    at = np.fromiter((place.get(key, -1) for key in _keys((owners, made))), np.int64, len(made))
+    there = at >= 0
     wanted = ~there
-    hurt = hurt_hours(minutes)
-    wanted[there] = computable((owners[there], made.take(there)), kept.take(at[there]), hurt)
-    return owners[wanted], made.take(wanted)
+    wanted[there] = computable((owners[there], made.take(there)), kept.take(at[there]), hurt_hours(minutes))
+    return list(made.take(wanted).rows_of(owners[wanted], connection.reals))
+
+
+def _keys(hours: Many) -> list[tuple[int, int]]:
+    return list(zip(hours[0].tolist(), hours[1].times.tolist(), strict=True))
 
 
 def hurt_hours(minutes: Many) -> set[tuple[int, int]]:
@@ -58,8 +65,7 @@ def hurt_hours(minutes: Many) -> set[tuple[int, int]]:
 
 def among(hours: Many, some: set[tuple[int, int]]) -> Mask:
     """Tell which hours are in a set."""
-    keys: Sequence[tuple[int, int]] = list(zip(hours[0].tolist(), hours[1].times.tolist(), strict=True))
-    return np.fromiter((key in some for key in keys), np.bool_, len(keys))
+    return np.fromiter((key in some for key in _keys(hours)), np.bool_, len(hours[1]))
 
 
 def computable(made: Many, kept: Parts, hurt: set[tuple[int, int]]) -> Mask:

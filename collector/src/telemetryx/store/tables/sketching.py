@@ -6,10 +6,11 @@ when nothing else is to be done, they are marked as dirty, so refresh.py compute
 one or two readings need no sketch; what isn't known of minutes there stays so: queries say which readings they know nothing of.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from telemetryx.store.tables import hourly, rollup, sketches
 from telemetryx.store.tables.database import Database, Read, Write
@@ -23,8 +24,8 @@ TO: Final = "unsketched_to_ns"
 """and where such rows end. Without it there are none."""
 AT_ONCE: Final = 200
 """Series whose hour is marked at once: some 12,000 rows to compute."""
-HOURS: Final = 200
-"""Hours that one step looks at."""
+STEP_S: Final = 0.5
+"""How long one step looks for some: compaction waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ class Portion:
     after: int | None
     """Behind which series of the same hour; None: in the next hour."""
     past: bool = False
-    """Whether the hour is computed from its minutes, for its raw data is gone."""
+    """Whether the hour is computed from its minutes, for its raw data is gone,"""
+    rows: Sequence[tuple[Any, ...]] = ()
+    """and what came of that: read and computed where nobody waits for it."""
 
 
 class Sketching:
@@ -53,7 +56,8 @@ class Sketching:
         """Mark some rows; return whether there may be more to do."""
         if not sketches.available():
             return False
-        for _ in range(HOURS):
+        end = time.monotonic() + STEP_S
+        while time.monotonic() < end:
             portion: Portion | None = await self._read(find)
             if portion is None:
                 return False
@@ -117,7 +121,9 @@ def find(connection: Database) -> Portion | None:
     if hour >= notes[TO]:
         return Portion((), hour, hour, None)
     begun, past = max(hour, horizon), hour + HOUR <= horizon
-    unsketched = "series_id = series.id AND sketch IS NULL AND count > 2 AND t0_ns"
+    # One whose readings are all alike needs none. What is no number is NULL to SQLite, and greater than all numbers to PostgreSQL.
+    several = "count > 2 AND (min <> max OR min IS NULL OR min = 'NaN')"
+    unsketched = f"series_id = series.id AND sketch IS NULL AND {several} AND t0_ns"
     lacks = f"EXISTS (SELECT 1 FROM rollup_1h WHERE {unsketched} = ?)"
     given = [after, hour]
     if past:
@@ -132,7 +138,8 @@ def find(connection: Database) -> Portion | None:
         f"SELECT id FROM series WHERE id > ? AND {lacks} ORDER BY id LIMIT ?", (*given, AT_ONCE)
     ).fetchall()
     found = [int(row[0]) for row in rows]
-    return Portion(found, begun, hour, found[-1] if len(found) == AT_ONCE else None, past)
+    made = hourly.rows_of(connection, found, (hour, hour + HOUR)) if past and found else ()
+    return Portion(found, begun, hour, found[-1] if len(found) == AT_ONCE else None, past, made)
 
 
 def mark(connection: Database, portion: Portion) -> None:
@@ -144,10 +151,8 @@ def mark(connection: Database, portion: Portion) -> None:
         connection.execute("DELETE FROM meta WHERE key IN (?, ?, ?)", (FROM, SERIES, TO))
         return
     span = (portion.hour_ns, portion.hour_ns + HOUR)
-    if portion.past and portion.series:
-        connection.lock_rollups()
-        for series in portion.series:
-            hourly.compute(connection, series, span)
+    if portion.past:
+        hourly.write(connection, list(portion.rows))
     else:
         rows = [(series, portion.start_ns, span[1]) for series in portion.series]
         connection.insert_many("dirty", ("series_id", "t0_ns", "t1_ns"), rows)
