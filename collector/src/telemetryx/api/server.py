@@ -93,9 +93,9 @@ class Sockets:
 _SOCKETS: Final = web.AppKey("sockets", Sockets)
 ROLES: Final = web.AppKey("roles", auth.Roles)
 RECHECK_S: Final = 15.0
+"""How often a live client's session is looked at again though nobody changed anything: it may have run out."""
 GATHER_S: Final = 5.0
 """How long /metrics waits for the numbers of the store: who scrapes waits ten seconds."""
-"""How often a live client's session is looked at again though nobody changed anything: it may have run out."""
 
 
 def create(world: World, config: Config) -> web.Application:
