@@ -19,6 +19,10 @@ from telemetryx.cli.targets import needs_folder, remedy, shown
 if TYPE_CHECKING:
     from telemetryx.store.tables.database import Database, Engine
 
+_WRITES_ALONE: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
+)
+"""Errors that reading doesn't meet."""
 _PAGES: Final = 4_096
 _TELL_S: Final = 1.0
 _SQLITE: Final = b"SQLite format 3\0"
@@ -38,7 +42,7 @@ def backup(config: Path | None, to: Path, *, as_json: bool) -> None:
     place = store_place(config)
     # A database is copied row by row, into tables as this collector has them.
     reading = brought_up if place.key == "url" else opened
-    with _whole(to) as part, reading(place) as source:
+    with _whole(to) as part, reading(place) as source, _filling(to):
         _fill(source, part)
     _done(as_json, place.name, str(to), to.stat().st_size)
 
@@ -84,7 +88,8 @@ def copy(config: Path | None, to: str, password_file: Path | None, *, as_json: b
     path = Path(to)
     with _stopped(config), _whole(path) as part, brought_up(place) as source:
         _hold(source, place.name)
-        rows = _into_file(source, part)
+        with _filling(path):
+            rows = _into_file(source, part)
     _done(as_json, place.name, to, path.stat().st_size, rows)
 
 
@@ -179,6 +184,20 @@ def _whole(path: Path) -> Iterator[Path]:
     finally:
         for name in (part.name, part.name + "-wal", part.name + "-shm", part.name + "-journal"):
             part.with_name(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _filling(path: Path) -> Iterator[None]:
+    """Say of what the new file can't take that it was this one: beside it another is read, which isn't at fault."""
+    from telemetryx.errors import StoreUnavailable
+
+    try:
+        yield
+    except (sqlite3.Error, StoreUnavailable) as error:
+        full = isinstance(error, StoreUnavailable) and error.reason in {"full", "read_only"}
+        if not full and getattr(error, "sqlite_errorcode", None) not in _WRITES_ALONE:
+            raise
+        raise CliError(f"{shown(path)} can't be written: {error}", "is there room on its disk?") from error
 
 
 def _fill(source: "Database", part: Path) -> None:
