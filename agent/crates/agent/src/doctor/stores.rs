@@ -20,9 +20,9 @@ use crate::models;
 pub fn examine(data: &Path) -> Vec<Finding> {
     let checkpoint = data.join(data_dir::CHECKPOINT);
     let saved = data_dir::saved(data);
-    let (found, position) = spool(&data.join("spool"), saved.as_ref());
+    let (mut findings, position) = spool(&data.join("spool"), saved.as_ref());
     let position = position.max(saved.map_or(0, |saved| saved.position));
-    let mut findings = vec![found, journal(&data.join("journal"), position)];
+    findings.extend(journal(&data.join("journal"), position));
     findings.extend(unreadable_cursor(&data.join("spool")));
     if let Some(link) = lock::dead_link(&checkpoint) {
         findings.push(elsewhere("checkpoint", &link));
@@ -100,94 +100,100 @@ fn unreadable_cursor(spool: &Path) -> Option<Finding> {
     ))
 }
 
-/// What is found of it, and the position in the journal up to which batches have all.
-fn spool(dir: &Path, saved: Option<&folding::Saved>) -> (Finding, Position) {
-    let mut position = 0;
-    (spool_up_to(dir, saved, &mut position), position)
-}
-
-fn spool_up_to(dir: &Path, saved: Option<&folding::Saved>, position: &mut Position) -> Finding {
+/// What is found of it, the worst first, and the position in the journal up to which batches have all.
+fn spool(dir: &Path, saved: Option<&folding::Saved>) -> (Vec<Finding>, Position) {
     const CHECK: &str = "spool";
-    if let Some(hidden) = hidden(CHECK, dir) {
-        return hidden;
-    }
-    if let Some(link) = lock::dead_link(&dir.join("log")) {
-        return elsewhere(CHECK, &link);
-    }
-    if !dir.join("log").is_dir() {
-        if dir.join("cursor").exists() || was_at_work(dir) {
-            return problem(
-                CHECK,
-                format!("{} is gone, and was there: what waited in it is lost", dir.join("log").display()),
-                "put it back while the agent is stopped, if there is a copy; else the agent makes a new one, and counts as damaged what the cursor knows of",
-            );
-        }
-        return ok(CHECK, "none yet: the agent makes it");
-    }
-    let inspection = match Inspection::open(Arc::new(seglog::Disk), dir) {
+    let inspection = match listed_spool(dir) {
         Ok(inspection) => inspection,
-        Err(error) => return not_given(CHECK, &error, is_ours(dir)),
+        Err(finding) => return (vec![*finding], 0),
     };
-    if let Some(error) = ungiven(&dir.join("cursor")) {
-        return not_given(CHECK, &error, is_ours(dir));
-    }
-    *position = inspection.position().unwrap_or(0);
     let (segments, bytes) = inspection.size();
     let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
     let opening = inspection.opening(false);
+    let mut findings: Vec<Finding> = unreadable(CHECK, inspection.unreadable()).into_iter().collect();
+    // What the disk doesn't give isn't known to be gone, and a spool without segments and cursor has a word of its own.
+    let looked = findings.is_empty() && (segments > 0 || *inspection.cursor() != CursorState::Missing);
     let lacking = saved.and_then(|saved| folding::Lacking::seen(saved, &opening.extent));
-    if let Some(lacking) = lacking.filter(|_| segments > 0 && inspection.unreadable().is_empty()) {
-        return problem(
+    if let Some(lacking) = lacking.filter(|_| looked) {
+        findings.push(problem(
             CHECK,
             format!("{found}; {lacking}"),
             "put back what is gone while the agent is stopped, if there is a copy; else nothing: when it starts the agent notes it in `status`. Check the disk (dmesg, smartctl)",
-        );
+        ));
     }
-    if let CursorState::Unusable(why) = inspection.cursor() {
-        return warning(
-            CHECK,
-            format!("{found}; the cursor can't be used: {why}"),
-            "nothing: what was acknowledged is asked for again. Check the disk, though",
-        );
-    }
-    if *inspection.cursor() == CursorState::Missing && was_at_work(dir) {
-        let gone = match segments {
-            0 => "its segments and its cursor are gone, and were there: what waited in it is lost",
-            _ => "the cursor is gone, and was there: what was acknowledged lately is asked for again",
-        };
-        let report = if segments == 0 { problem } else { warning };
-        return report(
-            CHECK,
-            format!("{found}; {gone}"),
-            "put back what was removed while the agent is stopped, if there is a copy; else the agent makes it anew",
-        );
-    }
-    if let Some(finding) = unreadable(CHECK, inspection.unreadable()) {
-        return finding;
-    }
-    let losses = opening.losses;
-    let rows: u64 = losses.iter().map(|loss| loss.counts.get(Cause::Damaged)).sum();
-    if !losses.is_empty() {
-        return problem(
+    let rows: u64 = opening.losses.iter().map(|loss| loss.counts.get(Cause::Damaged)).sum();
+    if !opening.losses.is_empty() {
+        findings.push(problem(
             CHECK,
             format!(
-                "{found}; {} damaged, with {}",
-                things(losses.len() as u64, "batch"),
+                "{found}; {} damaged or gone, with {}",
+                things(opening.losses.len() as u64, "batch"),
                 things(rows, "row")
             ),
             "`telemetryx-agent spool verify` says what exactly; check the disk (smartctl)",
-        );
+        ));
     }
-    if inspection.is_bare() {
-        return warning(
+    match inspection.cursor() {
+        CursorState::Unusable(why) => findings.push(warning(
+            CHECK,
+            format!("{found}; the cursor can't be used: {why}"),
+            "nothing: what was acknowledged is asked for again. Check the disk, though",
+        )),
+        CursorState::Missing if was_at_work(dir) => {
+            let gone = match segments {
+                0 => "its segments and its cursor are gone, and were there: what waited in it is lost",
+                _ => "the cursor is gone, and was there: what was acknowledged lately is asked for again",
+            };
+            let report = if segments == 0 { problem } else { warning };
+            findings.push(report(
+                CHECK,
+                format!("{found}; {gone}"),
+                "put back what was removed while the agent is stopped, if there is a copy; else the agent makes it anew",
+            ));
+        }
+        CursorState::Fine | CursorState::Missing => {}
+    }
+    if inspection.is_bare() && findings.is_empty() {
+        findings.push(warning(
             CHECK,
             format!(
                 "{found}; there were some, and they are gone: as far as the cursor knows nothing waited in them"
             ),
             "put them back while the agent is stopped, if there is a copy; else the agent goes on behind them",
-        );
+        ));
     }
-    ok(CHECK, format!("{found}; quickly looked at, `spool verify` reads it all"))
+    if findings.is_empty() {
+        findings.push(ok(CHECK, format!("{found}; quickly looked at, `spool verify` reads it all")));
+    }
+    (findings, inspection.position().unwrap_or(0))
+}
+
+/// A spool that can be looked at; else why not, or that there is none.
+fn listed_spool(dir: &Path) -> Result<Inspection, Box<Finding>> {
+    const CHECK: &str = "spool";
+    if let Some(hidden) = hidden(CHECK, dir) {
+        return Err(Box::new(hidden));
+    }
+    let log = dir.join("log");
+    if let Some(link) = lock::dead_link(&log) {
+        return Err(Box::new(elsewhere(CHECK, &link)));
+    }
+    if !log.is_dir() && (dir.join("cursor").exists() || was_at_work(dir)) {
+        return Err(Box::new(problem(
+            CHECK,
+            format!("{} is gone, and was there: what waited in it is lost", log.display()),
+            "put it back while the agent is stopped, if there is a copy; else the agent makes a new one, and counts as damaged what the cursor knows of",
+        )));
+    }
+    if !log.is_dir() {
+        return Err(Box::new(ok(CHECK, "none yet: the agent makes it")));
+    }
+    let inspection = Inspection::open(Arc::new(seglog::Disk), dir)
+        .map_err(|error| Box::new(not_given(CHECK, &error, is_ours(dir))))?;
+    match ungiven(&dir.join("cursor")) {
+        Some(error) => Err(Box::new(not_given(CHECK, &error, is_ours(dir)))),
+        None => Ok(inspection),
+    }
 }
 
 /// Whether an agent has worked in the data folder that a log lies in: it has both logs before it has a checkpoint.
@@ -196,45 +202,45 @@ fn was_at_work(log: &Path) -> bool {
 }
 
 /// `position` is of the last record that batches have.
-fn journal(dir: &Path, position: Position) -> Finding {
+fn journal(dir: &Path, position: Position) -> Vec<Finding> {
     const CHECK: &str = "journal";
     if let Some(hidden) = hidden(CHECK, dir) {
-        return hidden;
+        return vec![hidden];
     }
     if let Some(link) = lock::dead_link(dir) {
-        return elsewhere(CHECK, &link);
+        return vec![elsewhere(CHECK, &link)];
     }
     if !dir.is_dir() && was_at_work(dir) {
-        return problem(
+        return vec![problem(
             CHECK,
             format!(
                 "{} is gone, and was there: acknowledged readings in it that were in no batch yet are lost",
                 dir.display()
             ),
             "put it back while the agent is stopped, if there is a copy; else the agent makes a new one, and notes that it was gone",
-        );
+        )];
     }
     if !dir.is_dir() {
-        return ok(CHECK, "none yet: the agent makes it");
+        return vec![ok(CHECK, "none yet: the agent makes it")];
     }
-    match journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir) {
-        Ok(inspection) => {
-            if let Some(finding) = unreadable(CHECK, inspection.unreadable()) {
-                return finding;
-            }
-            let (segments, bytes) = inspection.size();
-            let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
-            match ends_early(&inspection, position, was_at_work(dir)) {
-                Some(gone) => problem(
-                    CHECK,
-                    format!("{found}; {gone}"),
-                    "put back what was removed while the agent is stopped, if there is a copy; else nothing: when it starts the agent counts what is gone, and notes it in `status`. Check the disk (dmesg, smartctl)",
-                ),
-                None => ok(CHECK, found),
-            }
-        }
-        Err(error) => not_given(CHECK, &error, is_ours(dir)),
+    let inspection = match journal::inspect::Inspection::open(Arc::new(seglog::Disk), dir) {
+        Ok(inspection) => inspection,
+        Err(error) => return vec![not_given(CHECK, &error, is_ours(dir))],
+    };
+    let (segments, bytes) = inspection.size();
+    let found = format!("{}, {}", things(segments as u64, "segment"), size(bytes));
+    let mut findings: Vec<Finding> = unreadable(CHECK, inspection.unreadable()).into_iter().collect();
+    findings.extend(ends_early(&inspection, position, was_at_work(dir)).map(|gone| {
+        problem(
+            CHECK,
+            format!("{found}; {gone}"),
+            "put back what was removed while the agent is stopped, if there is a copy; else nothing: when it starts the agent counts what is gone, as far as anybody knows how much that was, and notes it in `status`. Check the disk (dmesg, smartctl)",
+        )
+    }));
+    if findings.is_empty() {
+        findings.push(ok(CHECK, found));
     }
+    findings
 }
 
 /// What is gone from the journal's end, by what its mark or the spool know of it: a sentence's end.
@@ -356,13 +362,13 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("spool");
         fs::create_dir_all(dir.join("log")).unwrap();
-        assert_eq!(spool(&dir, None).0.level, Level::Ok);
+        assert_eq!(spool(&dir, None).0[0].level, Level::Ok);
         // Nobody may open a link whose name the system refuses, root neither.
         let refused = "x".repeat(300);
         for name in ["cursor", "log/00000000000000000001-00000001.seg"] {
             let path = dir.join(name);
             std::os::unix::fs::symlink(&refused, &path).unwrap();
-            let (finding, _) = spool(&dir, None);
+            let finding = spool(&dir, None).0.remove(0);
             assert_eq!(finding.level, Level::Problem, "{finding:?}");
             assert!(finding.found.contains(path.to_str().unwrap()), "{finding:?}");
             assert!(finding.remedy.contains("agent's user"), "{finding:?}");
@@ -377,7 +383,33 @@ mod tests {
             assert!(finding.remedy.contains("spool repair"), "{finding:?}");
             fs::remove_dir(&path).unwrap();
         }
-        assert_eq!(spool(&dir, None).0.level, Level::Ok);
+        assert_eq!(spool(&dir, None).0[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn one_thing_that_is_wrong_hides_no_other() {
+        let data = tempfile::tempdir().unwrap();
+        let dir = data.path().join("spool");
+        // A segment that can't be read, and a cursor that can't be used.
+        fs::create_dir_all(dir.join("log/00000000000000000001-00000001.seg")).unwrap();
+        fs::write(dir.join("cursor"), vec![255; 8192]).unwrap();
+        fs::create_dir_all(data.path().join("journal")).unwrap();
+        let mut checkpoint =
+            folding::Checkpoint::open(Arc::new(seglog::Disk), &data.path().join(data_dir::CHECKPOINT))
+                .unwrap();
+        checkpoint.set(7, Some(5), None, None, b"fold").unwrap();
+        let said = |found: &[Finding]| {
+            found.iter().map(|finding| format!("{:?} {}", finding.level, finding.found)).collect::<Vec<_>>()
+        };
+        let found = said(&spool(&dir, data_dir::saved(data.path()).as_ref()).0);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("Problem") && found[0].contains("it is a folder"), "{found:?}");
+        assert!(found[1].contains("Warning") && found[1].contains("the cursor can't be used"), "{found:?}");
+        // Without that segment all that was in the spool is gone, whatever became of the cursor.
+        fs::remove_dir(dir.join("log/00000000000000000001-00000001.seg")).unwrap();
+        let found = said(&spool(&dir, data_dir::saved(data.path()).as_ref()).0);
+        assert!(found[0].contains("Problem") && found[0].contains("the spool is gone"), "{found:?}");
+        assert!(found[1].contains("the cursor can't be used"), "{found:?}");
     }
 
     #[test]

@@ -318,7 +318,11 @@ impl Done {
         if n == 0 {
             return writeln!(
                 out,
-                "no loss is to be written down: nothing that waits in the spool is damaged, or it is settled already, and of the journal the agent counts what is gone when it comes there"
+                "no loss is to be written down: nothing that waits in what there is of the spool is damaged, or it is settled already{}",
+                match self.gone.is_some() || self.lacks.is_some() {
+                    true => "",
+                    false => ", and of the journal the agent counts what is gone when it comes there",
+                }
             );
         }
         writeln!(

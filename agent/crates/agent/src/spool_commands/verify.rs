@@ -511,6 +511,25 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_from_several_faults_speaks_of_each_and_contradicts_none() {
+        let concluded = |spool: SpoolReport, journal: JournalReport| {
+            let spool = SpoolReport { cursor: "fine".into(), ..spool };
+            Report { ok: false, settled: false, spool, journal: Some(journal) }.conclusion().join("\n")
+        };
+        let damaged = || SpoolReport { lost_batches: 1, ..SpoolReport::default() };
+        let unusable = || JournalReport { unusable: Some("it is a link".into()), ..JournalReport::default() };
+        let said = concluded(SpoolReport::default(), unusable());
+        assert!(said.contains("nothing of it is lost") && !said.contains("beside the damage"), "{said}");
+        let said = concluded(damaged(), unusable());
+        assert!(said.contains("nothing of it is lost") && said.contains("spool repair"), "{said}");
+        let gone = || JournalReport { cut_off: true, ..JournalReport::default() };
+        let said = concluded(damaged(), gone());
+        assert!(said.contains("put it back first") && said.contains("spool repair"), "{said}");
+        let said = concluded(SpoolReport { bare: true, ..SpoolReport::default() }, JournalReport::default());
+        assert!(said.contains("put it back") && !said.contains("spool repair"), "{said}");
+    }
+
+    #[test]
     fn a_journal_that_ends_before_the_checkpoint_is_damaged() {
         let gone = |position| gone(None, position).map(|gone| (gone.first, gone.last));
         assert_eq!((gone(0), gone(7)), (None, Some((1, 7))));

@@ -126,29 +126,56 @@ impl Report {
         if let Some(journal) = &self.journal {
             journal.show(out)?;
         }
+        self.conclusion().into_iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
+    }
+
+    /// What follows from it all: of a spool and a journal in which several things are wrong, each is to be read with the others.
+    pub(super) fn conclusion(&self) -> Vec<&'static str> {
+        let (spool, journal) = (&self.spool, self.journal.as_ref());
+        match (self.ok, self.settled) {
+            (true, false) => return vec!["all is intact"],
+            (true, true) => {
+                return vec![
+                    "the damage is settled: what could be read of it is in quarantine, and what waited in it is counted as lost. Nothing needs doing; the damaged files go when all that is beside the damage has been sent",
+                ];
+            }
+            (false, _) => {}
+        }
+        let mut sentences = Vec::new();
+        if journal.is_some_and(|journal| journal.unusable.is_some()) {
+            sentences.push(
+                "what is in the journal isn't known, and nothing of it is lost by that: make it readable, and look again",
+            );
+        }
+        if spool.ok() && journal.is_none_or(|journal| journal.unusable.is_some() || journal.ok()) {
+            return sentences;
+        }
         let repairable = spool.lost_batches > 0
             || spool.to_be_copied > 0
             || !spool.unreadable.is_empty()
-            || self.journal.as_ref().is_some_and(JournalReport::is_repairable);
-        writeln!(
-            out,
-            "{}",
-            match (self.ok, self.settled) {
-                (true, false) => "all is intact",
-                (true, true) => {
-                    "the damage is settled: what could be read of it is in quarantine, and what waited in it is counted as lost. Nothing needs doing; the damaged files go when all that is beside the damage has been sent"
-                }
-                (false, _) if self.journal.as_ref().is_some_and(|journal| journal.unusable.is_some()) => {
-                    "what is in the journal isn't known, and nothing is lost by that: make it readable, and look again"
-                }
-                (false, _) if repairable => {
-                    "what is intact beside the damage is kept; stop the agent and run `telemetryx-agent spool repair` to settle it now, else the agent does so by itself"
-                }
-                (false, _) => {
-                    "what is intact beside the damage is kept. Nothing needs doing: the agent counts each as lost when its turn comes, and makes a new cursor where that is damaged"
-                }
+            || journal.is_some_and(JournalReport::is_repairable);
+        sentences.push(match (self.lacks_something(), repairable) {
+            (false, true) => {
+                "what is intact beside the damage is kept; stop the agent and run `telemetryx-agent spool repair` to settle it now, else the agent does so by itself"
             }
-        )
+            (false, false) => {
+                "what is intact beside the damage is kept. Nothing needs doing: the agent counts each as lost when its turn comes, and makes a new cursor where that is damaged"
+            }
+            (true, true) => {
+                "what is intact is kept. If there is a copy of what is gone, stop the agent and put it back first; then run `telemetryx-agent spool repair` to settle the damage now, else the agent does so by itself. It notes what stays gone when it starts, and counts it where anybody knows how much it was"
+            }
+            (true, false) => {
+                "what is intact is kept. If there is a copy of what is gone, stop the agent and put it back; else nothing needs doing: the agent notes what is gone when it starts, and counts it where anybody knows how much it was"
+            }
+        });
+        sentences
+    }
+
+    /// Whether somebody took something away that could be put back.
+    fn lacks_something(&self) -> bool {
+        let Self { spool, journal, .. } = self;
+        let journal = journal.as_ref().is_some_and(|journal| journal.gone.is_some() || journal.cut_off);
+        spool.lacks.is_some() || spool.bare || spool.is_blind() || journal
     }
 }
 
