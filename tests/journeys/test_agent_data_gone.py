@@ -62,6 +62,32 @@ def test_a_newest_journal_segment_that_was_emptied_is_named_and_counted(stack: S
     assert log.count(f"{READINGS} readings are lost") == log.count("a part of the journal is damaged") == 1, log
 
 
+def test_of_a_journal_that_lost_what_batches_have_and_more_verify_names_what_is_lost(stack: Stack) -> None:
+    """The figure of verify and repair is that of the agent's note, also where the gap begins in what batches have."""
+    agent = stack.agent(
+        stack.collector(start=False), extra='[[fold.route]]\nmatch = "w.*"\nto = "window"\nwindow = "1h"\n'
+    )
+    assert agent.write("m v=0") == 204
+    assert agent.process is not None
+    # A checkpoint is written at the end.
+    agent.process.stop()
+    agent.start()
+    assert agent.write("\n".join(f"m v={n}" for n in range(50))) == 204
+    until("they are in a batch", agent.in_batches)
+    assert agent.write("\n".join(f"w v={n}" for n in range(READINGS))) == 204
+    agent.process.kill()
+    os.truncate(max(agent.data.glob("journal/*.seg")), 0)
+    gap = verified(agent)[1]["journal"]["damage"][-1]
+    assert (gap["readings"], gap["lost"]) == (READINGS + 50, READINGS)
+    said = ask("spool", "verify", "--journal", "--config", agent.config).stdout
+    assert f"{READINGS + 50} readings, {READINGS} of them in no batch" in said
+    said = ask("spool", "repair", "--dry-run", "--config", agent.config).stdout
+    assert f"{READINGS} of them in no batch" in said
+    agent.start()
+    until("it is noted", lambda: agent.status()["spool"]["damage"] != [])
+    assert agent.status()["spool"]["damage"][0]["readings"] == READINGS
+
+
 @pytest.mark.parametrize("what", ["segments", "all", "folder"])
 def test_a_journal_that_is_gone_is_no_intact_one_and_the_spool_is_reported_all_the_same(
     stack: Stack, what: str

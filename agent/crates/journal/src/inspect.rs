@@ -21,8 +21,9 @@ pub enum Found<'a> {
     Segment(&'a Path, u64),
     /// A record.
     Record(Position, Box<Record>),
-    /// Damage, or a record that can't be understood (then its own position, and nothing is damaged on the disk).
-    Gap(JournalGap),
+    /// Damage, or a record that can't be understood (then its own position, and nothing is damaged on the disk); and how many
+    /// readings the journal had counted up to its end, where that is known.
+    Gap(JournalGap, Option<u64>),
 }
 
 /// A journal that is looked at.
@@ -119,7 +120,7 @@ impl Inspection {
                 let freed = self.readers.freed(gap.first);
                 let gap = JournalGap { first: gap.first, last: gap.last, bytes: gap.bytes, readings };
                 if !freed {
-                    visit(Found::Gap(gap))?;
+                    visit(Found::Gap(gap, before))?;
                 }
             }
             let Some(Decoded { position, bytes, record, .. }) = decoded else {
@@ -130,15 +131,16 @@ impl Inspection {
                 Ok(record) => Found::Record(position, Box::new(record)),
                 Err(_) => {
                     let readings = tally.map(|tally| tally.readings);
-                    Found::Gap(JournalGap { first: position, last: position, bytes, readings })
+                    Found::Gap(JournalGap { first: position, last: position, bytes, readings }, received)
                 }
             })
         })?;
         let Some((Gap { first, last, bytes }, mark)) = self.readers.cut_off().filter(|_| !ended.get()) else {
             return Ok(torn);
         };
-        let readings = received.and_then(|received| Confirmed::of(mark).received.checked_sub(received));
-        _ = visit(Found::Gap(JournalGap { first, last, bytes, readings }));
+        let upto = Confirmed::of(mark).received;
+        let readings = received.and_then(|received| upto.checked_sub(received));
+        _ = visit(Found::Gap(JournalGap { first, last, bytes, readings }, Some(upto)));
         Ok(0)
     }
 }

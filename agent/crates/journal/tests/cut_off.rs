@@ -41,7 +41,7 @@ fn looked_at(sim: &SimDisk) -> Vec<JournalGap> {
     let mut gaps = Vec::new();
     inspection
         .walk(&mut |found| {
-            if let Found::Gap(gap) = found {
+            if let Found::Gap(gap, _) = found {
                 gaps.push(gap);
             }
             ControlFlow::Continue(())

@@ -11,6 +11,7 @@ macro_rules! misused {
     };
 }
 
+mod batched;
 mod export;
 mod folders;
 mod format;

@@ -18,6 +18,7 @@ use spool::inspect::{CursorState, LossRecord, Opening};
 use spool::{Spool, SpoolConfig};
 use telemetry::SeriesTable;
 
+use super::batched::{Batched, range};
 use super::progress::Progress;
 use super::verify::{Lacks, Place, Range, Unread, gone, ranges, saved, unreadable};
 use super::{Folders, TROUBLE, Whose, counts_json, lost, times_json};
@@ -90,9 +91,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let journal_dir = named.filter(|dir| dir.is_dir());
     let looked =
         journal_dir.map(|dir| journal::inspect::Inspection::open(Arc::new(Disk), &dir)).transpose()?;
-    let journal = looked.as_ref().map(damaged_journal).transpose()?;
     let Opening { losses, extent } = inspection.opening(!spool.ranges.is_empty());
     let lacks = saved.as_ref().and_then(|saved| Lacks::of(saved, &extent));
+    let batched = saved.as_ref().and_then(|saved| Batched::of(saved, &extent));
+    let journal = looked.as_ref().map(|journal| damaged_journal(journal, batched.as_ref())).transpose()?;
     let seen = saved.map_or(0, |saved| saved.position);
     let position = inspection.position().unwrap_or(0).max(seen);
     let gone = if may_be_gone { gone(looked.as_ref(), position) } else { None };
@@ -175,7 +177,13 @@ fn damaged_spool(inspection: &spool::inspect::Inspection) -> anyhow::Result<Foun
         match found {
             spool::inspect::Found::Segment(_, bytes) => progress.advance(bytes),
             spool::inspect::Found::Damaged(gap) => {
-                ranges.push(Range { first: gap.first, last: gap.last, bytes: gap.bytes, readings: None });
+                ranges.push(Range {
+                    first: gap.first,
+                    last: gap.last,
+                    bytes: gap.bytes,
+                    readings: None,
+                    lost: None,
+                });
             }
             _ => {}
         }
@@ -187,18 +195,16 @@ fn damaged_spool(inspection: &spool::inspect::Inspection) -> anyhow::Result<Foun
     Ok(Found { what: "record", ranges, damage, unreadable, to_be_copied })
 }
 
-fn damaged_journal(inspection: &journal::inspect::Inspection) -> anyhow::Result<Found> {
+fn damaged_journal(
+    inspection: &journal::inspect::Inspection,
+    batched: Option<&Batched>,
+) -> anyhow::Result<Found> {
     let mut ranges = Vec::new();
     let mut progress = Progress::new("journal:", inspection.size().1);
     inspection.walk(&mut |found| {
         match found {
             journal::inspect::Found::Segment(_, bytes) => progress.advance(bytes),
-            journal::inspect::Found::Gap(gap) => ranges.push(Range {
-                first: gap.first,
-                last: gap.last,
-                bytes: gap.bytes,
-                readings: gap.readings,
-            }),
+            journal::inspect::Found::Gap(gap, upto) => ranges.push(range(gap, upto, batched)),
             journal::inspect::Found::Record(..) => {}
         }
         ControlFlow::Continue(())

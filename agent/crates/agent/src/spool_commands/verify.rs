@@ -14,6 +14,7 @@ use spool::inspect::{BatchRecord, CursorState, Found, Inspection, Opening, Summa
 use telemetry::{Counts, Position, Record};
 
 pub use self::show::{ranges, unreadable};
+use super::batched::{Batched, range};
 use super::progress::Progress;
 use super::{Folders, TROUBLE, Whose, counts_json};
 use crate::data_dir;
@@ -69,6 +70,9 @@ pub struct Range {
     /// Readings in them, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readings: Option<u64>,
+    /// Of those, the ones that no batch has, where batches have some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
 }
 
 /// Where it is.
@@ -169,6 +173,8 @@ struct SpoolReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     lacks: Option<Lacks>,
     #[serde(skip)]
+    batched: Option<Batched>,
+    #[serde(skip)]
     lost_counts: Counts,
     #[serde(skip)]
     lost_times: Option<(i64, i64)>,
@@ -234,7 +240,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         found => found?,
     };
     let position = position.max(seen);
-    let journal = journal.map(|dir| verify_journal(&dir, position)).transpose()?;
+    let journal = journal.map(|dir| verify_journal(&dir, position, spool.batched.as_ref())).transpose()?;
     let damaged =
         !spool.damage.is_empty() || journal.as_ref().is_some_and(|journal| !journal.damage.is_empty());
     let ok = spool.ok() && journal.as_ref().is_none_or(JournalReport::ok);
@@ -298,6 +304,7 @@ fn verify_spool(
                 last: gap.last,
                 bytes: gap.bytes,
                 readings: None,
+                lost: None,
             }),
         }
         ControlFlow::Continue(())
@@ -365,11 +372,21 @@ pub fn gone(inspection: Option<&journal::inspect::Inspection>, position: Positio
         // What was noted when the agent started without it has later numbers behind it.
         Some(journal) => journal.last()?,
     };
-    (last < position).then_some(Range { first: last + 1, last: position, bytes: 0, readings: None })
+    (last < position).then_some(Range {
+        first: last + 1,
+        last: position,
+        bytes: 0,
+        readings: None,
+        lost: None,
+    })
 }
 
 /// `position` is of the last record that batches, or the fold, have.
-fn verify_journal(dir: &Path, position: Position) -> anyhow::Result<JournalReport> {
+fn verify_journal(
+    dir: &Path,
+    position: Position,
+    batched: Option<&Batched>,
+) -> anyhow::Result<JournalReport> {
     if std::fs::symlink_metadata(dir).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(JournalReport {
             folder: dir.display().to_string(),
@@ -408,12 +425,7 @@ fn verify_journal(dir: &Path, position: Position) -> anyhow::Result<JournalRepor
                     report.by_cause.merge(&intake.counts);
                 }
             }
-            journal::inspect::Found::Gap(gap) => report.damage.push(Range {
-                first: gap.first,
-                last: gap.last,
-                bytes: gap.bytes,
-                readings: gap.readings,
-            }),
+            journal::inspect::Found::Gap(gap, upto) => report.damage.push(range(gap, upto, batched)),
         }
         ControlFlow::Continue(())
     })?;
@@ -449,6 +461,7 @@ impl SpoolReport {
     fn told(&mut self, inspection: &Inspection, saved: Option<&folding::Saved>) {
         let Opening { losses, extent } = inspection.opening(!self.damage.is_empty());
         self.lacks = saved.and_then(|saved| Lacks::of(saved, &extent));
+        self.batched = saved.and_then(|saved| Batched::of(saved, &extent));
         self.lost_batches = losses.len();
         for loss in &losses {
             self.lost_counts.merge(&loss.counts);
@@ -500,7 +513,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("journal");
         std::os::unix::fs::symlink(data.path().join("mnt/there"), &dir).unwrap();
-        let journal = verify_journal(&dir, 7).unwrap();
+        let journal = verify_journal(&dir, 7, None).unwrap();
         assert!(!journal.ok());
         let spool = SpoolReport { cursor: "fine".into(), ..SpoolReport::default() };
         let mut out = Vec::new();
@@ -540,6 +553,6 @@ mod tests {
         let mut checkpoint = folding::Checkpoint::open(Arc::new(seglog::Disk), &path).unwrap();
         checkpoint.set(7, None, None, None, b"fold").unwrap();
         let position = saved(&folders).unwrap().position;
-        assert!(!verify_journal(&data.path().join("journal"), position).unwrap().ok());
+        assert!(!verify_journal(&data.path().join("journal"), position, None).unwrap().ok());
     }
 }

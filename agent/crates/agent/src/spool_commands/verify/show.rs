@@ -219,7 +219,15 @@ pub fn ranges(out: &mut impl Write, what: &str, ranges: &[Range], places: &[Plac
             last if last == range.first => format!("{what} {last}"),
             last => format!("{what}s {} to {last} ({})", range.first, count(last - range.first + 1)),
         };
-        let readings = range.readings.map_or(String::new(), |n| format!(", {}", things(n, "reading")));
+        let mut readings = range.readings.map_or(String::new(), |n| format!(", {}", things(n, "reading")));
+        if let Some(lost) = range.lost {
+            let none = if readings.is_empty() {
+                things(lost, "reading")
+            } else {
+                format!("{} of them", count(lost))
+            };
+            readings += &format!(", {none} in no batch");
+        }
         let bytes = if range.bytes == 0 { "missing".to_owned() } else { things(range.bytes, "byte") };
         writeln!(out, "DAMAGE   {numbers}: {bytes}{readings}")?;
     }
