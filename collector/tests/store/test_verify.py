@@ -10,7 +10,7 @@ from telemetryx.cli.store import _remedy
 from telemetryx.clock import ManualClock
 from telemetryx.errors import SchemaBroken, StoreDamaged
 from telemetryx.store.interface import Retention
-from telemetryx.store.tables import rebuild
+from telemetryx.store.tables import rebuild, verify
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.store import TableStore
 from telemetryx.types import BatchKey, SketchBlock, Stored
@@ -339,6 +339,20 @@ async def test_a_batch_that_is_gone_is_found_where_batches_are_numbered_without_
     await filled(store)
     await store.write(run("DELETE FROM batch WHERE id = (SELECT max(id) FROM batch)"))
     assert await store.verify() == ([] if store.shared else ["1 of the batches 3 to 4 are missing"])
+
+
+async def test_many_of_one_kind_are_counted_and_not_all_named(
+    store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its ledger, or after a disk went bad, each row of a store is at fault."""
+    monkeypatch.setattr(verify, "MOST", 2)
+    for seq in range(1, 6):
+        late = samples({1: [(T0 + seq * HOUR, float(seq))]})
+        await store.commit([decoded(BatchKey("a", EPOCH, seq), Payload(late), DEFS)])
+    await store.write(run("DELETE FROM ledger"))
+    problems = await store.verify()
+    assert [problem.endswith("isn't in the ledger") for problem in problems] == [True, True, False]
+    assert problems[2] == "(and 3 more of batches)"
 
 
 @pytest.mark.parametrize("column", ["times", "values"])

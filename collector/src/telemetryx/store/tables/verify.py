@@ -7,8 +7,10 @@ so does a chunk that is missing (rolled.py). Before the raw horizon rollups are 
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 import numpy as np
 
@@ -31,6 +33,9 @@ from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
 from telemetryx.types import F64
+
+MOST: Final = 200
+"""Sentences of one kind of look."""
 
 
 def missing(connection: Database) -> list[str]:
@@ -61,15 +66,23 @@ def verify(connection: Database, numbers: Numbers) -> list[str]:
         return problems  # what is compared below stands in them
     problems = connection.faults()
     problems += _ledger(connection)
-    problems += _batches(connection, numbers)
+    problems += _first(_batches(connection, numbers), "batches")
     problems += _waiting(connection)
-    problems += _chunks(connection)
-    problems += _windows(connection)
-    problems += rolled.problems(connection)
-    problems += _plain(connection, numbers)
+    problems += _first(_chunks(connection), "chunks")
+    problems += _first(_windows(connection), "windows")
+    problems += _first(rolled.problems(connection), "rollups")
+    problems += _first(_plain(connection, numbers), "plain rows")
     problems += pushed.faults(connection)
     problems += requests.faults(connection)
     return problems
+
+
+def _first(some: Iterable[str], of: str) -> list[str]:
+    """Take the first of many sentences, and count the others: where a table is gone each row of another one is at fault."""
+    rest = iter(some)
+    found = list(islice(rest, MOST))
+    more = sum(1 for _ in rest)
+    return [*found, f"(and {more:,} more of {of})"] if more else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +123,8 @@ def _ledger(connection: Database) -> list[str]:
         if before is not None and before[0] == epoch and first <= before[1] + 1:
             problems.append(f"ledger: epoch {epoch} has ranges that overlap or touch at {first}")
         before = (epoch, last)
-    problems += [
-        f"batch row {row[0]} (epoch {row[1]}, seq {row[2]}) isn't in the ledger"
-        for row in connection.execute(
-            "SELECT id, epoch_id, seq FROM batch WHERE NOT EXISTS (SELECT 1 FROM ledger WHERE ledger.epoch_id = batch.epoch_id "
-            "AND first <= seq AND last >= seq)"
-        )
-    ]
-    problems += [
-        f"chunk {row[0]} (epoch {row[1]}, seqs {row[2]} to {row[3]}) isn't in the ledger"
-        for row in connection.execute(
-            "SELECT id, epoch_id, seq_first, seq_last FROM chunk WHERE NOT EXISTS (SELECT 1 FROM ledger WHERE "
-            "ledger.epoch_id = chunk.epoch_id AND first <= seq_first AND last >= seq_last)"
-        )
-    ]
+    problems += _first(_unknown_batches(connection), "batches")
+    problems += _first(_unknown_chunks(connection), "chunks")
     problems += [
         f"batch row {row[0]} (epoch {row[1]}, seq {row[2]}) is in a chunk too"
         for row in connection.execute(
@@ -137,8 +138,23 @@ def _ledger(connection: Database) -> list[str]:
     return problems
 
 
-def _batches(connection: Database, numbers: Numbers) -> list[str]:
-    problems = []
+def _unknown_batches(connection: Database) -> Iterator[str]:
+    for row_id, epoch, seq in connection.stream(
+        "SELECT id, epoch_id, seq FROM batch WHERE NOT EXISTS (SELECT 1 FROM ledger WHERE ledger.epoch_id = batch.epoch_id "
+        "AND first <= seq AND last >= seq)"
+    ):
+        yield f"batch row {row_id} (epoch {epoch}, seq {seq}) isn't in the ledger"
+
+
+def _unknown_chunks(connection: Database) -> Iterator[str]:
+    for row_id, epoch, first, last in connection.stream(
+        "SELECT id, epoch_id, seq_first, seq_last FROM chunk WHERE NOT EXISTS (SELECT 1 FROM ledger WHERE "
+        "ledger.epoch_id = chunk.epoch_id AND first <= seq_first AND last >= seq_last)"
+    ):
+        yield f"chunk {row_id} (epoch {epoch}, seqs {first} to {last}) isn't in the ledger"
+
+
+def _batches(connection: Database, numbers: Numbers) -> Iterator[str]:
     for row_id, epoch, offset, uncertain, samples, payload in connection.stream(
         "SELECT id, epoch_id, clock_offset_ns, clock_uncertain, samples, payload FROM batch"
     ):
@@ -152,15 +168,13 @@ def _batches(connection: Database, numbers: Numbers) -> list[str]:
                 Correction(offset, bool(uncertain)),
             )
         except StoreError as error:
-            problems.append(str(error))
+            yield str(error)
             continue
         if len(block) != samples:
-            problems.append(f"batch row {row_id} holds {len(block)} samples, not {samples}")
-    return problems
+            yield f"batch row {row_id} holds {len(block)} samples, not {samples}"
 
 
-def _chunks(connection: Database) -> list[str]:
-    problems = []
+def _chunks(connection: Database) -> Iterator[str]:
     for row_id, t0, t1, count, times, values, flags, *said in connection.stream(
         'SELECT id, t0_ns, t1_ns, count, times, "values", flags, min, max, sum, first, last FROM chunk'
     ):
@@ -169,13 +183,12 @@ def _chunks(connection: Database) -> list[str]:
             sound = marks is None or len(marks) == count
             sound = sound and len(when) == len(what) == count and int(when[0]) == t0 and int(when[-1]) == t1
         except chunks.UNREADABLE as error:
-            problems.append(f"chunk {row_id} can't be decoded: {error}")
+            yield f"chunk {row_id} can't be decoded: {error}"
             continue
         if not sound or bool((when[1:] < when[:-1]).any()):
-            problems.append(f"chunk {row_id} doesn't hold what its row says")
+            yield f"chunk {row_id} doesn't hold what its row says"
         elif wrong := _differing(what, said):
-            problems.append(f"chunk {row_id} doesn't hold what its row says: {wrong}")
-    return problems
+            yield f"chunk {row_id} doesn't hold what its row says: {wrong}"
 
 
 def _differing(values: F64, said: Sequence[float | None]) -> str:
@@ -211,14 +224,13 @@ def _waiting(connection: Database) -> list[str]:
     return [f"{missing:,} of the batches {after + 1:,} to {newest:,} are missing"] if missing > 0 else []
 
 
-def _windows(connection: Database) -> list[str]:
+def _windows(connection: Database) -> Iterator[str]:
     """Decode each sketch, and compare a window's figures with each other."""
-    problems = []
     for row_id, count, low, high, first, last, sketch in connection.stream(
         'SELECT id, count, min, max, first, last, sketch FROM "window"'
     ):
         if not all(_between(*map(reals.value, (low, one, high))) for one in (first, last)):
-            problems.append(f"window {row_id} has a first or last value outside of its minimum and maximum")
+            yield f"window {row_id} has a first or last value outside of its minimum and maximum"
         if sketch is None:
             continue
         try:
@@ -226,11 +238,10 @@ def _windows(connection: Database) -> list[str]:
             sound = block is not None and len(sketch) == 16 + 12 * len(block.keys)
             held = 0 if block is None else int(block.weights.sum()) + int(block.zero.sum())
         except ValueError as error:
-            problems.append(f"the sketch of window {row_id} can't be decoded: {error}")
+            yield f"the sketch of window {row_id} can't be decoded: {error}"
             continue
         if not sound or held > count:
-            problems.append(f"the sketch of window {row_id} doesn't hold what its row says")
-    return problems
+            yield f"the sketch of window {row_id} doesn't hold what its row says"
 
 
 def _between(low: float, value: float, high: float) -> bool:
