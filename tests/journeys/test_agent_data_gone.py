@@ -59,7 +59,9 @@ def test_a_newest_journal_segment_that_was_emptied_is_named_and_counted(stack: S
     agent.start()
     until("all is folded again", lambda: not agent.status()["fold"]["recovering"])
     log = (agent.folder / "agent.log").read_text()
-    assert log.count(f"{READINGS} readings are lost") == log.count("a part of the journal is damaged") == 1, log
+    assert log.count(f"{READINGS} readings are lost") == log.count("a part of the journal is damaged") == 1, (
+        log
+    )
 
 
 def test_of_a_journal_that_lost_what_batches_have_and_more_verify_names_what_is_lost(stack: Stack) -> None:
