@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from running import Running
+from running import Running, S
 from telemetryx.api.world import Limits
+from telemetryx.store.accounts import Role, digest
+from telemetryx.store.audit import Actor
 
 WITHIN_S = 0.3
 TOKEN = "a-token-of-an-account"
@@ -89,3 +91,21 @@ async def test_requests_that_wait_behind_others_hear_that_these_take_too_long(si
     async with asyncio.timeout(60):
         assert set(await asyncio.gather(*(one() for _ in range(40)))) == {503}
     assert time.monotonic() - begun < 20
+
+
+async def test_a_store_that_takes_no_writes_keeps_nobody_with_a_token_from_reading(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a token was used last is written down now and then; who waits for that waits a moment."""
+    monkeypatch.setattr("telemetryx.api.auth.OPEN_S", 0.1)
+    api = await start()
+    await api.world.store.accounts.add_token(
+        "grafana", digest(TOKEN), Role.VIEWER, api.clock.now_ns() + 3_600 * S, Actor("test", "test")
+    )
+    takes = threading.Event()
+    writing = asyncio.create_task(api.world.store.write(lambda _: takes.wait()))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with asyncio.timeout(20), api.client.get("/api/v1/series", headers=headers) as answer:
+        assert answer.status == 200
+    takes.set()
+    await writing

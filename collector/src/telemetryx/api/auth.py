@@ -213,9 +213,10 @@ def _name_of(token: ApiToken) -> str:
 
 
 async def _seen(accounts: Accounts, session: bytes | None, token: int | None) -> None:
-    """Note that it is in use; a store that can't be written is no reason to turn anybody away."""
-    with contextlib.suppress(StoreError):
-        await accounts.seen(session, token)
+    """Note that it is in use; a store that can't be written, or takes long, is no reason to turn anybody away."""
+    with contextlib.suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(OPEN_S):
+            await accounts.seen(session, token)
 
 
 def _name(host: str) -> str:
