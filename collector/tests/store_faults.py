@@ -22,6 +22,8 @@ from telemetryx.clock import SystemClock
 from telemetryx.wire.payload import Payload
 
 PATIENCE_S: Final = 300.0
+GREETING_S: Final = 5.0
+"""An agent whose greeting isn't answered for so long comes again: the collector asks its store what it holds of it."""
 ROOM: Final = 64 << 20
 """Bytes that this process may grow by while it can't store."""
 
@@ -88,8 +90,9 @@ class Faulty:
         with contextlib.suppress(
             AssertionError, TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError
         ):
-            # Refused, or no answer: an agent comes again.
-            async with self.agent.session(self.grpc) as link:
+            # Refused, or no answer, also to its greeting: an agent comes again.
+            async with asyncio.timeout(GREETING_S) as greeting, self.agent.session(self.grpc) as link:
+                greeting.reschedule(None)
                 await link.send(*self.agent.unacked.values())
                 await link.until(lambda: not self.agent.unacked or link.over, seconds)
         return not self.agent.unacked
