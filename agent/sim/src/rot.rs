@@ -84,9 +84,10 @@ impl World {
         if let Some(Hit { content: Content::Batch { samples, windows, received }, .. }) = &hit {
             this.lose(*received, &mut self.readings);
             // Rows that were cut again, and whose batch rots again: if the collector has the first batch by this name,
-            // it isn't told what came with the second.
+            // it isn't told what came with the second, nor that any of it is lost.
             if self.readings.may_come_again(samples, windows) {
                 self.readings.received_gone += received;
+                samples.iter().for_each(|value| self.readings.all[*value as usize].silent = true);
             }
         }
         this.hits.extend(hit);

@@ -27,6 +27,14 @@ fn a_seed_that_is_run_again_does_the_same_in_the_same_order() {
 }
 
 #[test]
+fn a_batch_that_rots_once_more_after_it_was_cut_again_under_a_name_that_the_collector_has_counts_as_gone_with_rot()
+ {
+    let verdict = run(70_145, false, None);
+    assert!(verdict.failures.is_empty(), "{:?}", verdict.failures);
+    assert!(verdict.sums.silent > 0);
+}
+
+#[test]
 fn after_an_outage_fresh_readings_arrive_within_a_second_while_the_backlog_takes_its_share() {
     let drain = sim::outage::run(Outage { seconds: 60, rate: 1_000, room: 2.0, seed: 1 });
     assert!(drain.failures.is_empty(), "{:?}", drain.failures);
