@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -51,13 +50,11 @@ async def test_every_path_answers_in_time(silent: Running) -> None:
     query = {"match": "x", "query": "x", "match[]": "x", "start": "1", "end": "2", "step": "1"}
     refused = set()
     for path in asked:
-        begun = time.monotonic()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(20):
             for params in (query, {}):
                 async with silent.client.get(path, params=params) as answer:
                     if answer.status == 503:
                         refused.add(path)
-        assert time.monotonic() - begun < 20, path
     assert {"/api/v1/status", "/api/v1/series", "/prometheus/api/v1/query"} <= refused
     assert {"/api/v1/export/samples", "/api/v1/requests/1/answer", "/api/v1/query_range?match=x"} <= refused
 
@@ -87,10 +84,24 @@ async def test_requests_that_wait_behind_others_hear_that_these_take_too_long(si
         async with silent.client.get("/api/v1/agents") as answer:
             return answer.status
 
-    begun = time.monotonic()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         assert set(await asyncio.gather(*(one() for _ in range(40)))) == {503}
-    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "message", [{"subscribe": {"match": "x"}}, {"subscribe": {"series": [1]}, "cursor": 1}]
+)
+async def test_a_live_client_hears_that_its_subscription_cannot_be_served_now(
+    silent: Running, message: dict[str, Any]
+) -> None:
+    """And stays connected, for it isn't the one that is slow."""
+    async with asyncio.timeout(20), silent.client.ws_connect("/api/v1/live") as socket:
+        await socket.send_json(message)
+        said = await socket.receive_json()
+        assert (said["type"], said["error"]["code"]) == ("error", "unavailable")
+        assert "the store said nothing for 0.3 s" in said["error"]["message"]
+        await socket.send_str("no request")
+        assert (await socket.receive_json())["error"]["code"] == "bad_request"
 
 
 async def test_a_store_that_takes_no_writes_keeps_nobody_with_a_token_from_reading(

@@ -7,7 +7,7 @@ Two tasks a client: `_read` takes messages, `_write` is the only one that sends.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import structlog
@@ -20,7 +20,7 @@ from telemetryx.api.live.hub import event_messages
 from telemetryx.api.live.pending import Pending, Wanted, highest
 from telemetryx.api.models import LiveRequest, Subscribe
 from telemetryx.api.world import World
-from telemetryx.errors import CursorGone, SelectorError, TelemetryXError
+from telemetryx.errors import CursorGone, SelectorError, StoreUnavailable, TelemetryXError
 from telemetryx.store import selector
 from telemetryx.types import Committed, Matcher
 
@@ -171,14 +171,16 @@ class Client:
 
     async def _resume(self, cursor: int) -> None:
         """Put what was committed after the cursor before what came meanwhile; say whether something is missing between."""
-        newest = await self._world.store.cursor()
-        gap = cursor > newest or await self._world.store.count_after(cursor, MAX_RESUME + 1) > MAX_RESUME
+        async with self._in_time():
+            newest = await self._world.store.cursor()
+            gap = cursor > newest or await self._world.store.count_after(cursor, MAX_RESUME + 1) > MAX_RESUME
         merged = Pending()
         missed: deque[dict[str, Any]] = deque(maxlen=MAX_MESSAGES)
         at = cursor
         try:
             while not gap and at < newest:
-                page = await self._world.store.read_after(at, RESUME_PAGE)
+                async with self._in_time():
+                    page = await self._world.store.read_after(at, RESUME_PAGE)
                 if not page:
                     break
                 for item in page:
@@ -207,7 +209,8 @@ class Client:
         self._refreshed = asyncio.get_running_loop().time()
         if self._matchers is None:
             return
-        found = await self._world.store.series(self._matchers, limit=MAX_SERIES + 1)
+        async with self._in_time():
+            found = await self._world.store.series(self._matchers, limit=MAX_SERIES + 1)
         if len(found) > MAX_SERIES:
             self._say(
                 _error(
@@ -217,6 +220,16 @@ class Client:
                 )
             )
         self._ids = Wanted((*self._wanted.series, *(row.id for row in found[:MAX_SERIES])))
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Wait for one answer of the store no longer than a query may: `_write` would take it for a client that is slow."""
+        seconds = self._world.limits.query_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise StoreUnavailable(f"the store said nothing for {seconds:g} s", "io") from error
 
     def _look_at_fleet(self, *, wanted: bool) -> None:
         if wanted and not self._watching:
