@@ -20,7 +20,7 @@ from telemetryx.clock import ManualClock
 from telemetryx.errors import NotCompiled, TooManyReadings
 from telemetryx.store.sqlite.engine import SqliteEngine
 from telemetryx.store.sqlite.store import SqliteStore
-from telemetryx.store.tables import blocks, copying, rollup, sketching
+from telemetryx.store.tables import blocks, copying, hourly, rollup, sketching
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.hours import REBUILD
 from telemetryx.store.tables.rollup import HOUR, MINUTE, Parts
@@ -333,20 +333,33 @@ async def test_old_hours_are_computed_for_many_series_at_once_where_no_agent_wai
     await older(store)
     store = await open_store()
     looked: list[int] = []
-    writing = False
-    stored, mark = rollup.stored, sketching.mark
+    writing = locked = False
+    stored, mark, put = rollup.stored, sketching.mark, hourly.write
+    kind: Any = await store.write(type)
+    lock = kind.lock_rollups
 
     def read(*asked: Any, **how: Any) -> Any:
         assert not writing
         return stored(*asked, **how)
 
     def write(db: Database, portion: sketching.Portion) -> None:
-        nonlocal writing
+        nonlocal writing, locked
         looked.append(len(portion.series))
-        writing = True
+        writing, locked = True, False
         mark(db, portion)
         writing = False
 
+    def lock_rollups(db: Database) -> None:
+        nonlocal locked
+        locked = True
+        lock(db)
+
+    def put_locked(db: Database, some: hourly.Rows) -> None:
+        assert locked, "a rebuild beside it may write the same hours"
+        put(db, some)
+
+    monkeypatch.setattr(kind, "lock_rollups", lock_rollups)
+    monkeypatch.setattr(hourly, "write", put_locked)
     monkeypatch.setattr(rollup, "stored", read)
     monkeypatch.setattr(sketching, "mark", write)
     await compacted(store)

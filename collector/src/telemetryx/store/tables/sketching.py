@@ -152,7 +152,10 @@ def mark(connection: Database, portion: Portion) -> None:
         return
     span = (portion.hour_ns, portion.hour_ns + HOUR)
     if portion.past:
-        hourly.write(connection, list(portion.rows))
+        if portion.rows:
+            # A rebuild beside it may be writing the same hours.
+            connection.lock_rollups()
+            hourly.write(connection, list(portion.rows))
     else:
         rows = [(series, portion.start_ns, span[1]) for series in portion.series]
         connection.insert_many("dirty", ("series_id", "t0_ns", "t1_ns"), rows)
