@@ -88,14 +88,17 @@ link.recv(1)
 """
 
 
-def first_life(lives: Path, killed: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+def first_life(
+    lives: Path, killed: int, monkeypatch: pytest.MonkeyPatch, *, another_serves: bool = False
+) -> bool:
     """Keep a worker that is killed so often before it is ready; return whether it became that."""
     monkeypatch.setattr(workers, "FIRST_PAUSE_S", 0.01)
 
     async def kept() -> bool:
         worker = Worker(1, 2, [sys.executable, "-c", KILLED_TWICE, str(lives), str(killed + 1)], None)
         stop = asyncio.Event()
-        keeping = asyncio.create_task(workers._keep(worker, stop))
+        another = Worker(2, 2, [], None, was_ready=another_serves)
+        keeping = asyncio.create_task(workers._keep(worker, [worker, another], stop))
         ready = asyncio.create_task(worker.ready.wait())
         async with asyncio.timeout(60):
             await asyncio.wait([keeping, ready], return_when=asyncio.FIRST_COMPLETED)
@@ -116,3 +119,10 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     assert first_life(tmp_path / "twice", 2, monkeypatch)
     with pytest.raises(WorkersError, match=r"worker 1 didn't start \(exit code -9\)"):
         first_life(tmp_path / "always", 3, monkeypatch)
+
+
+def test_a_worker_that_is_killed_each_time_it_starts_doesnt_end_those_that_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three kills before it was ever ready ended the parent, and with it a service that others had been doing."""
+    assert first_life(tmp_path / "often", 5, monkeypatch, another_serves=True)

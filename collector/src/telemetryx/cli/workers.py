@@ -38,7 +38,7 @@ LONGEST_PAUSE_S: Final = 30.0
 SOUND_S: Final = 30.0
 """One that lived longer than this is started again at once."""
 FIRST_TRIES: Final = 3
-"""So often a worker may be killed (kill -9, out of memory) before it is ready for the first time; one that ends itself may not."""
+"""So often a worker may be killed (kill -9, out of memory) before any is ready for the first time; one that ends itself may not."""
 PATIENCE_S: Final = 3.0
 """How long ports are waited for: workers whose parent was killed are stopping."""
 KILL_S: Final = 5.0
@@ -214,7 +214,7 @@ async def run(settings: "Settings", config: Path | None, text: bytes | None, cou
     stop = asyncio.Event()
     app.stop_on_signals(stop)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.ask)
-    keeping = [asyncio.create_task(_keep(worker, stop)) for worker in workers]
+    keeping = [asyncio.create_task(_keep(worker, workers, stop)) for worker in workers]
     readying = asyncio.gather(*(worker.ready.wait() for worker in workers))
     stopping = asyncio.create_task(stop.wait())
     caring = asyncio.create_task(_care(service, reloading, stop))
@@ -245,8 +245,11 @@ async def _care(service: "Service", reloading: "Reloading", stop: asyncio.Event)
     await service.care(lambda: asyncio.sleep(0), reloading.line, stop)
 
 
-async def _keep(worker: Worker, stop: asyncio.Event) -> None:
-    """Start a worker again and again until `stop`; raise when it ends by itself before it was ever ready, or is killed too often."""
+async def _keep(worker: Worker, workers: list[Worker], stop: asyncio.Event) -> None:
+    """Start a worker again and again until `stop`; raise when it ends by itself before it was ever ready.
+
+    Also when it is killed too often before that, unless others of the `workers` serve: they aren't ended for its sake.
+    """
     pause = FIRST_PAUSE_S
     tries = FIRST_TRIES
     loop = asyncio.get_running_loop()
@@ -259,7 +262,8 @@ async def _keep(worker: Worker, stop: asyncio.Event) -> None:
             pause = FIRST_PAUSE_S
             continue
         tries -= 1
-        if not worker.was_ready and (code != -signal.SIGKILL or tries <= 0):
+        served = any(one.was_ready for one in workers)
+        if not worker.was_ready and (code != -signal.SIGKILL or (tries <= 0 and not served)):
             raise WorkersError(
                 f"worker {worker.number} didn't start (exit code {code}); its own words are above"
             )
