@@ -66,6 +66,10 @@ build:
 native:
     cd collector && maturin develop --quiet --locked --uv
 
+# the same, optimised as wheels have it
+_native-release:
+    cd collector && maturin develop --quiet --locked --uv --release
+
 # unit and property tests of the agent's crates
 test-rust:
     cd agent && cargo test --locked --workspace --quiet
@@ -118,7 +122,7 @@ sim *ARGS: native
     PYTHONPATH=collector/src {{ python }} -m tests.sim.replay .cache/sim
 
 # benchmarks as a table; --json FILE for scripts
-bench *ARGS: _release native
+bench *ARGS: _release _native-release
     {{ python }} tests/load/bench.py {{ ARGS }}
 
 # the documents that are generated from the code

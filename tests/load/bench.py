@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Run by its path, so the repository isn't where imports are looked for yet.
 sys.path[0] = str(ROOT)
 
+from telemetryx.compiled import native  # noqa: E402
 from tests.load import (  # noqa: E402
     alarm,
     fleet,
@@ -153,6 +154,8 @@ def main() -> int:
     parent.mkdir(parents=True, exist_ok=True)
     report, failed = Report(), []
     print(machine())
+    if not native().OPTIMISED:
+        print("telemetryx._native is a debug build: the collector's figures are worth nothing (`just bench` builds it)")
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as folder:
         data = given.data.resolve() if given.data else None
         bed = Bed(given.seconds, data, Path(folder), report, given.backlog, install=given.install)

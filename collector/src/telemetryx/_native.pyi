@@ -63,6 +63,8 @@ class Replay(TypedDict):
     counts: dict[str, int]
     status: str
 
+OPTIMISED: Final[bool]
+"""Whether it was built without the compiler's checks, as wheels have it."""
 FEATURE_SET: Final[str]
 FEATURE_NAMES: Final[tuple[str, ...]]
 GRID_NS: Final[int]

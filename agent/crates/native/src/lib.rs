@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 /// The agent's features, evaluator, sketches and fold.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("OPTIMISED", !cfg!(debug_assertions))?;
     module.add("FEATURE_SET", score::FEATURE_SET)?;
     module.add("FEATURE_NAMES", score::features::NAMES)?;
     module.add("GRID_NS", score::features::GRID)?;
