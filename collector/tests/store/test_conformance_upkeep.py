@@ -1,6 +1,8 @@
 """What every store must do behind its commits, on each implementation: compaction, late data, retention, verification."""
 
 import math
+import random
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +10,8 @@ from reference_agent import SECOND, T0, decoded, events, samples, window
 from store_batches import DEFS, FOREVER, compacted, key, line, one, values
 from telemetryx.clock import ManualClock
 from telemetryx.store.interface import EventQuery, Retention, Store
+from telemetryx.store.tables import rollup
+from telemetryx.store.tables.store import TableStore
 from telemetryx.types import (
     Conflict,
     Duplicate,
@@ -103,3 +107,33 @@ async def test_a_sound_store_verifies(store: Store) -> None:
     await store.compact(everything=True)
     await one(store, 3, line(0, [1.0]))
     assert await store.verify() == []
+
+
+async def test_rows_that_are_replaced_leave_those_between_them_alone(store: TableStore) -> None:
+    """Runs of neighbours may go at once, but never what lies in a gap, beside them, or in another series."""
+    draw = random.Random(5)
+    minute = rollup.MINUTE
+
+    def row(series: int, at: int, figure: float) -> tuple[Any, ...]:
+        return (series, at * minute, 1, figure, figure, figure, figure, figure, 0, 0, None)
+
+    there = {(series, at): 1.0 for series in (1, 2, 3) for at in range(40)}
+    await store.write(
+        lambda db: db.insert_many("rollup_1m", rollup.COLUMNS, [row(*key, 1.0) for key in there])
+    )
+    for figure in range(2, 40):
+        chosen = sorted(draw.sample(sorted({*there, *((4, at) for at in range(9))}), draw.randint(1, 60)))
+        if draw.random() < 0.2:
+            draw.shuffle(chosen)
+        rows = [row(*key, float(figure)) for key in chosen]
+        await store.write(
+            lambda db, rows=rows: db.replace_many(
+                "rollup_1m", ("series_id", "t0_ns"), rollup.COLUMNS, rows, minute
+            )
+        )
+        there |= dict.fromkeys(chosen, float(figure))
+        found = await store.read(
+            lambda db: db.execute("SELECT series_id, t0_ns, sum FROM rollup_1m").fetchall()
+        )
+        assert {(series, at // minute): value for series, at, value in found} == there
+        assert len(found) == len(there)

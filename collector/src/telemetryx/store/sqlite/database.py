@@ -99,9 +99,10 @@ class SqliteDatabase(sqlite3.Connection):
         self.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({marks}){tail}', rows)
 
     def replace_many(
-        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int
     ) -> None:
         """Insert rows or update them, whichever it is."""
+        del step
         changes = ", ".join(f'"{column}" = excluded."{column}"' for column in columns[len(key) :])
         self.insert_many(table, columns, rows, f"({', '.join(key)}) DO UPDATE SET {changes}")
 

@@ -92,9 +92,12 @@ class Database(Protocol):
         ...
 
     def replace_many(
-        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int
     ) -> None:
-        """Write rows of numbers in place of those with the same key, the first of the columns; no two of them have the same."""
+        """Write rows of numbers in place of those with the same key, the first of the columns; no two of them have the same.
+
+        The key's last column counts in steps: between two rows that are one apart there can be none.
+        """
         ...
 
     def find_many(

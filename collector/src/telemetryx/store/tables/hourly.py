@@ -34,7 +34,7 @@ def helps(connection: Database, series: int, span: Span) -> bool:
 
 def write(connection: Database, rows: Rows) -> None:
     """Write what `rows_of` has found, before anything else touches these rollups."""
-    connection.replace_many("rollup_1h", _KEY, rollup.COLUMNS, rows)
+    connection.replace_many("rollup_1h", _KEY, rollup.COLUMNS, rows, HOUR)
 
 
 def rows_of(connection: Database, series: Sequence[int], span: Span) -> Rows:

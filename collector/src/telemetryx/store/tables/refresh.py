@@ -155,8 +155,8 @@ def affordable(
 
 def apply(connection: Database, work: Piece) -> None:
     """Write recomputed rows."""
-    for table, rows in (("rollup_1m", work.minutes), ("rollup_1h", work.hours)):
-        connection.replace_many(table, ("series_id", "t0_ns"), rollup.COLUMNS, rows)
+    for table, rows, step in (("rollup_1m", work.minutes, MINUTE), ("rollup_1h", work.hours, HOUR)):
+        connection.replace_many(table, ("series_id", "t0_ns"), rollup.COLUMNS, rows, step)
     connection.delete_many("dirty", work.ids)
     if work.unsketched is not None:
         sketching.note(connection, *work.unsketched)
