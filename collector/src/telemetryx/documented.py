@@ -54,7 +54,15 @@ def _below(model: type[BaseModel]) -> dict[str, str]:
 
 @cache
 def _classes(source: str) -> dict[str, list[ast.stmt]]:
-    """Read a module's classes, each with its statements."""
-    with open(source, encoding="utf-8") as file:  # noqa: PTH123 - the path is the interpreter's
-        tree = ast.parse(file.read())
+    """Read a module's classes, each with its statements; none where the source is gone, as after an upgrade beneath a running collector."""
+    try:
+        with open(source, encoding="utf-8") as file:  # noqa: PTH123 - the path is the interpreter's
+            tree = ast.parse(file.read())
+    except (OSError, ValueError, SyntaxError):
+        return {}
     return {one.name: one.body for one in tree.body if isinstance(one, ast.ClassDef)}
+
+
+def forget() -> None:
+    """Let go of the sources, which are parsed again for the next document."""
+    _classes.cache_clear()
