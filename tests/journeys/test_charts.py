@@ -1,12 +1,18 @@
 """A chart says what is there: a line while readings come, a gap where none came, and all of it as a table too."""
 
+import asyncio
+import math
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from playwright.sync_api import Locator, Page, expect
 
+from telemetryx.wire.payload import Payload
 from tests.harness import Agent, Collector, Stack, until
 from tests.harness.browser import picture
+from tests.harness.reference import ReferenceAgent, defined, samples
 
 SECOND = 1_000_000_000
 STEP = 10 * SECOND
@@ -88,6 +94,54 @@ def test_where_no_reading_came_the_line_is_interrupted_and_one_reading_alone_is_
     assert right[1] - right[0] > 0.1
     assert dot[0] - left[1] > 0.1
     assert right[0] - dot[1] > 0.1
+
+
+def deliver(agent: ReferenceAgent, port: int, readings: dict[str, Sequence[tuple[int, float]]]) -> None:
+    """Send readings that the inputs of a real agent refuse, as one of another make may."""
+    block = samples(dict(enumerate(readings.values(), start=1)))
+    batch = agent.cut(Payload(block), defined(*readings, device="odd"))
+
+    async def session() -> None:
+        async with agent.session(port) as link:
+            await link.send(batch)
+            await link.acked()
+
+    # In a thread: the browser has its own loop in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, session()).result()
+
+
+def test_readings_that_are_no_numbers_are_named(stack: Stack, page: Page) -> None:
+    """NaN and infinities are readings: neither nothing nor gaps, in the sentence, in the table, and when they come live."""
+    collector = stack.collector()
+    agent = ReferenceAgent("edge")
+    now = time.time_ns() // STEP * STEP
+    times = [now - ago * STEP for ago in range(30, 0, -1)]
+    mixed = [(at, float(n)) for n, at in enumerate(times[:-1])]
+    readings = {
+        "nothing": [(at, math.nan) for at in times],
+        "endless": [(at, math.inf) for at in times],
+        "mixed": [*mixed, (times[-1], -math.inf)],
+    }
+    deliver(agent, collector.grpc, readings)
+    card = chart(page, collector, "odd", "nothing")
+    expect(card).to_contain_text("Last 15 min: nothing but NaN.")
+    expect(page.locator(".card", has=page.get_by_role("heading", name="endless"))).to_contain_text(
+        "nothing but +Inf."
+    )
+    mixture = page.locator(".card", has=page.get_by_role("heading", name="mixed"))
+    expect(mixture).to_contain_text("Last 15 min: 0 to 28, and -Inf, last -Inf.")
+    mixture.get_by_role("button", name="Table").click()
+    expect(mixture.get_by_role("cell").first).to_have_text("-Inf")
+    later: dict[str, Sequence[tuple[int, float]]] = {
+        "nothing": [(now, math.nan)],
+        "endless": [(now, math.inf)],
+        "mixed": [(now, math.nan)],
+    }
+    deliver(agent, collector.grpc, later)
+    expect(mixture.get_by_role("cell").first).to_have_text("NaN")
+    expect(mixture).to_contain_text("0 to 28, and -Inf, NaN, last NaN.")
+    expect(card).to_contain_text("Last 15 min: nothing but NaN.")
 
 
 def _pressed(button: Locator) -> bool:

@@ -29,30 +29,41 @@ function alone(plot, index) {
   return at;
 }
 
-/** Points of one line; x in seconds, y a number or null (a gap). */
+/** Points of one line; x in seconds, y a number or null: a gap, or a reading that is no number, whose word is in `words`. */
 class Line {
   constructor(series, name) {
     this.series = series;
     this.name = name;
     this.x = [];
     this.y = [];
+    /** From the time of a reading that is NaN or infinite to the word for it: JSON has no numbers for these. */
+    this.words = new Map();
   }
 
   /**
    * Takes history: buckets of time, null where one holds no reading. Buckets may be narrower than the time between two
    * readings, so an empty one says nothing; what is a gap, the distance between readings says. Newer points stay.
    */
-  load(timesNs, values) {
-    const { x, y } = this;
+  load({ times_ns: timesNs, values, special }) {
+    const { x, y, words } = this;
     this.x = [];
     this.y = [];
-    for (let i = 0; i < timesNs.length; i++) if (values[i] !== null) this.push(timesNs[i] / 1e9, values[i]);
-    for (let i = 0; i < x.length; i++) if (y[i] !== null) this.push(x[i], y[i]);
+    this.words = new Map();
+    for (let i = 0; i < timesNs.length; i++) this.take(timesNs[i] / 1e9, values[i], special?.values?.[i]);
+    for (let i = 0; i < x.length; i++) this.take(x[i], y[i], words.get(x[i]));
   }
 
   /** Appends newer points. */
-  append(timesNs, values) {
-    for (let i = 0; i < timesNs.length; i++) this.push(timesNs[i] / 1e9, values[i]);
+  append({ times_ns: timesNs, values, special }) {
+    for (let i = 0; i < timesNs.length; i++) this.take(timesNs[i] / 1e9, values[i], special?.values?.[i]);
+  }
+
+  /** Adds one point, unless it is an empty bucket: neither a number nor a word for what isn't one. */
+  take(x, y, word) {
+    if (y === null && !word) return;
+    const count = this.x.length;
+    this.push(x, y);
+    if (word && this.x.length > count) this.words.set(x, word);
   }
 
   /** Adds one point; where much more time passed than usual between two, a gap is drawn as one. */
@@ -83,14 +94,22 @@ class Line {
     while (drop < this.x.length && this.x[drop] < from) drop++;
     // One point outside keeps the line touching the edge.
     if (drop > 1) {
-      this.x.splice(0, drop - 1);
+      for (const x of this.x.splice(0, drop - 1)) this.words.delete(x);
       this.y.splice(0, drop - 1);
     }
   }
 
-  last() {
-    for (let i = this.y.length - 1; i >= 0; i--) if (this.y[i] !== null) return this.y[i];
-    return null;
+  /** The newest reading as it is written; gaps aren't readings. */
+  last(unit) {
+    for (let i = this.y.length - 1; i >= 0; i--) {
+      if (this.y[i] !== null || this.words.has(this.x[i])) return this.text(this.x[i], this.y[i], unit);
+    }
+    return format.number(null);
+  }
+
+  /** How the value at a time is written: a number, the word for what isn't one, or a dash. */
+  text(x, y, unit) {
+    return y === null ? this.words.get(x) ?? format.number(null) : format.number(y, unit);
   }
 }
 
@@ -128,17 +147,17 @@ export class Chart {
 
   load(answerSeries) {
     this.loaded = true;
-    for (const one of answerSeries) this.lines.get(one.id)?.load(one.times_ns, one.values);
+    for (const one of answerSeries) this.lines.get(one.id)?.load(one);
     this.refresh();
   }
 
-  /** `batch` maps ids to {times_ns, values}; true when something of this chart was in it. */
+  /** `batch` maps ids to {times_ns, values, special}; true when something of this chart was in it. */
   append(batch) {
     let touched = false;
     for (const [id, line] of this.lines) {
       const points = batch[id];
       if (!points) continue;
-      line.append(points.times_ns, points.values);
+      line.append(points);
       touched = true;
     }
     return touched;
@@ -164,17 +183,22 @@ export class Chart {
 
   summary() {
     let min = Infinity, max = -Infinity, count = 0, gaps = 0;
+    const words = new Set();
     for (const line of this.lines.values()) {
-      for (const y of line.y) {
-        if (y === null) gaps++;
-        else { count++; if (y < min) min = y; if (y > max) max = y; }
+      for (const word of line.words.values()) words.add(word);
+      for (let i = 0; i < line.y.length; i++) {
+        const y = line.y[i];
+        if (y !== null) { count++; if (y < min) min = y; if (y > max) max = y; }
+        else if (!line.words.has(line.x[i])) gaps++;
       }
     }
-    if (count === 0 && !this.loaded) return "Loading.";
-    if (count === 0) return `No data in the last ${format.span(this.span)}.`;
+    const others = [...words].sort().join(", ");
+    if (count === 0 && !others && !this.loaded) return "Loading.";
+    if (count === 0 && !others) return `No data in the last ${format.span(this.span)}.`;
     const lines = [...this.lines.values()];
-    const last = lines.length === 1 ? `, last ${format.number(lines[0].last(), this.unit)}` : "";
-    return `Last ${format.span(this.span)}: ${format.number(min, this.unit)} to ${format.number(max, this.unit)}${last}${gaps ? `, with gaps` : ""}${this.hidden ? `; ${this.hidden} more lines not drawn` : ""}.`;
+    const what = count === 0 ? `nothing but ${others}` : `${format.number(min, this.unit)} to ${format.number(max, this.unit)}${others ? `, and ${others}` : ""}`;
+    const last = lines.length === 1 && count > 0 ? `, last ${lines[0].last(this.unit)}` : "";
+    return `Last ${format.span(this.span)}: ${what}${last}${gaps ? `, with gaps` : ""}${this.hidden ? `; ${this.hidden} more lines not drawn` : ""}.`;
   }
 
   draw() {
@@ -188,7 +212,7 @@ export class Chart {
           @keydown=${(event) => this.key(event)}></div>
         ${lines.length > 1 ? html`<ul class="legend">${lines.map((line, i) => html`<li>
           <svg width="26" height="8" aria-hidden="true"><line x1="0" y1="4" x2="26" y2="4" stroke=${color(i)} stroke-width="2" stroke-dasharray=${DASHES[(i >> 3) % 4].join(" ")}></line></svg>${line.name}
-          <span class="soft">${format.number(line.last(), this.unit)}</span></li>`)}</ul>` : ""}`}
+          <span class="soft">${line.last(this.unit)}</span></li>`)}</ul>` : ""}`}
     `, this.element);
   }
 
@@ -200,7 +224,7 @@ export class Chart {
     return html`<div class="scroll" role="group" tabindex="0" aria-label="${this.title} as a table"><table><caption>${this.title}, newest first, ${format.zone}</caption>
       <thead><tr><th scope="col">Time</th>${lines.map((line) => html`<th scope="col" class="number">${line.name}</th>`)}</tr></thead>
       <tbody>${shown.map((row) => html`<tr><th scope="row">${format.timeOfDay(this.data[0][row])}</th>
-        ${lines.map((_, i) => html`<td class="number">${format.number(this.data[i + 1][row], this.unit)}</td>`)}</tr>`)}</tbody></table></div>
+        ${lines.map((line, i) => html`<td class="number">${line.text(this.data[0][row], this.data[i + 1][row] ?? null, this.unit)}</td>`)}</tr>`)}</tbody></table></div>
       <div class="pager"><button ?disabled=${this.page === 0} @click=${() => { this.page--; this.draw(); }}>Newer</button>
         <span>Page ${this.page + 1} of ${pages}</span>
         <button ?disabled=${this.page >= pages - 1} @click=${() => { this.page++; this.draw(); }}>Older</button></div>`;
@@ -238,7 +262,7 @@ export class Chart {
     this.cursor = Math.min(count - 1, Math.max(0, (this.cursor ?? count - 1) + moves[event.key]));
     const x = this.data[0][this.cursor];
     this.plot?.setCursor({ left: this.plot.valToPos(x, "x"), top: 10 });
-    const values = [...this.lines.values()].map((line, i) => `${this.lines.size > 1 ? `${line.name} ` : ""}${format.number(this.data[i + 1][this.cursor], this.unit)}`);
+    const values = [...this.lines.values()].map((line, i) => `${this.lines.size > 1 ? `${line.name} ` : ""}${line.text(x, this.data[i + 1][this.cursor] ?? null, this.unit)}`);
     speak(`${format.timeOfDay(x)}: ${values.join(", ")}`);
   }
 
