@@ -198,6 +198,17 @@ async def test_a_wrong_password_leaves_the_process_alone_until_the_file_is_right
         await until(lambda: hot.sharing().connected)
 
 
+async def test_a_password_says_nothing_in_the_log(
+    server: RedisServer, password: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the client library has to say to programmers is no warning for who runs it."""
+    server.command("CONFIG", "SET", "requirepass", "correct horse")
+    server.password = "correct horse"
+    async with sharing(Address(server.url, password_file=password, timeout_s=PATIENT_S)) as together:
+        await together.join()
+        assert [one.getMessage() for one in caplog.records if one.name.startswith("redis")] == []
+
+
 async def test_a_process_that_was_killed_ends_with_its_values(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:

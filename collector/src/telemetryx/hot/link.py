@@ -48,6 +48,10 @@ class _Password(CredentialProvider):
         password = self._path.read_text(encoding="utf-8").strip()
         return (password,) if self._user is None else (self._user, password)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        # The library's own calls the other too, but warns of it in our log at each connection.
+        return self.get_credentials()
+
 
 class Link:
     """The server and its state."""
