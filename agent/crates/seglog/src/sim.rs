@@ -54,6 +54,8 @@ struct State {
     lied: BTreeSet<u64>,
     /// Sectors that can't be read.
     unreadable: BTreeSet<(u64, usize)>,
+    /// Handles by inode: what is unlinked takes its room until the last one is closed.
+    open: BTreeMap<u64, u32>,
     /// Files that can't be opened, and directories that can't be listed.
     unopenable: BTreeSet<u64>,
     /// Files that the system doesn't open, though the disk would give them.
@@ -123,7 +125,8 @@ impl State {
     }
 
     fn used(&self) -> u64 {
-        self.names.values().filter_map(|inode| self.inodes.get(inode)).map(|i| i.cache.len() as u64).sum()
+        let taken: BTreeSet<&u64> = self.names.values().chain(self.open.keys()).collect();
+        taken.into_iter().filter_map(|inode| self.inodes.get(inode)).map(|i| i.cache.len() as u64).sum()
     }
 
     /// An inode of a file that was opened in this boot.
@@ -175,6 +178,7 @@ impl SimDisk {
             lie: None,
             lied: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            open: BTreeMap::new(),
             unopenable: BTreeSet::new(),
             withheld: BTreeSet::new(),
             unlistable: BTreeSet::new(),
@@ -227,6 +231,7 @@ impl SimDisk {
         inodes.retain(|inode, _| linked.contains(inode));
         state.inodes = inodes;
         state.boot += 1;
+        state.open.clear();
         state.locks.clear();
         state.power_off = false;
         state.crash_at = None;
@@ -259,6 +264,7 @@ impl SimDisk {
     pub fn kill(&self) {
         let mut state = self.0.state.lock();
         state.boot += 1;
+        state.open.clear();
         state.locks.clear();
         state.power_off = false;
         state.crash_at = None;

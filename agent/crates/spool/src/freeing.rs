@@ -83,6 +83,9 @@ impl Writer {
             return false;
         }
         let Some(log) = &mut self.log else { return false };
+        // A file that is open keeps its room when its name is gone, and nothing may be read for long.
+        let stays = log.readers().segment_first(upto + 1);
+        self.place.lock().take_if(|(at, _)| *at <= stays);
         let freed = log.release(upto);
         let first = log.first();
         self.heads.release(first);
@@ -103,10 +106,10 @@ impl Writer {
         // DURABILITY: the copies are synced, and the cursor says where counting stands, before it goes.
         self.save_cursor(now)?;
         let Some(log) = &mut self.log else { return Err(closed()) };
+        *self.place.lock() = None;
         let freed = log.release_segment(first).map_err(|error| SpoolError::Broken(error.to_string()))?;
         self.heads.remove(first);
         self.continued.remove(&first);
-        *self.place.lock() = None;
         Ok(freed > 0)
     }
 

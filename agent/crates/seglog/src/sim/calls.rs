@@ -21,6 +21,20 @@ impl SimFile {
     }
 }
 
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.0.state.lock();
+        if state.boot == self.boot
+            && let Some(handles) = state.open.get_mut(&self.inode)
+        {
+            *handles -= 1;
+            if *handles == 0 {
+                state.open.remove(&self.inode);
+            }
+        }
+    }
+}
+
 struct SimLock {
     disk: SimDisk,
     path: PathBuf,
@@ -88,6 +102,7 @@ impl Storage for SimDisk {
                 inode
             }
         };
+        *state.open.entry(inode).or_default() += 1;
         Ok(Box::new(SimFile { disk: self.clone(), path: path.to_owned(), inode, boot: state.boot }))
     }
 
