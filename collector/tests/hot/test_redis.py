@@ -209,6 +209,23 @@ async def test_a_password_says_nothing_in_the_log(
         assert [one.getMessage() for one in caplog.records if one.name.startswith("redis")] == []
 
 
+async def test_the_manuals_user_may_do_all_that_is_asked_of_it(server: RedisServer, password: Path) -> None:
+    """Newest values, both limits and wake-ups work for a user with the rights that docs/how-to/redis.md gives."""
+    manual = (Path(__file__).parents[3] / "docs/how-to/redis.md").read_text(encoding="utf-8")
+    line = next(one for one in manual.splitlines() if one.startswith("ACL SETUSER"))
+    ours = line.replace("telemetryx:*", "test:*")
+    server.command(*(">correct horse" if word == ">PASSWORD" else word for word in ours.split()))
+    address = Address(server.url, user="telemetryx", password_file=password, timeout_s=PATIENT_S)
+    async with sharing(address) as together:
+        one, two = await together.join(), await together.join()
+        one.feed(commit({1: [(T0, 1.0)]}))
+        await sees(two, 1, 1.0)
+        assert await one.bucket("api", 1.0, 2.0, lambda _: 7.0).wait_s("peer") == 0.0
+        assert await one.turns(1.0, lambda _: 7.0).wait_s("edge") == 0.0
+        await together_now(one, two)
+    assert server.command("ACL", "LOG") == "*0\r\n"
+
+
 async def test_a_process_that_was_killed_ends_with_its_values(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
