@@ -96,7 +96,7 @@ pub struct SpoolConfig {
     pub segment_bytes: ByteSize,
     /// A batch is cut at about this size, uncompressed columns counted as they will be sent: 1KiB to 2MiB.
     pub batch_bytes: ByteSize,
-    /// A batch is cut at the latest after this time, at most 1h.
+    /// A batch is cut at the latest after this time, at most 1h; after 5s while no collector is connected.
     pub linger: Span,
     /// Batches older than this are dropped and counted as expired; 0ms keeps them for ever.
     pub max_age: Span,

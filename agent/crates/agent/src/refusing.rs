@@ -35,7 +35,7 @@ impl Refusing {
         }
         let what = journal.refusing?;
         let leaves = if connected {
-            "while the link is up it goes on as the collector acknowledges"
+            "what the collector acknowledges makes room too, as long as something waits for it"
         } else {
             "or bring the link to the collector back: what is acknowledged makes room"
         };

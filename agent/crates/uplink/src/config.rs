@@ -117,9 +117,10 @@ impl LanesConfig {
 
     pub(crate) fn hours(&self) -> Result<Option<Hours>, ConfigError> {
         let parse = |text: &String| {
-            let refused = |text: &str| match Hours::is_whole_day(text) {
-                true => ConfigError::WholeDay { text: text.to_owned() },
-                false => ConfigError::Hours { text: text.to_owned() },
+            let refused = |text: &String| match (Hours::is_whole_day(text), Hours::unknown_zone(text)) {
+                (true, _) => ConfigError::WholeDay { text: text.clone() },
+                (_, Some(zone)) => ConfigError::Zone { text: text.clone(), zone: zone.to_owned() },
+                _ => ConfigError::Hours { text: text.clone() },
             };
             Hours::parse(text).ok_or_else(|| refused(text))
         };
@@ -347,6 +348,9 @@ mod tests {
             assert_eq!(said.contains("leave backlog_hours out"), whole, "{said}");
             assert_eq!(said.contains("24:00 can only be the end"), !whole, "{said}");
         }
+        let hours = LanesConfig { backlog_hours: Some("22:00-06:00 Europe/Nowhere".into()), ..LanesConfig::default() };
+        let said = UplinkConfig { lanes: hours, ..base() }.check().unwrap_err().to_string();
+        assert!(said.contains("names the time zone \"Europe/Nowhere\""), "{said}");
     }
 
     #[test]

@@ -77,6 +77,16 @@ pub enum ConfigError {
         /// As configured.
         text: String,
     },
+    /// A zone that this host doesn't know.
+    #[error(
+        "uplink.lanes: backlog_hours = {text:?} names the time zone {zone:?}, which isn't known here: write one as in \"Europe/Berlin\", \"UTC\", or none for this host's"
+    )]
+    Zone {
+        /// As configured.
+        text: String,
+        /// The zone in it.
+        zone: String,
+    },
     /// All of the day.
     #[error(
         "uplink.lanes: backlog_hours = {text:?} is the whole day: leave backlog_hours out, then the backlog travels at any time"
