@@ -200,3 +200,25 @@ async def test_while_the_store_takes_nothing_nobody_is_noted_and_afterwards_sinc
     assert leases.since_ns() == back
     stop.set()
     await running
+
+
+async def test_a_store_that_takes_nothing_at_the_end_costs_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A process that is stopped while its database may only be read ended with a traceback; leases end by themselves."""
+
+    class Closed(Registrar):
+        async def release(self, held: Sequence[Held], *, leave: bool = False) -> None:
+            del held, leave
+            raise StoreUnavailable("only to be read", "read_only")
+
+    store, worker = Closed(), Worker()
+    leases = Leases(store, ttl_s=60, beat_s=0.01)
+    stop = asyncio.Event()
+    store.grant = {"rules": Held("rules", "me", 1)}
+    tasks = [asyncio.create_task(leases.under("rules", worker)(stop)), asyncio.create_task(leases.run(stop))]
+    await heard(worker.runs)
+    stop.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
+    assert "leases_not_released" in capsys.readouterr().out
+    assert not leases.holds("rules")

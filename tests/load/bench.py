@@ -155,7 +155,9 @@ def main() -> int:
     report, failed = Report(), []
     print(machine())
     if not native().OPTIMISED:
-        print("telemetryx._native is a debug build: the collector's figures are worth nothing (`just bench` builds it)")
+        print(
+            "telemetryx._native is a debug build: the collector's figures are worth nothing (`just bench` builds it)"
+        )
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as folder:
         data = given.data.resolve() if given.data else None
         bed = Bed(given.seconds, data, Path(folder), report, given.backlog, install=given.install)

@@ -153,7 +153,11 @@ class Leases:
         finally:
             held = [post.held for post in self._posts.values() if post.held is not None]
             self._put({}, "lease_released")
-        await self._store.release(held, leave=True)
+        try:
+            await self._store.release(held, leave=True)
+        except StoreError as error:
+            # They end by themselves: whoever comes next waits for that, and for nothing else.
+            log.warning("leases_not_released", error=str(error), end_after_s=self._ttl_s)
 
     async def _beat(self) -> None:
         begun = asyncio.get_running_loop().time()

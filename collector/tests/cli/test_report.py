@@ -20,6 +20,8 @@ from telemetryx.cli import report
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.report import tables
 from telemetryx.report.gather import SCORE
+from telemetryx.report.page import write
+from telemetryx.report.words import Report
 from telemetryx.store.interface import Retention
 from telemetryx.store.sqlite.store import SqliteStore
 from telemetryx.types import BatchKey, Definition, Stored
@@ -185,6 +187,12 @@ def test_the_page_has_plots_and_no_way_out(config: Path, tmp_path: Path) -> None
     assert EVIL in page.texts
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
     assert "80 %" in page.texts or "80.00 %" in page.texts
+
+
+def test_controls_in_a_name_are_signs_on_the_page() -> None:
+    """A NUL made the file a binary one to grep and mail programs, an escape would colour a terminal, a bidi mark turn the line around."""
+    made = write(Report(0, 1, 1, notes=["a\0b\x1b[1m\x9b2J\u202ec\r\n\td"]))
+    assert "a\u2400b\u241b[1m\ufffd2J\ufffdc\u240d\n\td" in made
 
 
 def test_a_page_on_standard_output_is_the_page_alone(

@@ -75,7 +75,9 @@ class Metric(Enum):
     )
     HOT_CONNECTED = Declared("hot_redis_connected", "gauge", "1 while the hot view is shared through Redis.")
     HOT_FAILURES = Declared(
-        "hot_redis_failures_total", "counter", "Times that Redis failed and the process went on alone."
+        "hot_redis_failures_total",
+        "counter",
+        "Calls and tries to connect that failed in Redis; the process goes on alone meanwhile.",
     )
     EVENTS = Declared("events_total", "counter", "Events stored.")
     BYTES = Declared("payload_bytes_total", "counter", "Compressed payload bytes taken in.")

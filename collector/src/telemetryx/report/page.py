@@ -33,6 +33,14 @@ _SERIES: Final = 50
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
+_VISIBLE: Final = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"},
+    127: 0x2421,
+    **dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD),
+}
+"""Controls in a name, and what reorders the text around it, as signs: HTML has no way to write most of them."""
+
+
 def write(report: Report) -> str:
     """Write the page."""
     begin, end = format_time(report.start_ns), format_time(report.end_ns)
@@ -50,7 +58,7 @@ def write(report: Report) -> str:
     else:
         parts += _filled(report)
     parts.append(f"<p>TelemetryX {escape(telemetryx.__version__)}</p></body></html>\n")
-    return "".join(parts)
+    return "".join(parts).translate(_VISIBLE)
 
 
 def _filled(report: Report) -> list[str]:
