@@ -348,7 +348,10 @@ mod tests {
             assert_eq!(said.contains("leave backlog_hours out"), whole, "{said}");
             assert_eq!(said.contains("24:00 can only be the end"), !whole, "{said}");
         }
-        let hours = LanesConfig { backlog_hours: Some("22:00-06:00 Europe/Nowhere".into()), ..LanesConfig::default() };
+        let hours = LanesConfig {
+            backlog_hours: Some("22:00-06:00 Europe/Nowhere".into()),
+            ..LanesConfig::default()
+        };
         let said = UplinkConfig { lanes: hours, ..base() }.check().unwrap_err().to_string();
         assert!(said.contains("names the time zone \"Europe/Nowhere\""), "{said}");
     }
