@@ -121,6 +121,16 @@ class _Decimals:
         low = int(np.searchsorted(items, first, side="right")) - 1
         high = int(np.searchsorted(items, last, side="left"))
         begin, end = int(items[low]), int(items[high])
+        if high - low == 1:
+            at = int(bases[low])
+            alone = columns.decode_segment(
+                end - begin,
+                int(self.scales[low]),
+                int(self.bases[at]) if bases[high] > at else 0,
+                self.steps.part(int(steps[low]), int(steps[high])),
+                self.rest.part(int(rest[low]), int(rest[high])),
+            )
+            return alone[first - begin : last - begin]
         cut = Segments(
             self.lengths[low:high].astype(np.uint32),
             self.scales[low:high],
