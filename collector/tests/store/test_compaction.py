@@ -10,7 +10,7 @@ from store_batches import swapped
 from telemetryx.clock import ManualClock
 from telemetryx.errors import StoreError
 from telemetryx.store.interface import Retention
-from telemetryx.store.tables import chunks, compaction, refresh, rollup
+from telemetryx.store.tables import chunks, compaction, refresh, rollup, stretches
 from telemetryx.store.tables.store import TableStore
 from telemetryx.store.tables.swap import Swap
 from telemetryx.store.tables.writer import Priority
@@ -82,7 +82,7 @@ async def test_a_run_large_enough_leaves_the_last_chunk_alone(store: TableStore)
     assert await store.verify() == []
 
 
-@pytest.mark.parametrize("count", [3, 2 * compaction.LONG])
+@pytest.mark.parametrize("count", [3, 2 * stretches.LONG])
 async def test_batches_that_lie_across_each_other_are_put_in_order_with_their_flags(
     store: TableStore, count: int
 ) -> None:

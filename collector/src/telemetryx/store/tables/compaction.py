@@ -19,20 +19,21 @@ A run can be planned while the one before is still being swapped: its batches co
 nothing is put behind it. A run that was left on its way (killed, or refused) goes first, from where it is.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from telemetryx.sets import distinct
-from telemetryx.store.tables import blocks, chunks, moving, plain, reading, reals, rollup, sketches
+from telemetryx.store.tables import chunks, moving, plain, reading, reals, rollup, sketches
 from telemetryx.store.tables.blocks import Correction
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.moving import ALL, Move
 from telemetryx.store.tables.numbers import Numbers
+from telemetryx.store.tables.stretches import Loaded
 from telemetryx.store.tables.swap import Made, Swap, portions
-from telemetryx.types import F64, I64, U8, SampleBlock, WindowBlock
+from telemetryx.types import F64, I64, WindowBlock
 
 MIN_AGE_NS: Final = 10_000_000_000
 MAX_AGE_NS: Final = 300_000_000_000
@@ -44,10 +45,6 @@ DENSE_AGE_NS: Final = MIN_AGE_NS + 5_000_000_000
 """So old a run that is dense, and no more than that, becomes due."""
 OWN: Final = chunks.TARGET // 2
 """Samples of one series that go into a chunk of their own. Fewer go behind the last one, which is decoded and encoded again for it."""
-SLAB: Final = 131_072
-"""Samples that are sorted and encoded at once, about: whole series, so one may be larger."""
-LONG: Final = 32
-"""Samples of a series in a batch, on average, from which on they are copied as a stretch, and not one by one."""
 MANY: Final = 512
 """Batches in one run: enough to tidy up."""
 MAX_BATCHES: Final = 2_048
@@ -177,7 +174,7 @@ def _encode(connection: Database, numbers: Numbers, run: Run, after: int) -> Swa
     horizon, expiry = rollup.raw_horizon(connection), rollup.expiry(connection)
     kept = rollup.samples_from(connection)
     sizes: list[tuple[int, int]] = []
-    loaded: list[SampleBlock] = []
+    loaded = Loaded()
     windowed: list[WindowBlock] = []
     buckets = 0
     for row_id, offset, uncertain, payload in connection.stream(
@@ -189,7 +186,7 @@ def _encode(connection: Database, numbers: Numbers, run: Run, after: int) -> Swa
         samples = reading.batch_samples(
             connection, numbers, run.epoch, row_id, data, Correction(offset, bool(uncertain))
         )
-        loaded.append(samples)
+        loaded.add(samples)
         buckets += _late_buckets(samples.times, horizon)
         windows = reading.batch_windows(connection, numbers, run.epoch, row_id, data, offset)
         if windows is not None:
@@ -202,7 +199,7 @@ def _encode(connection: Database, numbers: Numbers, run: Run, after: int) -> Swa
     changes = _Changes(horizon, after, made)
     place = (run.epoch, first, last, _reach(connection, run.epoch, first))
     total = 0
-    for block in _slabs(loaded, expiry):
+    for block in loaded.slabs(expiry):
         total += len(block)
         for series, start, end in zip(
             block.series.tolist(), block.offsets[:-1].tolist(), block.offsets[1:].tolist(), strict=True
@@ -229,80 +226,6 @@ def _late_buckets(times: I64, horizon: int) -> int:
     """Count the minutes before the horizon, about: times ascend within each series."""
     minutes = times[times < horizon] // rollup.MINUTE
     return int(np.count_nonzero(np.diff(minutes))) + 1 if len(minutes) else 0
-
-
-def _slabs(loaded: list[SampleBlock], expiry: int) -> Iterator[SampleBlock]:
-    """Join batches in seq order and sort by (series, time), without what is older than anything kept; some series at once.
-
-    The sort is stable, so equal times stay in (seq, index) order. `loaded` is emptied: what is joined needn't be held twice.
-    """
-    some = [block for block in loaded if len(block)]
-    loaded.clear()
-    if not some:
-        return
-    if any(block.flags is not None for block in some):
-        for block in some:
-            block.flags = np.zeros(len(block), np.uint8) if block.flags is None else block.flags
-    # Each batch is in order by itself, so what is sorted is the stretches of its series, and not each sample.
-    ids = np.concatenate([block.series for block in some])
-    lengths = np.concatenate([np.diff(block.offsets) for block in some])
-    starts = np.concatenate([block.offsets[:-1] for block in some])
-    sources = np.repeat(np.arange(len(some)), [len(block.series) for block in some])
-    if int(lengths.sum()) < LONG * len(ids):
-        starts, sources = np.cumsum(lengths) - lengths, np.zeros_like(sources)
-        some = [_joined(some)]
-    order = np.argsort(ids, kind="stable")
-    ids, starts, lengths, sources = ids[order], starts[order], lengths[order], sources[order]
-    heads = np.append(np.flatnonzero(np.append(True, ids[1:] != ids[:-1])), len(ids))
-    before = np.append(0, np.cumsum(lengths))[heads]
-    at = 0
-    while at < len(heads) - 1:
-        end = max(at + 1, int(np.searchsorted(before, before[at] + SLAB, side="right")) - 1)
-        cut = slice(int(heads[at]), int(heads[end]))
-        at = end
-        series = np.repeat(ids[cut], lengths[cut])
-        times, values, flags = _gathered(some, sources[cut], starts[cut], lengths[cut])
-        if len(times) and int(times.min()) < expiry:
-            kept = times >= expiry
-            series, times, values = series[kept], times[kept], values[kept]
-            flags = None if flags is None else flags[kept]
-        if len(times):
-            yield blocks.collect(series, times, values, flags)
-
-
-def _joined(some: Sequence[SampleBlock]) -> SampleBlock:
-    """Put blocks one behind the other, for stretches so short that indices cost less than slices."""
-    return SampleBlock(
-        np.empty(0, np.int64),
-        np.zeros(1, np.int64),
-        np.concatenate([block.times for block in some]),
-        np.concatenate([block.values for block in some]),
-        _flags([block.flags for block in some]),
-    )
-
-
-def _flags(some: Sequence[U8 | None]) -> U8 | None:
-    """Put flags one behind the other: each block has them, or none has."""
-    found = [flags for flags in some if flags is not None]
-    return np.concatenate(found) if found else None
-
-
-def _gathered(
-    some: Sequence[SampleBlock], sources: I64, starts: I64, lengths: I64
-) -> tuple[I64, F64, U8 | None]:
-    """Put stretches of blocks one behind the other."""
-    if len(some) == 1:
-        (block,), at = some, blocks.ranges(starts, lengths)
-        return block.times[at], block.values[at], None if block.flags is None else block.flags[at]
-    parts = [
-        (some[source], slice(start, start + length))
-        for source, start, length in zip(sources.tolist(), starts.tolist(), lengths.tolist(), strict=True)
-    ]
-    return (
-        np.concatenate([block.times[part] for block, part in parts]),
-        np.concatenate([block.values[part] for block, part in parts]),
-        _flags([None if block.flags is None else block.flags[part] for block, part in parts]),
-    )
 
 
 class _Changes:
