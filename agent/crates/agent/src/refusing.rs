@@ -125,6 +125,6 @@ mod tests {
         let remedy =
             |connected| Refusing::now(&usage(Some(Fullness::Floor)), None, connected).unwrap().remedy;
         assert!(remedy(false).contains("bring the link to the collector back"));
-        assert!(remedy(true).contains("while the link is up"));
+        assert!(remedy(true).contains("what the collector acknowledges makes room too"));
     }
 }

@@ -6,6 +6,7 @@ store, answers over the pipe, and ends when it does. It never writes; a dead one
 """
 
 import contextlib
+import ctypes
 import os
 import pickle
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import IO, Any, Final, Protocol, TypeVar
 
 import structlog
@@ -272,6 +274,7 @@ def serve() -> None:
         os.nice(NICE)
     planner = LocalPlanner(_receive(sys.stdin.buffer))
     answers = os.fdopen(os.dup(1), "wb")
+    give_back = _giving_back()
     os.dup2(2, 1)  # whatever prints goes to the log, not between the answers
     while True:
         try:
@@ -287,4 +290,15 @@ def serve() -> None:
         except StoreError as error:
             answer = StoreError(str(error))
         _send_answer(answers, answer)
+        del answer
+        give_back()
     planner.close()
+
+
+def _giving_back() -> Callable[[], object]:
+    """Return what gives the allocator's free pages back, where the C library can: they would be held until the next run, for as long as that takes."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return lambda: None
+    return partial(trim, 0)
