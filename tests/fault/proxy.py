@@ -76,9 +76,10 @@ class _Connection:
 
 def _rst(writer: asyncio.StreamWriter) -> None:
     """Reset a connection instead of closing it; one that was closed a moment ago has no socket any more."""
-    if writer.get_extra_info("socket").fileno() < 0:
+    own = writer.get_extra_info("socket")
+    if own.fileno() < 0:
         return
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

@@ -42,11 +42,11 @@ impl Hours {
         span.is_some_and(|(from, to)| time(from).is_some_and(|from| time(to) == Some(from)))
     }
 
-    /// The zone of a text that would be a span if there were such a zone.
+    /// The zone of a text that isn't a span, and would be one if there were such a zone.
     pub(crate) fn unknown_zone(text: &str) -> Option<&str> {
         let mut words = text.split_ascii_whitespace();
         let (span, zone) = (words.next()?, words.next()?);
-        (Self::parse(text).is_none() && words.next().is_none() && Self::parse(span).is_some()).then_some(zone)
+        (words.next().is_none() && Self::parse(span).is_some()).then_some(zone)
     }
 
     /// Whether a moment lies within: from the first minute on, up to and without the last.

@@ -5,11 +5,9 @@ stretches are short are joined while they are read: otherwise a run of 700,000 s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from telemetryx.store.tables import blocks
 from telemetryx.types import F64, I32, I64, U8, SampleBlock
@@ -58,9 +56,6 @@ class Loaded:
         some, self._blocks, self._joined = self._blocks, [], 0
         if not some:
             return
-        if any(block.flags is not None for block in some):
-            for block in some:
-                block.flags = _flags_of(block)
         # One after the other, in small numbers, and without what the blocks have of it: where each stretch is one sample, this is most of the memory.
         ids = np.concatenate([block.series for block in some])
         order = np.argsort(ids, kind="stable")
@@ -68,7 +63,11 @@ class Loaded:
         lengths = np.concatenate([np.diff(block.offsets).astype(np.int32) for block in some])[order]
         starts = np.concatenate([block.offsets[:-1].astype(np.int32) for block in some])[order]
         counts = [len(block.series) for block in some]
-        some = [replace(block, series=_NONE, offsets=_NONE) for block in some]
+        flagged = any(block.flags is not None for block in some)
+        some = [
+            SampleBlock(_NONE, _NONE, block.times, block.values, _flags_of(block) if flagged else None)
+            for block in some
+        ]
         sources = np.repeat(np.arange(len(some), dtype=np.int32), counts)[order]
         del order
         heads = np.append(np.flatnonzero(np.append(True, ids[1:] != ids[:-1])), len(ids))
@@ -128,7 +127,7 @@ def _gathered(
 
 
 def _by_block(
-    some: Sequence[SampleBlock], sources: NDArray[np.int32], starts: I64, lengths: I64
+    some: Sequence[SampleBlock], sources: I32, starts: I64, lengths: I64
 ) -> tuple[I64, F64, U8 | None]:
     """Do it for all stretches of a block at once, for those so short that indices cost less than slices."""
     ends = np.cumsum(lengths)
