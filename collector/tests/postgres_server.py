@@ -88,10 +88,10 @@ class PostgresServer:
         """Start it, and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self.data, *self._options],
+                [*_as_user(), str(self._bin / "postgres"), "-D", str(self.data), *self._options],
                 stdout=log,
                 stderr=log,
-                **self._as_user(),
+                cwd=self.folder,
             )
         end = time.monotonic() + WAIT_S
         while not self._answers():
@@ -166,18 +166,27 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: object) -> None:
         done = subprocess.run(
-            [str(self._bin / program), *map(str, arguments)],
+            [*_as_user(), str(self._bin / program), *map(str, arguments)],
             check=False,
             capture_output=True,
             text=True,
             timeout=WAIT_S,
-            **self._as_user(),
+            cwd=self.folder,
         )
         assert done.returncode == 0, done.stderr
 
-    def _as_user(self) -> dict[str, object]:
-        who = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-        return {"cwd": self.folder, **who}
+
+def _as_user() -> list[str]:
+    """Begin a command that PostgreSQL accepts.
+
+    A program of its own changes the user (it becomes the server: its number is the server's). Popen's `user` forks a whole process in
+    place of vfork, and gRPC's handlers of a fork now and then end a child whose parent's threads are in it.
+    """
+    return (
+        ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+        if os.geteuid() == 0
+        else []
+    )
 
 
 def _in_memory() -> Path | None:
