@@ -22,6 +22,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from telemetryx.api.methods import taken
 from telemetryx.errors import NotCompiled, SelectorError, StoreDamaged
 
 log = structlog.get_logger(__name__)
@@ -147,7 +148,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except ApiError as error:
         return error.response()
     except web.HTTPException as error:
-        return _of_aiohttp(request, error)
+        return await _of_aiohttp(request, error)
     except TimeoutError:
         return Unavailable(
             "the query took too long and was given up",
@@ -173,26 +174,35 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         )
 
 
-def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
+async def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
     """Say aiohttp's own refusals in our shape; redirects pass."""
     if error.status < 400:  # noqa: PLR2004  below are no errors
         raise error
-    if isinstance(error, web.HTTPNotFound):
+    if isinstance(error, web.HTTPNotFound | web.HTTPMethodNotAllowed):
+        return await _nowhere(request, error)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return TooLarge(error.text or "the body is too large", "send less at once").response()
+    return body(error.status, error.reason.lower().replace(" ", "_"), error.text or error.reason)
+
+
+async def _nowhere(request: web.Request, error: web.HTTPNotFound | web.HTTPMethodNotAllowed) -> web.Response:
+    """Tell a path that nothing has from one that doesn't take this method."""
+    methods = await taken(request)
+    ours = request.path.startswith(("/api/", "/prometheus/"))
+    if not methods and not ours and isinstance(error, web.HTTPMethodNotAllowed):
+        methods = frozenset(error.allowed_methods)
+    if not methods:
         known = (
             "docs/how-to/grafana.md lists what is answered there"
             if request.path.startswith("/prometheus/")
             else "GET /openapi.json lists every endpoint"
         )
         return NotFound(f"there is nothing at {request.path}", known).response()
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return body(
-            405,
-            "method_not_allowed",
-            f"{request.method} is not possible on {request.path}",
-            f"use {allowed}",
-            {"Allow": allowed},
-        )
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return TooLarge(error.text or "the body is too large", "send less at once").response()
-    return body(error.status, error.reason.lower().replace(" ", "_"), error.text or error.reason)
+    allowed = ", ".join(sorted(methods))
+    return body(
+        405,
+        "method_not_allowed",
+        f"{request.method} is not possible on {request.path}",
+        f"use {allowed}",
+        {"Allow": allowed},
+    )

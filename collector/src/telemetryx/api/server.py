@@ -130,7 +130,10 @@ def create(world: World, config: Config) -> web.Application:
     )
     app[ROLES] = roles
     for route in routes.ROUTES:
-        roles.declare(route.role, app.router.add_route(route.method, route.path, _endpoint(route, world)))
+        endpoint = _endpoint(route, world)
+        # Who only looks whether it is there (HEAD) hears what who reads it does: of /readyz above all.
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            roles.declare(route.role, app.router.add_route(method, route.path, endpoint))
     roles.declare(Role.OPERATOR, app.router.add_get(care.ANSWER, care.answer(world), allow_head=False))
     for path, page in ((pages.LOGIN, pages.login), (pages.CALLBACK, pages.callback)):
         roles.declare(Role.ANYONE, app.router.add_get(path, page(world), allow_head=False))

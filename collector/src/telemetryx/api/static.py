@@ -16,7 +16,8 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from telemetryx.api.errors import Handler, NotFound
+from telemetryx.api.errors import Handler
+from telemetryx.api.methods import taken
 
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -78,10 +79,12 @@ class Static:
         """Answer GET and HEAD of any path that no endpoint has."""
         path = request.path.lstrip("/")
         file = self.files.get(path)
-        if file is None and not PurePosixPath(path).suffix and not path.startswith("api/"):
+        page = file is None and not PurePosixPath(path).suffix and not path.startswith("api/")
+        # An endpoint that doesn't take this method is no page.
+        if page and not await taken(request):
             file = self.files["index.html"]
         if file is None:
-            raise NotFound(f"there is nothing at {request.path}", "GET /openapi.json lists every endpoint")
+            raise web.HTTPNotFound
         headers = {"ETag": f'"{file.etag}"', "Cache-Control": file.cache, "Vary": "Accept-Encoding"}
         if any(tag.value in {file.etag, "*"} for tag in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)

@@ -23,6 +23,8 @@ are refused. Where a limit cuts an answer, the answer says so.
 **Who may ask.** On loopback without a `token_file` and without accounts, every program of this machine. Otherwise `Authorization: Bearer TOKEN`,
 or the cookie that `POST /api/v1/login` gives a browser; a change by a cookie also sends `csrf` of `/api/v1/me` as `X-CSRF-Token`. Each endpoint
 says the role that it needs (docs/how-to/accounts.md). `/healthz` and `/readyz` are open.
+
+What GET reads, HEAD looks for: the same status, without the body. A method that a path doesn't take is 405 (`method_not_allowed`), and `Allow` says which it takes.
 """
 
 _EXPORT = """

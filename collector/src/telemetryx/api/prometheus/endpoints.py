@@ -37,7 +37,14 @@ API: Final = f"{PREFIX}/api/v1"
 #: What the API behaves like; clients choose by it what they may ask.
 BEHAVES_LIKE: Final = "3.0.0"
 STATUS: Final = {"bad_data": 400, "execution": 422, "timeout": 503, "unavailable": 503, "not_found": 404}
-_KINDS: Final = {400: "bad_data", 404: "not_found", 429: "unavailable", 503: "unavailable", 500: "internal"}
+_KINDS: Final = {
+    400: "bad_data",
+    404: "not_found",
+    405: "bad_data",
+    429: "unavailable",
+    503: "unavailable",
+    500: "internal",
+}
 GRACE_S: Final = 1.0
 MAX_ALERTS: Final = 10_000
 #: A time beyond all that may be asked for; an hour more still fits into 64 bits.
@@ -66,10 +73,10 @@ def add(app: web.Application, world: World) -> None:
         return _refusing(handle)
 
     for name, ask in _BOTH.items():
-        app.router.add_route("GET", f"{API}/{name}", endpoint(ask))
-        app.router.add_route("POST", f"{API}/{name}", endpoint(ask))
+        app.router.add_get(f"{API}/{name}", endpoint(ask))
+        app.router.add_post(f"{API}/{name}", endpoint(ask))
     for name, ask in _GET.items():
-        app.router.add_route("GET", f"{API}/{name}", endpoint(ask))
+        app.router.add_get(f"{API}/{name}", endpoint(ask))
 
     async def values(request: web.Request) -> web.StreamResponse:
         asked = await params.read(request, world.limits.max_body)
