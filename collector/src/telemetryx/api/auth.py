@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import re
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from telemetryx.api import deadline
 from telemetryx.api.caller import Caller
 from telemetryx.api.errors import Forbidden, Handler, Unauthorized, Unavailable
 from telemetryx.api.peer import Peers
@@ -39,6 +41,8 @@ MAX_COOKIE: Final = 200
 OPEN: Final = Caller("anybody", Role.ADMIN, "open")
 OPEN_S: Final = 2.0
 """How long the store is waited for that should say whether there are accounts: it is asked before everything else, also by who scrapes."""
+KNOWN_S: Final = 0.2
+"""The same where it has said so before, and for noting that a token is in use: nobody's query waits longer for that."""
 _HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
@@ -89,6 +93,10 @@ class _Memory:
     """What the gate remembers: whether there are accounts. Once there are, there always are (the last admin stays)."""
 
     accounts: bool | None = None
+    looking: asyncio.Task[None] | None = None
+    """A look whether it is still so; one for all who ask meanwhile."""
+    behind: set[asyncio.Task[None]] = field(default_factory=set)
+    """What goes on after who began it has gone on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +140,12 @@ class Gate:
             if self.knows(token):
                 return replace(nobody, name="token file", role=Role.ADMIN, via="token")
             if (found := await accounts.token(digest(token))) is not None:
-                await _seen(accounts, None, found.id)
+                await self._seen(accounts, None, found.id)
                 return replace(nobody, name=_name_of(found), role=found.role, via="token", token=found.id)
         if cookie and (session := await accounts.session(digest(cookie))) is not None:
             caller = self._in_session(session, replace(nobody, csrf=csrf_of(cookie)))
             if caller is not None:
-                await _seen(accounts, session.digest, None)
+                await self._seen(accounts, session.digest, None)
                 return caller
         return replace(OPEN, peer=peer) if await self.open(accounts) else nobody
 
@@ -161,14 +169,41 @@ class Gate:
         """Whether anybody may do anything: on loopback, with neither accounts nor a token file."""
         if self.closed or self.tokens or self._memory.accounts:
             return False
+        memory = self._memory
+        if memory.looking is None or memory.looking.done():
+            memory.looking = self._begin(self._look(accounts))
+        known = memory.accounts is not None
         try:
-            async with asyncio.timeout(OPEN_S):
-                self._memory.accounts = await accounts.any()
+            async with asyncio.timeout(KNOWN_S if known else OPEN_S):
+                await asyncio.shield(memory.looking)
         except (StoreError, TimeoutError):
             # With a store that can't be read an open API goes on; one of which that isn't known stays shut.
-            if self._memory.accounts is None:
+            if not known:
                 raise
         return not self._memory.accounts
+
+    async def _look(self, accounts: Accounts) -> None:
+        async with asyncio.timeout(OPEN_S):
+            self._memory.accounts = await accounts.any()
+
+    async def _seen(self, accounts: Accounts, session: bytes | None, token: int | None) -> None:
+        """Note that it is in use; a store that can't be written, or takes long, is no reason to turn anybody away."""
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(KNOWN_S):
+                await asyncio.shield(self._begin(accounts.seen(session, token)))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Begin what isn't given up when nobody waits for it any more."""
+        task = asyncio.create_task(work)
+        self._memory.behind.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._memory.behind.discard(done)
+            # Looked at, so that a failure that nobody waited for isn't reported as forgotten.
+            _ = done.cancelled() or done.exception()
+
+        task.add_done_callback(ended)
+        return task
 
     async def holds(self, caller: Caller, request: web.Request, accounts: Accounts) -> bool:
         """Whether who asked may still do so, for what lasts: a session that ended, a token that was revoked."""
@@ -210,13 +245,6 @@ def csrf_of(cookie: str) -> str:
 
 def _name_of(token: ApiToken) -> str:
     return token_actor(token.name)
-
-
-async def _seen(accounts: Accounts, session: bytes | None, token: int | None) -> None:
-    """Note that it is in use; a store that can't be written, or takes long, is no reason to turn anybody away."""
-    with contextlib.suppress(StoreError, TimeoutError):
-        async with asyncio.timeout(OPEN_S):
-            await accounts.seen(session, token)
 
 
 def _name(host: str) -> str:
@@ -266,8 +294,8 @@ def _is_static(request: web.Request) -> bool:
     return resource is not None and resource.canonical == STATIC
 
 
-def middleware(gate: Gate, accounts: Accounts, roles: Roles, within_s: float) -> Middleware:
-    """Guard every route by the role that it needs. A store that doesn't say who asks is waited for so long."""
+def middleware(gate: Gate, accounts: Accounts, roles: Roles) -> Middleware:
+    """Guard every route by the role that it needs. A store that doesn't say who asks is waited for until the request's end."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -276,7 +304,7 @@ def middleware(gate: Gate, accounts: Accounts, roles: Roles, within_s: float) ->
         if needed is Role.ANYONE and not request.path.startswith("/api/"):
             return await handler(request)
         try:
-            async with asyncio.timeout(within_s):
+            async with deadline.until(request):
                 caller = await gate.identify(request, accounts)
         except StoreError as error:
             raise Unavailable(str(error), "try again in a moment", retry_after=1) from error

@@ -16,6 +16,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from telemetryx.api import deadline
 from telemetryx.api.errors import BadRequest, Handler, NotInstalled, Unavailable, no_selector
 from telemetryx.api.models.fields import Selector, Text
 from telemetryx.api.route import Model, Route, Time, read_params
@@ -109,7 +110,7 @@ def endpoint(world: World) -> Handler:
             )
         running += 1
         try:
-            missing = await _missing(world, wanted)
+            missing = await _missing(request, world, wanted)
             asked = pickle.dumps((engine, wanted, params.format))
             return await _stream(request, _Sending(asked, params, missing, world.limits.export_timeout_s))
         finally:
@@ -118,10 +119,10 @@ def endpoint(world: World) -> Handler:
     return handle
 
 
-async def _missing(world: World, wanted: Wanted) -> dict[str, str]:
+async def _missing(request: web.Request, world: World, wanted: Wanted) -> dict[str, str]:
     """Return the header that says what of an export's time its retention has taken: the file itself has no place for it."""
     try:
-        async with asyncio.timeout(world.limits.query_timeout_s):
+        async with deadline.until(request):
             horizon = await world.store.raw_horizon()
     except StoreError as error:
         if not error.retry:

@@ -1,7 +1,7 @@
 """Builds the aiohttp application from a `World` and the declared routes, and opens its listening socket.
 
-A request passes, in this order: counting, headers, errors in one shape, the peer's rate, the guard (Host, Origin, token or
-session, role), the bound on work at once, then its endpoint. Nothing here knows a noun of the API.
+A request passes, in this order: counting, its deadline, headers, errors in one shape, the peer's rate, the guard (Host, Origin,
+token or session, role), the bound on work at once, then its endpoint. Nothing here knows a noun of the API.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from aiohttp import WSCloseCode, web
 from aiohttp.typedefs import Middleware
 
 from telemetryx import documented
-from telemetryx.api import auth, columns_json, errors, export, limits, metrics, routes, static
+from telemetryx.api import auth, columns_json, deadline, errors, export, limits, metrics, routes, static
 from telemetryx.api.live.changes import Changes
 from telemetryx.api.live.client import Client
 from telemetryx.api.live.fleet import Fleet
@@ -120,11 +120,13 @@ def create(world: World, config: Config) -> web.Application:
         client_max_size=world.limits.max_body,
         middlewares=[
             _counting(counts),
+            deadline.middleware(world.limits.query_timeout_s),
             static.secure_headers(hsts=config.hsts),
             prometheus.shape(),
             errors.middleware,
             limits.middleware(asked, world.gate.peers, special),
-            auth.middleware(world.gate, world.store.accounts, roles, world.limits.query_timeout_s),
+            prometheus.hurry(world.limits.max_body),
+            auth.middleware(world.gate, world.store.accounts, roles),
             _bounded(world.limits.query_timeout_s),
         ],
     )
@@ -196,14 +198,17 @@ def tls_context(certificate: Certificate) -> ssl.SSLContext:
 def _endpoint(route: Route, world: World) -> errors.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         params = read_params(route, request, world)
-        arguments: list[Any] = [replace(world, caller=request.get(auth.CALLER, world.caller)), params]
+        given: list[Any] = [params]
         if route.body is not None:
             now_ns = world.clock.now_ns()
             most = min(world.limits.max_body, route.max_body or world.limits.max_body)
-            arguments.append(await read_body(route.body, request, most, now_ns))
+            given.append(await read_body(route.body, request, most, now_ns))
+            deadline.again(request, world.limits.query_timeout_s)
+        left = replace(world.limits, query_timeout_s=deadline.left_s(request))
+        asked_of = replace(world, caller=request.get(auth.CALLER, world.caller), limits=left)
         try:
-            async with asyncio.timeout(world.limits.query_timeout_s):
-                answer = await route.handler(*arguments)
+            async with deadline.until(request):
+                answer = await route.handler(asked_of, *given)
         except SelectorError as error:
             raise errors.no_selector(error) from error
         except QueryRefused as error:
@@ -373,7 +378,7 @@ def _bounded(within_s: float) -> Middleware:
             )
         queued += 1
         try:
-            async with asyncio.timeout(within_s):
+            async with deadline.until(request):
                 await running.acquire()
         except TimeoutError as error:
             raise errors.Unavailable(

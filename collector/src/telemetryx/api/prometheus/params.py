@@ -101,6 +101,11 @@ async def read(request: web.Request, most: int) -> Params:
     return Params(tuple(pairs))
 
 
+def of_url(request: web.Request) -> Params:
+    """Take the URL's parameters alone."""
+    return Params(tuple(request.query.items()))
+
+
 def unescaped(name: str) -> str:
     """Read a label name that was escaped to be a legal one in older clients: U__a_2e_b is a.b."""
     if not name.startswith("U__"):

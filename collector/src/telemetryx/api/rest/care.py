@@ -1,13 +1,12 @@
 """/api/v1/configs and /api/v1/requests: agents are configured and asked from afar. docs/how-to/remote-care.md says how."""
 
-import asyncio
 from collections import Counter
 from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import web
 
-from telemetryx.api import models
+from telemetryx.api import deadline, models
 from telemetryx.api.errors import ApiError, BadRequest, Conflict, Handler, NotFound, Unavailable
 from telemetryx.api.route import Model, Route, read_params
 from telemetryx.api.world import World
@@ -176,7 +175,7 @@ def answer(world: World) -> Handler:
             raise TypeError(f"{params} are no parameters of a request")
         care = _care(world)
         try:
-            async with asyncio.timeout(world.limits.query_timeout_s):
+            async with deadline.until(asked):
                 found = await care.request(params.id)
         except CareRefused as error:
             raise _refusal(error) from error
