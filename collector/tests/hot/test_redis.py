@@ -152,14 +152,82 @@ async def test_a_server_that_became_a_replica_is_used_again_when_it_is_a_primary
 async def test_a_server_without_memory_is_used_again_when_it_has_some(
     together: Together, server: RedisServer
 ) -> None:
-    """OOM command not allowed: the same."""
+    """What is wrong and what to do is said in one log line and in the note, and counted once, however long it lasts."""
+    with structlog.testing.capture_logs() as lines:
+        one, two = await together.join(), await together.join()
+        await together_now(one, two)
+        server.command("CONFIG", "SET", "maxmemory", "1")
+        one.feed(commit({1: [(T0, 1.0)]}))
+        await until(lambda: not (one.sharing().connected or two.sharing().connected))
+        for word in ("OOM command not allowed", "raise its maxmemory", "allkeys-lru", "wake-ups go on"):
+            assert word in one.sharing().note
+        assert "HSET" not in one.sharing().note
+        # Limits are asked of it each time, and counted here.
+        limit = one.bucket("api", 1.0, 1.0, lambda _: 7.0)
+        assert [await limit.wait_s("peer") for _ in range(100)] == [7.0] * 100
+        await asyncio.sleep(2 * module.TICK_S * module.BEAT_TICKS)
+        assert one.sharing().failures == 1
+        server.command("CONFIG", "SET", "maxmemory", "0")
+        await sees(two, 1, 1.0)
+        await until(lambda: one.sharing().connected and two.sharing().connected)
+        assert await limit.wait_s("peer") == 0.0
+    said = sorted(line["event"] for line in lines if line["event"].startswith("hot.redis"))
+    assert (
+        said
+        == ["hot.redis_connected"] * 2 + ["hot.redis_takes_no_writes"] * 2 + ["hot.redis_takes_writes"] * 2
+    )
+
+
+async def test_a_server_without_room_for_the_newest_values_shares_the_rest(
+    together: Together, server: RedisServer
+) -> None:
+    """The values are what takes some: they are given up first, so that processes, rates and limits are shared still."""
     one, two = await together.join(), await together.join()
-    server.command("CONFIG", "SET", "maxmemory", "1")
+    await together_now(one, two)
+    used = int(server.command("INFO", "memory").partition("used_memory:")[2].partition("\r")[0])
+    server.command("CONFIG", "SET", "maxmemory", str(used + (2 << 20)))
+    one.feed(commit({series: [(T0, 1.0)] for series in range(0, 500_000, 256)}))
+    await until(lambda: not one.sharing().connected)
+    assert await one.bucket("api", 1.0, 1.0, lambda _: 7.0).wait_s("peer") == 0.0
+    await together_now(one, two)
+    server.command("CONFIG", "SET", "maxmemory", "0")
+    await sees(two, 256, 1.0)
+    await until(lambda: one.sharing().connected)
+
+
+async def test_a_server_that_may_not_write_its_snapshots_is_used_again_when_it_may(
+    together: Together, server: RedisServer
+) -> None:
+    """MISCONF refuses writes too, and its remedy is another."""
+    one, two = await together.join(), await together.join()
+    server.command("CONFIG", "SET", "dbfilename", "dump.rdb")
+    (server.folder / "dump.rdb").mkdir()
+    server.command("CONFIG", "SET", "save", "3600 1")
+    server.command("BGSAVE")
     one.feed(commit({1: [(T0, 1.0)]}))
     await until(lambda: not one.sharing().connected)
-    assert "OOM" in one.sharing().note or "memory" in one.sharing().note
-    server.command("CONFIG", "SET", "maxmemory", "0")
+    assert "MISCONF" in one.sharing().note
+    assert "save none" in one.sharing().note
+    server.command("CONFIG", "SET", "save", "")
     await sees(two, 1, 1.0)
+
+
+async def test_a_server_that_is_away_is_one_failure_however_often_it_is_tried(
+    together: Together, server: RedisServer
+) -> None:
+    """Who reads the figure wants to know how often it was lost, not how long."""
+    server.kill()
+    hot = await together.join(wait=False)
+    await until(lambda: hot.sharing().failures > 0)
+    reason = hot._link.reason
+    hot._link.reason = ""
+    await until(lambda: hot._link.reason == reason)
+    assert hot.sharing().failures == 1
+    server.start()
+    await until(lambda: hot.sharing().connected)
+    server.kill()
+    await until(lambda: not hot.sharing().connected)
+    assert hot.sharing().failures == 2
 
 
 async def test_foreign_values_under_our_names_are_replaced(together: Together, server: RedisServer) -> None:

@@ -69,3 +69,16 @@ async def test_prefixes_dont_wake_each_other(together: Together) -> None:
     one.committed(9)
     assert await two.changed(30)
     assert not await other.changed(0.3)
+
+
+async def test_a_server_that_refuses_writes_still_wakes(together: Together, server: RedisServer) -> None:
+    """PUBLISH takes no memory that lasts: live pages and rules needn't wait for the next poll, not even of who comes only now."""
+    hot, one = await together.join_awake()
+    _, two = await together.join_awake()
+    await woken(one, two)
+    server.command("CONFIG", "SET", "maxmemory", "1")
+    await until(lambda: not hot.sharing().connected)
+    await woken(one, two)
+    _, third = await together.join_awake(wait=False)
+    await woken(one, third)
+    await woken(third, two)

@@ -73,11 +73,13 @@ class Metric(Enum):
     AGENT_RATE = Declared(
         "agent_readings_per_second", "gauge", "Readings stored of the agent lately.", ("agent",)
     )
-    HOT_CONNECTED = Declared("hot_redis_connected", "gauge", "1 while the hot view is shared through Redis.")
+    HOT_CONNECTED = Declared(
+        "hot_redis_connected", "gauge", "1 while the hot view is shared through Redis, all of it."
+    )
     HOT_FAILURES = Declared(
         "hot_redis_failures_total",
         "counter",
-        "Calls and tries to connect that failed in Redis; the process goes on alone meanwhile.",
+        "How often Redis was lost, not there at the start, or began to refuse writes; tries while that lasts aren't counted.",
     )
     EVENTS = Declared("events_total", "counter", "Events stored.")
     BYTES = Declared("payload_bytes_total", "counter", "Compressed payload bytes taken in.")

@@ -1,13 +1,16 @@
 """The one way to a Redis server: its connections, whether it can be used, and how long nobody asks it after it failed.
 
     away ── connect, ask, publish everything (hot/redis.py) ──▶ here ── any failure: error, time-out, refusal ──▶ away
+                                                                 here ◀── a write is taken ── writes refused ──▶ full
 
 Whoever asks while it is away is told so at once, without waiting: a dead or hanging server costs one time-out, not one a
-request. A line is logged when the state changes, and only then.
+request. A server that only refuses writes (no memory, no disk for snapshots, too few replicas) is here: it is read, and wake-ups
+go through it; who writes goes on alone. A line is logged when the state changes, and only then.
 """
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,7 +21,7 @@ import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from telemetryx.hot.address import Address
 
@@ -31,6 +34,15 @@ LONGEST_PAUSE_S: Final = 10.0
 SOUND_S: Final = 30.0
 """Here for longer than this, a failure begins with the first pause again."""
 CONNECTIONS: Final = 16
+
+
+REMEDIES: Final = {
+    "OOM": "raise its maxmemory, or let it evict (maxmemory-policy allkeys-lru)",
+    "MISCONF": 'free the disk that it saves its snapshots on, or save none (save "")',
+    "NOREPLICAS": "start its replicas, or lower its min-replicas-to-write",
+}
+"""What refuses writes alone, and what to do about it."""
+_REFUSAL: Final = re.compile(rf"\b({'|'.join(REMEDIES)}) [^.]*")
 
 
 class Away(Exception):  # noqa: N818 - named after what happened
@@ -63,7 +75,10 @@ class Link:
         self._client = client.Redis(connection_pool=_pool(address))
         self.connected = False
         self.reason = "not connected yet"
+        self.full = ""
+        """Why it takes no writes, while it takes none."""
         self.failures = 0
+        """How often it was lost, or began to refuse writes; tries while that lasts aren't counted."""
 
     async def ask(self, work: Callable[["client.Redis"], Awaitable[T]]) -> T:
         """Run work on the server. Raises Away when it is, or turns out to be."""
@@ -104,11 +119,33 @@ class Link:
 
     def lost(self, error: BaseException) -> None:
         """Go on without it."""
-        self.failures += 1
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if self.connected or self.failures == 1:
+        if self.connected or not self.failures:
+            self.failures += 1
             log.warning("hot.redis_away", server=self._shown(), reason=reason)
-        self.connected, self.reason = False, reason
+        self.connected, self.reason, self.full = False, reason, ""
+
+    def refused(self, error: BaseException) -> bool:
+        """Whether it refuses writes and nothing else; then it is here still."""
+        # In front of it a pipeline's error has the command, with whatever it was to write.
+        own = str(error).rpartition("caused error: ")[2].lstrip("(\"'")
+        if isinstance(error, OutOfMemoryError) and not own.startswith("OOM"):
+            own = f"OOM {own}"  # the library takes the word for the class
+        said = _REFUSAL.search(own) if isinstance(error, ResponseError) else None
+        if said is None:
+            return False
+        reason, remedy = said[0].replace("\\", ""), REMEDIES[said[1]]
+        if not self.full:
+            self.failures += 1
+            log.warning("hot.redis_takes_no_writes", server=self._shown(), reason=reason, remedy=remedy)
+        self.full = f"{reason}: {remedy}"
+        return True
+
+    def accepted(self) -> None:
+        """Know that it takes everything."""
+        if self.full:
+            log.info("hot.redis_takes_writes", server=self._shown())
+        self.full = ""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -127,6 +164,8 @@ class Link:
         try:
             return await self.guarded(work(self._client))
         except (RedisError, OSError, TimeoutError) as error:
+            if self.refused(error):
+                raise Away(self.full) from error
             self.lost(error)
             raise Away(self.reason) from error
 

@@ -13,15 +13,20 @@ Under `<prefix>:` lie, each with a time to live:
 Each process writes keys of its own alone, so that nobody compares or locks, and readers merge. The queue to Redis is one bit a
 block: it can't grow, the newest value wins by itself, and after any loss the marks are set again and everything is sent anew.
 A hash with fewer blocks than were sent is such a loss (FLUSHALL, eviction). Nothing here is waited for by ingest.
+
+A server without memory refuses writes and nothing else. The hash is what takes some: it is given up first, so that there may be room
+for beats and limits, and tried again after growing pauses. Without beats who is there is read still, for as long as it lasts.
 """
 
 import asyncio
 import contextlib
+import random
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import redis.asyncio as client
+from redis.exceptions import ResponseError
 
 from telemetryx.clock import Clock
 from telemetryx.hot import scripts
@@ -36,6 +41,9 @@ TICK_S: Final = 0.25
 BEAT_TICKS: Final = 4
 GONE_S: Final = 15.0
 """A process that didn't beat for so long doesn't count, and its values end with it."""
+FULL_S: Final = 2.0
+FULL_MOST_S: Final = 30.0
+"""How long the hash isn't written after the server had no room for it: the first time, and at most."""
 PIECE: Final = 64
 """Blocks of one pipeline: 280 kB."""
 
@@ -51,6 +59,8 @@ class RedisHot:
         self._name = secrets.token_hex(8)
         self._latest = self._key("latest", self._name)
         self._others: dict[str, float] = {}
+        self._pause_s = 0.0
+        self._values_at = 0.0
 
     # --- what needs no other process
 
@@ -112,8 +122,13 @@ class RedisHot:
     def sharing(self) -> Sharing:
         """Return how the exchange goes."""
         link = self._link
-        note = "" if link.connected else f"Redis is away, this process goes on alone: {link.reason}"
-        return Sharing(link.connected, note, link.failures)
+        if not link.connected:
+            note = f"Redis is away, this process goes on alone: {link.reason}"
+        elif link.full:
+            note = f"Redis takes no writes, so limits and newest values are each process's own, wake-ups go on: {link.full}"
+        else:
+            note = ""
+        return Sharing(not note, note, link.failures)
 
     def bucket(self, name: str, rate: float, burst: float, alone: Callable[[str], float]) -> Limit:
         """Count over all processes."""
@@ -135,8 +150,11 @@ class RedisHot:
 
     async def _exchange(self, server: client.Redis, stop: asyncio.Event) -> None:
         beat = server.register_script(scripts.BEAT)
+        loop = asyncio.get_running_loop()
+        self._pause_s, self._values_at = 0.0, 0.0
+        await self._give_up(server)
         try:
-            await self._all(server)
+            await self._send(server, beats=True)
             await self._beat(server, beat)
             self._link.arrived()
             tick = 0
@@ -146,18 +164,37 @@ class RedisHot:
                     return
                 tick += 1
                 beats = tick % BEAT_TICKS == 0
-                await self._changed(server, beats=beats)
-                if beats:
-                    await self._beat(server, beat)
+                sent = loop.time() >= self._values_at and await self._send(server, beats=beats)
+                if beats and await self._beat(server, beat) and sent:
+                    self._pause_s = 0.0
+                    self._link.accepted()
         finally:
             if not self._link.connected:
                 self._others.clear()
 
-    async def _all(self, server: client.Redis) -> None:
-        """Begin anew, whatever lies there."""
-        await self._link.guarded(server.unlink(self._latest))
+    async def _send(self, server: client.Redis, *, beats: bool) -> bool:
+        """Send what changed, or let go of the room that it took when there isn't enough."""
+        try:
+            await self._changed(server, beats=beats)
+        except ResponseError as error:
+            if not self._link.refused(error):
+                raise
+            await self._give_up(server)
+            self._pause_s = min(FULL_MOST_S, 2 * self._pause_s or FULL_S)
+            # Those who share it find no room together: they mustn't look for it together.
+            pause_s = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311  jitter is no secret
+            self._values_at = asyncio.get_running_loop().time() + pause_s
+            return False
+        return True
+
+    async def _give_up(self, server: client.Redis) -> None:
+        """Take away what lies there, and begin anew."""
+        try:
+            await self._link.guarded(server.unlink(self._latest))
+        except ResponseError as error:
+            if not self._link.refused(error):
+                raise
         self._own.values.give_back()
-        await self._changed(server, beats=True)
 
     async def _changed(self, server: client.Redis, *, beats: bool) -> None:
         """Send blocks that changed, and see that all that were sent are still there."""
@@ -177,18 +214,28 @@ class RedisHot:
             elif len(blocks) < PIECE:
                 return
 
-    async def _beat(self, server: client.Redis, beat: Any) -> None:  # noqa: ANN401 - the library's script
-        """Say that we are here and how fast; hear the same of the others."""
+    async def _beat(self, server: client.Redis, beat: Any) -> bool:  # noqa: ANN401 - the library's script
+        """Say that we are here and how fast, where the server takes it; hear the same of the others."""
         pipe = _pipe(server)
         pipe.set(
             self._key("rate", self._name),
             repr(self._own.fleetwide().readings_per_second),
             px=int(GONE_S * 1000),
         )
-        await self._link.guarded(pipe.execute())
-        there = await self._link.guarded(
-            beat(keys=[self._key("processes")], args=[self._name, int(GONE_S * 1e6)], client=server)
-        )
+        processes, gone_us = self._key("processes"), int(GONE_S * 1e6)
+        taken = True
+        try:
+            await self._link.guarded(pipe.execute())
+            there = await self._link.guarded(
+                beat(keys=[processes], args=[self._name, gone_us], client=server)
+            )
+        except ResponseError as error:
+            if not self._link.refused(error):
+                raise
+            taken = False
+            seconds, micros = await self._link.guarded(server.time())
+            oldest = seconds * 1_000_000 + micros - gone_us
+            there = await self._link.guarded(server.zrangebyscore(processes, oldest, "+inf"))
         others = [name.decode("ascii", "replace") for name in there if name != self._name.encode()]
         rates = (
             await self._link.guarded(server.mget([self._key("rate", name) for name in others]))
@@ -196,6 +243,7 @@ class RedisHot:
             else []
         )
         self._others = {name: _number(rate) for name, rate in zip(others, rates, strict=True)}
+        return taken
 
     async def _leave(self) -> None:
         async def leave(server: client.Redis) -> None:
