@@ -1,4 +1,4 @@
-"""The agent's own features, evaluator, sketches and fold (agent/crates/native), on NumPy columns.
+"""The agent's own features, evaluator, sketches and fold (agent/crates/native), and JSON, on NumPy columns.
 
 Times are nanoseconds since the epoch. A `ValueError` says what was wrong with an argument.
 """
@@ -141,6 +141,12 @@ def fold_replay(
     `records` are R + 1 offsets that cut the samples into what arrived together, `arrivals` the R times of arrival. A
     tick is put in for each `tick_ns` that passes, and for `drain_ns` after the last.
     """
+
+def json_i64(column: I64) -> bytes:
+    """Write a column as a JSON array."""
+
+def json_f64(column: F64) -> bytes:
+    """Write a column as a JSON array, each number with the shortest digits that give it back, and null for what is no finite one."""
 
 def rollup_samples(values: F64, starts: I64, figures: Figures) -> PackedSketches:
     """Make the sketch of each stretch of values, for the row with these figures."""

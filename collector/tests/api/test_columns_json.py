@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
+from telemetryx.api import columns_json
 from telemetryx.api.columns_json import dumps
 from telemetryx.promql.number import texts
 
@@ -58,3 +63,22 @@ def test_arrays_of_each_kind_are_written_and_what_is_no_number_is_null() -> None
     with pytest.raises(TypeError):
         dumps({"set": {1}})
     assert texts(np.array([1.0, -0.5])) == [b"1", b"-0.5"]
+
+
+@given(
+    st.one_of(arrays.arrays(dtype, st.integers(0, 40)) for dtype in (np.int64, np.float64)), st.integers(1, 3)
+)
+def test_the_compiled_module_writes_what_lists_would_give(column: np.ndarray, step: int) -> None:
+    """To the byte, also of a column that isn't in one piece."""
+    some = column[::step]
+    listed = [value if np.isfinite(value) else None for value in some.tolist()]
+    assert set(columns_json._WRITERS) == {np.dtype(np.int64), np.dtype(np.float64)}
+    assert dumps({"a": some}) == orjson.dumps({"a": listed})
+
+
+def test_without_the_compiled_module_columns_are_written_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be missing, or of an older build."""
+    said = {"t": np.array([1, -(2**63)]), "v": np.array([0.1, np.nan])}
+    compiled = dumps(said)
+    monkeypatch.setattr(columns_json, "_WRITERS", {})
+    assert dumps(said) == compiled == b'{"t":[1,-9223372036854775808],"v":[0.1,null]}'

@@ -1,4 +1,4 @@
-//! `telemetryx._native`: the agent's own features, evaluator, sketches and fold, for the collector.
+//! `telemetryx._native`: the agent's own features, evaluator, sketches and fold, and the JSON of columns, for the collector.
 //!
 //! Training, backtests and parity checks so run the code that runs on the edge, and not a second copy
 //! of its definitions. Columns come and go as NumPy arrays through the buffer protocol; nothing here
@@ -6,6 +6,7 @@
 
 mod columns;
 mod features;
+mod json;
 mod model;
 mod replay;
 mod rollup;
@@ -13,7 +14,7 @@ mod sketch;
 
 use pyo3::prelude::*;
 
-/// The agent's features, evaluator, sketches and fold.
+/// The agent's features, evaluator, sketches and fold, and JSON of columns.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("OPTIMISED", !cfg!(debug_assertions))?;
@@ -26,6 +27,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::Model>()?;
     module.add_function(wrap_pyfunction!(features::features, module)?)?;
     module.add_function(wrap_pyfunction!(features::scaling_json, module)?)?;
+    module.add_function(wrap_pyfunction!(json::json_f64, module)?)?;
+    module.add_function(wrap_pyfunction!(json::json_i64, module)?)?;
     module.add_function(wrap_pyfunction!(model::evaluate, module)?)?;
     module.add_function(wrap_pyfunction!(model::verify, module)?)?;
     module.add_function(wrap_pyfunction!(replay::fold_replay, module)?)?;

@@ -102,6 +102,8 @@ class PostgresDatabase:
         self._broken = False
         self._kept_part = False
         self.ended: int | None = None
+        self._in_snapshot = False
+        self._meta: dict[str, int] | None = None
         self._types: dict[str, dict[str, str]] = {}
         self._places = places.Places(self)
         self._numbering = numbering.Numbering(self)
@@ -115,6 +117,15 @@ class PostgresDatabase:
     def moves_runs(self) -> bool:
         """Whether its schema knows runs on their way."""
         return bool(self.columns("moving"))
+
+    def noted(self, key: str) -> int | None:
+        """Look into `meta`. In a snapshot it stays as it is, and a range asks for five of its numbers, a round trip each."""
+        if not self._in_snapshot:
+            row = self.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return None if row is None else int(row[0])
+        if self._meta is None:
+            self._meta = {name: int(value) for name, value in self.execute("SELECT key, value FROM meta")}
+        return self._meta.get(key)
 
     def execute(self, statement: str, parameters: Any = (), /) -> Rows:  # noqa: ANN401 - a sequence or a mapping
         """Run a statement. Texts and their plans are kept by asyncpg, per connection."""
@@ -233,6 +244,7 @@ class PostgresDatabase:
     def begin(self, *, durable: bool = True) -> None:
         """Begin a transaction that writes; not where the database says that it is read-only: READ WRITE would overrule that."""
         self.ended = None
+        self._in_snapshot = False
         beginning = "BEGIN ISOLATION LEVEL READ COMMITTED"
         if not durable:
             beginning += "; SET LOCAL synchronous_commit = off"
@@ -244,6 +256,7 @@ class PostgresDatabase:
     def begin_snapshot(self) -> None:
         """Begin a transaction that reads."""
         self.ended = None
+        self._in_snapshot, self._meta = True, None
         self.run(self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
 
     def commit(self) -> None:
@@ -252,7 +265,7 @@ class PostgresDatabase:
         When the connection is lost in the middle nobody knows whether it was committed. It counts as not: the agents send
         again, and the dedup ledger knows.
         """
-        self._kept_part = False
+        self._kept_part = self._in_snapshot = False
         self._numbering.ended()
         self.run(self._connection.execute("COMMIT"))
         self._places.kept()
@@ -273,7 +286,7 @@ class PostgresDatabase:
 
     def rollback(self) -> None:
         """Undo what isn't committed."""
-        self._kept_part = False
+        self._kept_part = self._in_snapshot = False
         self._places.undone()
         self._numbering.ended()
         if self.alive and self._connection.is_in_transaction():

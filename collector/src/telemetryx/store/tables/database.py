@@ -66,6 +66,10 @@ class Database(Protocol):
         """Whether it can still be used; a dead one is thrown away and opened anew."""
         ...
 
+    def noted(self, key: str) -> int | None:
+        """Return the number that table `meta` has under a key; None where it has none. A snapshot looks into the table once."""
+        ...
+
     ended: int | None
     """How often series had ended when this transaction looked (ended.py); None before it did."""
 

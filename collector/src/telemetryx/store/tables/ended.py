@@ -20,6 +20,5 @@ def note_ended(connection: Database) -> None:
 def ended(connection: Database) -> int:
     """Count the times that series ended, as this transaction sees it: asked once in it."""
     if connection.ended is None:
-        row = connection.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-        connection.ended = 0 if row is None else int(row[0])
+        connection.ended = connection.noted(_KEY) or 0
     return connection.ended

@@ -30,8 +30,7 @@ _JOINED: Final = ", ".join(f"agent_config_state.{name}" for name in _STATE.split
 
 def change(connection: Database) -> int:
     """Return the number of the last change; 0 before the first."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (NUMBER,)).fetchone()
-    return 0 if row is None else int(row[0])
+    return connection.noted(NUMBER) or 0
 
 
 def add(

@@ -363,8 +363,7 @@ def count_after(connection: Database, cursor: int, limit: int) -> int:
 
 def compacted(connection: Database) -> int:
     """Return the number of the newest commit that is compacted: a cursor before it has lost something."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'compacted'").fetchone()
-    return 0 if row is None else int(row[0])
+    return connection.noted("compacted") or 0
 
 
 def _committed(connection: Database, numbers: Numbers, row: Sequence[Any]) -> Committed:

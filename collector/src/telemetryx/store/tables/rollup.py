@@ -400,8 +400,7 @@ def expiry(connection: Database) -> int:
 
 def minutes_from(connection: Database) -> int | None:
     """Return the time from which on minutes are kept; None where no round of retention has noted it yet."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'minutes_from_ns'").fetchone()
-    return None if row is None else int(row[0])
+    return connection.noted("minutes_from_ns")
 
 
 def hours_from(connection: Database) -> int:
@@ -410,8 +409,8 @@ def hours_from(connection: Database) -> int:
 
 
 def _meta(connection: Database, key: str, unit: int) -> int:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return NEVER if row is None else -(-int(row[0]) // unit) * unit
+    found = connection.noted(key)
+    return NEVER if found is None else -(-found // unit) * unit
 
 
 @dataclass(slots=True)
