@@ -28,6 +28,7 @@ from telemetryx.errors import (
     WireError,
 )
 from telemetryx.ingest.counters import Counters, Health
+from telemetryx.ingest.size import size_of
 from telemetryx.ingest.traced import committing, decoding
 from telemetryx.store.interface import Store
 from telemetryx.traces import OFF, Tracer
@@ -60,8 +61,8 @@ FRAME_COST: Final = 512
 GROUP_BYTES: Final = 8 << 20
 """Payload bytes of one group, about: what is decoded and not yet committed stays small."""
 
-GROUP_ROWS: Final = 250_000
-"""Decoded samples of one group, about: a few bytes on the wire can stand for many in memory, and three groups are there at once."""
+GROUP_HELD: Final = 6 << 20
+"""Bytes in memory of one decoded group, about: a few bytes on the wire can stand for many there, and three groups are there at once."""
 
 SMALL_BYTES: Final = 16 << 10
 """A group of at most so many bytes is decoded on the event loop, in a millisecond or two,"""
@@ -450,15 +451,15 @@ def _little(waiting: list[_Waiting]) -> bool:
 def _decode(waiting: list[_Waiting]) -> _Group:
     """Decode a group, in a thread. What can't be decoded is refused; it doesn't hurt its neighbours."""
     group = _Group([], [], [], [])
-    rows = 0
+    held = 0
     for one in waiting:
-        if rows >= GROUP_ROWS:
+        if held >= GROUP_HELD:
             break
         group.waiting.append(one)
         try:
             if isinstance(one.frame, pb.Batch):
                 batch = wire.batch(one.agent, one.frame)
-                rows += len(batch.samples)
+                held += size_of(batch)
                 group.batches.append((one, batch))
             else:
                 group.losses.append((one, wire.loss(one.agent, one.frame)))

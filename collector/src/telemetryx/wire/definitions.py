@@ -8,6 +8,7 @@ from telemetryx.errors import WireError
 from telemetryx.types import Definition
 from telemetryx.wire.compression import pack, unpack
 from telemetryx.wire.limits import (
+    MAX_DEFINITIONS,
     MAX_DEFINITIONS_COMPRESSED,
     MAX_DEFINITIONS_DECOMPRESSED,
     MAX_LABEL_VALUE,
@@ -18,6 +19,7 @@ from telemetryx.wire.limits import (
 from telemetryx.wire.reader import Reader
 
 _FIELDS = 4
+_SHARED = 1_000
 
 
 def decode(data: bytes) -> list[Definition]:
@@ -29,7 +31,13 @@ def decode(data: bytes) -> list[Definition]:
         unpack(data, what, MAX_DEFINITIONS_COMPRESSED, MAX_DEFINITIONS_DECOMPRESSED), what, MAX_LABELS
     )
     out: list[Definition] = []
-    for _ in range(reader.array()):
+    texts: dict[str, str] = {}
+
+    def one(text: str) -> str:
+        """Keep texts that come again once: names of labels, sites. Many of a batch's texts come once only."""
+        return texts.setdefault(text, text) if len(texts) < _SHARED else texts.get(text, text)
+
+    for _ in range(reader.array(0, MAX_DEFINITIONS)):
         reader.array(_FIELDS, _FIELDS)
         number = reader.integer()
         if not 0 <= number < 1 << 32:
@@ -45,7 +53,8 @@ def decode(data: bytes) -> list[Definition]:
                 raise WireError(
                     f"label {label!r} of series {number} isn't a text of at most {MAX_LABEL_VALUE} bytes"
                 )
-        out.append(Definition(number, name, dict(sorted(labels.items())), unit))
+        shared = {one(label): one(value) for label, value in sorted(labels.items())}
+        out.append(Definition(number, one(name), shared, one(unit)))
     reader.end()
     return out
 

@@ -14,6 +14,8 @@ MAX_ROWS: Final = 4_000_000
 """Samples; windows and events likewise, and the bins of all windows in one batch."""
 MAX_DEFINITIONS_COMPRESSED: Final = 1 << 20
 MAX_DEFINITIONS_DECOMPRESSED: Final = 16 << 20
+MAX_DEFINITIONS: Final = 250_000
+"""Of one batch: each is an object of half a kilobyte, and takes as little as ten bytes in these."""
 
 MAX_NAME: Final = 512
 MAX_LABEL_VALUE: Final = 1024
