@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from telemetryx.api.gather import spans_of
-from telemetryx.types import Agent, AgentState
+from telemetryx.fleet import Agent, AgentState
 
 AGENT = Agent("edge", AgentState.LIVE, "1", True, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0, 0, {})
 

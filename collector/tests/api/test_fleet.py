@@ -6,7 +6,8 @@ from urllib.parse import quote
 import pytest
 
 from running import T0, Running, S, key
-from telemetryx.types import AgentStatus, BatchKey, Cause, LossFrame
+from telemetryx.fleet import AgentStatus
+from telemetryx.types import BatchKey, Cause, LossFrame
 
 
 async def _fleet(api: Running) -> None:

@@ -13,8 +13,9 @@ from running import T0, Running, S, key
 from telemetryx.api.live import client
 from telemetryx.api.live.hub import Hub
 from telemetryx.api.models import LiveRequest
+from telemetryx.fleet import AgentStatus
 from telemetryx.store import selector
-from telemetryx.types import AgentStatus, Series
+from telemetryx.types import Series
 
 M = key("m", site="a")
 

@@ -10,9 +10,9 @@ import pytest
 
 from gateway.conftest import Core
 from reference_agent import PATIENCE_S, SECOND, T0, ReferenceAgent, defined, events, samples, window
+from telemetryx.fleet import AgentState
 from telemetryx.gateway.server import Config
 from telemetryx.store.interface import AgentQuery, EventQuery
-from telemetryx.types import AgentState
 from telemetryx.wire._pb2 import link_pb2 as pb
 from telemetryx.wire._pb2.link_pb2_grpc import LinkStub
 from telemetryx.wire.payload import Payload

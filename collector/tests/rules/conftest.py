@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from telemetryx.clock import ManualClock
+from telemetryx.fleet import Agent, AgentState
 from telemetryx.rules import RuleSet, RulesService, check_text
 from telemetryx.store.alerts import (
     Alert,
@@ -24,16 +25,7 @@ from telemetryx.store.alerts import (
     notable,
 )
 from telemetryx.store.interface import AgentPage
-from telemetryx.types import (
-    Agent,
-    AgentState,
-    BatchKey,
-    Committed,
-    Latest,
-    SampleBlock,
-    Series,
-    WindowBlock,
-)
+from telemetryx.types import BatchKey, Committed, Latest, SampleBlock, Series, WindowBlock
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S

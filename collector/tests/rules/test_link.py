@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from telemetryx.types import AgentState
+from telemetryx.fleet import AgentState
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S

@@ -7,6 +7,7 @@ import pytest
 
 from reference_agent import SECOND, T0, decoded, events, samples, window
 from telemetryx.clock import ManualClock
+from telemetryx.fleet import balance
 from telemetryx.store.interface import QuarantineQuery, SeriesQuery, Store
 from telemetryx.store.tables.cardinality import RECOUNT_NS, Cardinality, SeriesLimits
 from telemetryx.store.tables.store import TableStore
@@ -22,7 +23,6 @@ from telemetryx.types import (
     SampleBlock,
     SketchBlock,
     Stored,
-    balance,
 )
 from telemetryx.wire.payload import Payload, encode
 

@@ -7,9 +7,10 @@ import pytest
 from reference_agent import SECOND, T0, decoded, defined, events, samples, window
 from telemetryx.clock import ManualClock
 from telemetryx.errors import QueryRefused
+from telemetryx.fleet import balance
 from telemetryx.store.interface import EventQuery, QuarantinePage, QuarantineQuery, Store
 from telemetryx.store.tables.store import TableStore
-from telemetryx.types import BatchKey, Cause, Decoded, Duplicate, Flag, Stored, balance
+from telemetryx.types import BatchKey, Cause, Decoded, Duplicate, Flag, Stored
 from telemetryx.wire.payload import Payload
 
 EPOCH = bytes(range(16))

@@ -10,6 +10,7 @@ from reference_agent import SECOND, T0, decoded, defined, events, samples, windo
 from store_batches import Opener, compacted, key, line, one, values
 from telemetryx.clock import ManualClock
 from telemetryx.errors import QueryRefused
+from telemetryx.fleet import AgentState, AgentStatus
 from telemetryx.store import selector
 from telemetryx.store.interface import (
     AgentQuery,
@@ -23,12 +24,7 @@ from telemetryx.store.interface import (
     Store,
 )
 from telemetryx.store.tables.store import TableStore
-from telemetryx.types import (
-    AgentState,
-    AgentStatus,
-    Definition,
-    Stored,
-)
+from telemetryx.types import Definition, Stored
 from telemetryx.wire.payload import Payload
 
 

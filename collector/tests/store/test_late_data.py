@@ -9,10 +9,11 @@ import pytest
 from reference_agent import SECOND, T0, decoded, defined, samples, window
 from store_batches import swapped
 from telemetryx.clock import ManualClock
+from telemetryx.fleet import LossRow
 from telemetryx.store.interface import Retention, Store
 from telemetryx.store.tables import compaction, plain, rollup
 from telemetryx.store.tables.store import TableStore
-from telemetryx.types import Aggregate, BatchKey, LossRow, Stored
+from telemetryx.types import Aggregate, BatchKey, Stored
 from telemetryx.wire.payload import Payload
 
 EPOCH = bytes(range(16))

@@ -7,11 +7,12 @@ import pytest
 
 from reference_agent import SECOND, T0, decoded, defined, events, samples
 from telemetryx.clock import ManualClock
+from telemetryx.fleet import LossRow, balance
 from telemetryx.store import migrations
 from telemetryx.store.interface import Store
 from telemetryx.store.sqlite import connection
 from telemetryx.store.sqlite.store import SqliteStore
-from telemetryx.types import BatchKey, Cause, LossFrame, LossRow, balance
+from telemetryx.types import BatchKey, Cause, LossFrame
 from telemetryx.wire.payload import Payload
 
 EPOCH = bytes(range(16))

@@ -15,9 +15,10 @@ from telemetryx.api.alertpages import open_alerts
 from telemetryx.api.metrics import MAX_AGENTS, Metric, Reading
 from telemetryx.api.world import Judge
 from telemetryx.clock import Clock
+from telemetryx.fleet import Agent, AgentState, LossRow
 from telemetryx.store.enrolment import Life
 from telemetryx.store.interface import AgentQuery, Store, StoreUsage
-from telemetryx.types import LOST, Agent, AgentState, LossRow, cause_name
+from telemetryx.types import LOST, cause_name
 
 FRESH_NS: Final = 1_000_000_000
 PAGE: Final = 1_000

@@ -20,6 +20,7 @@ import structlog
 from telemetryx.care.links import Links
 from telemetryx.clock import Clock
 from telemetryx.errors import IngestClosed, QueueFull, StoreError, WireError
+from telemetryx.fleet import AgentStatus
 from telemetryx.gateway.credit import Pool
 from telemetryx.gateway.held import RangeSet
 from telemetryx.gateway.parts import Parts
@@ -30,16 +31,7 @@ from telemetryx.gateway.transport import LinkBroken, Transport
 from telemetryx.ingest.ingest import Ingest
 from telemetryx.store.interface import Store
 from telemetryx.traces import Kind, Span, parse
-from telemetryx.types import (
-    AgentStatus,
-    Conflict,
-    Duplicate,
-    Holding,
-    NeedDefinitions,
-    Outcome,
-    Refused,
-    Stored,
-)
+from telemetryx.types import Conflict, Duplicate, Holding, NeedDefinitions, Outcome, Refused, Stored
 from telemetryx.wire import frame as wire
 from telemetryx.wire._pb2 import link_pb2 as pb
 from telemetryx.wire.limits import WIRE

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import structlog
 
 from telemetryx.errors import StoreError
+from telemetryx.fleet import AgentStatus
 from telemetryx.store.interface import Store
-from telemetryx.types import AgentStatus
 
 log = structlog.get_logger(__name__)
 

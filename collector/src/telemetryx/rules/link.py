@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from telemetryx.clock import Clock
+from telemetryx.fleet import Agent, AgentState
 from telemetryx.rules import template
 from telemetryx.rules.group import group_key
 from telemetryx.rules.model import LinkRule
@@ -27,7 +28,7 @@ from telemetryx.store.alerts import (
     RulesCommit,
 )
 from telemetryx.store.interface import AgentPage, AgentQuery
-from telemetryx.types import Agent, AgentState, Series
+from telemetryx.types import Series
 
 #: The wall clock may leave the monotonic one by this much between two looks before we call it a jump.
 JUMP_NS: Final = 5_000_000_000

@@ -9,30 +9,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+from telemetryx.fleet import (
+    Agent,
+    AgentStatus,
+    Connection,
+    Device,
+    Gap,
+    LossRow,
+    Quarantined,
+    QuarantinedBatch,
+)
 from telemetryx.store.accounts import Accounts
 from telemetryx.store.audit import Actor, Audited, AuditQuery, Entry
 from telemetryx.store.percentiles import Levels, RollupBlock
 from telemetryx.store.silences import Acknowledgement, Silence
 from telemetryx.types import (
-    Agent,
-    AgentStatus,
     Aggregate,
     Committed,
-    Connection,
     Decoded,
-    Device,
     Event,
-    Gap,
     Holding,
     Latest,
     Level,
     LossFrame,
-    LossRow,
     Matcher,
     Outcome,
     PointBlock,
-    Quarantined,
-    QuarantinedBatch,
     RangeResult,
     SampleBlock,
     Series,

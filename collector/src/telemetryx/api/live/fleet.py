@@ -9,8 +9,8 @@ from telemetryx.api.live.hub import Hub
 from telemetryx.api.rest import shapes
 from telemetryx.clock import Clock
 from telemetryx.errors import StoreError
+from telemetryx.fleet import AgentState
 from telemetryx.store.interface import AgentQuery, Store
-from telemetryx.types import AgentState
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ from telemetryx.api.rest.places import one_way
 from telemetryx.api.route import Route, shown
 from telemetryx.api.times import LAST_NS
 from telemetryx.api.world import World
+from telemetryx.fleet import AgentState, Device, balance
 from telemetryx.store.accounts import Role
 from telemetryx.store.interface import AgentKey, AgentQuery, DeviceKey, DeviceQuery
-from telemetryx.types import AgentState, Device, balance
 
 MAX_DEVICES_OF_AGENT = 1_000
 _REALS = {"skew", "rate"}

@@ -7,18 +7,8 @@ from typing import Any
 import orjson
 
 from telemetryx.api import special
-from telemetryx.types import (
-    Agent,
-    Device,
-    Event,
-    Latest,
-    LossRow,
-    Quarantined,
-    QuarantinedSeries,
-    RangeSeries,
-    Series,
-    Severity,
-)
+from telemetryx.fleet import Agent, Device, LossRow, Quarantined, QuarantinedSeries
+from telemetryx.types import Event, Latest, RangeSeries, Series, Severity
 
 
 def known_time(time_ns: int | None) -> int | None:

@@ -6,13 +6,14 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from telemetryx.fleet import Device
 from telemetryx.store import selector
 from telemetryx.store.interface import DevicePage, DeviceQuery, SeriesPage, SeriesQuery
 from telemetryx.store.regex import regex
 from telemetryx.store.tables import by_id, reals
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.reading import portions
-from telemetryx.types import F64, I64, Device, Latest, Matcher, Series
+from telemetryx.types import F64, I64, Latest, Matcher, Series
 
 TIED: Final = 256
 """In flags of `latest`: several readings of the series have that time. The last committed is there; to readers it is the last in the order of batches."""

@@ -6,18 +6,11 @@ from typing import Any, Final
 
 import orjson
 
+from telemetryx.fleet import Agent, AgentState, AgentStatus, Connection, Gap, LossRow
 from telemetryx.store.interface import AgentKey, AgentPage, AgentQuery
 from telemetryx.store.tables.database import Database, greater
 from telemetryx.store.tables.ledger import agent_id
-from telemetryx.types import (
-    Agent,
-    AgentState,
-    AgentStatus,
-    Connection,
-    Gap,
-    LossRow,
-    cause_name,
-)
+from telemetryx.types import cause_name
 
 BEHIND_NS: Final = 30_000_000_000
 """An agent whose oldest waiting reading is older than this is catching up."""

@@ -10,21 +10,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from telemetryx.fleet import Quarantined, QuarantinedBatch, QuarantinedSeries
 from telemetryx.sets import union
 from telemetryx.store.interface import QuarantinePage, QuarantineQuery
 from telemetryx.store.tables import by_id, ledger, reading
 from telemetryx.store.tables.catalog import series_by_id
 from telemetryx.store.tables.database import Database
 from telemetryx.store.tables.numbers import Numbers
-from telemetryx.types import (
-    I64,
-    BatchKey,
-    Cause,
-    Decoded,
-    Quarantined,
-    QuarantinedBatch,
-    QuarantinedSeries,
-)
+from telemetryx.types import I64, BatchKey, Cause, Decoded
 from telemetryx.wire.payload import Payload
 
 MAX_SHOWN: Final = 1_000

@@ -16,6 +16,7 @@ import structlog
 
 from telemetryx.clock import Clock
 from telemetryx.errors import SchemaBroken, SchemaTooNew, StoreError
+from telemetryx.fleet import Agent, AgentStatus, Connection, Gap, LossRow, QuarantinedBatch
 from telemetryx.store.audit import Actor
 from telemetryx.store.interface import (
     ROOM,
@@ -62,23 +63,17 @@ from telemetryx.store.tables.numbers import Numbers
 from telemetryx.store.tables.readers import Readers
 from telemetryx.store.tables.writer import Priority, Writer
 from telemetryx.types import (
-    Agent,
-    AgentStatus,
     Aggregate,
     Committed,
-    Connection,
     Decoded,
     Event,
-    Gap,
     Holding,
     Latest,
     Level,
     LossFrame,
-    LossRow,
     Matcher,
     Outcome,
     PointBlock,
-    QuarantinedBatch,
     RangeResult,
     SampleBlock,
     Series,
