@@ -72,7 +72,7 @@ def test_the_compiled_module_writes_what_lists_would_give(column: np.ndarray, st
     """To the byte, also of a column that isn't in one piece."""
     some = column[::step]
     listed = [value if np.isfinite(value) else None for value in some.tolist()]
-    assert set(columns_json._WRITERS) == {np.dtype(np.int64), np.dtype(np.float64)}
+    assert set(columns_json._writers()) == {np.dtype(np.int64), np.dtype(np.float64)}
     assert dumps({"a": some}) == orjson.dumps({"a": listed})
 
 
@@ -80,5 +80,5 @@ def test_without_the_compiled_module_columns_are_written_too(monkeypatch: pytest
     """It may be missing, or of an older build."""
     said = {"t": np.array([1, -(2**63)]), "v": np.array([0.1, np.nan])}
     compiled = dumps(said)
-    monkeypatch.setattr(columns_json, "_WRITERS", {})
+    monkeypatch.setattr(columns_json, "_writers", dict)
     assert dumps(said) == compiled == b'{"t":[1,-9223372036854775808],"v":[0.1,null]}'

@@ -6,7 +6,8 @@ the rest are lists, which orjson writes by another path.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import cache
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,16 +16,14 @@ from telemetryx.compiled import native
 from telemetryx.errors import NotCompiled
 
 
+@cache
 def _writers() -> dict[np.dtype[Any], Callable[[Any], bytes]]:
-    """Return what writes columns of a kind; nothing without the compiled module, or with an older one."""
+    """Return what writes columns of a kind; nothing without the compiled module, or with an older one. Asked when there are columns."""
     try:
         module = native()
         return {np.dtype(np.int64): module.json_i64, np.dtype(np.float64): module.json_f64}
     except (NotCompiled, AttributeError):
         return {}
-
-
-_WRITERS: Final = _writers()
 
 
 def dumps(answer: object) -> bytes:
@@ -34,7 +33,7 @@ def dumps(answer: object) -> bytes:
 
 def _written(found: object) -> Any:  # noqa: ANN401 - whatever the array holds
     if isinstance(found, np.ndarray):
-        writer = _WRITERS.get(found.dtype) if found.ndim == 1 else None
+        writer = _writers().get(found.dtype) if found.ndim == 1 else None
         return found.tolist() if writer is None else orjson.Fragment(writer(found))
     if isinstance(found, np.generic):
         return found.tolist()
