@@ -37,21 +37,16 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process, in MB, and of its children what they don't share with others."""
-    return (
-        sum(
-            _kib(member, "status", "VmRSS:") if member == pid else _kib(member, "smaps_rollup", "Pss:")
-            for member in tree(pid)
-        )
-        / 1024
-    )
+    """Return the resident memory of a process, in MB, and of its children what they have to themselves: so each page counts once."""
+    own = sum(_kib(member, "smaps_rollup", "Private_") for member in tree(pid) if member != pid)
+    return (_kib(pid, "status", "VmRSS:") + own) / 1024
 
 
 def _kib(pid: int, file: str, field: str) -> int:
+    """Add up the lines that begin with this."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8").splitlines():
-            if line.startswith(field):
-                return int(line.split()[1])
+        lines = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8").splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(field))
     return 0
 
 
