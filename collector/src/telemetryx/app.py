@@ -46,7 +46,7 @@ from telemetryx.certificate import LOOK_S, Certificate
 from telemetryx.clock import Clock, SystemClock
 from telemetryx.config import Api, Settings
 from telemetryx.enrolment.authority import AuthorityError
-from telemetryx.errors import GatewayRefused, StoreError
+from telemetryx.errors import GatewayRefused, StoreError, StoreUnavailable
 from telemetryx.gateway.server import Gateway
 from telemetryx.hot.address import Address
 from telemetryx.hot.interface import Hot, Wake
@@ -368,14 +368,22 @@ async def _open_store(settings: Settings, clock: Clock, member: Member) -> Table
                 engine, clock=clock, readers=kept.readers, future_limit_ns=limit, member=member
             )
         except StoreError as error:
-            raise StartError(f"the store can't be opened: {error}") from error
+            raise _unopened("the store", error) from error
     path = settings.within(kept.path)
     try:
         return await SqliteStore.open(
             path, clock=clock, readers=kept.readers, future_limit_ns=limit, member=member
         )
     except StoreError as error:
-        raise StartError(f"the store {path} can't be opened: {error}") from error
+        raise _unopened(f"the store {path}", error) from error
+
+
+def _unopened(what: str, error: StoreError) -> StartError:
+    refusal = StartError(f"{what} can't be opened: {error}")
+    if isinstance(error, StoreUnavailable):
+        # Nothing is wrong with the configuration, and nothing is lost.
+        refusal.hint = "start it again when that is mended; agents keep what they have meanwhile"
+    return refusal
 
 
 # --- the parts

@@ -79,14 +79,17 @@ def _node(data_dir: Path) -> str:
     """Return the directory's name among the hosts: made once, the same after a restart."""
     path = data_dir / "node"
     try:
+        # Read where it is: a start on a full disk has nothing to write.
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text(encoding="ascii").strip()
         with contextlib.suppress(FileExistsError):
             # Whole or not at all: workers start together.
             made = data_dir / f".node.{os.getpid()}"
-            made.write_text(secrets.token_hex(4), encoding="ascii")
             try:
+                made.write_text(secrets.token_hex(4), encoding="ascii")
                 os.link(made, path)
             finally:
-                made.unlink()
+                made.unlink(missing_ok=True)
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise PlaceError(f"{path} can't be used: {error.strerror or error}") from error

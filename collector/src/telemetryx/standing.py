@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 class StartError(Exception):
     """The collector can't start; the message says why and what to do."""
 
+    hint: str = "`telemetryx config check` and `telemetryx config reference` help"
+
 
 class Standing:
     """Which configuration is in force, and what came of the last SIGHUP.

@@ -13,7 +13,7 @@ from telemetryx.api.errors import Handler
 
 BEGUN: Final = web.RequestKey("begun", float)
 DEADLINE: Final = web.RequestKey("deadline", float)
-LEAST_S: Final = 0.1
+LEAST_S: Final = 0.25
 """Who asks is found out also for a query that has no time: what it hears is that its time is over."""
 
 

@@ -43,9 +43,7 @@ def collector(path: Path | None, count: int = 1) -> None:
     try:
         asyncio.run(_work(settings, mine, path))
     except StartError as error:
-        raise CliError(
-            str(error), "`telemetryx config check` and `telemetryx config reference` help"
-        ) from error
+        raise CliError(str(error), error.hint) from error
 
 
 def _warned(settings: "Settings") -> None:
