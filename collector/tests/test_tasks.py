@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+import structlog
 
 from telemetryx import tasks
+from telemetryx.errors import StoreUnavailable
 from telemetryx.tasks import Tasks
 
 
@@ -28,6 +30,27 @@ async def test_failing_work_is_counted_shown_and_tried_again(monkeypatch: pytest
         await enough.wait()
     assert owner.states["bad"].failures == 2
     assert owner.states["bad"].reason == "ValueError: no disk"
+    await owner.join()
+
+
+async def test_a_store_that_cannot_be_used_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk isn't a fault of ours: no traceback in the log, and no word of Python's in /readyz."""
+    monkeypatch.setattr(tasks, "FIRST_PAUSE_S", 3_600.0)
+
+    async def fail(_stop: asyncio.Event) -> None:
+        raise StoreUnavailable("the disk is full: free space", "full")
+
+    owner = Tasks()
+    with structlog.testing.capture_logs() as lines:
+        owner.spawn("compaction", fail)
+        async with asyncio.timeout(60):
+            while not owner.states["compaction"].failures:
+                await asyncio.sleep(0)
+    assert owner.states["compaction"].reason == "the disk is full: free space"
+    (line,) = lines
+    assert (line["event"], line["log_level"]) == ("task_failed", "warning")
+    assert line["reason"] == "the disk is full: free space"
+    assert "exc_info" not in line
     await owner.join()
 
 

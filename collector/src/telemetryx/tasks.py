@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from telemetryx.errors import StoreError
+
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S: Final = 0.2
@@ -102,8 +104,15 @@ class Tasks:
                 state.reason = "it ended by itself"
                 log.error("task_ended", task=state.name)
             except Exception as error:
-                state.reason = f"{type(error).__name__}: {error}"
-                log.exception("task_failed", task=state.name, again_in_s=round(pause, 1))
+                if isinstance(error, StoreError) and error.retry:
+                    # It says what is wrong with the store; where in our code that was met tells nobody anything.
+                    state.reason = str(error)
+                    log.warning(
+                        "task_failed", task=state.name, reason=state.reason, again_in_s=round(pause, 1)
+                    )
+                else:
+                    state.reason = f"{type(error).__name__}: {error}"
+                    log.exception("task_failed", task=state.name, again_in_s=round(pause, 1))
             finally:
                 recovery.cancel()
             state.failures += 1

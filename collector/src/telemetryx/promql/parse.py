@@ -94,7 +94,18 @@ def _matcher(found: ast.Matcher) -> Matcher:
     return Matcher(found.name, op, found.value)
 
 
+def _check_spans(node: ast.Expr) -> None:
+    """Refuse spans that can't be told (the parser's are longer than Python's) or that are none: a step of 0 never arrives."""
+    try:
+        spans = {name: getattr(node, name, None) for name in ("range", "step", "offset")}
+    except (ValueError, OverflowError) as error:
+        raise BadQuery("a span is longer than is evaluated here (100 years)") from error
+    if any(span is not None and not span for span in (spans["range"], spans["step"])):
+        raise BadQuery('invalid parameter "query": parse error: duration must be greater than 0')
+
+
 def _check(node: ast.Expr) -> None:
+    _check_spans(node)
     if isinstance(node, ast.Call):
         if node.func.name not in names.FUNCTIONS:
             raise BadQuery(f"function {node.func.name} isn't evaluated here")
