@@ -1,4 +1,4 @@
-"""Numbers beside the tables: a snapshot sees one state of them and looks once, a transaction that writes sees its own."""
+"""What a read asks a server: numbers beside the tables once a snapshot, and of one statement nothing but that."""
 
 import asyncio
 
@@ -58,3 +58,35 @@ async def test_a_range_on_a_server_asks_for_them_in_one_round_trip(
 
     server = await store.read(horizons)
     assert len([statement for statement in asked if "meta" in statement]) == int(server)
+
+
+async def test_work_of_one_statement_is_one_round_trip(
+    store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request asks who comes and which series are meant: each was three."""
+    begun: list[PostgresDatabase] = []
+    begin = PostgresDatabase.begin_snapshot
+
+    def counted(self: PostgresDatabase) -> None:
+        begun.append(self)
+        begin(self)
+
+    monkeypatch.setattr(PostgresDatabase, "begin_snapshot", counted)
+    assert await store.accounts.any() is False
+    assert await store.accounts.token(bytes(32)) is None
+    assert await store.series() == []
+    assert not begun
+
+
+async def test_it_comes_back_from_a_lost_connection(store: TableStore) -> None:
+    """As a snapshot does: it wrote nothing."""
+    lost: list[bool] = []
+
+    def lose(connection: Database) -> int | None:
+        if isinstance(connection, PostgresDatabase) and not lost:
+            lost.append(True)
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return connection.noted(KEY)
+
+    assert await store.look(lose) is None
+    assert await store.series() == []

@@ -33,7 +33,8 @@ def accounts(config: Path | None) -> Iterator["AccountTables"]:
     from telemetryx.store.tables.accounts import AccountTables
 
     with _writing(config) as database:
-        yield AccountTables(_reader(database), _writer(database), SystemClock())
+        read = _reader(database)
+        yield AccountTables(read, read, _writer(database), SystemClock())
 
 
 @contextmanager

@@ -34,18 +34,19 @@ SEEN_NS: Final = 60_000_000_000
 
 
 class AccountTables:
-    """A store's accounts. `read` and `write` run work on a snapshot, and in a transaction of its own."""
+    """A store's accounts. `read` and `write` run work on a snapshot, and in a transaction of its own; `look` runs one statement."""
 
-    def __init__(self, read: Read, write: Write, clock: Clock) -> None:
+    def __init__(self, read: Read, look: Read, write: Write, clock: Clock) -> None:
         """Take the way to the tables."""
         self._read = read
+        self._look = look
         self._write = write
         self._clock = clock
         self._seen: dict[object, int] = {}
 
     async def any(self) -> bool:
         """Tell whether there is an account."""
-        return bool(await self._read(_any))
+        return bool(await self._look(_any))
 
     async def all(self) -> list[Account]:
         """Return all accounts, by name."""
@@ -55,7 +56,7 @@ class AccountTables:
 
     async def account(self, name: str) -> Account | None:
         """Return one."""
-        found: Account | None = await self._read(lambda db: find(db, name))
+        found: Account | None = await self._look(lambda db: find(db, name))
         return found
 
     async def add(self, name: str, role: Role, password: str, by: Actor) -> Account:
@@ -253,7 +254,7 @@ class AccountTables:
     async def token(self, digest: bytes) -> ApiToken | None:
         """Return a token that holds."""
         now = self._clock.now_ns()
-        found: ApiToken | None = await self._read(lambda db: _token(db, "digest = ?", digest, now))
+        found: ApiToken | None = await self._look(lambda db: _token(db, "digest = ?", digest, now))
         return found
 
     async def revoke_token(self, number: int, by: Actor) -> ApiToken:

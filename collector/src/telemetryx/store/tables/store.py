@@ -118,7 +118,7 @@ class TableStore(said.Said, upkeep.Upkeep):
         self._readers = Readers(engine, readers)
         self._rows = plain.PlainRows(self.read, self._write_behind, self._numbers)
         self._begin_upkeep()
-        self.accounts = accounts.AccountTables(self.read, self._write_last, clock)
+        self.accounts = accounts.AccountTables(self.read, self.look, self._write_last, clock)
 
     @property
     def note(self) -> str:
@@ -188,6 +188,10 @@ class TableStore(said.Said, upkeep.Upkeep):
     async def read(self, work: Callable[[Database], T]) -> T:
         """Run work on a snapshot, in a reader's thread."""
         return await self._readers.read(work)
+
+    async def look(self, work: Callable[[Database], T]) -> T:
+        """Run work of one statement, in a reader's thread."""
+        return await self._readers.read(work, single=True)
 
     # --- ingest
 
@@ -290,7 +294,7 @@ class TableStore(said.Said, upkeep.Upkeep):
         after: int = 0,
     ) -> list[Series]:
         """Return the series that meet all matchers, those behind an id."""
-        return await self.read(lambda db: catalog.series(db, matchers, agent, limit, after))
+        return await self.look(lambda db: catalog.series(db, matchers, agent, limit, after))
 
     async def series_page(self, query: SeriesQuery) -> SeriesPage:
         """Return one page of series."""
