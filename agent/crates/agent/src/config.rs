@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uplink::enrolment::Folder;
 
 use crate::classes::{ClassConfig, FreeFloor};
-use crate::told::{located, said};
+use crate::told::{self, said};
 use crate::units::ByteSize;
 use crate::{data_dir, logging, paths, place, ranges, texts};
 
@@ -216,9 +216,9 @@ impl Config {
     /// Only keys and types: what a text has, without what a whole configuration must have. `path` is only for messages.
     ///
     /// # Errors
-    /// [`ConfigError::Parse`].
+    /// [`ConfigError::Parse`]; [`ConfigError::Values`] where more than one thing is wrong, ranges and texts among it.
     pub fn typed(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| located(&error, text, path))
+        toml::from_str(text).map_err(|error| told::all(error, text, path))
     }
 
     /// As [`Config::parse`], of a text that was made from others: values that can't work are looked for in the one that is
@@ -270,7 +270,7 @@ impl Config {
             }
             read => read?,
         };
-        let mut config: Self = toml::from_str(&text).map_err(|error| located(&error, &text, path))?;
+        let mut config = Self::typed(&text, path)?;
         let said = Some(config.agent.name.clone()).filter(|name| !name.is_empty());
         config.agent.data_dir = data_dir::in_use(config.agent.data_dir, Path::new(data_dir::BEFORE));
         config.take_name(&std::env::var("TELEMETRYX_AGENT_NAME").unwrap_or_default());
@@ -378,13 +378,8 @@ impl Config {
             };
             say(&section, error.to_string());
         }
-        if let Err(error) = self.uplink.check() {
-            let section = match &error {
-                uplink::ConfigError::Share { .. }
-                | uplink::ConfigError::Hours { .. }
-                | uplink::ConfigError::WholeDay { .. } => "uplink.lanes",
-                _ => "uplink",
-            };
+        for error in self.uplink.problems() {
+            let section = if error.is_of_lanes() { "uplink.lanes" } else { "uplink" };
             say(section, error.to_string());
         }
         if let Some(problem) = self.remote.problem() {

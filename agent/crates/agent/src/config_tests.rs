@@ -41,6 +41,47 @@ fn a_wrong_type_is_named_with_its_line() {
 }
 
 #[test]
+fn what_is_wrong_is_named_all_of_it_and_each_at_its_place() {
+    let text = "[journal]\nmax_bytes = \"10\"\nsegment_bytes = \"1\"\n[spool]\nmax_bytes = \"x\"\nlinger = \"2d\"\nlingr = 1\n[[spool.class]]\noverflow = \"thinn\"\npriority = \"urgent\"\n[[spool.class]]\nmin_severity = \"bad\"\n[uplnk]\nurl = \"x\"\n[input.http]\nlisten = 7\n[[fold.route]]\nto = \"windows\"\n[[fold.route]]\nto = \"raw\"\nwindow = \"0s\"\n[uplink.lanes]\nlive_share = 0\nbacklog_share = \"a\"\n";
+    let said = error(text);
+    let places: Vec<_> =
+        said.lines().filter_map(|line| line.strip_prefix("agent.toml:")?.split(':').next()).collect();
+    assert_eq!(places.join(" "), "2 3 5 6 7 9 10 12 13 16 18 21 23 24", "{said}");
+    for words in [
+        "journal.max_bytes = \"10\" is out of range",
+        "spool.max_bytes: a size is written",
+        "unknown field `lingr`",
+        "did you mean `linger`?",
+        "spool.class.1.priority: unknown variant `urgent`",
+        "spool.class.2.min_severity: unknown variant `bad`",
+        "unknown field `uplnk`",
+        "fold.route.2.window = \"0s\" is out of range",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // What hangs together with a value that was passed over isn't told, for it may be right.
+    let said = error("[uplink]\nmqtt_user = 7\nmqtt_password_file = \"/a\"\n");
+    assert!(said.starts_with("agent.toml:2:13: uplink.mqtt_user: ") && said.lines().count() == 1, "{said}");
+    // What is no TOML has one beginning.
+    let said = error("[agent]\nname = \n[spool]\nmax_bytes = \"x\"\n");
+    assert!(said.starts_with("agent.toml:2:8: ") && !said.contains("spool"), "{said}");
+}
+
+#[test]
+fn of_the_uplink_too_all_is_named() {
+    let said = error(
+        "[uplink]\nurl = \"ftp://x\"\nfallback_url = \"http://far:8421\"\nmqtt_prefix = \"a/#\"\nmqtt_password_file = \"/a\"\nclient_key_file = \"/b\"\n[uplink.lanes]\nlive_share = 0\nbacklog_hours = \"22-06\"\n",
+    );
+    let places: Vec<_> =
+        said.lines().filter_map(|line| line.strip_prefix("agent.toml:")?.split(':').next()).collect();
+    assert_eq!(places.join(" "), "2 3 4 5 6 8 9", "{said}");
+    let zone = error(
+        "[uplink]\nmax_backoff = 5\n[uplink.lanes]\nlive_share = 60\nbacklog_hours = \"22:00-06:00 Nowhere\"\n",
+    );
+    assert!(zone.starts_with("agent.toml:5:1: "), "{zone}");
+}
+
+#[test]
 fn values_that_cannot_work_are_refused_with_the_key() {
     assert!(error("[agent]\nname = \"a b\"\n").contains("agent.name"));
     for input in ["http", "tcp"] {

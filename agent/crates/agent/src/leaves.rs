@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A key that is set, and its value: an empty table is one too.
@@ -41,6 +42,46 @@ pub fn name_at(text: &str, at: usize) -> Option<String> {
         }
     });
     found
+}
+
+/// Takes out what stands at a byte: the key with its value, of a table or an entry of a list only what is wrong in it where that
+/// can be told. False where nothing stands there.
+pub fn take_out(table: &mut DeTable<'_>, at: usize) -> bool {
+    let named = table.iter().find(|(key, _)| key.span().contains(&at));
+    if let Some(key) = named.map(|(key, _)| key.clone()) {
+        return table.remove(&key).is_some();
+    }
+    let mut whole = None;
+    for (key, value) in table.iter_mut() {
+        let here = value.span().contains(&at);
+        let done = match value.get_mut() {
+            DeValue::Table(inner) => take_out(inner, at),
+            DeValue::Array(items) => items.iter_mut().any(|item| match item.get_mut() {
+                DeValue::Table(inner) => take_out(inner, at),
+                _ => false,
+            }),
+            _ => false,
+        };
+        if done {
+            return true;
+        }
+        if here {
+            whole = Some(key.clone());
+        }
+    }
+    whole.is_some_and(|key| table.remove(&key).is_some())
+}
+
+/// Whether the table that begins at a byte has a key.
+pub fn has(table: &DeTable<'_>, at: usize, key: &str) -> bool {
+    let here = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+        DeValue::Table(inner) => value.span().contains(&at) && inner.contains_key(key) || has(inner, at, key),
+        _ => false,
+    };
+    table.values().any(|value| match value.get_ref() {
+        DeValue::Array(items) => items.iter().any(here),
+        _ => here(value),
+    })
 }
 
 fn joined(section: &str, key: &str) -> String {
@@ -97,5 +138,28 @@ mod tests {
             Some("input.mqtt_client.2.mapping.rule.1.topic")
         );
         assert_eq!(name_at("[agent\n", 3), None);
+    }
+
+    #[test]
+    fn what_stands_at_a_byte_is_taken_out_and_all_else_stays() {
+        let text = "a = 1\n[b]\nc = [2, 3]\nd = { e = 4 }\n[[f]]\ng = 5\n[[f]]\ng = 6\n[h.i]\nj = 7\n";
+        for (word, left) in [
+            ("a", "b.c b.d.e f.1.g f.2.g h.i.j"),
+            ("1", "b.c b.d.e f.1.g f.2.g h.i.j"),
+            ("3", "a b.d.e f.1.g f.2.g h.i.j"),
+            ("4", "a b.c b.d f.1.g f.2.g h.i.j"),
+            ("g = 6", "a b.c b.d.e f.1.g h.i.j"),
+            ("j", "a b.c b.d.e f.1.g f.2.g h.i"),
+            ("h", "a b.c b.d.e f.1.g f.2.g"),
+            ("b", "a f.1.g f.2.g h.i.j"),
+        ] {
+            let mut root = DeTable::parse(text).unwrap();
+            assert!(take_out(root.get_mut(), text.find(word).unwrap()), "{word}");
+            let mut met = Vec::new();
+            table(root.get_ref(), ("", ""), &mut |leaf| met.push(leaf.name()));
+            met.sort();
+            assert_eq!(met.join(" "), left, "{word}");
+        }
+        assert!(!take_out(DeTable::parse(text).unwrap().get_mut(), text.len()));
     }
 }

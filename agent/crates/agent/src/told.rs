@@ -4,8 +4,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::config::ConfigError;
-use crate::{hints, leaves, place, ranges};
+use serde::Deserialize;
+use toml::de::DeTable;
+
+use crate::config::{Config, ConfigError};
+use crate::{hints, leaves, place, ranges, texts};
 
 /// Of one value no more characters are repeated; a path of usual length is.
 const LONGEST: usize = 200;
@@ -22,8 +25,67 @@ pub fn said(problems: Vec<(String, String)>, text: &str, path: &Path) -> Vec<Str
     said.collect()
 }
 
+/// Most errors of keys and types that are told at once.
+const MOST: usize = 100;
+
+/// All that is wrong with keys and types: what the first error is about is taken out, and what is left is looked at again. Where that
+/// isn't all, amounts out of their ranges and texts that can't be are told beside it. Of values that hang together nothing is said:
+/// what was taken out may be what another lacks.
+pub fn all(first: toml::de::Error, text: &str, path: &Path) -> ConfigError {
+    let Ok(whole) = DeTable::parse(text) else { return located(&first, text, path) };
+    let mut left = whole.clone();
+    let mut errors = vec![first];
+    while errors.len() < MOST
+        && let Some(at) = errors.last().and_then(toml::de::Error::span).map(|span| span.start)
+        && leaves::take_out(left.get_mut(), at)
+    {
+        match Config::deserialize(toml::Deserializer::from(left.clone())) {
+            Ok(_) => break,
+            Err(error) => errors.push(error),
+        }
+    }
+    let mut said: Vec<(place::Place, String)> = Vec::new();
+    let say = |said: &mut Vec<_>, place: place::Place, message: String| {
+        if said.iter().all(|(told, _)| *told != place) {
+            said.push((place, message));
+        }
+    };
+    let mut only = None;
+    for error in errors {
+        let start = error.span().map_or(0, |span| span.start);
+        // It is missing since it was taken out.
+        let lacks = error.message().strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        if lacks.is_some_and(|key| leaves::has(whole.get_ref(), start, key)) {
+            continue;
+        }
+        let found = located(&error, text, path);
+        // An amount that is out of its range is told at its key.
+        let at = place::of(text, start);
+        match &found {
+            ConfigError::Values(_) => {}
+            other => say(&mut said, at, other.to_string()),
+        }
+        only.get_or_insert(found);
+    }
+    for (section, message) in ranges::problems(text).into_iter().chain(texts::problems(text)) {
+        let at = place::locate(text, &section, &message).unwrap_or_default();
+        // Its type says enough of a key.
+        if said.iter().any(|((line, _), _)| *line == at.0) {
+            continue;
+        }
+        say(&mut said, at, format!("{}:{}:{}: {}", path.display(), at.0, at.1, shown(&message)));
+    }
+    match only {
+        Some(only) if said.len() < 2 => only,
+        _ => {
+            said.sort_by_key(|(place, _)| *place);
+            ConfigError::Values(said.into_iter().map(|(_, message)| message).collect())
+        }
+    }
+}
+
 /// Turns a TOML error into a place, the key there, and a remedy.
-pub fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
+fn located(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
     let at = error.span().map_or(0, |span| span.start);
     let (line, column) = place::of(text, at);
     let out_of_range: Vec<_> = said(ranges::problems(text), text, path);

@@ -97,10 +97,17 @@ impl LanesConfig {
     /// # Errors
     /// [`ConfigError`], naming the key and the remedy.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that can't work.
+    fn problems(&self) -> Vec<ConfigError> {
+        let mut found = Vec::new();
         if !(1..=99).contains(&self.live_share) || !(1..=99).contains(&self.backlog_share) {
-            return Err(ConfigError::Share { live: self.live_share, backlog: self.backlog_share });
+            found.push(ConfigError::Share { live: self.live_share, backlog: self.backlog_share });
         }
-        self.hours().map(drop)
+        found.extend(self.hours().err());
+        found
     }
 
     /// What it allows and nobody can want, each with the remedy.
@@ -181,10 +188,22 @@ impl UplinkConfig {
     /// # Errors
     /// [`ConfigError`], naming the key and the remedy.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that can't work.
+    pub fn problems(&self) -> Vec<ConfigError> {
+        let mut found = Vec::new();
         let fallback = self.fallback_url.as_ref().map(|url| ("fallback_url", url));
         let mut tls = false;
         for (key, url) in [("url", &self.url)].into_iter().chain(fallback) {
-            let address = Address::parse(key, url)?;
+            let address = match Address::parse(key, url) {
+                Ok(address) => address,
+                Err(error) => {
+                    found.push(error);
+                    continue;
+                }
+            };
             tls |= address.tls;
             let known = match address.carrier {
                 Carrier::Grpc => self.certificate(address.carrier).is_some(),
@@ -192,24 +211,24 @@ impl UplinkConfig {
             };
             // A host whose enrolment is damaged has joined: what it lacks is told as damage.
             if !address.loopback && self.token_file.is_none() && !known && self.broken.is_none() {
-                return Err(ConfigError::NoToken { key, url: url.clone() });
+                found.push(ConfigError::NoToken { key, url: url.clone() });
             }
         }
-        if self.fallback_url.as_ref() == Some(&self.url) {
-            return Err(ConfigError::SameWay);
+        if found.is_empty() && self.fallback_url.as_ref() == Some(&self.url) {
+            found.push(ConfigError::SameWay);
         }
         // Without TLS no certificate is looked at, and the name says nothing.
         if let Some(name) =
             self.server_name.as_ref().filter(|name| tls && ServerName::try_from(name.as_str()).is_err())
         {
-            return Err(ConfigError::ServerName { name: name.clone() });
+            found.push(ConfigError::ServerName { name: name.clone() });
         }
         let level = |level: &str| {
             !level.is_empty()
                 && level.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
         if self.mqtt_prefix.len() > 256 || !self.mqtt_prefix.split('/').all(level) {
-            return Err(ConfigError::Prefix { prefix: self.mqtt_prefix.clone() });
+            found.push(ConfigError::Prefix { prefix: self.mqtt_prefix.clone() });
         }
         let (user, password) = (self.mqtt_user.is_some(), self.mqtt_password_file.is_some());
         let (cert, key) = (self.client_cert_file.is_some(), self.client_key_file.is_some());
@@ -219,7 +238,7 @@ impl UplinkConfig {
             ("client_key_file", key, "client_cert_file", cert),
         ] {
             if set && !too {
-                return Err(ConfigError::Together { one, other });
+                found.push(ConfigError::Together { one, other });
             }
         }
         let seconds = Duration::from_secs;
@@ -229,10 +248,11 @@ impl UplinkConfig {
             ("fallback_return", self.fallback_return.0, 365 * 24 * HOUR, "a year"),
         ] {
             if !(seconds(1)..=most).contains(&value) {
-                return Err(ConfigError::OutOfRange { key, most: said });
+                found.push(ConfigError::OutOfRange { key, most: said });
             }
         }
-        self.lanes.check()
+        found.extend(self.lanes.problems());
+        found
     }
 
     /// What works and isn't what it seems, a sentence each.

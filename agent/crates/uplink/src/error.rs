@@ -174,6 +174,13 @@ pub enum ConfigError {
     Certificate(#[source] tonic::transport::Error),
 }
 
+impl ConfigError {
+    /// Whether it is about `[uplink.lanes]`.
+    pub fn is_of_lanes(&self) -> bool {
+        matches!(self, Self::Share { .. } | Self::Hours { .. } | Self::Zone { .. } | Self::WholeDay { .. })
+    }
+}
+
 /// Reasons of a SlowDown that ends the session: the collector knows nothing of it any more, or missed a part of it.
 pub const GOODBYES: [&str; 2] = ["out of step", "unknown session"];
 
