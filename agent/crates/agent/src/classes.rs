@@ -98,6 +98,37 @@ impl ClassConfig {
     }
 }
 
+impl ClassConfig {
+    /// Whether whatever fits another entry, which is tried later, fits this one too, as far as can be seen from their texts.
+    fn takes_all_of(&self, later: &Self) -> bool {
+        let (series, events) = (self.takes_series(), self.takes_events());
+        let any = |name: &str| !name.is_empty() && name.chars().all(|c| c == '*');
+        let names = match (&self.name, &later.name) {
+            (None, _) => true,
+            (Some(ours), _) if any(ours) => true,
+            (Some(ours), Some(its)) => ours == its,
+            (Some(_), None) => false,
+        };
+        let severities = match (self.min_severity, later.min_severity) {
+            (None, _) => true,
+            (Some(ours), Some(its)) => ours <= its,
+            (Some(ours), None) => ours == Severity::Trace,
+        };
+        let labels = self.labels.iter().all(|(label, value)| later.labels.get(label) == Some(value));
+        labels
+            && (!later.takes_series() || series && names)
+            && (!later.takes_events() || events && severities)
+    }
+
+    fn takes_series(&self) -> bool {
+        self.name.is_some() || self.min_severity.is_none()
+    }
+
+    fn takes_events(&self) -> bool {
+        self.name.is_none() || self.min_severity.is_some()
+    }
+}
+
 /// What the spool is told.
 pub fn rules(classes: &[ClassConfig]) -> Vec<ClassRule> {
     classes.iter().map(ClassConfig::rule).collect()
@@ -115,18 +146,35 @@ pub fn problems(classes: &[ClassConfig]) -> Vec<(String, String)> {
     found
 }
 
-/// What is allowed and does nothing: the section it is in, and a sentence.
+/// What is allowed and does nothing, or not what it seems: the section it is in, and a sentence.
 pub fn warnings(classes: &[ClassConfig]) -> Vec<(String, String)> {
-    let idle = |class: &ClassConfig| class.overflow != OverflowConfig::Thin && class.thin_to.is_some();
-    let idle = classes.iter().enumerate().filter(|(_, class)| idle(class));
-    idle.map(|(at, _)| {
-        let said = format!(
-            "spool.class {}: thin_to counts only with overflow = \"thin\": set that, or take thin_to out",
-            at + 1
-        );
-        (format!("spool.class.{}", at + 1), said)
-    })
-    .collect()
+    let mut found = Vec::new();
+    for (at, class) in (1..).zip(classes) {
+        let mut say = |said: &str| {
+            found.push((format!("spool.class.{at}"), format!("spool.class {at}: {said}")));
+        };
+        let thins = class.overflow == OverflowConfig::Thin;
+        if !thins && class.thin_to.is_some() {
+            say("thin_to counts only with overflow = \"thin\": set that, or take thin_to out");
+        }
+        if thins && class.min_severity.is_some() {
+            match class.name {
+                None => say(
+                    "min_severity without match takes events alone, and overflow = \"thin\" makes windows of samples: its events go as with \"drop-oldest\"; write that, or name series with match",
+                ),
+                Some(_) => say(
+                    "overflow = \"thin\" makes windows of samples: the events of min_severity and above go as with \"drop-oldest\"; give them an entry of their own",
+                ),
+            }
+        }
+        // The first entry that fits decides.
+        if let Some((before, _)) = (1..at).zip(classes).find(|(_, earlier)| earlier.takes_all_of(class)) {
+            say(&format!(
+                "entry {before} takes all that fits this one, and the first that fits decides: put this one before it, or take it out"
+            ));
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -169,5 +217,48 @@ mod tests {
         assert!(error.contains("spool.class.1.thin_to = \"10ms\" is out of range: give 1s to 1d"), "{error}");
         let error = Config::parse("[[spool.class]]\noverflow = \"drop\"\n", Path::new("agent.toml"));
         assert!(error.unwrap_err().to_string().contains("drop-oldest"));
+    }
+
+    #[test]
+    fn an_entry_that_does_less_than_it_says_is_warned_of() {
+        let warned = |text: &str| {
+            let config = Config::parse(text, Path::new("agent.toml")).unwrap();
+            warnings(&config.spool.class).into_iter().map(|(_, said)| said).collect::<Vec<_>>()
+        };
+        for (text, said) in [
+            (
+                "[[spool.class]]\nmin_severity = \"warn\"\noverflow = \"thin\"\n",
+                "min_severity without match takes events alone",
+            ),
+            (
+                "[[spool.class]]\nmatch = \"m*\"\nmin_severity = \"warn\"\noverflow = \"thin\"\n",
+                "events of min_severity and above go as with \"drop-oldest\"",
+            ),
+            (
+                "[[spool.class]]\npriority = \"low\"\n[[spool.class]]\nmatch = \"x*\"\npriority = \"high\"\n",
+                "spool.class 2: entry 1 takes all that fits this one",
+            ),
+            (
+                "[[spool.class]]\nmatch = \"*\"\n[[spool.class]]\nmatch = \"x*\"\nlabels = { a = \"b\" }\n",
+                "spool.class 2: entry 1 takes all",
+            ),
+            (
+                "[[spool.class]]\nmin_severity = \"info\"\n[[spool.class]]\nmin_severity = \"warn\"\npriority = \"high\"\n",
+                "spool.class 2: entry 1 takes all",
+            ),
+            ("[[spool.class]]\nmatch = \"m*\"\nthin_to = \"5m\"\n", "thin_to counts only"),
+        ] {
+            let found = warned(text);
+            assert!(found.len() == 1 && found[0].contains(said), "{text}: {found:?}");
+        }
+        for text in [
+            "[[spool.class]]\nmatch = \"m*\"\noverflow = \"thin\"\n[[spool.class]]\nmin_severity = \"warn\"\npriority = \"high\"\n[[spool.class]]\npriority = \"low\"\n",
+            // Of the second the events are left, of the third the samples.
+            "[[spool.class]]\nmatch = \"*\"\n[[spool.class]]\npriority = \"low\"\n",
+            "[[spool.class]]\nmin_severity = \"warn\"\n[[spool.class]]\nmin_severity = \"info\"\n[[spool.class]]\nlabels = { a = \"b\" }\n",
+            "[[spool.class]]\nlabels = { a = \"b\" }\n[[spool.class]]\nlabels = { c = \"d\" }\n",
+        ] {
+            assert_eq!(warned(text), Vec::<String>::new(), "{text}");
+        }
     }
 }
