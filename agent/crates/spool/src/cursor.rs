@@ -7,10 +7,12 @@
 //! cursor := version u8 (2), position v, next series number v, next record v, before counts, settled counts,
 //!           losses n v * (cause u8, from i64, to i64, count v),
 //!           epochs n v * (id 16 bytes, next seq v, last record v, offered v, done n v * (first v, last v as the distance)),
-//!           open v, damage n v * (part u8, first v, last v, from i64, to i64, readings: kind u8 and number v, again v), [left]
+//!           open v, damage n v * (part u8, first v, last v, from i64, to i64, readings: kind u8 and number v, again v), [left],
+//!           [waiting: from i64, to i64]
 //! ```
 //! Version 1, which is still read, had neither `settled` nor losses nor `offered`. What stands behind the epochs isn't in what
-//! older versions wrote, and they pass over it; `open` and `left` are as in a head (`record.rs`).
+//! older versions wrote, and they pass over it; `open` and `left` are as in a head (`record.rs`). `waiting` are the earliest and the
+//! latest time of the batches that aren't done: where nothing is left to tell of which times they were, it was between these.
 //!
 //! `before` is what all batches ever cut held, `settled` what those held that are done: with what the log
 //! has, the difference is what is gone, also when no segment is left. Seqs up to `offered` may have been sent.
@@ -46,6 +48,8 @@ pub(crate) struct Cursor {
     /// Of windows that were open at `position`.
     pub(crate) open: Option<OpenWindows>,
     pub(crate) damage: Damages,
+    /// Earliest and latest time of the batches that aren't done, of those whose times are known.
+    pub(crate) waiting: Option<(i64, i64)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +147,9 @@ impl Cursor {
         put_open(&mut out, self.open);
         self.damage.encode(&mut out);
         put_left(&mut out, self.open);
+        for time in self.waiting.iter().flat_map(|(from, to)| [from, to]) {
+            out.extend_from_slice(&time.to_le_bytes());
+        }
         out
     }
 
@@ -162,6 +169,7 @@ impl Cursor {
             epochs: Vec::new(),
             open: None,
             damage: Damages::default(),
+            waiting: None,
         };
         for _ in 0..bytes.count(19)? {
             let mut epoch = EpochCursor {
@@ -181,6 +189,9 @@ impl Cursor {
         cursor.open = bytes.open()?;
         cursor.damage = Damages::decode(&mut bytes)?;
         bytes.left(&mut cursor.open)?;
+        if !bytes.0.is_empty() {
+            cursor.waiting = Some((i64::from_le_bytes(bytes.array()?), i64::from_le_bytes(bytes.array()?)));
+        }
         Ok(cursor)
     }
 }
@@ -218,6 +229,7 @@ mod tests {
                 position: numbers[0], next_number, next_record: numbers[1], before, settled: Some(settled), losses, epochs,
                 open: numbers[2].checked_sub(numbers[1]).map(|routes| OpenWindows { routes, left: 7, ..OpenWindows::of(count / 2) }),
                 damage,
+                waiting: (count % 2 == 1).then_some((-3, next_number.into())),
             };
             prop_assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         }

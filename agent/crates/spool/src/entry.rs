@@ -92,6 +92,12 @@ impl Entry {
         }
     }
 
+    /// Earliest and latest time; none where they are counted from a boot, or nothing in it has one.
+    pub(crate) fn real_times(&self) -> Option<(i64, i64)> {
+        let has = self.group.clock.is_none() && (self.rows > 0 || self.loss) && (self.t0, self.t1) != (0, 0);
+        has.then_some((self.t0, self.t1))
+    }
+
     /// What a loss frame says that takes its place.
     pub(crate) fn lost(&self, cause: Cause) -> Counts {
         lost(self.counts.counts(), self.rows.into(), self.thinned.into(), cause)

@@ -136,6 +136,7 @@ impl Writer {
                 losses: state.lost.clone(),
                 open: state.open,
                 damage: state.damage.clone(),
+                waiting: state.waiting_times(),
                 epochs: state
                     .epochs
                     .values()

@@ -56,6 +56,8 @@ pub(crate) struct Replay<'a> {
     pub(crate) withheld: Option<String>,
     /// What heads still say of batches that stood in segments that are cut off or gone.
     remembered: HashMap<BatchKey, Remembered>,
+    /// Between which times the batches were that weren't done, as the cursor says.
+    waiting: Option<(i64, i64)>,
 }
 
 impl<'a> Replay<'a> {
@@ -99,6 +101,7 @@ impl<'a> Replay<'a> {
             unreadable: 0,
             withheld: None,
             remembered: HashMap::new(),
+            waiting: cursor.and_then(|cursor| cursor.waiting),
         }
     }
 
@@ -481,12 +484,16 @@ impl<'a> Replay<'a> {
     fn lose_run(&mut self, number: u32, run: RangeInclusive<u64>, counts: Counts) {
         let Some(epoch) = self.state.epochs.get(&number) else { return };
         let (id, newest) = (epoch.id, *run.end());
-        let near = |entry: Option<(&u64, &Box<Entry>)>| {
-            entry.filter(|(_, entry)| entry.group.clock.is_none()).map(|(_, entry)| (entry.t0, entry.t1))
+        let (before, mut after) = (epoch.entries.range(..*run.start()), epoch.entries.range(newest..));
+        let before = before.rev().find_map(|(_, entry)| entry.real_times()).map(|times| times.1);
+        let after = after.find_map(|(_, entry)| entry.real_times()).map(|times| times.0);
+        // Where it has a neighbour on one side only, the other end is what the cursor knows of all that waited.
+        let near = match (before, after) {
+            (Some(before), Some(after)) => Some((before, after)),
+            (Some(before), None) => Some((before, self.waiting.map_or(before, |(_, to)| to.max(before)))),
+            (None, Some(after)) => Some((self.waiting.map_or(after, |(from, _)| from.min(after)), after)),
+            (None, None) => self.waiting,
         };
-        let before = near(epoch.entries.range(..*run.start()).next_back()).map(|times| times.1);
-        let after = near(epoch.entries.range(newest..).next()).map(|times| times.0);
-        let near = before.or(after).zip(after.or(before));
         // What the heads still tell is exact; without them it was between its neighbours, as far as anybody can say.
         let heads: Vec<_> =
             run.clone().map_while(|seq| self.remembered.get(&BatchKey { epoch: id, seq })).collect();

@@ -265,6 +265,12 @@ impl State {
         })
     }
 
+    /// Earliest and latest time of all entries, of those whose times are known.
+    pub(crate) fn waiting_times(&self) -> Option<(i64, i64)> {
+        let times = self.entries().filter_map(|(_, entry)| entry.real_times());
+        times.reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)))
+    }
+
     /// Batches among the entries.
     pub(crate) fn batches(&self) -> u64 {
         self.shares.iter().map(|share| share.batches).sum()
