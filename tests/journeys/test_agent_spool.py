@@ -379,19 +379,54 @@ def test_bytes_behind_the_end_of_an_older_segment_are_named_and_are_no_damage(
     assert f"at {segment} offset {end}, 70 bytes behind the last record" in said.stdout
 
 
-def test_a_cursor_that_cannot_be_used_is_settled_by_repair(stack: Stack) -> None:
-    """Verify is clean afterwards, and nothing that waits is lost."""
+@pytest.mark.parametrize("told", ["CURSOR UNUSABLE: ", "CURSOR GONE: "])
+def test_a_cursor_that_cannot_be_used_is_settled_by_repair(stack: Stack, told: str) -> None:
+    """Each tool tells it; verify is clean afterwards, and nothing that waits is lost."""
     agent = offline(stack, "")
     send(agent, "load", readings(100))
     stopped(agent)
     cursor = agent.data / "spool/cursor"
-    cursor.write_bytes(bytes(byte ^ 0x55 for byte in cursor.read_bytes()))
+    if "GONE" in told:
+        cursor.unlink()
+    else:
+        cursor.write_bytes(bytes(byte ^ 0x55 for byte in cursor.read_bytes()))
+    listed = ask("spool", "ls", "--dir", agent.data)
+    assert (listed.returncode, told in listed.stdout.splitlines()[0]) == (1, True), listed
     assert ask("spool", "verify", "--dir", agent.data).returncode == 1
     assert ask("spool", "repair", "--dry-run", "--dir", agent.data).returncode == 1
     done = ask("spool", "repair", "--dir", agent.data)
     assert (done.returncode, "DAMAGE   the cursor" in done.stdout) == (0, True), done
     assert ask("spool", "verify", "--dir", agent.data).returncode == 0
     assert len(lines(ask("spool", "export", "--dir", agent.data))) == 100
+
+
+def test_a_spool_whose_newest_part_and_cursor_are_gone_is_told_by_ls_too(stack: Stack) -> None:
+    """The numbering doesn't show it; the fold's checkpoint does, to each tool alike."""
+    agent = offline(stack, SMALL)
+    send(agent, "load", readings(64_000))
+    stopped(agent)
+    (agent.data / "spool/cursor").unlink()
+    max((agent.data / "spool/log").glob("*.seg")).unlink()
+    said = ask("spool", "ls", "--json", "--dir", agent.data)
+    damage = [row["what"] for row in lines(said) if row["kind"] == "damage"]
+    assert (said.returncode, len(damage)) == (1, 1), said
+    assert damage[0].startswith("the spool ends before what the last checkpoint says")
+    assert damage[0] in ask("spool", "verify", "--dir", agent.data).stdout
+
+
+def test_damage_at_the_end_of_a_spool_is_told_with_the_times_that_it_may_be_of(stack: Stack) -> None:
+    """Not with the moment at which the intact batches end: by what waited, as the cursor knew it."""
+    agent = offline(stack, SMALL)
+    send(agent, "load", readings(64_000))
+    stopped(agent)
+    where = ("--json", "--all", "--dir", agent.data)
+    newest = lines(ask("spool", "ls", *where))[-1]["to_ns"]
+    max((agent.data / "spool/log").glob("*.seg")).unlink()
+    rows = lines(ask("spool", "ls", *where))
+    missing = [row for row in rows if row.get("what") == "missing"]
+    assert missing
+    assert {row["to_ns"] for row in missing} == {newest}
+    assert {row["from_ns"] for row in missing} == {rows[-1]["to_ns"]}
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use spool::inspect::{BatchRecord, CursorState, Fate, Found, Inspection, LossRecord, Summary};
+use spool::inspect::{BatchRecord, CursorState, Fate, Found, Inspection, LossRecord, Opening, Summary};
 use spool::{Class, Overflow, Priority};
 use telemetry::{BatchKey, Counts, Epoch, Lane};
 use wire::RangeSet;
 
+use super::verify::Lacks;
 use super::{TROUBLE, Whose, boot_text, counts_json, lost, lost_here, times_json};
 use crate::human::{count, moment, size, things};
 
@@ -126,6 +127,10 @@ pub fn list(args: &Args, out: impl Write) -> anyhow::Result<ExitCode> {
     let (segments, bytes) = inspection.size();
     let cursor = match inspection.cursor() {
         CursorState::Fine => "cursor fine".to_owned(),
+        // One is written before the first batch is.
+        CursorState::Missing if segments > 0 => {
+            "CURSOR GONE: what was acknowledged lately is listed as waiting".to_owned()
+        }
         CursorState::Missing => "no cursor yet".to_owned(),
         CursorState::Unusable(why) => format!("CURSOR UNUSABLE: {why}"),
     };
@@ -153,9 +158,16 @@ pub fn list(args: &Args, out: impl Write) -> anyhow::Result<ExitCode> {
         return Err(error.into());
     }
     // A segment that is cut off or gone shows in the numbering only.
-    listing.missing(&inspection.losses(false))?;
+    let Opening { losses, extent } = inspection.opening(false);
+    listing.missing(&losses)?;
+    // Nor what is gone from its end, but to the fold's checkpoint.
+    if let Some(lacks) = super::verify::saved(&folders).and_then(|saved| Lacks::of(&saved, &extent)) {
+        listing.damage(&lacks.what)?;
+    }
     listing.end()?;
-    let damaged = listing.totals.damaged > 0 || matches!(inspection.cursor(), CursorState::Unusable(_));
+    let blind = matches!(inspection.cursor(), CursorState::Missing) && segments > 0;
+    let damaged =
+        listing.totals.damaged > 0 || blind || matches!(inspection.cursor(), CursorState::Unusable(_));
     Ok(if damaged { ExitCode::from(TROUBLE) } else { ExitCode::SUCCESS })
 }
 

@@ -103,6 +103,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut moved: Vec<PathBuf> = Vec::new();
     let cursor = match inspection.cursor() {
         CursorState::Unusable(why) => Some(why.clone()),
+        // One is written before the first batch is.
+        CursorState::Missing if inspection.size().0 > 0 => Some("it is gone, and was there".to_owned()),
         CursorState::Fine | CursorState::Missing => None,
     };
     if !args.dry_run {
