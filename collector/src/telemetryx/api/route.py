@@ -1,7 +1,7 @@
 """What an endpoint is: one declaration that the router, the parameter parser, OpenAPI and the docs all read."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeVar, get_origin
 
@@ -140,7 +140,7 @@ def params_of(model: type[Model], raw: Mapping[str, Any], now_ns: int) -> Model:
     try:
         return model.model_validate(raw, context={"now_ns": now_ns})
     except ValidationError as error:
-        raise _refusal(error, "parameter", list(model.model_fields)) from error
+        raise refusal(error, "parameter", list(model.model_fields)) from error
 
 
 async def read_body(model: type[Model], request: web.Request, limit: int, now_ns: int) -> Model:
@@ -165,15 +165,18 @@ def body_of(model: type[M], content: bytes, now_ns: int) -> M:
     try:
         return model.model_validate_json(content, context={"now_ns": now_ns})
     except ValidationError as error:
-        raise _refusal(error, "field", list(model.model_fields)) from error
+        raise refusal(error, "field", list(model.model_fields)) from error
 
 
-def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
+def refusal(error: ValidationError, what: str, known: Sequence[str], whole: str = "the body") -> BadRequest:
     """Name the first wrong thing; a person mends one at a time."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    # One that is missing may be there by another name.
+    strange = [one for one in found if one["type"] == "extra_forbidden"]
+    first = strange[0] if strange and found[0]["type"] == "missing" else found[0]
     # One of several values of a parameter is the parameter, to who asks.
     parts = first["loc"][:1] if what == "parameter" else first["loc"]
-    name = ".".join(str(part) for part in parts) or "body"
+    name = ".".join(str(part) for part in parts)
     if first["type"] == "extra_forbidden":
         return BadRequest(f"there is no {what} {shown(name)}{nearest(name, known)}")
     if first["type"] == "missing":
@@ -182,7 +185,9 @@ def _refusal(error: ValidationError, what: str, known: list[str]) -> BadRequest:
         first["msg"]
     ).removeprefix("Value error, ")
     if first["type"] == "json_invalid":
-        return BadRequest(f"the body is no JSON: {message.removeprefix('Invalid JSON: ')}", "send one object")
+        return BadRequest(f"{whole} is no JSON: {message.removeprefix('Invalid JSON: ')}", "send one object")
+    if not name:
+        return BadRequest(f"{whole}: {message}", "send one object")
     hidden = isinstance(first["input"], dict | list) or secret(name.rpartition(".")[2])
     given = "" if hidden else shown(_text(first["input"]))
     # Times and durations quote what they can't read themselves.
@@ -197,6 +202,10 @@ _SAID: Final[Mapping[str, str]] = {
     ),
     **dict.fromkeys(("float_parsing", "float_type"), "it must be a number"),
     "finite_number": "it must be a number other than NaN and infinities",
+    **dict.fromkeys(("string_type", "string_unicode"), "it must be a text"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "it must be true or false"),
+    **dict.fromkeys(("model_type", "dict_type", "mapping_type"), "it must be an object"),
+    **dict.fromkeys(("tuple_type", "list_type"), "it must be a list"),
 }
 
 
@@ -214,6 +223,14 @@ def _sentence(kind: str, context: Mapping[str, Any], given: object) -> str:
         return f"it must be {context['expected']}"
     if kind == "string_pattern_mismatch":
         return WORDS[context["pattern"]]
+    if kind == "too_long":
+        return f"it has more than {context['max_length']} items"
+    if kind == "string_too_short":
+        return (
+            "it is empty"
+            if context["min_length"] == 1
+            else f"it has less than {context['min_length']} characters"
+        )
     if kind == "string_too_long":
         return f"it is longer than {context['max_length']} characters"
     return _SAID.get(kind, "")

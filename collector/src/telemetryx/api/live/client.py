@@ -19,6 +19,7 @@ from telemetryx.api.live.fleet import Fleet
 from telemetryx.api.live.hub import event_messages
 from telemetryx.api.live.pending import Pending, Wanted, highest
 from telemetryx.api.models import LiveRequest, Subscribe
+from telemetryx.api.route import refusal
 from telemetryx.api.world import World
 from telemetryx.errors import CursorGone, SelectorError, StoreUnavailable, TelemetryXError
 from telemetryx.store import selector
@@ -39,6 +40,7 @@ SEND_TIMEOUT_S: Final = 15.0
 QUIET_S: Final = 10.0
 #: How often a selector is asked again for series that are new.
 REFRESH_S: Final = 5.0
+_FIELDS: Final = (*LiveRequest.model_fields, *(f"subscribe.{name}" for name in Subscribe.model_fields))
 
 
 class Client:
@@ -132,15 +134,9 @@ class Client:
                 request = LiveRequest.model_validate_json(message.data)
                 await self._subscribe(request)
             except ValidationError as error:
-                first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-                where = ".".join(str(part) for part in first["loc"]) or "message"
-                self._say(
-                    _error(
-                        "bad_request",
-                        f"{where}: {first['msg']}",
-                        "docs/reference/http-api.md shows the message",
-                    )
-                )
+                said = refusal(error, "field", _FIELDS, "the message")
+                hint = said.hint or "docs/reference/http-api.md shows the message"
+                self._say(_error(said.code, said.message, hint))
             except SelectorError as error:
                 self._say(_error("bad_request", f"match: {error}", 'write e.g. temperature{site="plant1"}'))
             except TelemetryXError as error:
