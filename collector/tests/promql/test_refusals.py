@@ -31,6 +31,14 @@ TWO: Data = {'x{n="1"}': [(0.0, 1.0)], 'x{n="2"}': [(0.0, 2.0)], 'y{n="1"}': [(0
         ("x[1000000000y:1m]", "100 years"),
         ("max_over_time(x[5m:1000000000y])", "100 years"),
         ("max_over_time(x[5m:1m] offset 1000000000y)", "100 years"),
+        ("x[1e30]", "100 years"),
+        ("x[ 1E30 ]", "100 years"),
+        ("x[5m:1e19] @ 3", "100 years"),
+        ("x[99999999999999999999:]", "100 years"),
+        ("sum(x offset -1e+30)", "100 years"),
+        ("x offset inf", "100 years"),
+        ("x offset nan", "100 years"),
+        ("x[1e400]", "100 years"),
         ("x[1e-10]", "duration must be greater than 0"),
         ("x[1e-10:1m]", "duration must be greater than 0"),
         ("max_over_time(x[5m:1e-10])", "duration must be greater than 0"),
@@ -138,3 +146,26 @@ def test_an_evaluation_ends_when_its_time_is_over() -> None:
 
     with pytest.raises(OutOfTime):
         ask(TWO, "sum(x)", bounds=Bounds(check=over))
+
+
+@pytest.mark.parametrize(
+    "query", ["x[1e30]", "x offset 1e30", "x[5m:1e25]", "x offset nan", "x[18446744073709551616]"]
+)
+def test_a_length_beyond_the_parsers_own_bounds_is_no_panic_in_the_log(
+    query: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who may ask could fill it: each was several lines that are no JSON."""
+    with pytest.raises(BadQuery):
+        parse(query)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "query", ["x[1e3]", "x[300]", "x[5m:30]", "x offset 1e2", "x offset -1.5", "a:99999999999999:b", "x[.5]"]
+)
+def test_lengths_as_plain_numbers_of_seconds_are_lengths(query: str) -> None:
+    """And a number that is a part of a name isn't."""
+    try:
+        parse(query)
+    except BadQuery as error:
+        assert "100 years" not in str(error), query

@@ -4,6 +4,7 @@ The parser is Rust that recurses: how deep an expression nests is bounded before
 the process.
 """
 
+import contextlib
 import re
 from typing import Final
 
@@ -22,6 +23,11 @@ _BRACES = re.compile(r"\{[^{}]*\}")
 _NESTS = re.compile(r"[(\[{+\-*/%^<>!=]|\b(?:and|or|unless|atan2)\b")
 #: Before 1970 the parser's times panic.
 _BEFORE_1970 = re.compile(r"@\s*-")
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_OFFSET = re.compile(r"\boffset\s*[-+]?\s*([\w.]+(?:[-+]\d+)?)", re.IGNORECASE)
+#: Seconds as a number: the parser panics where they are none that it can count, and each panic is lines in the log.
+_SECONDS = re.compile(r"\s*((?:\d[\d.]*|\.\d+)(?:e[-+]?\d+)?|inf|nan)\s*", re.IGNORECASE)
+_MOST_S: Final = 1e11
 _ILLEGAL: Final = "illegal regex for "
 _OPS: Final[dict[str, Op]] = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
 
@@ -37,6 +43,7 @@ def parse(text: str) -> ast.Expr:
         raise BadQuery(f'invalid parameter "query": more than {MAX_NESTING} operators and parentheses')
     if _BEFORE_1970.search(bare):
         raise BadQuery('invalid parameter "query": times before 1970 after @ aren\'t evaluated')
+    _check_lengths(bare)
     try:
         read = ast.parse(text)
     except ValueError as error:
@@ -47,6 +54,16 @@ def parse(text: str) -> ast.Expr:
         raise BadQuery('invalid parameter "query": the parser gave up on it') from error
     ast.walk(read, pre_visit=_check)
     return read
+
+
+def _check_lengths(bare: str) -> None:
+    lengths = [part for inside in _BRACKETS.findall(bare) for part in inside.split(":")]
+    for length in (*lengths, *_OFFSET.findall(bare)):
+        number = _SECONDS.fullmatch(length)
+        if number is not None:
+            with contextlib.suppress(ValueError):
+                if not float(number[1]) <= _MOST_S:
+                    raise BadQuery(f"a span of {number[1]} s is longer than is evaluated here (100 years)")
 
 
 def _told(text: str, said: str) -> str:
