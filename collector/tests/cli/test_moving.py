@@ -424,3 +424,35 @@ def test_no_copy_of_a_store_has_the_number_of_its_original(
     first, *others, original, database = asyncio.run(numbers())
     assert original == first
     assert len({first, *others, database}) == 4
+
+
+def test_a_copy_that_finds_no_database_names_what_the_person_named_it_by(
+    tmp_path: Path, new_database: Callable[[], PostgresEngine]
+) -> None:
+    """`--to` and its password, not the keys of a configuration that has neither; and the database once."""
+    here, engine = configuration(tmp_path / "a"), new_database()
+
+    async def fill() -> None:
+        await filled(await SqliteStore.open(sqlite_at(here)))
+
+    asyncio.run(fill())
+    name = engine.url.rpartition("/")[2].partition("?")[0]
+    nowhere = engine.url.replace(f"/{name}", "/nosuch")
+    with pytest.raises(CliError) as refused:
+        moving.copy(here, nowhere, engine.password_file, as_json=False)
+    assert "create the database, or correct its name in --to" in refused.value.message
+    assert refused.value.message.count("/nosuch") == 1
+    for password, said in (
+        ("wrong", "correct the user in --to and the password in --to-password-file"),
+        (None, "can't be read: No such file or directory"),
+    ):
+        file = tmp_path / "to-password"
+        file.unlink(missing_ok=True)
+        if password is not None:
+            file.write_text(password)
+            file.chmod(0o600)
+        with pytest.raises(CliError) as refused:
+            moving.copy(here, engine.url, file, as_json=False)
+        assert said in refused.value.message
+        assert "Errno" not in refused.value.message
+        assert refused.value.message.count(name) <= 1

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +17,8 @@ from telemetryx.cli.store import brought_up, file, opened, store_place
 from telemetryx.cli.targets import needs_folder, remedy, shown
 
 if TYPE_CHECKING:
+    from telemetryx.errors import StoreError
+    from telemetryx.store.postgres.engine import PostgresEngine
     from telemetryx.store.tables.database import Database, Engine
 
 _WRITES_ALONE: Final = frozenset(
@@ -83,7 +85,7 @@ def copy(config: Path | None, to: str, password_file: Path | None, *, as_json: b
         engine = PostgresEngine(to, password_file, CHECK_S)
         with _stopped(config), brought_up(place) as source:
             _hold(source, place.name)
-            _done(as_json, place.name, engine.where, rows=_into_postgres(source, engine))
+            _done(as_json, place.name, engine.where, rows=_into_postgres(source, engine, _TO))
         return
     path = Path(to)
     with _stopped(config), _whole(path) as part, brought_up(place) as source:
@@ -245,7 +247,13 @@ def _into_file(source: "Database", part: Path) -> dict[str, int]:
     return rows
 
 
-def _into_postgres(source: "Database", engine: "Engine") -> dict[str, int]:
+_TO: Final = {"[store] url": "--to", "password_file": "--to-password-file"}
+"""What a person named it by that the store's words name by the configuration's keys."""
+
+
+def _into_postgres(
+    source: "Database", engine: "Engine", named: Mapping[str, str] | None = None
+) -> dict[str, int]:
     from telemetryx.errors import StoreError
     from telemetryx.store.postgres.engine import PostgresEngine
     from telemetryx.store.postgres.migrations import migrate
@@ -266,14 +274,22 @@ def _into_postgres(source: "Database", engine: "Engine") -> dict[str, int]:
         finally:
             target.finish()
     except StoreError as error:
-        raise CliError(f"{engine.where}: {error}") from error
+        raise _refused(engine, error, named) from error
     except sqlite3.Error:
         raise
     except Exception as error:
         ours = engine.translate(error)
         if ours is None:
             raise
-        raise CliError(f"{engine.where}: {ours}") from error
+        raise _refused(engine, ours, named) from error
+
+
+def _refused(engine: "PostgresEngine", error: "StoreError", named: Mapping[str, str] | None) -> CliError:
+    """Name the database once, and what it was named by."""
+    said = str(error) if engine.where in str(error) else f"{engine.where}: {error}"
+    for key, option in (named or {}).items():
+        said = said.replace(key, option)
+    return CliError(said)
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from telemetryx.errors import SchemaBroken, StoreDamaged, StoreError, StoreUnavailable
+from telemetryx.errors import SchemaBroken, StoreDamaged, StoreError, StoreUnavailable, unread
 from telemetryx.store.postgres.database import PostgresDatabase
 from telemetryx.store.tables import reals
 from telemetryx.types import F64
@@ -188,7 +188,7 @@ class PostgresEngine:
             return self.password_file.read_text(encoding="utf-8").strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise StoreUnavailable(
-                f"the password file {self.password_file} can't be read: {error}", "io"
+                f"the password file {self.password_file} can't be read: {unread(error)}", "io"
             ) from error
 
     def reals(self, column: F64) -> list[Any]:
