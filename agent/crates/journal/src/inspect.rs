@@ -56,6 +56,11 @@ impl Inspection {
         self.readers.unreadable()
     }
 
+    /// The oldest record that is there, or was in the oldest segment; one more than the last where there is none.
+    pub fn first(&self) -> Position {
+        self.readers.first()
+    }
+
     /// The last record; 0 where there never was one, `None` where that can't be read.
     pub fn last(&self) -> Option<Position> {
         self.readers.last()

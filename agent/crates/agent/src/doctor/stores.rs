@@ -21,13 +21,15 @@ pub fn examine(data: &Path) -> Vec<Finding> {
     let checkpoint = data.join(data_dir::CHECKPOINT);
     let saved = data_dir::saved(data);
     let (mut findings, position) = spool(&data.join("spool"), saved.as_ref());
-    let position = position.max(saved.map_or(0, |saved| saved.position));
+    let position = position.max(saved.as_ref().map_or(0, |saved| saved.position));
     findings.extend(journal(&data.join("journal"), position));
     findings.extend(unreadable_cursor(&data.join("spool")));
     if let Some(link) = lock::dead_link(&checkpoint) {
         findings.push(elsewhere("checkpoint", &link));
     } else if let Some(error) = ungiven(&checkpoint) {
         findings.push(not_given("checkpoint", &error, is_ours(data)));
+    } else if saved.is_none() {
+        findings.extend(no_checkpoint(&data.join("journal"), &checkpoint));
     }
     let copies = quarantined(data);
     if copies > 0 {
@@ -38,6 +40,36 @@ pub fn examine(data: &Path) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// That the fold's checkpoint is damaged, or gone though the journal has let go of records; nothing where none was written yet.
+fn no_checkpoint(journal: &Path, checkpoint: &Path) -> Option<Finding> {
+    const CHECK: &str = "checkpoint";
+    let damaged = match seglog::Cell::peek(&seglog::Disk, checkpoint) {
+        Ok((value, damaged)) => value.is_some() || damaged,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => seglog::is_unreadable(&error),
+    };
+    let inspection = journal::inspect::Inspection::open(Arc::new(seglog::Disk), journal).ok();
+    let first = inspection.map_or(1, |inspection| inspection.first());
+    let how = if damaged { "damaged" } else { "gone" };
+    if first > 1 {
+        return Some(problem(
+            CHECK,
+            format!(
+                "the fold's checkpoint {} is {how}: what open windows held of the journal's records before {first} is lost",
+                checkpoint.display()
+            ),
+            "put it back while the agent is stopped, if there is a copy; else nothing: when it starts the agent counts that as far as the spool knows how many readings it were, and goes on. Check the disk (dmesg, smartctl)",
+        ));
+    }
+    damaged.then(|| {
+        warning(
+            CHECK,
+            format!("the fold's checkpoint {} is damaged: the journal has all that it says", checkpoint.display()),
+            "nothing: the agent folds the journal again from its beginning, and nothing is lost. Check the disk, though",
+        )
+    })
 }
 
 /// That this user may not look into a folder: what is there isn't known, and nothing is said of it.
@@ -354,6 +386,39 @@ mod tests {
             assert!(finding.remedy.contains("mount that disk"), "{finding:?}");
             fs::remove_file(&path).unwrap();
             fs::rename(&aside, &path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_damaged_or_gone_is_told_with_what_that_takes() {
+        let data = tempfile::tempdir().unwrap();
+        let (checkpoint, journal) = (data.path().join(data_dir::CHECKPOINT), data.path().join("journal"));
+        fs::create_dir_all(&journal).unwrap();
+        let told = || {
+            let found = examine(data.path()).into_iter().find(|finding| finding.check == "checkpoint");
+            found.map(|finding| (finding.level, finding.found))
+        };
+        assert_eq!(told(), None, "none was written yet");
+        fs::write(&checkpoint, vec![0; 8192]).unwrap();
+        assert_eq!(told(), None, "none was set yet");
+        fs::write(&checkpoint, vec![0x55; 8192]).unwrap();
+        let (level, found) = told().unwrap();
+        assert!(level == Level::Warning && found.contains("is damaged: the journal has all"), "{found}");
+        let (mut log, _) =
+            seglog::Log::open(Arc::new(seglog::Disk), &journal, seglog::Options::default()).unwrap();
+        for _ in 0..2 {
+            log.append(b"x").unwrap();
+            log.roll().unwrap();
+        }
+        drop(log);
+        let oldest = fs::read_dir(&journal).unwrap().map(|entry| entry.unwrap().path());
+        fs::remove_file(oldest.filter(|path| path.extension().is_some()).min().unwrap()).unwrap();
+        for how in ["damaged", "gone"] {
+            let (level, found) = told().unwrap();
+            assert_eq!(level, Level::Problem);
+            assert!(found.contains(&format!("is {how}: what open windows held")), "{found}");
+            assert!(found.ends_with("records before 2 is lost"), "{found}");
+            _ = fs::remove_file(&checkpoint);
         }
     }
 
