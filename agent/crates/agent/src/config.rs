@@ -94,7 +94,8 @@ pub struct SpoolConfig {
     pub max_bytes: ByteSize,
     /// Size of one file.
     pub segment_bytes: ByteSize,
-    /// A batch is cut at about this size, uncompressed columns counted as they will be sent: 1KiB to 2MiB.
+    /// A batch is cut at about this size, readings counted as sensors' usually compress: two bytes each. Of readings that hardly
+    /// do (noise with all its digits) it is up to five times as large. 1KiB to 2MiB.
     pub batch_bytes: ByteSize,
     /// A batch is cut at the latest after this time, at most 1h; after 5s while no collector is connected.
     pub linger: Span,
