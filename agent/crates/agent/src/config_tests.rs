@@ -68,6 +68,17 @@ fn what_is_wrong_is_named_all_of_it_and_each_at_its_place() {
 }
 
 #[test]
+fn what_a_key_takes_is_told_in_no_words_of_the_program() {
+    let said = error("uplink = \"x\"\n[tracing]\nsample = \"y\"\n");
+    let (section, number) = said.split_once('\n').unwrap();
+    assert!(
+        section.ends_with("uplink: invalid type: string \"x\", expected a table as { a = \"b\" }"),
+        "{said}"
+    );
+    assert!(number.ends_with("tracing.sample: invalid type: string \"y\", expected a number"), "{said}");
+}
+
+#[test]
 fn of_the_uplink_too_all_is_named() {
     let said = error(
         "[uplink]\nurl = \"ftp://x\"\nfallback_url = \"http://far:8421\"\nmqtt_prefix = \"a/#\"\nmqtt_password_file = \"/a\"\nclient_key_file = \"/b\"\n[uplink.lanes]\nlive_share = 0\nbacklog_hours = \"22-06\"\n",

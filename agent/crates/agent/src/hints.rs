@@ -19,6 +19,9 @@ pub fn plainly(message: &str) -> String {
     let whole = ["usize", "u64", "u32", "u16", "u8", "i64", "i32"];
     let said = match message.rsplit_once("expected ") {
         Some((before, kind)) if whole.contains(&kind) => format!("{before}expected a whole number"),
+        Some((before, "f64" | "f32")) => format!("{before}expected a number"),
+        // A section, by its name in the program.
+        Some((before, kind)) if kind.starts_with("struct ") => format!("{before}expected a map"),
         // Of a choice, a table is taken for one with a value.
         _ if message.starts_with("wanted exactly 1 element") => "expected a text as \"a\"".to_owned(),
         _ => message.to_owned(),
