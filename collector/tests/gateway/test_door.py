@@ -1,5 +1,6 @@
 """Who may enter: tokens, TLS off loopback, limits; and the ranges that acknowledgements are written from."""
 
+import asyncio
 import hashlib
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.conftest import Core
-from reference_agent import ReferenceAgent, defined, samples
+from reference_agent import PATIENCE_S, ReferenceAgent, defined, samples
 from telemetryx.certificate import Certificate
 from telemetryx.errors import GatewayRefused, StoreUnavailable
 from telemetryx.gateway import tokens
@@ -165,8 +166,10 @@ async def test_a_store_that_cannot_log_a_session_is_not_ready_until_it_can(
             async with ReferenceAgent().session(core.gateway.port):
                 pass
         assert (core.ingest.health().ready, core.ingest.health().reason) == (False, "the disk is full")
-    async with ReferenceAgent().session(core.gateway.port):
-        assert core.ingest.health().ready
+    async with ReferenceAgent().session(core.gateway.port), asyncio.timeout(PATIENCE_S):
+        # The agent has its welcome a moment before the gateway goes on.
+        while not core.ingest.health().ready:
+            await asyncio.sleep(0)
 
 
 async def test_a_taken_port_is_named(tmp_path: Path) -> None:
