@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from telemetryx.cli.ending import Ending
 from telemetryx.cli.errors import CliError, Exit
@@ -28,15 +28,10 @@ def main() -> None:
 
 
 def _run() -> None:
-    from telemetryx.cli.commands import app
-
     for_program = wants_json(sys.argv[1:])
     try:
         try:
-            if for_program:
-                _as_json()
-            else:
-                app()
+            _command(as_json=for_program)
         finally:
             # What can't be written shows here, and not when Python has ended.
             sys.stdout.flush()
@@ -68,26 +63,28 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return any(one in {"json", "ndjson"} for one in formats)
 
 
-def _as_json() -> None:
-    """Run the command line with errors as `{"error": {...}}` on stderr, wrong use among them; exit codes are the same."""
+def _command(*, as_json: bool) -> NoReturn:
+    """Run the command line; with `as_json` errors are `{"error": {...}}` on stderr, wrong use among them. Exit codes are the same."""
     import typer
 
     from telemetryx.cli.commands import app
+    from telemetryx.cli.wrong_use import WRONG_USE, reworded
 
-    # Typer has its own copy of click, under a private name; its errors' class is the base of this public one.
-    wrong_use: type[Exception] = next(
-        base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
-    )
     try:
         sys.exit(app(standalone_mode=False))
     except CliError as error:
+        if not as_json:
+            raise
         _complain(error.code, error.message, error.hint, error.problems)
         _leave(error)
     except typer.Abort:
         sys.exit(130)
-    except wrong_use as error:
-        message = getattr(error, "format_message", error.__str__)()
-        _complain(Exit.USAGE, message, "--help lists commands and options")
+    except WRONG_USE as error:
+        wrong: Any = reworded(error)
+        if as_json:
+            _complain(Exit.USAGE, wrong.format_message(), "--help lists commands and options")
+        else:
+            wrong.show()
         sys.exit(Exit.USAGE)
 
 
