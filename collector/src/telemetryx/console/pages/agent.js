@@ -1,4 +1,4 @@
-// One agent: its state and why, its lanes, remote care, the loss ledger as an equation, its inputs, its devices.
+// One agent: its state and why, what keeps it from its work, remote care, the loss ledger as an equation, its inputs, its devices.
 import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { get } from "../api.js";
 import * as format from "../format.js";
@@ -40,13 +40,31 @@ export function open(place) {
   return close;
 }
 
+/** What keeps an agent from its work, as it said itself, the worst first: what `telemetryx-agent status` and `top` say too. */
+function troubles({ refusing, journal, fold, spool, config, remote }) {
+  const said = (what, why) => (why ? [`${what}: ${why}`] : []);
+  return [
+    ...said("readings are refused", refusing && `${refusing.why}; ${refusing.remedy}`),
+    ...said("the journal acknowledges nothing", journal?.poisoned),
+    ...(spool?.withheld ? said("the spool waits for a file of it", spool.withheld.why) : [...said("rows can't be spooled", fold?.blocked),
+      ...(spool?.trouble === fold?.blocked ? [] : said("the spool can't write", spool?.trouble))]),
+    ...(spool?.trouble ? [] : said("little space", spool?.floor)),
+    ...said("the fold's checkpoint can't be written", fold?.checkpoint),
+    ...said("the changed configuration isn't in force", config?.refused?.why),
+    ...(config?.trouble ?? []),
+    ...said("of what was pushed", remote?.trouble),
+  ];
+}
+
 function body(agent, care) {
   const status = agent.status ?? {};
+  const trouble = troubles(status);
   return html`
     <p>${stateBadge(agent.state)} <span class="soft">${[`version ${agent.version}`, ...Object.entries(agent.labels).map(([name, value]) => `${name} ${value}`)].join(", ")}</span></p>
+    ${trouble.length ? html`<div class="note bad" role="group" aria-label="Trouble"><p>Trouble, as the agent said last:</p><ul>${trouble.map((one) => html`<li>${one}</li>`)}</ul></div>` : nothing}
     <dl class="facts">
       <dt>Last seen</dt><dd>${format.ago(agent.last_seen_ns)} <span class="soft">${format.at(agent.last_seen_ns)}</span></dd>
-      <dt>Last event</dt><dd>${format.ago(agent.last_event_ns)} <span class="soft">${format.at(agent.last_event_ns)}</span></dd>
+      <dt>Last event</dt><dd>${format.ago(agent.last_event_ns)}${agent.last_event_ns ? html` <span class="soft">${format.at(agent.last_event_ns)}</span>` : nothing}</dd>
       <dt>Backlog</dt><dd>${agent.backlog_batches ? `${format.bytes(agent.backlog_bytes)} in ${format.number(agent.backlog_batches)} ${agent.backlog_batches === 1 ? "batch" : "batches"}, oldest ${format.ago(agent.oldest_ns)}` : "nothing waits"}</dd>
       <dt>Clock skew</dt><dd>${clockMark(agent)}</dd>
       ${agent.quarantined ? html`<dt>Kept apart</dt><dd><span class="state busy" data-icon="!">${format.number(agent.quarantined)} ${agent.quarantined === 1 ? "batch" : "batches"}</span> <span class="soft">with times far ahead of the collector's clock; <code>telemetryx quarantine ls</code> lists them</span></dd>` : nothing}
