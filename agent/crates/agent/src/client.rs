@@ -81,7 +81,7 @@ fn show(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     if let Some(limit) = broker_limit(status) {
         writeln!(out, "         {}: {}", limit.found(), limit.remedy())?;
     }
-    show_lanes(out, link)?;
+    show_lanes(out, link, status["now_ns"].as_i64())?;
     for input in status["inputs"].as_array().into_iter().flatten() {
         let problem =
             input["error"].as_str().map(|error| format!("  NOT RUNNING: {error}")).unwrap_or_default();
@@ -266,6 +266,14 @@ pub fn forecast(link: &Value) -> Option<String> {
     }
 }
 
+/// That the collector asked to wait, until a time that is still to come; `None` where it didn't, or that is past.
+pub fn asked_to_wait(link: &Value, now_ns: Option<i64>) -> Option<String> {
+    let told = &link["slow_down"];
+    let until = told["until_ns"].as_i64().filter(|until| now_ns.is_some_and(|now| *until > now))?;
+    let until = crate::human::moment(Some(until));
+    Some(format!("the collector asks to wait until {until}: {}", text(&told["reason"])))
+}
+
 /// That the collector acknowledges nothing, and what comes of it; `None` while it does.
 pub fn unanswered(link: &Value) -> Option<String> {
     let since = link["unanswered_s"].as_u64().unwrap_or(0);
@@ -284,7 +292,7 @@ pub fn unanswered(link: &Value) -> Option<String> {
 }
 
 /// What waits for the collector, and what holds it back.
-fn show_lanes(out: &mut impl Write, link: &Value) -> std::io::Result<()> {
+fn show_lanes(out: &mut impl Write, link: &Value, now_ns: Option<i64>) -> std::io::Result<()> {
     let (backlog, lanes) = (&link["backlog"], &link["lanes"]);
     if backlog["batches"].as_u64().unwrap_or(0) > 0 {
         let end = forecast(link).map_or_else(String::new, |end| format!(", {end}"));
@@ -314,7 +322,9 @@ fn show_lanes(out: &mut impl Write, link: &Value) -> std::io::Result<()> {
     if parts.len() > 1 {
         writeln!(out, "lanes    {}", parts.join(", "))?;
     }
-    if let Some(reason) = link["slow_down"]["reason"].as_str() {
+    if let Some(waits) = asked_to_wait(link, now_ns) {
+        writeln!(out, "         {waits}")?;
+    } else if let Some(reason) = link["slow_down"]["reason"].as_str() {
         let at = crate::human::moment(link["slow_down"]["at_ns"].as_i64());
         writeln!(out, "         the collector last asked to wait at {at}: {}", text(&Value::from(reason)))?;
     }
@@ -478,6 +488,20 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_that_asks_to_wait_is_told_with_the_time_until_it_is_past() {
+        let link = serde_json::json!({"slow_down": {"at_ns": 0, "until_ns": 60_000_000_000i64, "reason": "busy\u{1b}[2J"}});
+        let told = asked_to_wait(&link, Some(59_000_000_000)).unwrap();
+        assert!(
+            told.starts_with("the collector asks to wait until 1970-01-01T00:01:00.000Z: busy"),
+            "{told}"
+        );
+        assert!(!told.contains('\u{1b}'), "{told}");
+        for (link, now) in [(&link, Some(60_000_000_000)), (&link, None), (&Value::Null, Some(0))] {
+            assert_eq!(asked_to_wait(link, now), None);
+        }
+    }
+
+    #[test]
     fn what_holds_the_backlog_back_is_shown() {
         let link = serde_json::json!({
             "backlog": {"bytes": 5 << 20, "batches": 40, "oldest_ns": 0, "drain_rate": 65536.0, "caught_up_s": 80.0,
@@ -487,7 +511,7 @@ mod tests {
             "slow_down": null,
         });
         let mut out = Vec::new();
-        show_lanes(&mut out, &link).unwrap();
+        show_lanes(&mut out, &link, None).unwrap();
         let lines = [
             "backlog  5 MiB in 40 batches, oldest from 1970-01-01T00:00:00.000Z; 64 KiB/s acknowledged, caught up in 1 min",
             "lanes    live 70 : backlog 30, at most 128 KiB/s, backlog from 22:00-06:00, open now\n",

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from telemetryx.cli import exported
+from telemetryx.cli import exported, frames
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.exported import KINDS, SEVERITIES
 from telemetryx.cli.output import count, said
@@ -34,14 +34,7 @@ _NAME_IT: Final = "name what `telemetryx-agent spool export` wrote, or - for sta
 
 def run(source: str, folder: Path, *, force: bool, as_json: bool = False) -> None:
     """Read, sort by kind, write; a kind that doesn't occur gets no file."""
-    try:
-        import polars as pl
-    except ImportError as error:
-        raise CliError(
-            "`telemetryx convert` needs Polars, which isn't installed",
-            "pip install 'telemetryx[sql]'",
-            Exit.USAGE,
-        ) from error
+    pl = frames.polars("`telemetryx convert`")
     if source == _STDIN and sys.stdin is None:
         raise CliError("standard input is closed", _NAME_IT, Exit.USAGE)
     straight = source != _STDIN and _is_plain(Path(source))

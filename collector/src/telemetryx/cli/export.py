@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from telemetryx.api.times import NS, deleted, format_duration
-from telemetryx.cli import output, targets
+from telemetryx.cli import frames, output, targets
 from telemetryx.cli.client import Client
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.span import matchers, point, span
@@ -50,15 +50,8 @@ def run(config: Path | None, question: Question, client: Client | None = None) -
     from telemetryx.export.run import export
     from telemetryx.store.tables import rollup
 
-    try:
-        if form in NEED_POLARS:
-            import polars as pl  # noqa: F401
-    except ImportError as error:
-        raise CliError(
-            f"{form} needs Polars, which isn't installed",
-            "pip install 'telemetryx[sql]', or choose csv or ndjson",
-            Exit.USAGE,
-        ) from error
+    if form in NEED_POLARS:
+        frames.polars(str(form), f"{frames.REMEDY}, or choose csv or ndjson")
     place = store_place(config)
     # What hears nothing between two rows, a long statement, the store ends by itself.
     place = replace(place, engine=place.engine.reading_for(until.length_ns / NS))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetryx.api.times import NS
-from telemetryx.cli import output
+from telemetryx.cli import frames, output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.span import matchers, span
 from telemetryx.cli.sql import watch
@@ -47,17 +47,11 @@ def run(config: Path | None, question: Question, *, as_json: bool) -> None:
     place = store_place(config)
     # Not less: what takes too long is told by whoever watches.
     place = replace(place, engine=place.engine.reading_for(max(output.HOUR_S, limits.time_ns / NS)))
-    try:
-        from telemetryx.report.measure import measure, period_of
-    except ImportError as error:
-        raise CliError(
-            "`telemetryx report` needs Polars, which isn't installed",
-            "pip install 'telemetryx[sql]'",
-            Exit.USAGE,
-        ) from error
+    frames.polars("`telemetryx report`")
     from telemetryx.errors import QueryRefused
     from telemetryx.report import page, tables
     from telemetryx.report.gather import gather
+    from telemetryx.report.measure import measure, period_of
 
     period = period_of(end - start)
     with opened(place) as database:

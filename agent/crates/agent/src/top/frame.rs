@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::{forecast, span, text, unanswered, waits_until};
+use crate::client::{asked_to_wait, forecast, span, text, unanswered, waits_until};
 use crate::human::{count, size};
 
 /// Refused readings that are shown.
@@ -51,6 +51,9 @@ pub fn render(now: &Seen, before: Option<&Seen>, width: usize) -> Vec<String> {
     if waits_until(&status["link"]).is_some() {
         lines.extend(forecast(&status["link"]).map(|waits| format!("      {waits}")));
     }
+    lines.extend(
+        asked_to_wait(&status["link"], status["now_ns"].as_i64()).map(|waits| format!("      {waits}")),
+    );
     lines.push(String::new());
     lines.push(store("journal", status, "/journal/bytes", "/journal/max_bytes", &journal(status, &since)));
     lines.push(store("spool", status, "/spool/disk_bytes", "/spool/max_bytes", &spool(status, &since)));
@@ -144,8 +147,9 @@ fn backlog(status: &Value, since: &Since<'_>) -> Option<String> {
     };
     let caught_up = caught_up.map_or_else(String::new, |end| format!("   {end}"));
     let batches = crate::human::things(waiting, "batch");
+    let wait = if waiting == 1 { "waits" } else { "wait" };
     Some(format!(
-        "      {batches} wait, {}{oldest}   sent {sent}{caught_up}",
+        "      {batches} {wait}, {}{oldest}   sent {sent}{caught_up}",
         size(whole(status, "/spool/bytes"))
     ))
 }
@@ -328,6 +332,18 @@ mod tests {
             assert!(shown.contains(part), "{part:?} in\n{shown}");
         }
         assert!(!shown.contains('\u{1b}'), "what a sensor sends doesn't steer the terminal");
+    }
+
+    #[test]
+    fn one_batch_waits_and_the_collectors_wish_stands_below_it() {
+        let mut one = status(1_000, 8_000);
+        one["spool"]["batches"] = 1.into();
+        let until = one["now_ns"].as_i64().unwrap() + 5_000_000_000;
+        one["link"]["slow_down"] = json!({"at_ns": 1, "until_ns": until, "reason": "the disk is full"});
+        let shown = render(&seen(Instant::now(), one), None, 200).join("\n");
+        assert!(shown.contains("1 batch waits, "), "{shown}");
+        assert!(shown.contains("      the collector asks to wait until "), "{shown}");
+        assert!(shown.contains(": the disk is full"), "{shown}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from telemetryx.api.times import NS
-from telemetryx.cli import output
+from telemetryx.cli import frames, output
 from telemetryx.cli.errors import CliError, Exit
 from telemetryx.cli.output import Format
 from telemetryx.cli.store import opened, store_place
@@ -51,14 +51,7 @@ def run(config: Path | None, question: Question, how: Format) -> None:
     place = store_place(config)
     # Not less: what takes too long is told by whoever watches.
     place = replace(place, engine=place.engine.reading_for(max(output.HOUR_S, limits.time_ns / NS)))
-    try:
-        import polars  # noqa: F401, ICN001
-    except ImportError as error:
-        raise CliError(
-            "`telemetryx sql` needs Polars, which isn't installed",
-            "pip install 'telemetryx[sql]'",
-            Exit.USAGE,
-        ) from error
+    frames.polars("`telemetryx sql`")
     from telemetryx.cli.sql.tables import Tables
 
     with opened(place) as database:
