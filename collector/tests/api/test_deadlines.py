@@ -74,13 +74,9 @@ async def test_what_it_waited_for_before_is_taken_from_a_promql_querys_time(
     assert given[0] <= 1.0
 
 
-@pytest.mark.parametrize(
-    "path", ["/series", "/query_range?series=1", "/aggregate?match=t&by=site", "/agents"]
-)
-async def test_what_it_waited_for_before_is_taken_from_a_rest_querys_time(
-    slow: Any, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    """It was the whole query_timeout anew at each step of its way."""
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How many seconds were left at each step that waited, in their order."""
     ends: list[float] = []
     until = deadline.until
 
@@ -89,6 +85,16 @@ async def test_what_it_waited_for_before_is_taken_from_a_rest_querys_time(
         return until(request)
 
     monkeypatch.setattr(deadline, "until", noted)
+    return ends
+
+
+@pytest.mark.parametrize(
+    "path", ["/series", "/query_range?series=1", "/aggregate?match=t&by=site", "/agents"]
+)
+async def test_what_it_waited_for_before_is_taken_from_a_rest_querys_time(
+    slow: Any, ends: list[float], path: str
+) -> None:
+    """It was the whole query_timeout anew at each step of its way."""
     api = await slow(20.0)
     async with api.client.get(f"/api/v1{path}") as answer:
         assert answer.status in {200, 404}, await answer.text()
@@ -98,17 +104,9 @@ async def test_what_it_waited_for_before_is_taken_from_a_rest_querys_time(
 
 
 async def test_an_export_looks_for_what_is_deleted_within_its_requests_time(
-    slow: Any, monkeypatch: pytest.MonkeyPatch
+    slow: Any, ends: list[float]
 ) -> None:
     """As every other query."""
-    ends: list[float] = []
-    until = deadline.until
-
-    def noted(request: web.Request) -> asyncio.Timeout:
-        ends.append(deadline.left_s(request))
-        return until(request)
-
-    monkeypatch.setattr(deadline, "until", noted)
     api = await slow(20.0)
     async with api.client.get("/api/v1/export/samples") as answer:
         assert answer.status == 200
